@@ -1,0 +1,43 @@
+"""The mechanisms: one file each, found by name. Knows tensors, nothing of tasks or training.
+
+Importing this package is cheap; torch is imported with the first class that is asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from attention_zoo._registry import Entry, SpecError, find, names, register
+
+if TYPE_CHECKING:
+    from attention_zoo._base import Attention, QKVAttention
+    from attention_zoo._dims import Dims
+    from attention_zoo._parts import LocalConv, linear_attention, softmax_attention
+
+_LAZY = {
+    "Attention": "_base",
+    "QKVAttention": "_base",
+    "Dims": "_dims",
+    "LocalConv": "_parts",
+    "linear_attention": "_parts",
+    "softmax_attention": "_parts",
+}
+
+__all__ = [
+    "Attention",
+    "Dims",
+    "Entry",
+    "LocalConv",
+    "QKVAttention",
+    "SpecError",
+    "find",
+    "linear_attention",
+    "names",
+    "register",
+    "softmax_attention",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'attention_zoo' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"attention_zoo.{_LAZY[name]}"), name)

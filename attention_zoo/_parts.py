@@ -1,0 +1,103 @@
+"""Shared pieces of the mechanisms; padding and precision are handled here, once.
+
+Letters as in `_base`: B batch, N tokens, D width, H heads, K head width, F features.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attention_zoo._dims import Dims
+
+
+def split_heads(t: Tensor, heads: int) -> Tensor:
+    """(B, N, D) -> (B, H, N, K), head-major."""
+    return t.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(t: Tensor) -> Tensor:
+    """(B, H, N, K) -> (B, N, D), the inverse of `split_heads`."""
+    return t.transpose(1, 2).flatten(-2)
+
+
+def zero_padding(x: Tensor, keep: Tensor | None) -> Tensor:
+    """x (B, N, D) with zeros where keep (B, N) is False; by selection, so that NaN times zero cannot pass."""
+    return x if keep is None else torch.where(keep.unsqueeze(-1), x, 0)
+
+
+def wide(t: Tensor) -> Tensor:
+    """t in at least float32: half precision overflows or loses long sums (ATTENTION notes, numerics)."""
+    return t.float() if t.dtype in (torch.bfloat16, torch.float16) else t
+
+
+def linear_attention(
+    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, *, eps: float = 1e-6, mean: bool = False
+) -> Tensor:
+    """y_i = q_i S / (q_i z + eps'), S = sum_j k_j^T v_j, z = sum_j k_j, over the real keys j; in float32.
+
+    q, k (B, H, N, F) non-negative features, v (B, H, N, K), keep (B, N) -> (B, H, N, K).
+    mean=False: eps' = eps (Katharopoulos et al. 2020). mean=True: eps' = eps times the number of real keys, the same
+    as averaging over keys and adding eps (FLatten, PolaFormer). Keys are masked after the feature map, because a
+    feature of zero need not be zero (elu(0) + 1 = 1).
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        q, k, v = wide(q), wide(k), wide(v)
+        keys: Tensor | int = k.shape[-2]
+        if keep is not None:
+            k = torch.where(keep[:, None, :, None], k, 0)
+            keys = keep.sum(-1).clamp(min=1)[:, None, None, None]
+        state = k.transpose(-2, -1) @ v
+        normaliser = q @ k.sum(-2).unsqueeze(-1)
+        return q @ state / (normaliser + (eps * keys if mean else eps))
+
+
+def softmax_attention(
+    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, *, bias: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
+    """softmax_j(q_i . k_j / sqrt K + bias_ij) v_j over the real keys j.
+
+    q (B, H, M, K), k, v (B, H, N, K), keep (B, N) of the keys, bias (H, M, N) or (B, H, M, N) -> (B, H, M, K).
+    A row without any real key attends to all of them, so that it stays finite.
+    """
+    mask = None if keep is None else (keep | ~keep.any(-1, keepdim=True))[:, None, None, :]
+    if bias is not None:
+        bias = bias.to(q.dtype)
+        mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+
+def rotate(t: Tensor, head_dim: int, base: float = 10_000.0) -> Tensor:
+    """Rotary positions (Su et al. 2021): t (B, N, D) -> (B, N, D), channels c and c + K/2 of each head as a plane."""
+    half = head_dim // 2
+    speed = base ** (-torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    angle = torch.arange(t.shape[1], device=t.device, dtype=torch.float32)[:, None] * speed
+    cos, sin = angle.cos().to(t.dtype)[:, None], angle.sin().to(t.dtype)[:, None]
+    first, second = t.unflatten(-1, (-1, 2, half)).unbind(-2)
+    return torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-2).flatten(-3)
+
+
+class LocalConv(nn.Module):
+    """Depthwise convolution of v, zero padded, over the sequence or over both axes of a grid.
+
+    taps: odd kernel length per axis. shared: one kernel per channel of a head, shared by the heads (FLatten,
+    PolaFormer), else one per channel of the width (Agent). Raises ValueError for an even or negative number of taps.
+    """
+
+    def __init__(self, dims: Dims, *, taps: int, shared: bool = True):
+        super().__init__()
+        if taps < 1 or taps % 2 == 0:
+            raise ValueError(f"conv={taps}: the number of taps must be odd")
+        self.grid, self.shared = dims.grid, shared
+        channels = dims.head_dim if shared else dims.dim
+        layer = nn.Conv1d if dims.grid is None else nn.Conv2d
+        self.conv = layer(channels, channels, taps, padding=taps // 2, groups=channels)
+
+    def forward(self, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        """v (B, H, N, K), keep (B, N) -> (B, H, N, K); padding counts as zeros, like what lies beyond the ends."""
+        batch, heads, tokens, width = v.shape
+        if keep is not None:
+            v = torch.where(keep[:, None, :, None], v, 0)
+        image = v.transpose(-2, -1)
+        image = image.flatten(0, 1) if self.shared else image.flatten(1, 2)
+        image = self.conv(image if self.grid is None else image.unflatten(-1, self.grid))
+        return image.reshape(batch, heads, width, tokens).transpose(-2, -1)

@@ -1,0 +1,111 @@
+"""Agent attention (Han et al. 2023, https://arxiv.org/abs/2312.08874).
+
+After the authors' models/agent_pvt.py. On sequences the agents are pooled over the real tokens in order, and the bias
+is one block table per direction, stretched to the constant maximal length.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attention_zoo import Dims, QKVAttention, register, softmax_attention
+
+BLOCK = 7  # side of the authors' block tables; a sequence has BLOCK * BLOCK entries
+
+
+@register(
+    "agent",
+    title="Agent",
+    paper="https://arxiv.org/abs/2312.08874",
+    cost="O(N)",
+    adapted="1-D convolution; agents pooled along the sequence",
+)
+class AgentAttention(QKVAttention):
+    """softmax(q a^T / sqrt K + B2) softmax(a k^T / sqrt K + B1) v, the agents a pooled from q.
+
+    agents: their number, a square on a grid. conv: taps of the convolution of v, one kernel per channel.
+    bias: the authors' learned position biases B1 and B2. Raises ValueError when a grid gets no square number.
+    """
+
+    shared_conv = False
+
+    def __init__(self, dims: Dims, *, agents: int = 49, conv: int = 3, bias: bool = False):
+        super().__init__(dims, conv=conv)
+        if agents < 1 or (dims.grid is not None and math.isqrt(agents) ** 2 != agents):
+            raise ValueError(f"agents={agents}: must be positive, and a square on a grid (9, 16, 49)")
+        self.agents = agents
+        self.bias = (SequenceBias if dims.grid is None else GridBias)(dims, agents) if bias else None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        bins, filled = pooling_bins(self.agents, q.shape[2], self.dims.grid, keep, q.device)
+        agents = bins.to(q.dtype).unsqueeze(1) @ q
+        to_agents, to_queries = (None, None) if self.bias is None else self.bias(q.shape[2])
+        dropout = self.dims.dropout if self.training else 0.0
+        summary = softmax_attention(agents, k, v, keep, bias=to_agents, dropout=dropout)
+        return softmax_attention(q, agents, summary, filled, bias=to_queries, dropout=dropout)
+
+
+def pooling_bins(
+    agents: int, tokens: int, grid: tuple[int, int] | None, keep: Tensor | None, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Averaging weights of adaptive pooling over real tokens: (B or 1, A, N), and which bins hold any (B, A) or None.
+
+    Along an axis of length L, bin i of A holds floor(i L / A) to ceil((i + 1) L / A) - 1, so bins may overlap. On a
+    sequence, L counts the real tokens and positions are ranks among them; on a grid, L is the side, and padded cells
+    drop out of their bins.
+    """
+    if grid is not None:
+        side = math.isqrt(agents)
+        rows, columns = (axis_bins(torch.arange(n, device=device), n, side) for n in grid)
+        bins = (rows[:, None, :, None] & columns[None, :, None, :]).reshape(1, agents, tokens)
+    elif keep is None:
+        bins = axis_bins(torch.arange(tokens, device=device), tokens, agents).unsqueeze(0)
+    else:
+        bins = axis_bins(keep.cumsum(-1) - 1, keep.sum(-1, keepdim=True), agents)
+    if keep is not None:
+        bins = bins & keep.unsqueeze(1)
+    count = bins.sum(-1, keepdim=True)
+    return bins / count.clamp(min=1), None if keep is None else (count > 0).squeeze(-1)
+
+
+def axis_bins(rank: Tensor, length: Tensor | int, bins: int) -> Tensor:
+    """rank (..., N), length int or (..., 1) -> (..., bins, N) bool: which bins of an axis hold each rank."""
+    i = torch.arange(bins, device=rank.device)
+    start, end = i * length // bins, -(-(i + 1) * length // bins)
+    return (rank[..., None, :] >= start[..., :, None]) & (rank[..., None, :] < end[..., :, None])
+
+
+def table(*shape: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
+
+
+class SequenceBias(nn.Module):
+    """B1 (H, A, N) and B2 (H, N, A) from block tables stretched linearly to the longest sequence, cut to N."""
+
+    def __init__(self, dims: Dims, agents: int):
+        super().__init__()
+        self.length = dims.length
+        self.keys, self.queries = (table(dims.heads, agents, BLOCK * BLOCK) for _ in range(2))
+
+    def forward(self, tokens: int) -> tuple[Tensor, Tensor]:
+        keys, queries = (F.interpolate(t, self.length, mode="linear") for t in (self.keys, self.queries))
+        return keys[..., :tokens], queries[..., :tokens].transpose(-2, -1)
+
+
+class GridBias(nn.Module):
+    """B1 (H, A, N) and B2 (H, N, A): bilinear block tables plus row and column tables."""
+
+    def __init__(self, dims: Dims, agents: int):
+        super().__init__()
+        assert dims.grid is not None
+        self.grid = rows, columns = dims.grid
+        self.keys, self.queries = (table(dims.heads, agents, BLOCK, BLOCK) for _ in range(2))
+        self.key_rows, self.query_rows = (table(dims.heads, agents, rows, 1) for _ in range(2))
+        self.key_columns, self.query_columns = (table(dims.heads, agents, 1, columns) for _ in range(2))
+
+    def forward(self, tokens: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        keys, queries = (F.interpolate(t, self.grid, mode="bilinear") for t in (self.keys, self.queries))
+        keys = (keys + self.key_rows + self.key_columns).flatten(-2)
+        return keys, (queries + self.query_rows + self.query_columns).flatten(-2).transpose(-2, -1)

@@ -1,0 +1,47 @@
+"""Focused linear attention (FLatten; Han et al. 2023, https://arxiv.org/abs/2308.00442).
+
+After the authors' models/flatten_pvt.py; normalises over the whole width, as their code does.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attention_zoo import Dims, QKVAttention, linear_attention, register
+from attention_zoo._parts import wide
+
+
+@register(
+    "flatten",
+    title="FLatten",
+    paper="https://arxiv.org/abs/2308.00442",
+    cost="O(N)",
+    adapted="1-D convolution; no position table on k",
+)
+class FLattenAttention(QKVAttention):
+    """Linear attention on f(t) = u^p / |u^p| * |u|, u = (relu(t) + 1e-6) / softplus(s): same length, sharper direction.
+
+    power: p. conv: taps of the convolution of v. key_positions: the authors' learned table added to k (length x D).
+    """
+
+    def __init__(self, dims: Dims, *, power: int = 3, conv: int = 5, key_positions: bool = False):
+        super().__init__(dims, conv=conv)
+        self.power = power
+        self.scale = nn.Parameter(torch.zeros(dims.dim))
+        self.positions = nn.Parameter(torch.zeros(dims.length, dims.dim)) if key_positions else None
+
+    def features(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        if self.positions is not None:
+            k = k + self.positions[: k.shape[1]]
+        scale = F.softplus(self.scale)
+        return focus(q, scale, self.power), focus(k, scale, self.power)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        return linear_attention(q, k, v, keep, mean=True)
+
+
+def focus(t: Tensor, scale: Tensor, power: int) -> Tensor:
+    """t (B, N, D) -> (B, N, D), non-negative; norms over the width D, not per head."""
+    u = (F.relu(wide(t)) + 1e-6) / scale
+    sharp = u**power
+    return sharp * (u.norm(dim=-1, keepdim=True) / sharp.norm(dim=-1, keepdim=True))

@@ -1,0 +1,13 @@
+"""No mixing at all: a control that sees one token at a time."""
+
+from torch import Tensor
+
+from attention_zoo import QKVAttention, register
+
+
+@register("identity", title="Identity (control)", cost="O(N)")
+class IdentityAttention(QKVAttention):
+    """y = v; with conv=5 it is the local convolution alone."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        return v

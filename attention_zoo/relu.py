@@ -1,0 +1,14 @@
+"""Linear attention with ReLU features; the form of Katharopoulos et al. 2020 (https://arxiv.org/abs/2006.16236)."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from attention_zoo import QKVAttention, linear_attention, register
+
+
+@register("relu", title="ReLU linear", paper="https://arxiv.org/abs/2006.16236", cost="O(N)")
+class ReLUAttention(QKVAttention):
+    """softmax(q k^T) v becomes relu(q) (relu(k)^T v), normalised per query."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        return linear_attention(F.relu(q), F.relu(k), v, keep)

@@ -1,0 +1,135 @@
+"""The result of one cell (attention x task x seed) as one JSON file; standard library only.
+
+A record is written once and never changed: `done` and `diverged` are final, `failed` is retried. Its identity is the
+hash of everything that changes the numbers; its name is `task-row-protocol-sSEED-identity.json`.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+RESULTS_VERSION = 1  # raised when the same configuration gives other numbers than before
+FINAL = ("done", "diverged")
+STATUSES = (*FINAL, "failed")
+
+
+class RecordError(ValueError):
+    """A file that is no record, or one that cannot be written: one line for the user."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One cell. Accuracies are fractions of 1; None where a run did not get that far."""
+
+    schema_version: int = SCHEMA_VERSION
+    results_version: int = RESULTS_VERSION
+    identity: str  # 12 hexadecimal digits
+    status: str  # done, diverged or failed
+    reason: str = ""  # why it failed, or the step it diverged at
+
+    task: str
+    row: str  # the name in tables: the attention and the options that differ from their defaults
+    protocol: str  # name of the protocol, with the --set overrides: "quick", "standard[train.lr=0.001]"
+    seed: int
+    precision: str  # float32 or bfloat16
+
+    attention: dict[str, Any]  # name, title, options, source_hash, fidelity, builtin; source of a user's file
+    config: dict[str, Any]  # the resolved configuration
+    data: dict[str, Any]  # label, hash, source, rows {train, validation, test}, settings, terms
+    ladder: dict[str, float] = field(default_factory=dict)  # trivial rung -> its accuracy on the test split
+    parameters: dict[str, int] = field(default_factory=dict)  # total, without_embeddings, attention
+
+    # one point per evaluation: step, train_loss, validation_loss, validation_accuracy, lr, seconds
+    curve: list[dict[str, float]] = field(default_factory=list)
+    best_step: int | None = None
+    validation_accuracy: float | None = None  # at the best step
+    test_accuracy: float | None = None  # of the best checkpoint by validation, on the whole test split
+    test_accuracy_last: float | None = None  # of the last checkpoint
+    test_rows: int = 0
+    learned: bool | None = None  # False: validation accuracy never left the binomial band around the constant answer
+    accuracy_by: dict[str, dict[str, float]] = field(default_factory=dict)  # group -> value -> test accuracy
+    predictions: str = ""  # of the best checkpoint, test split in order: see pack and unpack
+
+    seconds: dict[str, float] = field(default_factory=dict)  # train, evaluate, compile
+    tokens_per_second: float | None = None  # real tokens, training only
+    peak_bytes: int | None = None
+    environment: dict[str, Any] = field(default_factory=dict)  # commit, dirty, versions, device, threads, gear
+    created: str = ""  # UTC, ISO 8601
+
+    @property
+    def name(self) -> str:
+        """The file's stem, in the characters [a-z0-9._=-]."""
+        parts = (self.task, self.row, self.protocol, f"s{self.seed}", self.identity)
+        return "-".join(re.sub(r"[^a-z0-9._=]+", ".", part.lower()).strip(".") for part in parts)
+
+
+def identity_of(fields: dict[str, Any]) -> str:
+    """12 hexadecimal digits over JSON-able fields, independent of their order."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def pack(predictions: bytes) -> str:
+    """Class indices, one byte each -> text for the record."""
+    return base64.b85encode(zlib.compress(predictions, 9)).decode()
+
+
+def unpack(text: str) -> bytes:
+    """The inverse of `pack`."""
+    return zlib.decompress(base64.b85decode(text))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """All or nothing, also when the machine stops in the middle. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save(record: Record, folder: Path) -> Path:
+    """Writes `folder/name.json`. Raises RecordError rather than replace a final record."""
+    path = folder / f"{record.name}.json"
+    if path.exists() and load(path).status in FINAL:
+        raise RecordError(f"{path} is final and stays as it is; delete it to run the cell again")
+    write_atomically(path, (json.dumps(dataclasses.asdict(record), indent=1) + "\n").encode())
+    return path
+
+
+def load(path: Path) -> Record:
+    """Reads one record. Raises RecordError for anything else, naming the file."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        version = fields["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path} is not a record: {error}") from error
+    if version > SCHEMA_VERSION:
+        raise RecordError(f"{path} has schema {version}; this version reads up to {SCHEMA_VERSION}: upgrade lra")
+    try:
+        return Record(**fields)
+    except TypeError as error:
+        raise RecordError(f"{path} is not a record: {error}") from error
+
+
+def load_all(paths: list[Path]) -> tuple[list[Record], list[str]]:
+    """Records of files and folders (searched one level deep), sorted by name, and a line for each unreadable file."""
+    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    records, problems = [], []
+    for file in files:
+        try:
+            records.append(load(file))
+        except RecordError as error:
+            problems.append(str(error))
+    return sorted(records, key=lambda record: record.name), problems
