@@ -45,7 +45,7 @@ def linear_attention(
         keys: Tensor | int = k.shape[-2]
         if keep is not None:
             k = torch.where(keep[:, None, :, None], k, 0)
-            keys = keep.sum(-1).clamp(min=1)[:, None, None, None]
+            keys = keep.sum(-1).clamp(min=1).to(k.dtype)[:, None, None, None]
         state = k.transpose(-2, -1) @ v
         normaliser = q @ k.sum(-2).unsqueeze(-1)
         return q @ state / (normaliser + (eps * keys if mean else eps))

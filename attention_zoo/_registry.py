@@ -213,7 +213,9 @@ def _options_of(cls: type) -> dict[str, tuple[type, Value]]:
             continue
         hint = parameter.annotation if isinstance(parameter.annotation, str) else parameter.annotation.__name__
         if hint not in TYPES or parameter.default is inspect.Parameter.empty:
-            raise SpecError(f"{cls.__name__}: option {parameter.name!r} needs a type of {', '.join(TYPES)} and a default")
+            raise SpecError(
+                f"{cls.__name__}: option {parameter.name!r} needs a type of {', '.join(TYPES)} and a default"
+            )
         options[parameter.name] = (TYPES[hint], parameter.default)
     return options
 

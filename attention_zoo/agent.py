@@ -40,7 +40,7 @@ class AgentAttention(QKVAttention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         bins, filled = pooling_bins(self.agents, q.shape[2], self.dims.grid, keep, q.device)
-        agents = bins.to(q.dtype).unsqueeze(1) @ q
+        agents = (bins.unsqueeze(1).to(q.dtype) @ q) / bins.sum(-1).clamp(min=1)[:, None, :, None]
         to_agents, to_queries = (None, None) if self.bias is None else self.bias(q.shape[2])
         dropout = self.dims.dropout if self.training else 0.0
         summary = softmax_attention(agents, k, v, keep, bias=to_agents, dropout=dropout)
@@ -50,7 +50,7 @@ class AgentAttention(QKVAttention):
 def pooling_bins(
     agents: int, tokens: int, grid: tuple[int, int] | None, keep: Tensor | None, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    """Averaging weights of adaptive pooling over real tokens: (B or 1, A, N), and which bins hold any (B, A) or None.
+    """Bins of adaptive pooling over real tokens, (B or 1, A, N) bool, and which of them hold any, (B, A) or None.
 
     Along an axis of length L, bin i of A holds floor(i L / A) to ceil((i + 1) L / A) - 1, so bins may overlap. On a
     sequence, L counts the real tokens and positions are ranks among them; on a grid, L is the side, and padded cells
@@ -64,10 +64,10 @@ def pooling_bins(
         bins = axis_bins(torch.arange(tokens, device=device), tokens, agents).unsqueeze(0)
     else:
         bins = axis_bins(keep.cumsum(-1) - 1, keep.sum(-1, keepdim=True), agents)
-    if keep is not None:
-        bins = bins & keep.unsqueeze(1)
-    count = bins.sum(-1, keepdim=True)
-    return bins / count.clamp(min=1), None if keep is None else (count > 0).squeeze(-1)
+    if keep is None:
+        return bins, None
+    bins = bins & keep.unsqueeze(1)
+    return bins, bins.any(-1)
 
 
 def axis_bins(rank: Tensor, length: Tensor | int, bins: int) -> Tensor:

@@ -15,14 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lra.errors import RecordError
+
 SCHEMA_VERSION = 1
 RESULTS_VERSION = 1  # raised when the same configuration gives other numbers than before
 FINAL = ("done", "diverged")
 STATUSES = (*FINAL, "failed")
-
-
-class RecordError(ValueError):
-    """A file that is no record, or one that cannot be written: one line for the user."""
+KINDS = {
+    **dict.fromkeys(("identity", "status", "task", "row", "protocol", "precision", "predictions"), str),
+    **dict.fromkeys(("attention", "config", "data", "ladder", "parameters", "accuracy_by", "seconds"), dict),
+    "curve": list,
+    "seed": int,
+    "test_accuracy": float | int | None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,15 +117,19 @@ def load(path: Path) -> Record:
     """Reads one record. Raises RecordError for anything else, naming the file."""
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        version = fields["schema_version"]
+        version = int(fields["schema_version"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} is not a record: {error}") from error
     if version > SCHEMA_VERSION:
         raise RecordError(f"{path} has schema {version}; this version reads up to {SCHEMA_VERSION}: upgrade lra")
     try:
-        return Record(**fields)
+        record = Record(**fields)
     except TypeError as error:
         raise RecordError(f"{path} is not a record: {error}") from error
+    wrong = [name for name, kind in KINDS.items() if not isinstance(getattr(record, name), kind)]
+    if wrong or record.status not in STATUSES:
+        raise RecordError(f"{path} is not a record: bad {', '.join(wrong) or 'status'}")
+    return record
 
 
 def load_all(paths: list[Path]) -> tuple[list[Record], list[str]]:

@@ -1,0 +1,147 @@
+"""The command line. Standard library only until something has to be computed, so that messages come at once."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+from lra.errors import UserError
+
+NEEDED = ("torch", "numpy", "numba", "datasets", "pandas", "matplotlib", "tqdm", "yaml", "jsonargparse", "safetensors")
+COMMANDS = ("run", "report", "list", "data")
+EXAMPLES = """\
+examples:
+  python run_lra.py --attn pola --task listops
+  python run_lra.py --attn softmax pola:alpha=5 ./mine.py --task listops --seed 0 1 2 --protocol quick
+  python run_lra.py --attn elu:conv=5 --task listops --set train.lr=3e-4 model.layers=4
+  python run_lra.py report results/runs
+  python run_lra.py list
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """One line on stderr and exit code 2, without the usage block."""
+
+    def error(self, message: str):
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; `run` is the command when none is named."""
+    parser = Parser(
+        prog="run_lra.py",
+        description="Long Range Arena for efficient attention. Without a command: run.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="{run,report,list,data}")
+    add_run(commands.add_parser("run", help="train attentions on tasks (the default)", epilog=EXAMPLES,
+                                formatter_class=argparse.RawDescriptionHelpFormatter))  # fmt: skip
+    report = commands.add_parser("report", help="tables and plots of records")
+    report.add_argument("runs", nargs="*", default=["results/runs"], help="records or folders (default results/runs)")
+    report.add_argument("--out", default="results/report", help="folder for the files (default results/report)")
+    commands.add_parser("list", help="attentions with their options, tasks, protocols")
+    data = commands.add_parser("data", help="prepare a task's data, or compute its ladder")
+    data.add_argument("action", choices=("prepare", "ladder"))
+    add_choice(data)
+    data.add_argument("--store", metavar="DIR", help="ladder: also write it to this folder, as in results/ladders")
+    return parser
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """Options that `run` and `data` share: which task, under which protocol, from where."""
+    parser.add_argument("--task", nargs="+", required=True, metavar="TASK", help="listops")
+    parser.add_argument("--protocol", default="standard", help="a name from `list` or a file (default standard)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="train.lr=3e-4 model.layers=4 ...")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with the released files")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--attn", nargs="+", required=True, metavar="ATTENTION", help="pola, softmax:conv=5, ./mine.py, ..."
+    )
+    add_choice(parser)
+    parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="one cell per seed (default 0)")
+    parser.add_argument("--out", type=Path, default=Path("results/runs"), help="records (default results/runs)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest there is)")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0: done. 1: a cell failed or a record could not be read. 2: a mistake in what was asked for."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or (arguments[0] not in COMMANDS and arguments[0] not in ("-h", "--help")):
+        arguments = ["run", *arguments]
+    try:
+        parsed = build_parser().parse_args(arguments)
+        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        if missing:
+            raise UserError(f"missing {', '.join(missing)}: install with `pip install -e .` in the repository")
+        return {"run": run, "report": report, "list": show, "data": data}[parsed.command](parsed)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not is_users(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def is_users(error: Exception) -> bool:
+    """Is this a mistake a person can mend? The zoo and the tasks have error classes of their own."""
+    if isinstance(error, UserError):
+        return True
+    from attention_zoo import SpecError
+    from tasks import DataError
+
+    return isinstance(error, SpecError | DataError)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    from lra.grid import Request, run_grid
+
+    request = Request(
+        attentions=parsed.attn,
+        tasks=parsed.task,
+        seeds=parsed.seed,
+        protocol=parsed.protocol,
+        overrides=tuple(parsed.set),
+        out=parsed.out,
+        data_dir=parsed.data_dir,
+        device=parsed.device,
+    )
+    records = run_grid(request)
+    if records:
+        from lra.report import terminal
+
+        print(terminal(records))
+        print(f"\nrecords in {parsed.out}; tables and plots: python run_lra.py report {parsed.out}")
+    return int(any(record.status == "failed" for record in records))
+
+
+def report(parsed: argparse.Namespace) -> int:
+    from lra.report import write
+
+    made = write([Path(run) for run in parsed.runs], Path(parsed.out))
+    print(made.text)
+    for problem in made.problems:
+        print(f"skipped: {problem}", file=sys.stderr)
+    return int(bool(made.problems))
+
+
+def show(parsed: argparse.Namespace) -> int:  # noqa: ARG001
+    from lra.listing import listing
+
+    print(listing())
+    return 0
+
+
+def data(parsed: argparse.Namespace) -> int:
+    from lra.grid import prepare
+
+    for task in parsed.task:
+        print(prepare(task, parsed.protocol, parsed.set, parsed.data_dir, ladder=parsed.action == "ladder",
+                      store=parsed.store))  # fmt: skip
+    return 0

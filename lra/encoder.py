@@ -1,0 +1,137 @@
+"""The pre-norm encoder every mechanism is placed in (Xiong et al. 2021 and Chen et al. 2021 use the same).
+
+ids -> embedding + positions -> blocks -> LayerNorm -> mean over tokens -> classifier.
+Letters: B batch, N tokens, D width. It knows an attention only as `make_attention(layer, dims...)` -> module.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+COMMON = ("qkv", "out", "gate", "local")  # parts of an attention that start by the same rule in every mechanism
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, attention: nn.Module, *, dim: int, mlp: int, dropout: float):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = attention
+        self.dropout = nn.Dropout(dropout)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, mlp), nn.GELU(), nn.Dropout(dropout), nn.Linear(mlp, dim), nn.Dropout(dropout)
+        )
+
+    def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), keep))
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Encoder(nn.Module):
+    """ids (B, N) int64, keep (B, N) bool or None -> logits (B, classes).
+
+    length: the longest sequence. pool_over_padding: divide the sum over real tokens by `length` instead of by their
+    number, as Nystromformer and Skyformer do.
+    """
+
+    def __init__(
+        self,
+        make_attention: Callable[[int], nn.Module],
+        *,
+        vocab: int,
+        classes: int,
+        length: int,
+        layers: int,
+        dim: int,
+        mlp: int,
+        head: int,
+        dropout: float,
+        positions: Literal["learned", "sincos", "rope", "none"],
+        pool_over_padding: bool = False,
+    ):
+        super().__init__()
+        self.length, self.pool_over_padding = length, pool_over_padding
+        self.tokens = nn.Embedding(vocab, dim)
+        self.positions = nn.Embedding(length, dim) if positions == "learned" else None
+        if positions == "sincos":
+            self.register_buffer("waves", sincos(length, dim), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            Block(make_attention(layer), dim=dim, mlp=mlp, dropout=dropout) for layer in range(layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Sequential(nn.Linear(dim, head), nn.ReLU(), nn.Linear(head, classes))
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """ids (B, N) -> (B, N, D)."""
+        x = self.tokens(ids)
+        if self.positions is not None:
+            x = x + self.positions.weight[: ids.shape[1]]
+        elif hasattr(self, "waves"):
+            x = x + self.waves[: ids.shape[1]]
+        return self.dropout(x)
+
+    def pool(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """x (B, N, D) -> (B, D): the mean over real tokens, in float32 at least."""
+        if x.dtype != torch.float64:
+            x = x.float()
+        if keep is None:
+            total, count = x.sum(1), x.shape[1]
+        else:
+            total = torch.where(keep.unsqueeze(-1), x, 0).sum(1)
+            count = keep.sum(1, keepdim=True).clamp(min=1)
+        return total / (self.length if self.pool_over_padding else count)
+
+    def forward(self, ids: Tensor, keep: Tensor | None = None) -> Tensor:
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x, keep)
+        return self.head(self.pool(self.norm(x), keep))
+
+
+def sincos(length: int, dim: int) -> Tensor:
+    """Fixed sinusoidal positions (Vaswani et al. 2017), (length, dim): sines, then cosines."""
+    speed = 10_000.0 ** (-torch.arange(0, dim, 2) / dim)
+    angle = torch.arange(length)[:, None] * speed
+    return torch.cat((angle.sin(), angle.cos()), dim=-1)[:, :dim]
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed from anything printable, the same on every machine."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+@torch.no_grad()
+def initialise(model: Encoder, *, seed: int, embedding_std: float) -> None:
+    """Draws each parameter from hash(seed, its name), so that what mechanisms share starts equal.
+
+    Embeddings N(0, embedding_std); other layers as PyTorch does, uniform within 1 / sqrt(fan in). A mechanism's own
+    parameters (any not under qkv, out, gate or local) stay as its constructor made them.
+    """
+    for module_name, module in model.named_modules():
+        _, inside, part = module_name.partition(".attention.")
+        if inside and part.split(".")[0] not in COMMON:
+            continue
+        for name, parameter in module.named_parameters(prefix=module_name, recurse=False):
+            generator = torch.Generator().manual_seed(seed_of(seed, name))
+            if isinstance(module, nn.Embedding):
+                parameter.normal_(0.0, embedding_std, generator=generator)
+            elif isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                parameter.uniform_(-bound, bound, generator=generator)
+
+
+def count_parameters(model: Encoder) -> dict[str, int]:
+    """total, without_embeddings (tokens and positions), attention (all layers' mechanisms, projections included)."""
+    total = sum(p.numel() for p in model.parameters())
+    tables = [model.tokens] + ([model.positions] if model.positions is not None else [])
+    embeddings = sum(p.numel() for table in tables for p in table.parameters())
+    attention = sum(p.numel() for block in model.blocks for p in block.get_submodule("attention").parameters())
+    return {"total": total, "without_embeddings": total - embeddings, "attention": attention}

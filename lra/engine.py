@@ -1,0 +1,177 @@
+"""The optimiser step and the evaluation that every run uses: device, precision, slices that hardly hold any padding.
+
+A batch keeps its samples, but is sorted by length and cut into slices, each padded only to its own longest sample;
+the slices' gradients add up to the batch's.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lra.config import Train
+from lra.encoder import seed_of
+from lra.errors import ConfigError
+
+CPU_TOKENS = 8_192  # of one slice: its activations stay in cache
+GPU_TOKENS = 1 << 20
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Samples(Protocol):
+    """A split of a task: values (R, L) uint8, lengths (R,) int32, labels (R,) int64."""
+
+    @property
+    def values(self) -> np.ndarray: ...
+    @property
+    def lengths(self) -> np.ndarray: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how to compute. whole: pad every slice to `length`, for mechanisms that cannot mask."""
+
+    device: torch.device
+    precision: str = "float32"
+    length: int = 0
+    whole: bool = False
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        enabled = self.precision != "float32"
+        return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
+
+    def slice_tokens(self) -> int:
+        return CPU_TOKENS if self.device.type == "cpu" else GPU_TOKENS
+
+
+def choose_device(name: str) -> torch.device:
+    """auto: CUDA, else MPS, else the CPU. Raises ConfigError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """auto: bfloat16 autocast on CUDA, float32 elsewhere."""
+    return wanted if wanted != "auto" else "bfloat16" if device.type == "cuda" else "float32"
+
+
+def cut(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """Positions 0..R-1 by falling length, in slices of at most `tokens` padded tokens (or one row)."""
+    order = np.argsort(-lengths, kind="stable")
+    slices, start = [], 0
+    while start < len(order):
+        rows = max(1, tokens // max(1, int(lengths[order[start]])))
+        slices.append(order[start : start + rows])
+        start += rows
+    return slices
+
+
+def load(samples: Samples, rows: np.ndarray, place: Place) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Rows of a split -> ids (B, N) int64 with pad 0, keep (B, N) or None, labels (B,), on the device.
+
+    N is the longest of these rows. Ids are values + 1; padding is told from lengths, never from a value.
+    """
+    lengths = np.asarray(samples.lengths[rows], dtype=np.int64)
+    longest = place.length if place.whole else int(lengths.max())
+    values = np.zeros((len(rows), longest), dtype=np.uint8)
+    stored = samples.values[rows, :longest]
+    values[:, : stored.shape[1]] = stored
+    ids = torch.from_numpy(values).to(place.device).long() + 1
+    labels = torch.from_numpy(np.asarray(samples.labels[rows], dtype=np.int64)).to(place.device)
+    if (lengths == longest).all():
+        return ids, None, labels
+    keep = torch.arange(longest, device=place.device) < torch.from_numpy(lengths).to(place.device)[:, None]
+    return torch.where(keep, ids, 0), keep, labels
+
+
+def rise(config: Train, step: int) -> float:
+    """0 at the first step, 1 at step `warmup`, 0 at the last, linear between: OneCycleLR's two linear phases."""
+    if step < config.warmup:
+        return step / max(1, config.warmup - 1)
+    return (config.steps - step - 1) / max(1, config.steps - config.warmup)
+
+
+def learning_rate(config: Train, step: int) -> float:
+    """lr of step 0, 1, ...: from start_lr * lr up to lr, then down to end_lr * lr."""
+    low = config.start_lr if step < config.warmup else config.end_lr
+    return config.lr * (low + (1 - low) * rise(config, step))
+
+
+def momentum(config: Train, step: int) -> float:
+    """beta1 of a step; with cycle_beta1 it falls from 0.95 to 0.85 while lr rises, and back."""
+    return 0.95 - 0.10 * rise(config, step) if config.cycle_beta1 else config.beta1
+
+
+class Step:
+    """One optimiser step. Dropout is a function of (seed, step, slice), so nothing of a generator need be saved."""
+
+    def __init__(self, model: nn.Module, config: Train, place: Place, seed: int):
+        self.model, self.config, self.place, self.seed = model, config, place, seed
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            fused=place.device.type in ("cpu", "cuda"),
+        )
+        self.real_tokens = self.computed_tokens = 0
+
+    def gradients(self, samples: Samples, rows: np.ndarray, step: int) -> Tensor:
+        """Adds the batch's mean gradient to .grad, slice by slice, and returns its mean loss, on the device."""
+        self.model.train()
+        total = torch.zeros((), device=self.place.device)
+        lengths = samples.lengths[rows]
+        for number, part in enumerate(cut(lengths, self.place.slice_tokens())):
+            torch.manual_seed(seed_of(self.seed, "dropout", step, number))
+            ids, keep, labels = load(samples, rows[part], self.place)
+            with self.place.autocast():
+                logits = self.model(ids, keep)
+            loss = F.cross_entropy(logits.float(), labels, reduction="sum") / len(rows)
+            loss.backward()
+            total += loss.detach()
+            self.computed_tokens += ids.numel()
+        self.real_tokens += int(lengths.sum())
+        return total
+
+    def __call__(self, samples: Samples, rows: np.ndarray, step: int) -> Tensor:
+        """Step number `step` (from 0) on these rows; returns the batch's mean loss, on the device."""
+        config, group = self.config, self.optimizer.param_groups[0]
+        group["lr"] = learning_rate(config, step)
+        group["betas"] = (momentum(config, step), config.beta2)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.gradients(samples, rows, step)
+        if config.clip == "norm":
+            nn.utils.clip_grad_norm_(self.parameters, config.clip_at)
+        elif config.clip == "value":
+            nn.utils.clip_grad_value_(self.parameters, config.clip_at)
+        self.optimizer.step()
+        return loss
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, samples: Samples, rows: np.ndarray, place: Place) -> tuple[np.ndarray, float]:
+    """Predicted classes of these rows, uint8 in their order, and the mean loss."""
+    model.eval()
+    predictions = np.empty(len(rows), dtype=np.uint8)
+    total = torch.zeros((), device=place.device, dtype=torch.float64 if place.device.type != "mps" else torch.float32)
+    for part in cut(samples.lengths[rows], place.slice_tokens()):
+        ids, keep, labels = load(samples, rows[part], place)
+        with place.autocast():
+            logits = model(ids, keep).float()
+        total += F.cross_entropy(logits, labels, reduction="sum")
+        predictions[part] = logits.argmax(-1).cpu().numpy()
+    return predictions, float(total) / len(rows)

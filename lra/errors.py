@@ -1,0 +1,21 @@
+"""The mistakes a person can mend: each message is one line that says what is wrong and what to do."""
+
+
+class UserError(Exception):
+    """Anything the command line answers with its message and exit code 2."""
+
+
+class ConfigError(UserError, ValueError):
+    """A protocol, key, value or device that cannot be used."""
+
+
+class RecordError(UserError, ValueError):
+    """A file that is no record, or a record that cannot be written."""
+
+
+class WorkError(UserError):
+    """An output folder or a checkpoint that cannot be used."""
+
+
+class BusyError(WorkError):
+    """Another process holds the cell."""

@@ -1,0 +1,202 @@
+"""Many cells: attention x task x seed. What is asked for, what is missing, and running that."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attention_zoo
+import tasks
+from lra import config as configuration
+from lra.console import Bar, clock, say
+from lra.errors import BusyError
+from lra.record import FINAL, Record, load, save
+from lra.run import Cell, check_cell, describe, train_cell
+
+if TYPE_CHECKING:
+    import torch
+
+    from lra.work import Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    attentions: list[str]
+    tasks: list[str]
+    seeds: list[int]
+    protocol: str = "standard"
+    overrides: tuple[str, ...] = ()
+    out: Path = Path("results/runs")
+    data_dir: Path | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A task's data and the accuracies of its trivial answers."""
+
+    data: tasks.Data
+    ladder: dict[str, float]
+
+
+def cache_folder() -> Path:
+    """LRA_CACHE, by default ~/.cache/lra."""
+    return Path(os.environ.get("LRA_CACHE") or Path.home() / ".cache" / "lra").expanduser()
+
+
+def plan(request: Request) -> list[Cell]:
+    """Every cell asked for, once, in order. Raises SpecError, DataError or ConfigError; no torch for built-ins."""
+    protocol = Path(request.protocol).stem
+    if request.overrides:
+        protocol += f"[{','.join(sorted(request.overrides))}]"
+    configs = {
+        task: configuration.resolve(request.protocol, task, list(request.overrides), tasks.find(task).settings)
+        for task in request.tasks
+    }
+    found = [attention_zoo.find(spec) for spec in request.attentions]
+    cells = [
+        Cell(task=task, attention=entry, options=options, row=row, protocol=protocol, config=config, seed=seed)
+        for task, config in configs.items()
+        for (entry, options), row in zip(found, name_rows(found), strict=True)
+        for seed in request.seeds
+    ]
+    return list({(cell.task, cell.row, cell.seed): cell for cell in cells}.values())
+
+
+def name_rows(found: list[tuple[attention_zoo.Entry, dict[str, Any]]]) -> list[str]:
+    """Names for tables; files that share a name get the first digits of their hashes: mine@ab12."""
+    files = {(entry.name, entry.path) for entry, _ in found}
+    shared = {name for name, count in Counter(name for name, _ in files).items() if count > 1}
+    rows = []
+    for entry, options in found:
+        if entry.name in shared:
+            entry = replace(entry, name=f"{entry.name}@{entry.source_hash[:4]}")
+        rows.append(entry.row(options))
+    return rows
+
+
+def make_ready(request: Request, cells: list[Cell]) -> dict[str, Ready]:
+    """Data and ladder of each task; builds each cell without memory. Raises DataError, SpecError or ConfigError."""
+    ready = {}
+    for cell in cells:
+        if cell.task not in ready:
+            task = tasks.find(cell.task)
+            data = task.prepare(cell.config.data, request.data_dir, cache_folder(), progress=True)
+            ready[cell.task] = Ready(data, task.ladder(data))
+        check_cell(cell, ready[cell.task].data.spec)
+    return ready
+
+
+def prepare(
+    task_name: str, protocol: str, overrides: list[str], data_dir: Path | None, *, ladder: bool, store: str | None
+) -> str:
+    """Prepares the data of a task and describes it; with its ladder, when asked. Raises DataError or ConfigError."""
+    task = tasks.find(task_name)
+    config = configuration.resolve(protocol, task_name, overrides, task.settings)
+    data = task.prepare(config.data, data_dir, cache_folder(), progress=True)
+    rows = ", ".join(f"{count:,} {split}" for split, count in data.about["rows"].items())
+    lines = [
+        f"{task_name}: {data.about['label']} from {data.about['source']}, {rows}, hash {data.hash}, in {data.folder}"
+    ]
+    if ladder:
+        rungs = task.ladder(data, fresh=True)
+        lines += [f"  {100 * accuracy:5.1f} %  {rung}" for rung, accuracy in rungs.items()]
+        if store:
+            lines.append(f"written to {tasks.store_ladder(Path(store), data, rungs)}")
+    return "\n".join(lines)
+
+
+def run_grid(request: Request) -> list[Record]:
+    """Runs the cells without a final record and returns the records of all; those that failed say so.
+
+    Everything is checked before the first step. Raises SpecError, DataError, ConfigError, RecordError or WorkError.
+    """
+    cells = plan(request)
+    from lra.engine import choose_device, choose_precision  # torch, from here on
+    from lra.work import writable
+
+    writable(request.out)
+    device = choose_device(request.device)
+    cells = [replace(cell, precision=choose_precision(cell.config.train.precision, device)) for cell in cells]
+    ready = make_ready(request, cells)
+    slots = [find_slot(cell, ready[cell.task], request.out) for cell in cells]
+    missing = [slot for slot in slots if not slot.final]
+    for slot in missing:
+        slot.work.load_state()  # a damaged checkpoint is told before anything runs
+    if len(missing) < len(slots):
+        say(f"{len(slots) - len(missing)} of {len(slots)} cells have a record and are skipped")
+    for number, slot in enumerate(missing, 1):
+        title = f"[{number}/{len(missing)}] {slot.cell.task} {slot.cell.row} seed {slot.cell.seed}"
+        try:
+            with slot.work.lock():
+                slot.record = run_cell(slot, ready[slot.cell.task], device, title)
+                save(slot.record, request.out)
+                if slot.final:
+                    slot.work.finish()
+        except BusyError as error:
+            say(f"{title}: {error}; skipped")
+    return [slot.record for slot in slots if slot.record is not None]
+
+
+@dataclass
+class Slot:
+    """A cell, the folder it works in, and its record, if there is one."""
+
+    cell: Cell
+    work: Work
+    record: Record | None
+
+    @property
+    def final(self) -> bool:
+        return self.record is not None and self.record.status in FINAL
+
+
+def find_slot(cell: Cell, ready: Ready, out: Path) -> Slot:
+    """Raises RecordError when a file stands where the record belongs but is none."""
+    from lra.work import Work
+
+    name = describe(cell, ready.data, status="failed").name
+    path = out / f"{name}.json"
+    return Slot(cell, Work(out / "work" / name), load(path) if path.exists() else None)
+
+
+def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str) -> Record:
+    """Trains one cell; an exception becomes a record that says `failed`, with the traceback beside the log."""
+    from lra.engine import Place
+
+    cell, data = slot.cell, ready.data
+    whole = cell.attention.padding == "fixed"
+    place = Place(device, cell.precision, cell.config.model.length or data.spec.length, whole)
+    bar = Bar(title, cell.config.train, len(data.validation.labels), hint=quick_hint(cell, device))
+    try:
+        record = train_cell(cell, data, place, slot.work, ready.ladder, bar.update)
+    except Exception as error:
+        (slot.work.folder / "error.txt").write_text(traceback.format_exc())
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        bar.close(f"failed: {reason} (traceback in {slot.work.folder / 'error.txt'})")
+        return describe(cell, data, status="failed", reason=reason, ladder=ready.ladder)
+    bar.close(summary(record))
+    return record
+
+
+def summary(record: Record) -> str:
+    """One line for the end of a cell."""
+    if record.status == "diverged":
+        return f"diverged: {record.reason}"
+    accuracies = (
+        f"test {100 * (record.test_accuracy or 0):.1f} %, validation {100 * (record.validation_accuracy or 0):.1f} %"
+    )
+    return f"{accuracies} at step {record.best_step}, {clock(sum(record.seconds.values()))}"
+
+
+def quick_hint(cell: Cell, device: torch.device) -> str:
+    """What to do instead of a long run on a CPU; empty elsewhere."""
+    if device.type != "cpu" or cell.protocol == "quick":
+        return ""
+    return f"a first look takes about a minute: --attn {cell.row} --task {cell.task} --protocol quick"

@@ -1,0 +1,79 @@
+"""What a record says about the machine: versions, device, commit, peak memory."""
+
+import functools
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def reset_peak(device: torch.device) -> None:
+    """Starts a new measurement of peak memory."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR.exists():
+        CLEAR.write_text("5")  # Linux: resets the peak resident size
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """Since `reset_peak`: bytes allocated on a CUDA device; on Linux the whole process's resident bytes; else None."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "cpu" and STATUS.exists():
+        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return None
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device, threads and commit, as records keep them; none of it is part of a record's identity."""
+    return {
+        "lra": lra_version(),
+        **commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "cuda": torch.version.cuda,
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "gear": "eager",
+    }
+
+
+def lra_version() -> str:
+    try:
+        return version("lra-suite")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@functools.cache
+def commit() -> dict[str, Any]:
+    """Commit of this checkout, and whether files differ from it; None from an installed package."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def cpu_name() -> str:
+    """The processor's model name where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,78 @@
+"""What a task is: sizes (`Spec`), arrays (`Split`, `Data`) and the two things a task does, prepare and ladder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tasks._ladders import find_ladder, store_ladder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+
+class DataError(ValueError):
+    """Data that is missing, broken or impossible, or a task that does not exist: one line for the user."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Sizes a model needs. `vocab` counts the ids with pad, which is 0: an id is a stored value plus 1."""
+
+    vocab: int
+    classes: int
+    length: int  # tokens of the longest sequence the task allows
+    grid: tuple[int, int] | None = None  # rows and columns of an image, or none
+    pair: bool = False  # two documents per sample
+
+
+@dataclass(frozen=True)
+class Split:
+    """R samples. What stands in `values` beyond a row's length is 0 and means nothing."""
+
+    values: np.ndarray  # (R, L) uint8, memory-mapped, read-only
+    lengths: np.ndarray  # (R,) int32, tokens
+    labels: np.ndarray  # (R,) int64
+    groups: dict[str, tuple[list[str], np.ndarray]] = field(default_factory=dict)  # name -> names, codes (R,) uint8
+
+
+@dataclass(frozen=True)
+class Data:
+    """Three splits and where they come from. `hash` is 12 hexadecimal digits over the content and the ids."""
+
+    spec: Spec
+    train: Split
+    validation: Split
+    test: Split
+    hash: str
+    about: dict[str, Any]  # task, label ("generated" or "official"), source, settings, seed, rows, split_rule, sha256
+    folder: Path  # the cache folder that holds the arrays
+
+
+class Task(ABC):
+    """A task: its name, the fields of its `data` section, and how its data and its trivial answers are made."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    settings: ClassVar[type]  # a frozen dataclass with typed defaults: the `data.*` keys of a protocol
+
+    @abstractmethod
+    def prepare(self, settings: Any, data_dir: Path | None, cache: Path, progress: bool) -> Data:
+        """Find or generate, verify, encode once, memory-map. Raises DataError."""
+
+    @abstractmethod
+    def climb(self, data: Data) -> dict[str, float]:
+        """Computes the ladder: rung -> accuracy on the test split, in rising order of what is read."""
+
+    def ladder(self, data: Data, fresh: bool = False) -> dict[str, float]:
+        """The ladder of this data: shipped, else cached, else computed and cached; `fresh` computes it in any case."""
+        rungs = None if fresh else find_ladder(data)
+        if rungs is None:
+            rungs = self.climb(data)
+            with suppress(OSError):
+                store_ladder(data.folder, data, rungs)
+        return rungs

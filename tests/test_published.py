@@ -1,0 +1,91 @@
+"""The tables of results/published: copied whole, consistent with themselves, and shown apart from ours."""
+
+import csv
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from attention_zoo import find
+from lra.report import published
+
+Row = dict[str, str]
+
+
+def rows_of(pattern: str) -> list[Row]:
+    """The lines of all files of that pattern."""
+    files = sorted(published.folder().glob(pattern))
+    return [row for file in files for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
+
+
+@pytest.fixture(scope="module")
+def accuracies() -> list[Row]:
+    return [row for row in rows_of("*.csv") if row["unit"] == "percent"]
+
+
+def test_averages_agree_with_their_rows(accuracies: list[Row]):
+    checked = 0
+    for _, found in groupby(accuracies, key=lambda row: (row["source"], row["mechanism"])):
+        row = {each["task"]: each for each in found if "not in its average" not in each["note"]}
+        printed = row.pop("average", None)
+        if printed is None or not row or printed["note"].startswith("misprint"):
+            continue
+        figures = [each["value"] for each in row.values()]
+        decimals = min(len(value.partition(".")[2]) for value in (printed["value"], *figures))
+        mean = sum(map(float, figures)) / len(figures)
+        assert abs(mean - float(printed["value"])) <= 10.0**-decimals, printed
+        checked += 1
+    assert checked == 62
+
+
+def test_rows_say_where_they_are_from(accuracies: list[Row]):
+    assert len({(row["source"], row["mechanism"], row["task"]) for row in accuracies}) == len(accuracies) == 397
+    for row in accuracies:
+        assert row["task"] in published.TASKS
+        assert 0 < float(row["value"]) < 100
+        assert row["citation"]
+        assert row["commit_or_doi"] or row["note"].startswith("not traced")
+        assert row["protocol"] == "unpublished" or not row["attention"].startswith("pola")
+    for spec in {row["attention"] for row in accuracies} - {""}:
+        find(spec)
+
+
+def test_softmax_differs_most_between_suites(accuracies: list[Row]):
+    names = {"lra_paper": "Transformer", "nystromformer": "Standard", "skyformer": "Self-Attention"}
+    names["flashattention"] = "Transformer"
+    same = [row for row in accuracies if row["mechanism"] == names.get(row["source"])]
+    spread = {}
+    for task in ("listops", "text", "retrieval", "image", "pathfinder"):
+        values = [float(row["value"]) for row in same if row["task"] == task]
+        assert len(values) == 4
+        spread[task] = round(max(values) - min(values), 1)
+    assert spread == {"listops": 2.4, "text": 3.1, "retrieval": 24.1, "image": 4.2, "pathfinder": 8.9}
+
+
+def test_copied_rows_are_copies(accuracies: list[Row]):
+    figures = {(row["source"], row["mechanism"], row["task"]): row["value"] for row in accuracies}
+    copies = [("lra_paper", "Linear", "Linear Trans."), ("lra_paper", "Reformer", "Reformer")]
+    copies += [("lra_paper", "Performer", "Performer"), ("skyformer", "Skyformer", "Skyformer")]
+    for source, theirs, name in copies:
+        for task in ("listops", "text", "retrieval", "image", "pathfinder", "average"):
+            assert figures[source, theirs, task] == figures["polaformer", name, task]
+
+
+def test_costs_add_up():
+    hours = [row for row in rows_of("skyformer_cost.csv") if row["unit"] == "hours"]
+    for _, found in groupby(hours, key=lambda row: row["mechanism"]):
+        *tasks, total = found
+        assert sum(float(row["value"]) for row in tasks) == pytest.approx(float(total["value"]))
+        assert (len(tasks), total["task"]) == (5, "total")
+    assert {row["length"] for row in rows_of("lra_paper_cost.csv")} == {"1000", "2000", "3000", "4000"}
+
+
+def test_blocks_stand_alone(tmp_path: Path):
+    blocks = published.blocks(published.read())
+    assert len(blocks) == 8
+    (pola,) = [block for block in blocks if block.startswith("### polaformer (published, other protocol)")]
+    assert "| PolaFormer alpha=3 | pola         |     37.35 |" in pola
+    assert "- Linear Trans., Reformer, Performer: digit for digit the row of the LRA paper" in pola
+    (paper,) = [block for block in blocks if block.startswith("### lra_paper ")]
+    assert "- Sinkhorn on Average: misprint" in paper
+    assert published.blocks(published.read(tmp_path)) == ["No published tables are installed here.\n"]

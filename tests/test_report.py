@@ -1,0 +1,249 @@
+"""Records -> tables, curves and published blocks: golden text, and nothing averaged that was not measured alike."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lra.errors import RecordError
+from lra.record import Record, identity_of, save
+from lra.report import cells, curves, frame, read, tables, terminal, write
+from lra.report.tables import DASH
+
+LADDER = {"constant": 0.17, "root operator": 0.364, "root operator + digits": 0.371, "1 level": 0.604, "2 levels": 0.75}
+
+
+def make(row: str, accuracy: float | None = None, *, seed: int = 0, **changes: Any) -> Record:
+    """A finished run on quick ListOps, or with the fields given."""
+    points = [(100, 0.2), (200, 0.3), (300, accuracy or 0.3)]
+    fields: dict[str, Any] = {
+        "status": "done" if accuracy is not None else "failed",
+        "task": "listops",
+        "protocol": "quick",
+        "precision": "float32",
+        "attention": {
+            "name": row.split(":")[0],
+            "title": row,
+            "options": {},
+            "source_hash": "ab12cd34",
+            "builtin": True,
+        },
+        "config": {"train": {"lr": 1e-3}},
+        "data": {"label": "generated", "hash": "0123456789abcdef"},
+        "ladder": LADDER,
+        "parameters": {"total": 209802},
+        "curve": [{"step": step, "validation_accuracy": value} for step, value in points],
+        "test_rows": 10_000,
+        "learned": True,
+        "accuracy_by": {"root operator": {"MAX": 0.5, "MIN": 0.25}} if accuracy else {},
+        "seconds": {"train": 60.0},
+        "tokens_per_second": 12345.6,
+        "environment": {"device": "cpu", "commit": "abc"},
+        "created": "2026-01-01T00:00:00+00:00",
+    } | changes
+    identity = identity_of({"row": row, "seed": seed} | {k: v for k, v in fields.items() if k != "created"})
+    return Record(identity=identity, row=row, seed=seed, test_accuracy=accuracy, **fields)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder of records: three seeds, one seed, diverged, failed."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for seed, accuracy in enumerate((0.40, 0.41, 0.42)):
+        save(make("softmax", accuracy, seed=seed), folder)
+    save(make("pola", 0.36), folder)
+    save(make("relu", status="diverged"), folder)
+    save(make("agent", status="failed"), folder)
+    return folder
+
+
+def only(records: list[Record]) -> cells.Group:
+    (group,) = cells.group(records)
+    return group
+
+
+def text_of(*records: Record) -> str:
+    """The cell of records that share row and task."""
+    return tables.cell_text(only(list(records)).columns[0], records[0].row)
+
+
+def test_golden_table_of_one_task(runs: Path, tmp_path: Path):
+    report = write([runs], tmp_path / "out")
+    golden = f"""Protocol quick, float32. Data: ListOps generated (0123456789ab)
+
+| Attention    |                     ListOps |   Parameters |   Tokens/s |
+|:-------------|----------------------------:|-------------:|-----------:|
+| best trivial | 37.1 root operator + digits |              |            |
+| softmax      |              41.0 ± 1.0 (3) |      209,802 |     12,300 |
+| relu         |                    diverged |      209,802 |          {DASH} |
+| agent        |                      failed |      209,802 |          {DASH} |
+| pola         |    36.0 (1) ≈ root operator |      209,802 |     12,300 |
+
+Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung.
+"""
+    assert report.text.startswith(golden)
+    assert report.text.splitlines()[-3:] == [
+        f"wrote {tmp_path}/out/curves/quick-float32-listops.png",
+        f"wrote {tmp_path}/out/report.md",
+        f"and 4 more in {tmp_path}/out",
+    ]
+    assert report.problems == ()
+    assert all(file.is_file() for file in report.files)
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "| best trivial | 37.1" in page
+    assert "### ListOps, by root operator" in page
+    assert "![Learning curves](curves/quick-float32-listops.png)" in page
+    assert "(published, other protocol)" in page
+    assert "polaformer" not in report.text
+
+
+def test_golden_numbers(runs: Path, tmp_path: Path):
+    write([runs], tmp_path / "out")
+    wide = (tmp_path / "out" / "table-quick-float32.csv").read_text()
+    assert wide == "row,listops\nsoftmax,0.41\nrelu,\nagent,\npola,0.36\n"
+    long = pd.read_csv(tmp_path / "out" / "cells.csv").set_index(["kind", "row"])
+    assert long.loc[("rung", "root operator"), "mean"] == 0.364
+    softmax = long.loc[("cell", "softmax")]
+    assert (softmax["n"], softmax["min"], softmax["max"], softmax["learned"]) == (3, 0.40, 0.42, 3)
+    assert softmax["deviation"] == pytest.approx(0.01)
+    assert long.loc[("cell", "pola"), "rung"] == "root operator"
+    assert (long.loc[("cell", "relu"), "diverged"], long.loc[("cell", "agent"), "failed"]) == (1, 1)
+    assert len(pd.read_csv(tmp_path / "out" / "runs.csv")) == 6
+
+
+def test_two_tasks_average_only_where_both_ran():
+    text = {"task": "text", "data": {"label": "IMDb", "hash": "ff"}, "ladder": {}}
+    both = [make("softmax", 0.4), make("softmax", 0.6, **text)]
+    group = only([*both, make("mean", 0.36), make("elu", 0.65, **text), make("softmax", 0.5, seed=1, **text)])
+    lines = [[cell.strip() for cell in line.split("|")[1:-3]] for line in tables.comparison(group).splitlines()]
+    assert lines[0] == ["Attention", "ListOps", "Text", "Average"]
+    assert lines[2:] == [
+        ["best trivial", "37.1 root operator + digits", DASH, DASH],
+        ["softmax", "40.0 (1)", "55.0 ± 7.1 (2)", "47.5"],
+        ["elu", DASH, "65.0 (1)", DASH],
+        ["mean", "36.0 (1) ≈ root operator", DASH, DASH],
+    ]
+
+
+def test_rows_come_in_the_order_of_the_paper_and_controls_last():
+    rows = ["identity", "pola:alpha=5.0", "zeta", "mean", "agent", "softmax:conv=5", "alpha", "pola", "elu", "softmax"]
+    group = only([make(row, 0.4) for row in rows])
+    order = "softmax softmax:conv=5 elu agent pola pola:alpha=5.0 alpha zeta mean identity"
+    assert list(group.rows) == order.split()
+
+
+def test_words_beside_a_cell():
+    runs = [
+        make("pola", accuracy, seed=seed, learned=accuracy > 0.2) for seed, accuracy in enumerate((0.5, 0.17, 0.52))
+    ]
+    assert text_of(*runs) == "39.7 ± 19.7 (3) ≈ root operator + digits; 2 of 3 learned"
+    assert text_of(make("pola", 0.17, learned=False)) == "17.0 (1) ≈ constant; at chance"
+    assert text_of(make("pola", 0.5), make("pola", seed=1, status="diverged")) == "50.0 (1); 1 diverged"
+    assert text_of(*(make("pola", seed=seed, status="diverged") for seed in (0, 1))) == "diverged (2)"
+    assert text_of(make("pola", 0.604)) == "60.4 (1) ≈ 1 level"
+    assert text_of(make("pola", 0.364, test_rows=0)) == "36.4 (1)"
+
+
+def test_best_trivial_rung_reads_no_level():
+    assert cells.best_trivial(LADDER) == ("root operator + digits", 0.371)
+    assert cells.best_trivial({"constant": 0.1, "level 1": 0.6}) == ("constant", 0.1)
+    assert cells.best_trivial({}) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("protocol", "standard"), ("precision", "bfloat16"), ("results_version", 0)]
+)
+def test_what_differs_never_shares_a_table(field: str, value: Any):
+    groups = cells.group([make("softmax", 0.4), make("softmax", 0.6, **{field: value})])
+    assert sorted(g.columns[0].cells["softmax"].records[0].test_accuracy or 0 for g in groups) == [0.4, 0.6]
+    assert len({tables.heading(g) for g in groups}) == len({g.slug for g in groups}) == 2
+
+
+def test_other_data_or_settings_stand_apart():
+    other_data = make("softmax", 0.6, data={"label": "official", "hash": "ee"})
+    other_lr = make("softmax", 0.7, config={"train": {"lr": 0.1}})
+    groups = cells.group([make("softmax", 0.4), make("pola", 0.4), other_data, other_lr])
+    assert [len(g.rows) for g in groups] == [2, 1, 1]
+    assert {g.apart for g in groups} == {"", "data", "train.lr=0.1"}
+    assert len({g.slug for g in groups}) == 3
+    assert all(cell.summary and cell.summary.count == 1 for g in groups for c in g.columns for cell in c.cells.values())
+
+
+def test_one_name_with_two_sources_is_two_rows():
+    other = {"name": "mine", "title": "mine", "source_hash": "ffff0000", "builtin": False}
+    assert only([make("mine", 0.4), make("mine", 0.6, attention=other)]).rows == ("mine@ab12", "mine@ffff")
+
+
+def test_one_cell_counts_once(runs: Path, tmp_path: Path):
+    again = tmp_path / "again"
+    again.mkdir()
+    first = make("pola", 0.36)
+    save(dataclasses.replace(first, test_accuracy=0.5, created="2027"), again)
+    save(make("softmax", 0.40), again)
+    report = write([again, runs], tmp_path / "out")
+    assert "36.0 (1)" in report.text
+    assert "41.0 ± 1.0 (3)" in report.text
+    assert f"{first.name} of 2027 is left out" in report.text
+
+
+def test_broken_files_are_named_and_the_rest_reported(runs: Path, tmp_path: Path):
+    (runs / "broken.json").write_text("{")
+    (runs / "future.json").write_text('{"schema_version": 99}')
+    report = write([runs, tmp_path / "absent.json"], tmp_path / "out")
+    assert "41.0 ± 1.0 (3)" in report.text
+    assert len(report.problems) == 3
+    for problem, words in zip(
+        report.problems, ("broken.json is not a record", "schema 99", "absent.json"), strict=True
+    ):
+        assert words in problem
+        assert f"- {problem}" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_nothing_is_written_without_records_or_after_a_fault(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(RecordError, match="no records in"):
+        write([tmp_path], tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordError, match="cannot write the report"):
+        write([runs], tmp_path / "file" / "out")
+    monkeypatch.setattr(curves, "figures", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write([runs], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_same_records_same_bytes(runs: Path, tmp_path: Path):
+    first, second = write([runs], tmp_path / "a"), write([runs, runs], tmp_path / "b")
+    assert len(first.files) == 6
+    for one, two in zip(first.files, second.files, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    picture = (tmp_path / "a" / "curves" / "quick-float32-listops.svg").read_text()
+    for words in ("softmax", "relu (diverged)", "root operator 36.4", "1 level 60.4", "10,000 test rows"):
+        assert f"<!-- {words}" in picture or words in picture
+    assert "2 levels" not in picture
+
+
+def test_frame_and_terminal(runs: Path):
+    (runs / "broken.json").write_text("{")
+    table, problems = read([runs])
+    assert len(problems) == 1
+    assert len(table) == 6
+    softmax = table[table["row"] == "softmax"]
+    assert list(softmax["seed"]) == [0, 1, 2]
+    assert list(softmax["test_accuracy"]) == [0.40, 0.41, 0.42]
+    expected = {"data_hash": "0123456789abcdef", "parameters_total": 209802, "config.train.lr": 1e-3, "device": "cpu"}
+    assert dict(softmax.iloc[0][list(expected)]) == expected
+    assert Path(softmax.iloc[0]["path"]).is_file()
+    assert len(frame([])) == 0
+    assert "40.0 (1)" in terminal([make("softmax", 0.4)])
+
+
+def test_reports_need_no_torch():
+    code = "import lra.report, sys; sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
