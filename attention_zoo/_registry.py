@@ -231,7 +231,7 @@ def _read_builtin(name: str) -> Entry:
             continue
         about = {key.arg: ast.literal_eval(key.value) for key in calls[0].keywords if key.arg}
         inits = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
-        options = {"conv": (int, 0)}  # what a class without a constructor inherits from QKVAttention
+        options: dict[str, tuple[type, Value]] = {"conv": (int, 0)}  # what a class without a constructor inherits from QKVAttention
         if inits:
             arguments = inits[0].args
             options = {
