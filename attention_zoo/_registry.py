@@ -8,7 +8,6 @@ its title and options are read with `ast`, its module is imported when it is bui
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -21,17 +20,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attention_zoo._options import TYPES, Options, SpecError, Value, nearest, options_of, read_options
+
 if TYPE_CHECKING:
     from attention_zoo._base import Attention
     from attention_zoo._dims import Dims
 
 HERE = Path(__file__).parent
-TYPES = {"int": int, "float": float, "bool": bool, "str": str}
-Value = int | float | bool | str
-
-
-class SpecError(ValueError):
-    """A spec that names nothing, or options that a mechanism does not have: one line for the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +41,7 @@ class Entry:
     adapted: str = ""  # how the published form for images was brought to sequences; empty: it was made for them
     padding: str = "masked"  # "fixed": always padded to Dims.length, because the mechanism cannot mask
     expected_failures: dict[str, str] = field(default_factory=dict)  # check of the contract -> reason
-    options: dict[str, tuple[type, Value]] = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
     builtin: bool = True
 
     @property
@@ -118,7 +113,7 @@ def register(
             adapted=adapted,
             padding=padding,
             expected_failures=expected_failures or {},
-            options=_options_of(cls),
+            options=options_of(cls),
             path=path,
             builtin=builtin,
         )
@@ -146,7 +141,7 @@ def find(spec: str) -> tuple[Entry, dict[str, Value]]:
         if "=" in head:
             head, more = "", [rest]
         entry = _entry_of_file(Path(path).expanduser(), head)
-        return entry, _typed(entry, more[0] if more else "")
+        return entry, read_options(more[0] if more else "", entry.options, entry.name)
     name, _, options = spec.partition(":")
     if name in names():
         entry = _read_builtin(name)
@@ -158,13 +153,7 @@ def find(spec: str) -> tuple[Entry, dict[str, Value]]:
             f"unknown attention {name!r}{nearest(name, names() + list(points))}; "
             f"`list` shows all, a file of your own goes by its path: ./mine.py"
         )
-    return entry, _typed(entry, options)
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """', did you mean ...?' or nothing."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
+    return entry, read_options(options, entry.options, entry.name)
 
 
 def _entry_of_file(path: Path, name: str) -> Entry:
@@ -205,21 +194,6 @@ def _import_file(path: Path) -> None:
         sys.path.remove(str(path.parent))
 
 
-def _options_of(cls: type) -> dict[str, tuple[type, Value]]:
-    """The keyword-only arguments of a class's constructor, which are its options."""
-    options = {}
-    for parameter in inspect.signature(cls).parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        hint = parameter.annotation if isinstance(parameter.annotation, str) else parameter.annotation.__name__
-        if hint not in TYPES or parameter.default is inspect.Parameter.empty:
-            raise SpecError(
-                f"{cls.__name__}: option {parameter.name!r} needs a type of {', '.join(TYPES)} and a default"
-            )
-        options[parameter.name] = (TYPES[hint], parameter.default)
-    return options
-
-
 def _read_builtin(name: str) -> Entry:
     """The entry of a built-in file, read from its text: `@register(...)` and the signature of `__init__`."""
     path = HERE / f"{name}.py"
@@ -231,7 +205,7 @@ def _read_builtin(name: str) -> Entry:
             continue
         about = {key.arg: ast.literal_eval(key.value) for key in calls[0].keywords if key.arg}
         inits = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
-        options: dict[str, tuple[type, Value]] = {"conv": (int, 0)}  # what a class without a constructor inherits from QKVAttention
+        options: Options = {"conv": (int, 0)}  # what QKVAttention's own constructor has
         if inits:
             arguments = inits[0].args
             options = {
@@ -241,24 +215,3 @@ def _read_builtin(name: str) -> Entry:
             }
         return Entry(name=name, path=path, options=options, **about)
     raise SpecError(f"{path} registers no attention")
-
-
-def _typed(entry: Entry, text: str) -> dict[str, Value]:
-    """'alpha=3,conv=7' -> typed options."""
-    options: dict[str, Value] = {}
-    for item in filter(None, text.split(",")):
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if key not in entry.options:
-            known = ", ".join(entry.options) or "none"
-            raise SpecError(
-                f"attention {entry.name} has no option {key!r}{nearest(key, list(entry.options))}; it has: {known}"
-            )
-        kind = entry.options[key][0]
-        try:
-            if not equals:
-                raise ValueError
-            options[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
-        except (ValueError, KeyError):
-            wanted = "true or false" if kind is bool else f"of type {kind.__name__}"
-            raise SpecError(f"attention {entry.name}: {key} must be {wanted}, not {value!r}") from None
-    return options

@@ -58,6 +58,10 @@ class PolaAttention(QKVAttention):
 
 
 def polarise(t: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
-    """max(t, 0)^power and max(-t, 0)^power; `pow` has finite gradients at 0, exp(power * log t) has not."""
+    """max(t, 0)^power and max(-t, 0)^power, the two signs of sgn(t) |t|^power.
+
+    `pow` has gradient 0 at t = 0, where exp(power * log t) has NaN.
+    """
     t = wide(t)
-    return F.relu(t) ** power, F.relu(-t) ** power
+    signed = t.sign() * t.abs() ** power
+    return F.relu(signed), F.relu(-signed)

@@ -40,6 +40,8 @@ class Encoder(nn.Module):
     number, as Nystromformer and Skyformer do.
     """
 
+    waves: Tensor | None
+
     def __init__(
         self,
         make_attention: Callable[[int], nn.Module],
@@ -59,8 +61,7 @@ class Encoder(nn.Module):
         self.length, self.pool_over_padding = length, pool_over_padding
         self.tokens = nn.Embedding(vocab, dim)
         self.positions = nn.Embedding(length, dim) if positions == "learned" else None
-        if positions == "sincos":
-            self.register_buffer("waves", sincos(length, dim), persistent=False)
+        self.register_buffer("waves", sincos(length, dim) if positions == "sincos" else None, persistent=False)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             Block(make_attention(layer), dim=dim, mlp=mlp, dropout=dropout) for layer in range(layers)
@@ -73,7 +74,7 @@ class Encoder(nn.Module):
         x = self.tokens(ids)
         if self.positions is not None:
             x = x + self.positions.weight[: ids.shape[1]]
-        elif hasattr(self, "waves"):
+        if self.waves is not None:
             x = x + self.waves[: ids.shape[1]]
         return self.dropout(x)
 

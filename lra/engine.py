@@ -17,8 +17,9 @@ from lra.config import Train
 from lra.encoder import seed_of
 from lra.errors import ConfigError
 
-CPU_TOKENS = 8_192  # of one slice: its activations stay in cache
-GPU_TOKENS = 1 << 20
+# A slice's tokens, at most, and the padding among them after which a further slice is worth its overhead. On a CPU a
+# slice's activations should stay in cache.
+SLICE_TOKENS, SLICE_PADDING = {"cpu": 4_096}, {"cpu": 512}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -46,8 +47,12 @@ class Place:
         enabled = self.precision != "float32"
         return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
 
-    def slice_tokens(self) -> int:
-        return CPU_TOKENS if self.device.type == "cpu" else GPU_TOKENS
+    def cut(self, lengths: np.ndarray) -> list[np.ndarray]:
+        """Positions of a batch's rows, in slices."""
+        if self.whole:
+            lengths = np.full_like(lengths, self.length)
+        device = self.device.type
+        return cut(lengths, SLICE_TOKENS.get(device, 1 << 20), SLICE_PADDING.get(device, 1 << 20))
 
 
 def choose_device(name: str) -> torch.device:
@@ -67,14 +72,18 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     return wanted if wanted != "auto" else "bfloat16" if device.type == "cuda" else "float32"
 
 
-def cut(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
-    """Positions 0..R-1 by falling length, in slices of at most `tokens` padded tokens (or one row)."""
+def cut(lengths: np.ndarray, tokens: int, padding: int) -> list[np.ndarray]:
+    """Positions 0..R-1 by falling length, in slices of at most `tokens` tokens and `padding` among them, or one row."""
     order = np.argsort(-lengths, kind="stable")
+    falling = lengths[order].astype(np.int64)
     slices, start = [], 0
     while start < len(order):
-        rows = max(1, tokens // max(1, int(lengths[order[start]])))
-        slices.append(order[start : start + rows])
-        start += rows
+        longest = falling[start]
+        ahead = np.arange(1, min(len(order) - start, max(1, tokens // longest)) + 1)
+        padded = longest * ahead - np.cumsum(falling[start : start + len(ahead)])
+        end = start + int(np.searchsorted(padded, padding, side="right"))
+        slices.append(order[start:end])
+        start = end
     return slices
 
 
@@ -135,7 +144,7 @@ class Step:
         self.model.train()
         total = torch.zeros((), device=self.place.device)
         lengths = samples.lengths[rows]
-        for number, part in enumerate(cut(lengths, self.place.slice_tokens())):
+        for number, part in enumerate(self.place.cut(lengths)):
             torch.manual_seed(seed_of(self.seed, "dropout", step, number))
             ids, keep, labels = load(samples, rows[part], self.place)
             with self.place.autocast():
@@ -168,7 +177,7 @@ def evaluate(model: nn.Module, samples: Samples, rows: np.ndarray, place: Place)
     model.eval()
     predictions = np.empty(len(rows), dtype=np.uint8)
     total = torch.zeros((), device=place.device, dtype=torch.float64 if place.device.type != "mps" else torch.float32)
-    for part in cut(samples.lengths[rows], place.slice_tokens()):
+    for part in place.cut(samples.lengths[rows]):
         ids, keep, labels = load(samples, rows[part], place)
         with place.autocast():
             logits = model(ids, keep).float()

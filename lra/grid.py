@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import attention_zoo
 import tasks
 from lra import config as configuration
+from lra.cell import Cell, check_cell, describe
 from lra.console import Bar, clock, say
 from lra.errors import BusyError
 from lra.record import FINAL, Record, load, save
-from lra.run import Cell, check_cell, describe, train_cell
+from lra.run import train_cell
 
 if TYPE_CHECKING:
     import torch
@@ -172,7 +173,7 @@ def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str) -> Reco
 
     cell, data = slot.cell, ready.data
     whole = cell.attention.padding == "fixed"
-    place = Place(device, cell.precision, cell.config.model.length or data.spec.length, whole)
+    place = Place(device, cell.precision, cell.length(data.spec), whole)
     bar = Bar(title, cell.config.train, len(data.validation.labels), hint=quick_hint(cell, device))
     try:
         record = train_cell(cell, data, place, slot.work, ready.ladder, bar.update)

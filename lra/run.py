@@ -1,11 +1,10 @@
-"""The composition root: one cell = task + attention + encoder -> train -> record. Only this module sees them all.
+"""The composition root: one cell = task + attention + encoder -> train -> test -> record, and back from the record.
 
 torch comes with the first function that computes, so that planning a grid and its messages stay fast.
 """
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import attention_zoo
 import tasks
 from lra import config as configuration
+from lra.cell import Cell, describe, make_model
 from lra.config import Config
-from lra.errors import ConfigError
-from lra.record import RESULTS_VERSION, Record, identity_of, pack
+from lra.record import Record, pack
 from lra.record import load as load_record
 
 if TYPE_CHECKING:
@@ -28,101 +27,6 @@ if TYPE_CHECKING:
     from lra.engine import Place
     from lra.train import Progress, Trainer
     from lra.work import Work
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Cell:
-    """One attention, task and seed under one resolved configuration."""
-
-    task: str
-    attention: attention_zoo.Entry
-    options: dict[str, Any]
-    row: str  # the name in tables
-    protocol: str  # with its overrides
-    config: Config
-    seed: int
-    precision: str = "float32"
-
-    def identity(self, data_hash: str) -> str:
-        """Hash of everything that changes the result."""
-        return identity_of(
-            {
-                "task": self.task,
-                "data": data_hash,
-                "config": configuration.as_dict(self.config),
-                "attention": [self.attention.name, self.all_options(), self.attention.source_hash],
-                "seed": self.seed,
-                "precision": self.precision,
-                "results_version": RESULTS_VERSION,
-            }
-        )
-
-    def all_options(self) -> dict[str, Any]:
-        return {name: default for name, (_, default) in self.attention.options.items()} | self.options
-
-
-def build_attention(
-    spec: str, *, dim: int, heads: int, length: int, grid: tuple[int, int] | None = None, dropout: float = 0.0
-) -> attention_zoo.Attention:
-    """One attention by spec, outside any encoder. Raises SpecError."""
-    entry, options = attention_zoo.find(spec)
-    return entry.build(attention_zoo.Dims(dim=dim, heads=heads, length=length, grid=grid, dropout=dropout), options)
-
-
-def make_model(cell: Cell, spec: tasks.Spec) -> Encoder:
-    """The encoder of a cell, initialised, on the CPU. Raises SpecError when the mechanism refuses the sizes."""
-    import torch
-
-    from lra.encoder import Encoder, initialise, seed_of
-
-    model = cell.config.model
-    length = model.length or spec.length
-    if spec.vocab > (model.vocab or spec.vocab) or spec.length > length:
-        raise ConfigError(
-            f"{cell.task} has {spec.vocab} ids and up to {spec.length} tokens: more than model.vocab={model.vocab}, "
-            f"model.length={model.length}"
-        )
-    if model.grid and spec.grid is None:
-        raise ConfigError(f"model.grid: the tokens of {cell.task} form no grid")
-    dims = attention_zoo.Dims(
-        dim=model.dim,
-        heads=model.heads,
-        length=length,
-        grid=spec.grid if model.grid else None,
-        dropout=model.attention_dropout,
-        rope=model.positions == "rope",
-    )
-
-    def make_attention(layer: int) -> attention_zoo.Attention:
-        torch.manual_seed(seed_of(cell.seed, "attention", layer))
-        attention = cell.attention.build(dims, cell.options)
-        if dims.rope and not isinstance(attention, attention_zoo.QKVAttention):
-            raise attention_zoo.SpecError(f"attention {cell.row} does not take positions: rope")
-        return attention
-
-    encoder = Encoder(
-        make_attention,
-        vocab=model.vocab or spec.vocab,
-        classes=spec.classes,
-        length=length,
-        layers=model.layers,
-        dim=model.dim,
-        mlp=model.mlp,
-        head=model.head,
-        dropout=model.dropout,
-        positions=model.positions,
-        pool_over_padding=model.pool_over_padding,
-    )
-    initialise(encoder, seed=cell.seed, embedding_std=model.embedding_std)
-    return encoder
-
-
-def check_cell(cell: Cell, spec: tasks.Spec) -> None:
-    """Builds the model without memory. Raises SpecError or ConfigError for sizes that do not fit."""
-    import torch
-
-    with torch.device("meta"):
-        make_model(cell, spec)
 
 
 def train_cell(
@@ -220,33 +124,6 @@ def learned(progress: Progress, ladder: dict[str, float], rows: int) -> bool:
 
     constant = next(iter(ladder.values()), 0.0)
     return progress.best_accuracy > constant + binomial_half_width(constant, rows)
-
-
-def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
-    """A record of this cell with these results."""
-    entry = cell.attention
-    return Record(
-        identity=cell.identity(data.hash),
-        task=cell.task,
-        row=cell.row,
-        protocol=cell.protocol,
-        seed=cell.seed,
-        precision=cell.precision,
-        attention={
-            "name": entry.name,
-            "title": entry.title,
-            "options": cell.all_options(),
-            "cost": entry.cost,
-            "fidelity": f"adapted: {entry.adapted}" if entry.adapted and not cell.config.model.grid else "official",
-            "source_hash": entry.source_hash,
-            "builtin": entry.builtin,
-            **({} if entry.builtin else {"path": str(entry.path), "source": entry.source}),
-        },
-        config=configuration.as_dict(cell.config),
-        data={"hash": data.hash, **data.about},
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        **results,
-    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from lra.run import build_attention
+from lra.cell import build_attention
 
 DIM, HEADS, LENGTH = 16, 2, 24
 Grid = tuple[int, int] | None

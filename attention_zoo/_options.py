@@ -1,0 +1,52 @@
+"""Options of a mechanism: the keyword-only arguments of its class, typed; and the text a user gives for them."""
+
+import difflib
+import inspect
+
+TYPES = {"int": int, "float": float, "bool": bool, "str": str}
+Value = int | float | bool | str
+Options = dict[str, tuple[type, Value]]  # name -> type, default
+
+
+class SpecError(ValueError):
+    """A spec that names nothing, or options that a mechanism does not have: one line for the user."""
+
+
+def options_of(cls: type) -> Options:
+    """The keyword-only arguments of a class's constructor, which are its options."""
+    options: Options = {}
+    for parameter in inspect.signature(cls).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        hint = parameter.annotation if isinstance(parameter.annotation, str) else parameter.annotation.__name__
+        if hint not in TYPES or parameter.default is inspect.Parameter.empty:
+            raise SpecError(
+                f"{cls.__name__}: option {parameter.name!r} needs a type of {', '.join(TYPES)} and a default"
+            )
+        options[parameter.name] = (TYPES[hint], parameter.default)
+    return options
+
+
+def read_options(text: str, known: Options, name: str) -> dict[str, Value]:
+    """'alpha=3,conv=7' -> typed options of the attention `name`. Raises SpecError."""
+    options: dict[str, Value] = {}
+    for item in filter(None, text.split(",")):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if key not in known:
+            all_of_them = ", ".join(known) or "none"
+            raise SpecError(f"attention {name} has no option {key!r}{nearest(key, list(known))}; it has: {all_of_them}")
+        kind = known[key][0]
+        try:
+            if not equals:
+                raise ValueError
+            options[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (ValueError, KeyError):
+            wanted = "true or false" if kind is bool else f"of type {kind.__name__}"
+            raise SpecError(f"attention {name}: {key} must be {wanted}, not {value!r}") from None
+    return options
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """', did you mean ...?' or nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""

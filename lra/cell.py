@@ -1,0 +1,157 @@
+"""One cell: an attention, a task and a seed under one configuration; the model it stands for, and its record.
+
+torch comes with the first function that builds, so that planning a grid and its messages stay fast.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import attention_zoo
+import tasks
+from lra import config as configuration
+from lra.config import Config
+from lra.errors import ConfigError
+from lra.record import RESULTS_VERSION, Record, identity_of
+
+if TYPE_CHECKING:
+    from lra.encoder import Encoder
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell:
+    """One attention, task and seed under one resolved configuration."""
+
+    task: str
+    attention: attention_zoo.Entry
+    options: dict[str, Any]
+    row: str  # the name in tables
+    protocol: str  # with its overrides
+    config: Config
+    seed: int
+    precision: str = "float32"
+
+    def identity(self, data_hash: str) -> str:
+        """Hash of everything that changes the result."""
+        return identity_of(
+            {
+                "task": self.task,
+                "data": data_hash,
+                "config": configuration.as_dict(self.config),
+                "attention": [self.attention.name, self.all_options(), self.attention.source_hash],
+                "seed": self.seed,
+                "precision": self.precision,
+                "results_version": RESULTS_VERSION,
+            }
+        )
+
+    def length(self, spec: tasks.Spec) -> int:
+        """Tokens of the longest sequence the model is built for."""
+        return self.config.model.length or spec.length
+
+    def all_options(self) -> dict[str, Any]:
+        return {name: default for name, (_, default) in self.attention.options.items()} | self.options
+
+
+def build_attention(
+    spec: str, *, dim: int, heads: int, length: int, grid: tuple[int, int] | None = None, dropout: float = 0.0
+) -> attention_zoo.Attention:
+    """One attention by spec, outside any encoder. Raises SpecError."""
+    entry, options = attention_zoo.find(spec)
+    return entry.build(attention_zoo.Dims(dim=dim, heads=heads, length=length, grid=grid, dropout=dropout), options)
+
+
+def make_model(cell: Cell, spec: tasks.Spec) -> Encoder:
+    """The encoder of a cell, initialised, on the CPU.
+
+    Raises SpecError when the mechanism refuses the sizes, ConfigError when the model is too small for the task.
+    """
+    from lra.encoder import Encoder, initialise
+
+    model = cell.config.model
+    encoder = Encoder(
+        attention_maker(cell, spec),
+        vocab=model.vocab or spec.vocab,
+        classes=spec.classes,
+        length=cell.length(spec),
+        layers=model.layers,
+        dim=model.dim,
+        mlp=model.mlp,
+        head=model.head,
+        dropout=model.dropout,
+        positions=model.positions,
+        pool_over_padding=model.pool_over_padding,
+    )
+    initialise(encoder, seed=cell.seed, embedding_std=model.embedding_std)
+    return encoder
+
+
+def attention_maker(cell: Cell, spec: tasks.Spec) -> Callable[[int], attention_zoo.Attention]:
+    """Layer number -> a fresh attention, its own parameters drawn from the seed and the layer."""
+    import torch
+
+    from lra.encoder import seed_of
+
+    model = cell.config.model
+    if spec.vocab > (model.vocab or spec.vocab) or spec.length > cell.length(spec):
+        raise ConfigError(
+            f"{cell.task} has {spec.vocab} ids and up to {spec.length} tokens: more than model.vocab={model.vocab}, "
+            f"model.length={model.length}"
+        )
+    if model.grid and spec.grid is None:
+        raise ConfigError(f"model.grid: the tokens of {cell.task} form no grid")
+    dims = attention_zoo.Dims(
+        dim=model.dim,
+        heads=model.heads,
+        length=cell.length(spec),
+        grid=spec.grid if model.grid else None,
+        dropout=model.attention_dropout,
+        rope=model.positions == "rope",
+    )
+
+    def make(layer: int) -> attention_zoo.Attention:
+        torch.manual_seed(seed_of(cell.seed, "attention", layer))
+        attention = cell.attention.build(dims, cell.options)
+        if dims.rope and not isinstance(attention, attention_zoo.QKVAttention):
+            raise attention_zoo.SpecError(f"attention {cell.row} does not take positions: rope")
+        return attention
+
+    return make
+
+
+def check_cell(cell: Cell, spec: tasks.Spec) -> None:
+    """Builds the model without memory. Raises SpecError or ConfigError for sizes that do not fit."""
+    import torch
+
+    with torch.device("meta"):
+        make_model(cell, spec)
+
+
+def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
+    """A record of this cell with these results."""
+    entry = cell.attention
+    return Record(
+        identity=cell.identity(data.hash),
+        task=cell.task,
+        row=cell.row,
+        protocol=cell.protocol,
+        seed=cell.seed,
+        precision=cell.precision,
+        attention={
+            "name": entry.name,
+            "title": entry.title,
+            "options": cell.all_options(),
+            "cost": entry.cost,
+            "fidelity": f"adapted: {entry.adapted}" if entry.adapted and not cell.config.model.grid else "official",
+            "source_hash": entry.source_hash,
+            "builtin": entry.builtin,
+            **({} if entry.builtin else {"path": str(entry.path), "source": entry.source}),
+        },
+        config=configuration.as_dict(cell.config),
+        data={"hash": data.hash, **data.about},
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **results,
+    )

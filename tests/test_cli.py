@@ -1,0 +1,165 @@
+"""The command line: every mistake is one line and exit code 2, and touches nothing."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lra.cli import main
+
+ROOT = Path(__file__).parent.parent
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with one finished record."""
+    out = tmp_path_factory.mktemp("runs")
+    tiny = str(Path(__file__).parent / "tiny.yaml")
+    assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(out)]) == 0
+    return out
+
+
+def test_run_prints_the_table(runs, tiny, capsys):
+    assert main(["run", "--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(runs)]) == 0
+    printed = capsys.readouterr()
+    assert "| elu " in printed.out
+    assert "best trivial" in printed.out
+    assert "1 of 1 cells have a record" in printed.err
+
+
+def test_report(runs, tmp_path, capsys):
+    assert main(["report", str(runs), "--out", str(tmp_path)]) == 0
+    assert "| elu " in capsys.readouterr().out
+    assert (tmp_path / "report.md").exists()
+    assert list((tmp_path / "curves").glob("*.png"))
+    assert list((tmp_path / "curves").glob("*.svg"))
+
+
+def test_records_from_python(runs):
+    import lra
+
+    frame = lra.records(runs)
+    assert list(frame["row"]) == ["elu"]
+    (path,) = runs.glob("*.json")
+    loaded = lra.load(path)
+    assert loaded.config.train.steps == 60
+    assert "blocks.0.attention.qkv.weight" in loaded.weights
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--attn", "pla", "--task", "listops"], "unknown attention 'pla', did you mean 'pola'?"),
+        (["--attn", "pola", "--task", "listop"], "unknown task 'listop', did you mean 'listops'?"),
+        (
+            ["--attn", "pola", "--task", "listops", "--protocol", "quik"],
+            "unknown protocol 'quik', did you mean 'quick'?",
+        ),
+        (["--attn", "pola:alpa=3", "--task", "listops"], "no option 'alpa', did you mean 'alpha'?"),
+        (["--attn", "pola", "--task", "listops", "--set", "train.lrr=3"], "unknown key train.lrr, did you mean 'lr'?"),
+        (["--attn", "pola", "--task", "listops", "--set", "train.lr=x"], "train.lr must be float, not x"),
+        (["--attn", "nowhere.py", "--task", "listops"], "no attention file at nowhere.py"),
+        (["--attn", "pola", "--task", "listops", "--data-dir", "/nowhere"], "/nowhere is no folder"),
+        (["--attn", "pola", "--task", "listops", "--device", "gpu"], "device 'gpu' cannot be used here"),
+        (["--attn", "pola"], "required: --task"),
+        (["--task", "listops"], "required: --attn"),
+        (["--attn", "pola", "--task", "listops", "--seed", "x"], "invalid int value: 'x'"),
+        (["report", "/nowhere"], "no records in /nowhere"),
+        (["repotr"], "--attn"),
+    ],
+)
+def test_mistakes(arguments, message, runs, tiny, capsys):
+    before = fingerprint(runs)
+    if arguments[0] == "--attn" and "--protocol" not in arguments:
+        arguments = [*arguments, "--protocol", tiny, "--out", str(runs)]
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert fingerprint(runs) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else False, reason="root may write anywhere")
+def test_folder_without_permission(tiny, tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path / "x")]) == 2
+    assert "cannot write to the output folder" in capsys.readouterr().err
+
+
+def test_unwritable_output(tiny, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path / "file" / "x")]) == 2
+    assert "cannot write to the output folder" in capsys.readouterr().err
+
+
+def test_corrupt_checkpoint(runs, tiny, tmp_path, capsys):
+    (record,) = runs.glob("*.json")
+    work = tmp_path / "work" / record.stem
+    work.mkdir(parents=True)
+    (work / "resume.pt").write_bytes(b"x" * 100)
+    assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path)]) == 2
+    assert f"checkpoint {work / 'resume.pt'} is corrupt; delete it" in capsys.readouterr().err
+
+
+def test_broken_record_is_not_overwritten(runs, tiny, tmp_path, capsys):
+    (record,) = runs.glob("*.json")
+    broken = tmp_path / record.name
+    broken.write_text(record.read_text()[:1000])
+    assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path)]) == 2
+    assert f"{broken} is not a record" in capsys.readouterr().err
+    assert broken.read_text() == record.read_text()[:1000]
+    assert main(["report", str(runs), str(broken), "--out", str(tmp_path / "report")]) == 1
+    assert "skipped" in capsys.readouterr().err
+
+
+def test_locked_cell_is_skipped(runs, tiny, tmp_path, capsys):
+    from lra.work import Work
+
+    (record,) = runs.glob("*.json")
+    with Work(tmp_path / "work" / record.stem).lock():
+        assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path)]) == 0
+    assert "another process is working" in capsys.readouterr().err
+
+
+def test_record_name_and_content(runs):
+    (path,) = runs.glob("*.json")
+    assert path.name.startswith("listops-elu-tiny-s0-")
+    assert set(path.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789._=-")
+    record = json.loads(path.read_text())
+    assert len(record["attention"]["source_hash"]) == 12
+    assert record["data"]["label"] == "generated"
+    assert record["environment"]["threads"] >= 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "--help"], ["--attn", "pla", "--task", "listops"],
+                                       ["--attn", "pola", "--task", "listops", "--set", "train.x=1"]])  # fmt: skip
+def test_no_heavy_import_for_a_message(arguments):
+    code = "import sys; from lra.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('torch', 'pandas', 'matplotlib', 'numba', 'datasets') if m in sys.modules])"
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert time.monotonic() - started < 5  # a second on a quiet machine
+
+
+def test_bare_environment(tmp_path):
+    """Without any package, `python run_lra.py` says in one line what to install."""
+    command = [sys.executable, "-S", str(ROOT / "run_lra.py"), "--attn", "pola", "--task", "listops"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "missing torch, numpy" in done.stderr
+    assert "pip install" in done.stderr

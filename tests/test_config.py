@@ -1,0 +1,110 @@
+"""Protocols, overrides and the message of every mistake in them."""
+
+from pathlib import Path
+
+import pytest
+
+from lra import config as configuration
+from lra.errors import ConfigError
+from tasks.listops import Settings
+
+
+def resolve(protocol: object = "standard", *overrides: str):
+    return configuration.resolve(str(protocol), "listops", list(overrides), Settings)
+
+
+def test_standard_is_what_the_table_of_skyformer_says():
+    config = resolve()
+    assert (config.model.layers, config.model.dim, config.model.heads, config.model.mlp) == (2, 64, 2, 128)
+    train = config.train
+    assert (train.steps, train.batch, train.lr, train.warmup, train.evaluate_every) == (20_000, 32, 1e-4, 1000, 500)
+    assert (train.beta1, train.beta2, train.eps, train.weight_decay) == (0.9, 0.999, 1e-6, 0.0)
+    assert (train.clip, train.clip_at, config.model.dropout, config.model.attention_dropout) == ("norm", 1.0, 0.1, 0.0)
+    assert config.data == Settings()
+
+
+def test_skyformer_inherits_nystromformer():
+    train, model = resolve("skyformer").train, resolve("skyformer").model
+    assert (train.steps, train.clip, train.select_after, train.cycle_beta1) == (50_000, "value", 0.2, True)
+    assert (model.vocab, model.length, model.pool_over_padding, model.attention_dropout) == (32, 2048, True, 0.1)
+    assert resolve("skyformer").data == Settings(brackets=False, validation_rows=2000, test_rows=2000)
+    assert resolve("nystromformer").train.clip == "none"
+
+
+@pytest.mark.parametrize("name", configuration.protocols())
+def test_every_protocol_resolves_and_names_no_attention(name):
+    import attention_zoo
+
+    resolve(name)
+    text = (configuration.PROTOCOLS / f"{name}.yaml").read_text()
+    assert text.startswith("# "), "the first comment names the source"
+    words = set(text.replace(":", " ").replace(",", " ").split())
+    code = {line.split("#")[0] for line in text.splitlines()}
+    assert not any(attention in line.split() for attention in attention_zoo.names() for line in code), words
+
+
+def test_overrides_and_round_trip():
+    config = resolve("standard", "train.lr=3e-4", "model.layers=4", "data.brackets=false", "train.clip=none")
+    assert (config.train.lr, config.model.layers, config.data.brackets, config.train.clip) == (3e-4, 4, False, "none")
+    assert configuration.from_dict(configuration.as_dict(config), Settings) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.learning_rate=1", "unknown key train.learning_rate"),
+        ("train.stepss=1", r"unknown key train\.stepss, did you mean 'steps'\?"),
+        ("modle.layers=1", r"unknown key 'modle', did you mean 'model'\?"),
+        ("model.layers=abc", r"model\.layers must be int, not abc"),
+        ("model.layers=2.5", r"model\.layers must be int, not 2\.5"),
+        ("train.lr=fast", r"train\.lr must be float, not fast"),
+        ("train.clip=norms", r"train\.clip must be one of \['norm', 'value', 'none'\], not norms"),
+        ("train.clip_at=[1]", r"train\.clip_at must be float"),
+        ("data.brackets=maybe", r"data\.brackets must be bool, not maybe"),
+        ("train.steps=0", r"train\.steps must be at least 1"),
+        ("train.warmup=30000", r"train\.warmup must lie between 0 and train\.steps=20000"),
+        ("train=5", "expected keys and values, found 5"),
+        ("train.lr", "takes section.key=value"),
+        ("=5", "takes section.key=value"),
+    ],
+)
+def test_bad_override(override, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve("standard", override)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: standrad", r"unknown protocol 'standrad', did you mean 'standard'\?"),
+        ("base: mine.yaml", "leads back to itself"),
+        ("bse: standard", r"unknown key 'bse', did you mean 'base'\?"),
+        ("- a list", "holds no mapping"),
+        ("{", "protocol file"),
+        ("base: standard\ntrain: {clip_at: [1]}", r"train\.clip_at must be float"),
+        ("tasks: {text: {}}", "has no section for task 'listops'; it has: text"),
+        ("tasks: {listops: {train: {steps: 5}}}", "missing"),
+        ("base: standard\ntasks: {listops: 3}", "expected keys and values"),
+    ],
+)
+def test_bad_file(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_name():
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        resolve("nowhere.yaml")
+    with pytest.raises(ConfigError, match=r"unknown protocol 'standart', did you mean 'standard'\?"):
+        resolve("standart")
+
+
+def test_own_file_inherits(tmp_path):
+    path: Path = tmp_path / "mine.yaml"
+    path.write_text("base: standard\nmodel: {dim: 128}\ntasks: {listops: {train: {lr: 1e-3}}}\n")
+    config = resolve(path)
+    assert (config.model.dim, config.train.lr, config.train.steps) == (128, 1e-3, 20_000)

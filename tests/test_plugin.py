@@ -1,0 +1,147 @@
+"""An attention in a user's own file, anywhere on disk, and every way such a file can be wrong."""
+
+import pytest
+
+import attention_zoo
+from attention_zoo import SpecError
+from lra.grid import Request, name_rows, run_grid
+from lra.record import load
+from lra.run import load_run
+
+MINE = '''
+import torch.nn.functional as F
+from attention_zoo import Dims, QKVAttention, linear_attention, register
+
+
+@register("mine", title="Mine", cost="O(N)")
+class MyAttention(QKVAttention):
+    """relu(q)^p (relu(k)^p)^T v."""
+
+    def __init__(self, dims: Dims, *, power: float = 2.0, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        self.power = power
+
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q) ** self.power, F.relu(k) ** self.power, v, keep)
+'''
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE)
+    return path
+
+
+def test_by_path(mine):
+    for spec in (f"{mine}", f"{mine}:mine", f"{mine}:mine:power=3", f"{mine}:power=3"):
+        entry, options = attention_zoo.find(spec)
+        assert entry.name == "mine"
+        assert options == ({"power": 3.0} if "power" in spec else {})
+        assert entry.row(options) == ("mine:power=3.0" if "power" in spec else "mine")
+    assert not entry.builtin
+
+
+def test_passes_the_contract(mine):
+    from lra.testing import CHECKS
+
+    for check in CHECKS.values():
+        check(str(mine))
+
+
+def test_trains_and_keeps_its_source(mine, tiny, tmp_path):
+    out = tmp_path / "runs"
+    (record,) = run_grid(Request(attentions=[f"{mine}:power=3"], tasks=["listops"], seeds=[0], protocol=tiny, out=out))
+    assert record.status == "done"
+    assert record.row == "mine:power=3.0"
+    (path,) = out.glob("*.json")
+    assert load(path).attention["source"] == MINE
+    assert load_run(path).weights
+
+
+def test_two_files_with_one_name(mine, tmp_path):
+    other = tmp_path / "other.py"
+    other.write_text(MINE.replace("2.0", "4.0"))
+    found = [attention_zoo.find(str(path)) for path in (mine, other)]
+    rows = name_rows(found)
+    assert rows[0] != rows[1]
+    assert all(row.startswith("mine@") and len(row) == 9 for row in rows)
+
+
+def test_source_hash_ignores_comments(mine):
+    entry, _ = attention_zoo.find(str(mine))
+    before = entry.source_hash
+    mine.write_text(MINE.replace("relu(q)^p", "another docstring") + "\n# a comment\n")
+    assert entry.source_hash == before
+    mine.write_text(MINE.replace("2.0", "2.5"))
+    assert entry.source_hash != before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nothing_like_this", "fails to import: ModuleNotFoundError: No module named 'nothing_like_this'"),
+        ("x = (", "fails to import: SyntaxError"),
+        ("x = 1", r"registers no attention: put @register\('name', title='...'\)"),
+        (MINE.replace('"mine"', '"pola"'), "the name 'pola' is taken by a built-in"),
+        (MINE.replace('"mine"', '"My Own"'), "lower-case letters, digits and _, not 'My Own'"),
+        (MINE.replace("power: float = 2.0", "power: float"), "option 'power' needs a type of int, float, bool, str"),
+        (MINE.replace("power: float = 2.0", "power=2.0"), "option 'power' needs a type of int, float, bool, str"),
+        (MINE + MINE.replace('"mine"', '"second"'), "registers mine, second: choose one with"),
+    ],
+)
+def test_bad_file(tmp_path, text, message):
+    path = tmp_path / "bad.py"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=message) as caught:
+        attention_zoo.find(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("pla", r"unknown attention 'pla', did you mean 'pola'\?"),
+        ("nowhere/mine.py", "no attention file at nowhere/mine.py"),
+        ("pola:alpa=3", r"attention pola has no option 'alpa', did you mean 'alpha'\?; it has: alpha, conv"),
+        ("pola:alpha=big", "alpha must be of type float, not 'big'"),
+        ("pola:alpha", "alpha must be of type float"),
+        ("flatten:power=2.5", "power must be of type int, not '2.5'"),
+        ("agent:bias=maybe", "bias must be true or false, not 'maybe'"),
+    ],
+)
+def test_bad_spec(spec, message):
+    with pytest.raises(SpecError, match=message):
+        attention_zoo.find(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sizes", "message"),
+    [
+        ("softmax:conv=4", {}, "conv=4: the number of taps must be odd"),
+        ("agent:agents=10", {"length": 12, "grid": (3, 4)}, "agents=10: must be positive, and a square on a grid"),
+        ("pola", {"dim": 6}, "head width must be even"),
+    ],
+)
+def test_sizes_a_mechanism_refuses(spec, sizes, message):
+    from lra.cell import build_attention
+
+    with pytest.raises(SpecError, match=message):
+        build_attention(spec, **({"dim": 8, "heads": 2, "length": 10} | sizes))
+
+
+def test_builtin_text_and_class_agree():
+    """What `ast` reads from a built-in file is what its class has."""
+    from attention_zoo._options import options_of
+    from attention_zoo._registry import _entries
+
+    for name in attention_zoo.names():
+        entry, _ = attention_zoo.find(name)
+        assert options_of(entry.load()) == entry.options
+        assert _entries[entry.path, name] == entry
+
+
+def test_options_equal_to_defaults_are_the_plain_row():
+    entry, options = attention_zoo.find("pola:alpha=3")
+    assert entry.row(options) == "pola"
+    assert entry.row({"alpha": 5.0, "conv": 0}) == "pola:alpha=5.0,conv=0"

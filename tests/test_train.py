@@ -1,0 +1,255 @@
+"""Training: the schedule, the slices, the same bits twice and after a kill, the quirks, divergence."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+import tasks
+from lra.cell import make_model
+from lra.config import Train
+from lra.engine import Place, Step, cut, evaluate, learning_rate, momentum
+from lra.grid import Request, make_ready, plan, run_grid
+from lra.run import load_run
+from lra.train import order, validation_rows
+
+CPU = Place(torch.device("cpu"))
+ROOT = Path(__file__).parent.parent
+
+
+def request(tiny, out, attention="elu", **changes):
+    return Request(attentions=[attention], tasks=["listops"], seeds=[0], protocol=tiny, out=out, **changes)
+
+
+@pytest.fixture(scope="module")
+def cell_and_data(cache):
+    asked = request(str(Path(__file__).parent / "tiny.yaml"), cache / "unused")
+    cell = plan(asked)[0]
+    return cell, make_ready(asked, [cell])["listops"].data
+
+
+def test_schedule_is_onecycle():
+    """Both linear phases and the cycling beta1 equal torch's OneCycleLR, as Nystromformer and Skyformer call it."""
+    config = Train(
+        steps=50, batch=1, lr=1e-2, warmup=10, evaluate_every=1, start_lr=0.04, end_lr=4e-6, cycle_beta1=True
+    )
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1e-2, betas=(0.9, 0.999))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1e-2, pct_start=10 / 50, anneal_strategy="linear", total_steps=50
+    )
+    for step in range(50):
+        assert math.isclose(learning_rate(config, step), optimizer.param_groups[0]["lr"], rel_tol=1e-9, abs_tol=1e-15)
+        assert math.isclose(momentum(config, step), optimizer.param_groups[0]["betas"][0], rel_tol=1e-9)
+        optimizer.step()
+        if step < 49:
+            schedule.step()
+
+
+def test_standard_schedule():
+    config = Train(steps=100, batch=1, lr=1.0, warmup=11, evaluate_every=1)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[0] == 0.0
+    assert rates[10] == 1.0 == max(rates)
+    assert rates[-1] == 0.0
+    assert momentum(config, 50) == 0.9
+
+
+def test_order_visits_every_row_once_an_epoch():
+    rows = np.concatenate([order(10, 4, 0, step) for step in range(5)])
+    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
+    assert not np.array_equal(rows[:10], rows[10:])
+    assert np.array_equal(order(10, 4, 0, 3), rows[12:16])
+    assert not np.array_equal(order(10, 10, 1, 0), rows[:10])
+
+
+def test_validation_quirks():
+    config = Train(steps=1, batch=32, lr=1.0, warmup=0, evaluate_every=1)
+    assert len(validation_rows(config, 2000, 0, 0)) == 2000
+    assert len(validation_rows(replace(config, drop_last=True), 2000, 0, 0)) == 62 * 32
+    some = replace(config, drop_last=True, validation_batches=5)
+    first, second = (validation_rows(some, 2000, 0, evaluation) for evaluation in (0, 1))
+    assert len(first) == len(second) == 160
+    assert not np.array_equal(first, second)
+
+
+def test_cut_covers_all_and_bounds_padding():
+    lengths = np.random.default_rng(0).integers(1, 300, 100).astype(np.int32)
+    parts = cut(lengths, tokens=2000, padding=200)
+    assert sorted(np.concatenate(parts)) == list(range(100))
+    for part in parts:
+        size = len(part) * lengths[part].max()
+        assert len(part) == 1 or (size <= 2000 and size - lengths[part].sum() <= 200)
+    assert [len(part) for part in cut(np.full(5, 9), 1, 0)] == [1] * 5
+
+
+@pytest.mark.parametrize("attention", ["softmax", "pola", "agent"])
+@pytest.mark.parametrize("quirk", ["model.pool_over_padding=false", "model.pool_over_padding=true"])
+def test_slices_add_up_to_the_batch(cell_and_data, tiny, tmp_path, monkeypatch, attention, quirk):
+    _, data = cell_and_data
+    cell = plan(request(tiny, tmp_path, attention, overrides=(quirk, "model.dropout=0.0")))[0]
+    gradients = []
+    for tokens in (1, 100, 1 << 20):
+        monkeypatch.setattr("lra.engine.SLICE_TOKENS", {"cpu": tokens})
+        model = make_model(cell, data.spec)
+        Step(model, cell.config.train, CPU, 0).gradients(data.train, np.arange(16), 0)
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for other in gradients[1:]:
+        for name, gradient in gradients[0].items():
+            assert_close(other[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_whole_padding_changes_nothing_but_cost(cell_and_data):
+    cell, data = cell_and_data
+    model = make_model(cell, data.spec)
+    rows = np.arange(20)
+    whole = Place(torch.device("cpu"), length=data.spec.length, whole=True)
+    sliced, padded = (evaluate(model, data.test, rows, place) for place in (CPU, whole))
+    assert np.array_equal(sliced[0], padded[0])
+    assert math.isclose(sliced[1], padded[1], rel_tol=1e-6)
+
+
+def test_overfits_sixteen_samples(cell_and_data):
+    cell, data = cell_and_data
+    config = replace(cell.config.train, lr=5e-3, warmup=0, steps=1000)
+    model = make_model(
+        replace(cell, config=replace(cell.config, model=replace(cell.config.model, dropout=0.0))), data.spec
+    )
+    step, rows = Step(model, config, CPU, 0), np.arange(16)
+    for number in range(150):
+        step(data.train, rows, number)
+    predictions, loss = evaluate(model, data.train, rows, CPU)
+    assert np.array_equal(predictions, data.train.labels[rows]), f"loss {loss}"
+
+
+def test_a_run_end_to_end(tiny, tmp_path):
+    out = tmp_path / "runs"
+    (record,) = run_grid(request(tiny, out))
+    assert record.status == "done"
+    assert record.test_rows == 90
+    assert len(record.curve) == 3
+    assert set(record.accuracy_by["root operator"]) <= {"MIN", "MAX", "MED", "SM"}
+    assert record.data["label"] == "generated"
+    (path,) = out.glob("*.json")
+    loaded = load_run(path)
+    data = tasks.find("listops").prepare(loaded.config.data, None, Path(os.environ["LRA_CACHE"]), False)
+    predictions, _ = evaluate(loaded.model(data.spec), data.test, np.arange(90), CPU)
+    assert float(np.mean(predictions == data.test.labels)) == record.test_accuracy
+    before = path.read_bytes()
+    assert run_grid(request(tiny, out)) == [record], "a finished cell is skipped"
+    assert path.read_bytes() == before
+
+
+def test_same_seed_same_bits_and_other_seed_not(tiny, tmp_path):
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run_grid(replace(request(tiny, tmp_path / name), seeds=[seed]))
+        weights.append(next((tmp_path / name).glob("work/*/last.safetensors")).read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
+def lines_of(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in next(folder.glob("work/*/metrics.jsonl")).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def test_killed_and_started_again(tiny, tmp_path):
+    """SIGKILL between checkpoints; the second run ends with the bits and the log of an undisturbed one."""
+    command = [sys.executable, "run_lra.py", "--attn", "elu", "--task", "listops", "--protocol", tiny]
+    command += ["--set", "train.steps=230", "train.evaluate_every=20", "--out"]
+    subprocess.run([*command, str(tmp_path / "calm")], cwd=ROOT, check=True, capture_output=True, timeout=120)
+    process = subprocess.Popen([*command, str(tmp_path / "killed")], cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        log = list((tmp_path / "killed").glob("work/*/metrics.jsonl"))
+        if log and log[0].read_text().count("validation") >= 2:
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list((tmp_path / "killed").glob("*.json")), "the run ended before it could be killed"
+    subprocess.run([*command, str(tmp_path / "killed")], cwd=ROOT, check=True, capture_output=True, timeout=120)
+    for name in ("best.safetensors", "last.safetensors"):
+        calm, killed = (next((tmp_path / run).glob(f"work/*/{name}")).read_bytes() for run in ("calm", "killed"))
+        assert calm == killed, name
+    assert lines_of(tmp_path / "calm") == lines_of(tmp_path / "killed")
+
+
+def test_interrupted_between_checkpoints(tiny, tmp_path, monkeypatch):
+    """Stopped in the middle of a log interval right after a timed checkpoint: the mean loss still comes out."""
+    run_grid(request(tiny, tmp_path / "calm"))
+    monkeypatch.setattr("lra.train.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("lra.grid.Bar.update", lambda _, progress: stop_at(progress, 33))
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(request(tiny, tmp_path / "stopped"))
+    monkeypatch.undo()
+    (record,) = run_grid(request(tiny, tmp_path / "stopped"))
+    assert lines_of(tmp_path / "calm") == lines_of(tmp_path / "stopped")
+    assert record.seconds["train"] > 0
+
+
+def stop_at(progress, step):
+    if progress.step == step:
+        raise KeyboardInterrupt
+
+
+def test_divergence_is_a_result(tiny, tmp_path):
+    asked = request(tiny, tmp_path, overrides=("train.lr=1e30", "train.clip=none"))
+    (record,) = run_grid(asked)
+    assert record.status == "diverged"
+    assert record.reason.startswith("loss not finite at step ")
+    assert record.test_accuracy is None
+    assert run_grid(asked) == [record], "diverged is final"
+
+
+def test_a_failure_is_recorded_and_retried(tiny, tmp_path, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr("lra.engine.Step.__call__", lambda *_: 1 / 0)
+        records = run_grid(replace(request(tiny, tmp_path), attentions=["elu", "relu"]))
+    assert [record.status for record in records] == ["failed", "failed"]
+    assert "ZeroDivisionError" in records[0].reason
+    (record,) = run_grid(request(tiny, tmp_path))
+    assert record.status == "done"
+
+
+def test_test_split_is_read_after_training_only(tiny, tmp_path, monkeypatch):
+    """Evaluations on the test split: two, of the whole split, after the last on validation."""
+    seen = []
+    real = evaluate
+
+    def spy(model, samples, rows, place):
+        seen.append((len(samples.labels), len(rows)))
+        return real(model, samples, rows, place)
+
+    monkeypatch.setattr("lra.train.evaluate", spy)
+    monkeypatch.setattr("lra.engine.evaluate", spy)
+    run_grid(request(tiny, tmp_path))
+    assert seen[:3] == [(70, 70)] * 3
+    assert seen[3:] in ([(90, 90)], [(90, 90)] * 2)
+
+
+def test_select_after_never_saves_an_early_maximum(tiny, tmp_path):
+    """The quirk: the maximum is tracked from step 0, so without a later one the last weights are tested."""
+    asked = request(tiny, tmp_path, overrides=("train.select_after=1.1",))
+    (record,) = run_grid(asked)
+    assert record.best_step is None
+    assert record.test_accuracy == record.test_accuracy_last
+
+
+def test_skyformer_quirks_run(tiny, tmp_path):
+    """All historic quirks at once train, drop the last batch and say so in the record."""
+    quirks = ("train.cycle_beta1=true", "train.clip=value", "train.drop_last=true", "train.validation_batches=3",
+              "model.pool_over_padding=true", "model.attention_dropout=0.1", "data.brackets=false")  # fmt: skip
+    (record,) = run_grid(request(tiny, tmp_path, "softmax", overrides=quirks))
+    assert record.status == "done"
+    assert record.test_rows == 88
+    assert list(record.ladder) == ["constant", "root operator"]
