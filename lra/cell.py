@@ -103,14 +103,17 @@ def attention_maker(cell: Cell, spec: tasks.Spec) -> Callable[[int], attention_z
         )
     if model.grid and spec.grid is None:
         raise ConfigError(f"model.grid: the tokens of {cell.task} form no grid")
-    dims = attention_zoo.Dims(
-        dim=model.dim,
-        heads=model.heads,
-        length=cell.length(spec),
-        grid=spec.grid if model.grid else None,
-        dropout=model.attention_dropout,
-        rope=model.positions == "rope",
-    )
+    try:
+        dims = attention_zoo.Dims(
+            dim=model.dim,
+            heads=model.heads,
+            length=cell.length(spec),
+            grid=spec.grid if model.grid else None,
+            dropout=model.attention_dropout,
+            rope=model.positions == "rope",
+        )
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
 
     def make(layer: int) -> attention_zoo.Attention:
         torch.manual_seed(seed_of(cell.seed, "attention", layer))

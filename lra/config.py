@@ -6,6 +6,7 @@ one line with the path of the key and the nearest key there is.
 
 import difflib
 import itertools
+import math
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +15,14 @@ from typing import Any, Literal
 from lra.errors import ConfigError
 
 PROTOCOLS = Path(__file__).parent / "protocols"
+
+
+def _check(section: Any, name: str, least: float, most: float, *keys: str) -> None:
+    for key in keys:
+        value = getattr(section, key)
+        if not least <= value <= most:
+            between = f"at least {least}" if most == math.inf else f"{least} to {most}"
+            raise ConfigError(f"{name}.{key} must be {between}, not {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +42,11 @@ class Model:
     length: int = 0  # rows of the position table; with pool_over_padding also the padded length
     grid: bool = False  # let mechanisms see an image as rows and columns; LRA's rule is a flat sequence of pixels
     pool_over_padding: bool = False  # quirk: the mean divides by the padded length, not by the number of real tokens
+
+    def __post_init__(self):
+        _check(self, "model", 1, math.inf, "layers", "dim", "heads", "mlp", "head")
+        _check(self, "model", 0, math.inf, "vocab", "length", "embedding_std")
+        _check(self, "model", 0, 1, "dropout", "attention_dropout")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +74,10 @@ class Train:
     deterministic: bool = False  # bit-equal runs on CUDA too, slower
 
     def __post_init__(self):
-        for name in ("steps", "batch", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"train.{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.warmup <= self.steps:
-            raise ConfigError(f"train.warmup must lie between 0 and train.steps={self.steps}, not {self.warmup}")
+        _check(self, "train", 1, math.inf, "steps", "batch", "evaluate_every")
+        _check(self, "train", 0, self.steps, "warmup")
+        _check(self, "train", 0, math.inf, "lr", "eps", "weight_decay", "clip_at", "validation_batches", "select_after")
+        _check(self, "train", 0, 1, "start_lr", "end_lr", "beta1", "beta2")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,5 +100,7 @@ def test_pool_over_padding_divides_by_the_length():
 def test_sizes_that_do_not_fit():
     with pytest.raises(ConfigError, match=r"more than model\.vocab=0, model\.length=100"):
         model_of(overrides=["model.length=100"])
+    with pytest.raises(ConfigError, match="width 64 is not divisible by 3 heads"):
+        model_of(overrides=["model.heads=3"])
     with pytest.raises(ConfigError, match="form no grid"):
         model_of(overrides=["model.grid=true"])
