@@ -69,6 +69,10 @@ class Entry:
             return self.load()(dims, **(options or {}))
         except ValueError as error:
             raise SpecError(f"attention {self.row(options or {})}: {error}") from error
+        except Exception as error:
+            if self.builtin:
+                raise
+            raise SpecError(f"{self.path}: {self.name} cannot be built: {type(error).__name__}: {error}") from error
 
     def row(self, options: dict[str, Value]) -> str:
         """The name in tables: the registered name and the options that differ from their defaults."""

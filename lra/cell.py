@@ -125,14 +125,6 @@ def attention_maker(cell: Cell, spec: tasks.Spec) -> Callable[[int], attention_z
     return make
 
 
-def check_cell(cell: Cell, spec: tasks.Spec) -> None:
-    """Builds the model without memory. Raises SpecError or ConfigError for sizes that do not fit."""
-    import torch
-
-    with torch.device("meta"):
-        make_model(cell, spec)
-
-
 def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
     """A record of this cell with these results."""
     entry = cell.attention

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attention_zoo
 import tasks
 from lra import config as configuration
-from lra.cell import Cell, check_cell, describe
+from lra.cell import Cell, describe, make_model
 from lra.console import Bar, clock, say
 from lra.errors import BusyError
 from lra.record import FINAL, Record, load, save
@@ -83,14 +83,15 @@ def name_rows(found: list[tuple[attention_zoo.Entry, dict[str, Any]]]) -> list[s
 
 
 def make_ready(request: Request, cells: list[Cell]) -> dict[str, Ready]:
-    """Data and ladder of each task; builds each cell without memory. Raises DataError, SpecError or ConfigError."""
+    """Data and ladder of each task; tries each model once. Raises DataError, SpecError or ConfigError."""
     ready = {}
     for cell in cells:
         if cell.task not in ready:
             task = tasks.find(cell.task)
             data = task.prepare(cell.config.data, request.data_dir, cache_folder(), progress=True)
             ready[cell.task] = Ready(data, task.ladder(data))
-        check_cell(cell, ready[cell.task].data.spec)
+        if cell.seed == request.seeds[0]:
+            make_model(cell, ready[cell.task].data.spec)
     return ready
 
 
@@ -136,8 +137,10 @@ def run_grid(request: Request) -> list[Record]:
         title = f"[{number}/{len(missing)}] {slot.cell.task} {slot.cell.row} seed {slot.cell.seed}"
         try:
             with slot.work.lock():
-                slot.record = run_cell(slot, ready[slot.cell.task], device, title)
-                save(slot.record, request.out)
+                slot.record = slot.read()  # another process may have finished the cell since
+                if not slot.final:
+                    slot.record = run_cell(slot, ready[slot.cell.task], device, title)
+                    save(slot.record, request.out)
                 if slot.final:
                     slot.work.finish()
         except BusyError as error:
@@ -147,24 +150,30 @@ def run_grid(request: Request) -> list[Record]:
 
 @dataclass
 class Slot:
-    """A cell, the folder it works in, and its record, if there is one."""
+    """A cell, the path of its record, the folder it works in, and the record, if there is one."""
 
     cell: Cell
+    path: Path
     work: Work
-    record: Record | None
+    record: Record | None = None
 
     @property
     def final(self) -> bool:
         return self.record is not None and self.record.status in FINAL
 
+    def read(self) -> Record | None:
+        """Raises RecordError when a file stands where the record belongs but is none."""
+        return load(self.path) if self.path.exists() else None
+
 
 def find_slot(cell: Cell, ready: Ready, out: Path) -> Slot:
-    """Raises RecordError when a file stands where the record belongs but is none."""
+    """Raises RecordError as `Slot.read` does."""
     from lra.work import Work
 
     name = describe(cell, ready.data, status="failed").name
-    path = out / f"{name}.json"
-    return Slot(cell, Work(out / "work" / name), load(path) if path.exists() else None)
+    slot = Slot(cell, out / f"{name}.json", Work(out / "work" / name))
+    slot.record = slot.read()
+    return slot
 
 
 def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str) -> Record:
@@ -178,9 +187,9 @@ def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str) -> Reco
     try:
         record = train_cell(cell, data, place, slot.work, ready.ladder, bar.update)
     except Exception as error:
-        (slot.work.folder / "error.txt").write_text(traceback.format_exc())
+        slot.work.error.write_text(traceback.format_exc())
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        bar.close(f"failed: {reason} (traceback in {slot.work.folder / 'error.txt'})")
+        bar.close(f"failed: {reason} (traceback in {slot.work.error})")
         return describe(cell, data, status="failed", reason=reason, ladder=ready.ladder)
     bar.close(summary(record))
     return record

@@ -26,7 +26,7 @@ class Work:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.resume, self.metrics = folder / "resume.pt", folder / "metrics.jsonl"
+        self.resume, self.metrics, self.error = (folder / name for name in ("resume.pt", "metrics.jsonl", "error.txt"))
 
     @contextlib.contextmanager
     def lock(self):
@@ -79,8 +79,9 @@ class Work:
             raise WorkError(f"no usable weights at {path}: {error}") from error
 
     def finish(self) -> None:
-        """Drops what only a resumed run would need."""
-        self.resume.unlink(missing_ok=True)
+        """Drops what only a resumed or a failed run needs."""
+        for path in (self.resume, self.error):
+            path.unlink(missing_ok=True)
 
 
 def writable(folder: Path) -> None:
