@@ -84,6 +84,7 @@ def make_model(cell: Cell, spec: tasks.Spec) -> Encoder:
         dropout=model.dropout,
         positions=model.positions,
         pool_over_padding=model.pool_over_padding,
+        pair=spec.pair,
     )
     initialise(encoder, seed=cell.seed, embedding_std=model.embedding_std)
     return encoder

@@ -41,6 +41,7 @@ class Model:
     vocab: int = 0  # rows of the embedding
     length: int = 0  # rows of the position table; with pool_over_padding also the padded length
     grid: bool = False  # let mechanisms see an image as rows and columns; LRA's rule is a flat sequence of pixels
+    zero_is_padding: bool = False  # quirk: every id 0 is masked, black pixels too
     pool_over_padding: bool = False  # quirk: the mean divides by the padded length, not by the number of real tokens
 
     def __post_init__(self):

@@ -34,10 +34,11 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """ids (B, N) int64, keep (B, N) bool or None -> logits (B, classes).
+    """ids (B, N) int64, keep (B, N) bool or None -> logits (B, classes); of pairs, (B, 2, N) -> (B, classes).
 
-    length: the longest sequence. pool_over_padding: divide the sum over real tokens by `length` instead of by their
-    number, as Nystromformer and Skyformer do.
+    length: the longest sequence. pair: both documents a, b pass the same encoder; [a, b, a * b, a - b] is classified.
+    pool_over_padding: divide the sum over real tokens by `length` instead of by their number, as Nystromformer and
+    Skyformer do.
     """
 
     waves: Tensor | None
@@ -56,6 +57,7 @@ class Encoder(nn.Module):
         dropout: float,
         positions: Literal["learned", "sincos", "rope", "none"],
         pool_over_padding: bool = False,
+        pair: bool = False,
     ):
         super().__init__()
         self.length, self.pool_over_padding = length, pool_over_padding
@@ -67,7 +69,7 @@ class Encoder(nn.Module):
             Block(make_attention(layer), dim=dim, mlp=mlp, dropout=dropout) for layer in range(layers)
         )
         self.norm = nn.LayerNorm(dim)
-        self.head = nn.Sequential(nn.Linear(dim, head), nn.ReLU(), nn.Linear(head, classes))
+        self.head = nn.Sequential(nn.Linear(4 * dim if pair else dim, head), nn.ReLU(), nn.Linear(head, classes))
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids (B, N) -> (B, N, D)."""
@@ -89,11 +91,19 @@ class Encoder(nn.Module):
             count = keep.sum(1, keepdim=True).clamp(min=1)
         return total / (self.length if self.pool_over_padding else count)
 
-    def forward(self, ids: Tensor, keep: Tensor | None = None) -> Tensor:
+    def encode(self, ids: Tensor, keep: Tensor | None = None) -> Tensor:
+        """ids (B, N), keep (B, N) -> (B, D)."""
         x = self.embed(ids)
         for block in self.blocks:
             x = block(x, keep)
-        return self.head(self.pool(self.norm(x), keep))
+        return self.pool(self.norm(x), keep)
+
+    def forward(self, ids: Tensor, keep: Tensor | None = None) -> Tensor:
+        if ids.ndim == 2:
+            return self.head(self.encode(ids, keep))
+        both = self.encode(ids.flatten(0, 1), None if keep is None else keep.flatten(0, 1))
+        a, b = both.unflatten(0, (-1, 2)).unbind(1)
+        return self.head(torch.cat((a, b, a * b, a - b), dim=-1))
 
 
 def sincos(length: int, dim: int) -> Tensor:

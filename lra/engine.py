@@ -24,7 +24,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Samples(Protocol):
-    """A split of a task: values (R, L) uint8, lengths (R,) int32, labels (R,) int64."""
+    """A split of a task: values (R, L) uint8, lengths (R,) int32, labels (R,) int64; of pairs, see `sizes`."""
 
     @property
     def values(self) -> np.ndarray: ...
@@ -32,16 +32,25 @@ class Samples(Protocol):
     def lengths(self) -> np.ndarray: ...
     @property
     def labels(self) -> np.ndarray: ...
+    @property
+    def pairs(self) -> np.ndarray | None: ...
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how to compute. whole: pad every slice to `length`, for mechanisms that cannot mask."""
+    """Where to compute, how precisely, and how samples become ids.
+
+    length: the longest sequence. whole: pad every slice to it, for mechanisms that cannot mask. padded: sequences
+    differ in length, ids are values + 1 and 0 is pad; else ids are the values. zero_is_padding: the quirk that masks
+    every value 0, wherever it stands.
+    """
 
     device: torch.device
     precision: str = "float32"
     length: int = 0
     whole: bool = False
+    padded: bool = True
+    zero_is_padding: bool = False
 
     def autocast(self) -> contextlib.AbstractContextManager:
         enabled = self.precision != "float32"
@@ -87,22 +96,41 @@ def cut(lengths: np.ndarray, tokens: int, padding: int) -> list[np.ndarray]:
     return slices
 
 
-def load(samples: Samples, rows: np.ndarray, place: Place) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Rows of a split -> ids (B, N) int64 with pad 0, keep (B, N) or None, labels (B,), on the device.
+def documents(samples: Samples, rows: np.ndarray) -> np.ndarray:
+    """Rows of `values` that these samples read: (B,), of pairs (2B,)."""
+    return rows if samples.pairs is None else samples.pairs[rows].ravel()
 
-    N is the longest of these rows. Ids are values + 1; padding is told from lengths, never from a value.
+
+def sizes(samples: Samples, rows: np.ndarray) -> np.ndarray:
+    """Lengths by which a batch is sorted, (B,): of a pair, of the longer document."""
+    if samples.pairs is None:
+        return samples.lengths[rows]
+    return samples.lengths[samples.pairs[rows]].max(axis=1)
+
+
+def load(samples: Samples, rows: np.ndarray, place: Place) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Rows of a split -> ids (B, N) or (B, 2, N) int64, keep of the same shape or None, labels (B,), on the device.
+
+    N is the longest of these rows. Padding is told from lengths, never from a value, unless by the quirk.
     """
-    lengths = np.asarray(samples.lengths[rows], dtype=np.int64)
-    longest = place.length if place.whole else int(lengths.max())
-    values = np.zeros((len(rows), longest), dtype=np.uint8)
-    stored = samples.values[rows, :longest]
-    values[:, : stored.shape[1]] = stored
-    ids = torch.from_numpy(values).to(place.device).long() + 1
     labels = torch.from_numpy(np.asarray(samples.labels[rows], dtype=np.int64)).to(place.device)
-    if (lengths == longest).all():
-        return ids, None, labels
-    keep = torch.arange(longest, device=place.device) < torch.from_numpy(lengths).to(place.device)[:, None]
-    return torch.where(keep, ids, 0), keep, labels
+    wanted = documents(samples, rows)
+    lengths = np.asarray(samples.lengths[wanted], dtype=np.int64)
+    longest = place.length if place.whole else int(lengths.max())
+    values = np.zeros((len(wanted), longest), dtype=np.uint8)
+    stored = samples.values[wanted, :longest]
+    values[:, : stored.shape[1]] = stored
+    ids = torch.from_numpy(values).to(place.device).long() + int(place.padded)
+    keep = None
+    if not (lengths == longest).all():
+        keep = torch.arange(longest, device=place.device) < torch.from_numpy(lengths).to(place.device)[:, None]
+        ids = torch.where(keep, ids, 0)
+    if place.zero_is_padding:
+        keep = ids != 0
+    if samples.pairs is not None:
+        ids = ids.unflatten(0, (-1, 2))
+        keep = None if keep is None else keep.unflatten(0, (-1, 2))
+    return ids, keep, labels
 
 
 def rise(config: Train, step: int) -> float:
@@ -143,8 +171,7 @@ class Step:
         """Adds the batch's mean gradient to .grad, slice by slice, and returns its mean loss, on the device."""
         self.model.train()
         total = torch.zeros((), device=self.place.device)
-        lengths = samples.lengths[rows]
-        for number, part in enumerate(self.place.cut(lengths)):
+        for number, part in enumerate(self.place.cut(sizes(samples, rows))):
             torch.manual_seed(seed_of(self.seed, "dropout", step, number))
             ids, keep, labels = load(samples, rows[part], self.place)
             with self.place.autocast():
@@ -153,7 +180,7 @@ class Step:
             loss.backward()
             total += loss.detach()
             self.computed_tokens += ids.numel()
-        self.real_tokens += int(lengths.sum())
+        self.real_tokens += int(samples.lengths[documents(samples, rows)].sum())
         return total
 
     def __call__(self, samples: Samples, rows: np.ndarray, step: int) -> Tensor:
@@ -177,7 +204,7 @@ def evaluate(model: nn.Module, samples: Samples, rows: np.ndarray, place: Place)
     model.eval()
     predictions = np.empty(len(rows), dtype=np.uint8)
     total = torch.zeros((), device=place.device, dtype=torch.float64 if place.device.type != "mps" else torch.float32)
-    for part in place.cut(samples.lengths[rows]):
+    for part in place.cut(sizes(samples, rows)):
         ids, keep, labels = load(samples, rows[part], place)
         with place.autocast():
             logits = model(ids, keep).float()

@@ -181,8 +181,14 @@ def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str) -> Reco
     from lra.engine import Place
 
     cell, data = slot.cell, ready.data
-    whole = cell.attention.padding == "fixed"
-    place = Place(device, cell.precision, cell.length(data.spec), whole)
+    place = Place(
+        device,
+        precision=cell.precision,
+        length=cell.length(data.spec),
+        whole=cell.attention.padding == "fixed",
+        padded=data.spec.padded,
+        zero_is_padding=cell.config.model.zero_is_padding,
+    )
     bar = Bar(title, cell.config.train, len(data.validation.labels), hint=quick_hint(cell, device))
     try:
         record = train_cell(cell, data, place, slot.work, ready.ladder, bar.update)

@@ -21,23 +21,32 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """Sizes a model needs. `vocab` counts the ids with pad, which is 0: an id is a stored value plus 1."""
+    """Sizes a model needs.
 
-    vocab: int
+    padded: sequences differ in length; then id 0 is pad and an id is a stored value plus 1. Otherwise every sequence
+    has `length` tokens and an id is the value itself.
+    """
+
+    vocab: int  # ids, pad included
     classes: int
     length: int  # tokens of the longest sequence the task allows
     grid: tuple[int, int] | None = None  # rows and columns of an image, or none
     pair: bool = False  # two documents per sample
+    padded: bool = True
 
 
 @dataclass(frozen=True)
 class Split:
-    """R samples. What stands in `values` beyond a row's length is 0 and means nothing."""
+    """R samples. What stands in `values` beyond a row's length is 0 and means nothing.
 
-    values: np.ndarray  # (R, L) uint8, memory-mapped, read-only
-    lengths: np.ndarray  # (R,) int32, tokens
+    Of a task with pairs, values and lengths hold U documents, each once, and `pairs` says which two make a sample.
+    """
+
+    values: np.ndarray  # (R, L) or (U, L) uint8, memory-mapped, read-only
+    lengths: np.ndarray  # (R,) or (U,) int32, tokens
     labels: np.ndarray  # (R,) int64
     groups: dict[str, tuple[list[str], np.ndarray]] = field(default_factory=dict)  # name -> names, codes (R,) uint8
+    pairs: np.ndarray | None = None  # (R, 2) int32, rows of values
 
 
 @dataclass(frozen=True)

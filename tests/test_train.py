@@ -18,7 +18,7 @@ from torch.testing import assert_close
 import tasks
 from lra.cell import make_model
 from lra.config import Train
-from lra.engine import Place, Step, cut, evaluate, learning_rate, momentum
+from lra.engine import Place, Step, cut, evaluate, learning_rate, load, momentum
 from lra.grid import Request, make_ready, plan, run_grid
 from lra.run import load_run
 from lra.train import order, validation_rows
@@ -253,3 +253,36 @@ def test_skyformer_quirks_run(tiny, tmp_path):
     assert record.status == "done"
     assert record.test_rows == 88
     assert list(record.ladder) == ["constant", "root operator"]
+
+
+def test_pairs_are_cut_by_the_longer_document(cell_and_data):
+    """Slices of pairs give the batch's gradients, and a pair's documents stay together."""
+    cell, data = cell_and_data
+    spec = replace(data.spec, pair=True)
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(0, 300, (16, 2)).astype(np.int32)
+    split = tasks.Split(data.train.values, data.train.lengths, data.train.labels[:16], pairs=pairs)
+    cell = replace(cell, config=replace(cell.config, model=replace(cell.config.model, dropout=0.0)))
+    gradients = []
+    for tokens in (1, 1 << 20):
+        model = make_model(cell, spec)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lra.engine.SLICE_TOKENS", {"cpu": tokens})
+            step = Step(model, cell.config.train, CPU, 0)
+            step.gradients(split, np.arange(16), 0)
+        assert step.real_tokens == int(data.train.lengths[pairs].sum())
+        gradients.append([p.grad for p in model.parameters()])
+    for first, second in zip(*gradients, strict=True):
+        assert_close(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_values_without_padding(cell_and_data):
+    """Fixed-length tasks: ids are the values and nothing is masked, unless the quirk masks every 0."""
+    split = tasks.Split(np.array([[0, 3, 0, 2]], np.uint8), np.array([4], np.int32), np.array([1]))
+    plain = Place(torch.device("cpu"), padded=False)
+    ids, keep, _ = load(split, np.arange(1), plain)
+    assert ids.tolist() == [[0, 3, 0, 2]]
+    assert keep is None
+    _, keep, _ = load(split, np.arange(1), replace(plain, zero_is_padding=True))
+    assert keep is not None
+    assert keep.tolist() == [[False, True, False, True]]
