@@ -276,7 +276,7 @@ def test_pairs_are_cut_by_the_longer_document(cell_and_data):
         assert_close(first, second, rtol=1e-5, atol=1e-6)
 
 
-def test_values_without_padding(cell_and_data):
+def test_values_without_padding():
     """Fixed-length tasks: ids are the values and nothing is masked, unless the quirk masks every 0."""
     split = tasks.Split(np.array([[0, 3, 0, 2]], np.uint8), np.array([4], np.int32), np.array([1]))
     plain = Place(torch.device("cpu"), padded=False)
