@@ -5,6 +5,7 @@ the slices' gradients add up to the batch's.
 """
 
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,6 +80,13 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(wanted: str, device: torch.device) -> str:
     """auto: bfloat16 autocast on CUDA, float32 elsewhere."""
     return wanted if wanted != "auto" else "bfloat16" if device.type == "cuda" else "float32"
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Bit-equal runs on CUDA, or PyTorch's fast default; an operation without a deterministic form then raises."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cuda.enable_mem_efficient_sdp(not wanted)  # its backward pass is not deterministic
 
 
 def cut(lengths: np.ndarray, tokens: int, padding: int) -> list[np.ndarray]:

@@ -38,11 +38,12 @@ def train_cell(
     observe: Callable[[Progress], None],
 ) -> Record:
     """Trains one cell, or goes on with it, and tests it once. `observe` is called after every step."""
-    from lra.engine import Step
+    from lra.engine import Step, set_deterministic
     from lra.measure import reset_peak
     from lra.train import Trainer
 
     reset_peak(place.device)
+    set_deterministic(cell.config.train.deterministic)
     model = make_model(cell, data.spec).to(place.device)
     step = Step(model, cell.config.train, place, cell.seed)
     trainer = Trainer(step, data.train, data.validation, work, cell.seed)

@@ -286,3 +286,21 @@ def test_values_without_padding():
     _, keep, _ = load(split, np.arange(1), replace(plain, zero_is_padding=True))
     assert keep is not None
     assert keep.tolist() == [[False, True, False, True]]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("attention", ["softmax", "pola", "agent"])
+def test_same_bits_on_cuda(tiny, tmp_path, attention):
+    asked = request(tiny, tmp_path, attention, overrides=("train.deterministic=true",), device="cuda")
+    weights = []
+    for name in ("a", "b"):
+        run_grid(replace(asked, out=tmp_path / name))
+        weights.append(next((tmp_path / name).glob("work/*/last.safetensors")).read_bytes())
+    assert weights[0] == weights[1]
+
+
+def test_deterministic_is_a_switch(tiny, tmp_path):
+    run_grid(request(tiny, tmp_path, overrides=("train.deterministic=true",)))
+    assert torch.are_deterministic_algorithms_enabled()
+    run_grid(request(tiny, tmp_path))
+    assert not torch.are_deterministic_algorithms_enabled()
