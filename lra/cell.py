@@ -40,7 +40,7 @@ class Cell:
             {
                 "task": self.task,
                 "data": data_hash,
-                "config": configuration.as_dict(self.config),
+                "config": configuration.hash_of(self.config),
                 "attention": [self.attention.name, self.all_options(), self.attention.source_hash],
                 "seed": self.seed,
                 "precision": self.precision,
@@ -147,6 +147,7 @@ def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
             **({} if entry.builtin else {"path": str(entry.path), "source": entry.source}),
         },
         config=configuration.as_dict(cell.config),
+        config_hash=configuration.hash_of(cell.config),
         data={"hash": data.hash, **data.about},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **results,

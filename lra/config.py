@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lra.errors import ConfigError
+from lra.record import identity_of
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 
@@ -122,6 +123,16 @@ def resolve(protocol: str, task: str, overrides: list[str], data_type: type) -> 
 def as_dict(config: Config) -> dict[str, Any]:
     """The plain form that records keep."""
     return asdict(config)
+
+
+def hash_of(config: Config) -> str:
+    """12 hexadecimal digits over what differs from the defaults, so that a new field with a neutral default keeps it."""
+    sections = {field.name: getattr(config, field.name) for field in fields(config)}
+    changed = {
+        name: {f.name: getattr(section, f.name) for f in fields(section) if getattr(section, f.name) != f.default}
+        for name, section in sections.items()
+    }
+    return identity_of(changed)
 
 
 def from_dict(plain: dict[str, Any], data_type: type) -> Config:

@@ -48,6 +48,7 @@ class Record:
 
     attention: dict[str, Any]  # name, title, options, source_hash, fidelity, builtin; source of a user's file
     config: dict[str, Any]  # the resolved configuration
+    config_hash: str = ""  # 12 hexadecimal digits over what differs from the defaults
     data: dict[str, Any]  # label, hash, source, rows {train, validation, test}, settings, terms
     ladder: dict[str, float] = field(default_factory=dict)  # trivial rung -> its accuracy on the test split
     parameters: dict[str, int] = field(default_factory=dict)  # total, without_embeddings, attention

@@ -111,3 +111,19 @@ def test_own_file_inherits(tmp_path):
     path.write_text("base: standard\nmodel: {dim: 128}\ntasks: {listops: {train: {lr: 1e-3}}}\n")
     config = resolve(path)
     assert (config.model.dim, config.train.lr, config.train.steps) == (128, 1e-3, 20_000)
+
+
+def test_hash_sees_changes_and_not_new_defaults():
+    from dataclasses import dataclass, replace
+
+    config = resolve()
+    assert configuration.hash_of(config) == configuration.hash_of(resolve("standard", "train.clip=norm"))
+    assert configuration.hash_of(config) != configuration.hash_of(resolve("standard", "train.clip=none"))
+    assert configuration.hash_of(config) != configuration.hash_of(resolve("standard", "data.seed=1"))
+
+    @dataclass(frozen=True, kw_only=True)
+    class Later(configuration.Model):
+        new_quirk: bool = False
+
+    later = Later(**configuration.as_dict(config)["model"])
+    assert configuration.hash_of(replace(config, model=later)) == configuration.hash_of(config)

@@ -149,7 +149,7 @@ def group(records: Sequence[Record]) -> list[Group]:
 
 def _measured_alike(record: Record) -> str:
     """Equal for records of one task that differ in mechanism, seed and machine alone."""
-    return json.dumps([record.data.get("hash", ""), record.config], sort_keys=True)
+    return json.dumps([record.data.get("hash", ""), record.config_hash or record.config], sort_keys=True)
 
 
 def _differences(first: Record, other: Record) -> str:
