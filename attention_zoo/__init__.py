@@ -6,8 +6,9 @@ Importing this package is cheap; torch is imported with the first class that is 
 import importlib
 from typing import TYPE_CHECKING
 
+from attention_zoo._entry import Entry
 from attention_zoo._options import SpecError
-from attention_zoo._registry import Entry, find, names, register
+from attention_zoo._registry import find, names, register
 
 if TYPE_CHECKING:
     from attention_zoo._base import Attention, QKVAttention

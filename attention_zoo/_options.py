@@ -18,7 +18,8 @@ def options_of(cls: type) -> Options:
     for parameter in inspect.signature(cls).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
-        hint = parameter.annotation if isinstance(parameter.annotation, str) else parameter.annotation.__name__
+        hint = parameter.annotation
+        hint = hint if isinstance(hint, str) else getattr(hint, "__name__", str(hint))
         if hint not in TYPES or parameter.default is inspect.Parameter.empty:
             raise SpecError(
                 f"{cls.__name__}: option {parameter.name!r} needs a type of {', '.join(TYPES)} and a default"

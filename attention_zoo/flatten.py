@@ -22,10 +22,13 @@ class FLattenAttention(QKVAttention):
     """Linear attention on f(t) = u^p / |u^p| * |u|, u = (relu(t) + 1e-6) / softplus(s): same length, sharper direction.
 
     power: p. conv: taps of the convolution of v. key_positions: the authors' learned table added to k (length x D).
+    Raises ValueError for a power below 1.
     """
 
     def __init__(self, dims: Dims, *, power: int = 3, conv: int = 5, key_positions: bool = False):
         super().__init__(dims, conv=conv)
+        if power < 1:
+            raise ValueError(f"power={power}: must be at least 1")
         self.power = power
         self.scale = nn.Parameter(torch.zeros(dims.dim))
         self.positions = nn.Parameter(torch.zeros(dims.length, dims.dim)) if key_positions else None

@@ -24,13 +24,15 @@ class PolaAttention(QKVAttention):
 
     t+ = max(t / softplus(s), 0)^r, t- = max(-t / softplus(s), 0)^r, r = 1 + alpha * sigmoid(w), per head and channel.
     alpha: range of the learned power. conv: taps of the convolution of v. key_positions: the authors' learned table
-    added to k (length x D). Raises ValueError for an odd head width.
+    added to k (length x D). Raises ValueError for an odd head width or a negative alpha.
     """
 
     def __init__(self, dims: Dims, *, alpha: float = 3.0, conv: int = 5, key_positions: bool = False):
         super().__init__(dims, conv=conv)
         if dims.head_dim % 2:
             raise ValueError(f"the head width must be even to hold two flows, not {dims.head_dim}")
+        if not 0 <= alpha < float("inf"):
+            raise ValueError(f"alpha={alpha}: must be at least 0")
         self.alpha = alpha
         self.gate = nn.Linear(dims.dim, dims.dim)
         self.scale = nn.Parameter(torch.zeros(dims.dim))

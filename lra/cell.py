@@ -28,6 +28,7 @@ class Cell:
     task: str
     attention: attention_zoo.Entry
     options: dict[str, Any]
+    spec: str  # as the user typed it
     row: str  # the name in tables
     protocol: str  # with its overrides
     config: Config
@@ -41,7 +42,12 @@ class Cell:
                 "task": self.task,
                 "data": data_hash,
                 "config": configuration.hash_of(self.config),
-                "attention": [self.attention.name, self.all_options(), self.attention.source_hash],
+                "attention": [
+                    self.attention.name,
+                    self.all_options(),
+                    self.attention.source_hash,
+                    self.attention.padding,
+                ],
                 "seed": self.seed,
                 "precision": self.precision,
                 "results_version": RESULTS_VERSION,
@@ -54,14 +60,6 @@ class Cell:
 
     def all_options(self) -> dict[str, Any]:
         return {name: default for name, (_, default) in self.attention.options.items()} | self.options
-
-
-def build_attention(
-    spec: str, *, dim: int, heads: int, length: int, grid: tuple[int, int] | None = None, dropout: float = 0.0
-) -> attention_zoo.Attention:
-    """One attention by spec, outside any encoder. Raises SpecError."""
-    entry, options = attention_zoo.find(spec)
-    return entry.build(attention_zoo.Dims(dim=dim, heads=heads, length=length, grid=grid, dropout=dropout), options)
 
 
 def make_model(cell: Cell, spec: tasks.Spec) -> Encoder:
@@ -102,6 +100,8 @@ def attention_maker(cell: Cell, spec: tasks.Spec) -> Callable[[int], attention_z
             f"{cell.task} has {spec.vocab} ids and up to {spec.length} tokens: more than model.vocab={model.vocab}, "
             f"model.length={model.length}"
         )
+    if model.zero_is_padding and spec.padded:
+        raise ConfigError(f"model.zero_is_padding: {cell.task} has an id of its own for padding")
     if model.grid and spec.grid is None:
         raise ConfigError(f"model.grid: the tokens of {cell.task} form no grid")
     try:
@@ -119,7 +119,7 @@ def attention_maker(cell: Cell, spec: tasks.Spec) -> Callable[[int], attention_z
     def make(layer: int) -> attention_zoo.Attention:
         torch.manual_seed(seed_of(cell.seed, "attention", layer))
         attention = cell.attention.build(dims, cell.options)
-        if dims.rope and not isinstance(attention, attention_zoo.QKVAttention):
+        if dims.rope and getattr(type(attention), "project", None) is not attention_zoo.QKVAttention.project:
             raise attention_zoo.SpecError(f"attention {cell.row} does not take positions: rope")
         return attention
 
@@ -139,8 +139,10 @@ def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
         attention={
             "name": entry.name,
             "title": entry.title,
+            "paper": entry.paper,
             "options": cell.all_options(),
             "cost": entry.cost,
+            "padding": entry.padding,
             "fidelity": f"adapted: {entry.adapted}" if entry.adapted and not cell.config.model.grid else "official",
             "source_hash": entry.source_hash,
             "builtin": entry.builtin,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import os
 import sys
 from pathlib import Path
 
 from lra.errors import UserError
 
-NEEDED = ("torch", "numpy", "numba", "datasets", "pandas", "matplotlib", "tqdm", "yaml", "jsonargparse", "safetensors")
+NEEDED = ("torch", "numpy", "numba", "datasets", "pandas", "matplotlib", "tqdm", "yaml", "jsonargparse", "safetensors",
+          "tabulate", "jinja2")  # fmt: skip
+ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("run", "report", "list", "data")
 EXAMPLES = """\
 examples:
@@ -32,7 +35,6 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The parser; `run` is the command when none is named."""
     parser = Parser(
-        prog="run_lra.py",
         description="Long Range Arena for efficient attention. Without a command: run.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -47,7 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
     data = commands.add_parser("data", help="prepare a task's data, or compute its ladder")
     data.add_argument("action", choices=("prepare", "ladder"))
     add_choice(data)
-    data.add_argument("--store", metavar="DIR", help="ladder: also write it to this folder, as in results/ladders")
+    data.add_argument(
+        "--store", type=Path, metavar="DIR", help="ladder: also write it to this folder, as in results/ladders"
+    )
     return parser
 
 
@@ -74,11 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or (arguments[0] not in COMMANDS and arguments[0] not in ("-h", "--help")):
         arguments = ["run", *arguments]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a table must not die of an old code page
     try:
+        if not {"-h", "--help"} & set(arguments):
+            check_installation()
         parsed = build_parser().parse_args(arguments)
-        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-        if missing:
-            raise UserError(f"missing {', '.join(missing)}: install with `pip install -e .` in the repository")
         # torch's threads spin while they wait: on two cores with another process beside it a step took 15 times as long
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
         return {"run": run, "report": report, "list": show, "data": data}[parsed.command](parsed)
@@ -88,8 +93,21 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not is_users(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
+
+
+def check_installation() -> None:
+    """Raises UserError when packages are missing, or another package has the name of one of ours."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"missing {', '.join(missing)}: install with `pip install -e .` in {ROOT}")
+    for name in ("attention_zoo", "tasks"):
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None or Path(found.origin).resolve().parent != ROOT / name:
+            raise UserError(
+                f"`import {name}` finds {found and found.origin}, not ours in {ROOT}: rename or move that one"
+            )
 
 
 def is_users(error: Exception) -> bool:
@@ -142,9 +160,9 @@ def show(parsed: argparse.Namespace) -> int:  # noqa: ARG001
 
 
 def data(parsed: argparse.Namespace) -> int:
-    from lra.grid import prepare
+    from lra.data import climb, prepare
 
     for task in parsed.task:
-        print(prepare(task, parsed.protocol, parsed.set, parsed.data_dir, ladder=parsed.action == "ladder",
-                      store=parsed.store))  # fmt: skip
+        asked = (task, parsed.protocol, parsed.set, parsed.data_dir)
+        print(climb(*asked, parsed.store) if parsed.action == "ladder" else prepare(*asked))
     return 0

@@ -4,8 +4,6 @@ YAML files and overrides merge as plain dicts; jsonargparse turns the result int
 one line with the path of the key and the nearest key there is.
 """
 
-import difflib
-import itertools
 import math
 import re
 from dataclasses import asdict, dataclass, fields
@@ -13,9 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lra.errors import ConfigError
+from lra.protocol import merge, parse_override, protocols, read_protocol, suggestion
 from lra.record import identity_of
-
-PROTOCOLS = Path(__file__).parent / "protocols"
 
 
 def _check(section: Any, name: str, least: float, most: float, *keys: str) -> None:
@@ -40,7 +37,7 @@ class Model:
     positions: Literal["learned", "sincos", "rope", "none"] = "learned"
     embedding_std: float = 0.02
     vocab: int = 0  # rows of the embedding
-    length: int = 0  # rows of the position table; with pool_over_padding also the padded length
+    length: int = 0  # the longest sequence: rows of the position table, Dims.length, the divisor of pool_over_padding
     grid: bool = False  # let mechanisms see an image as rows and columns; LRA's rule is a flat sequence of pixels
     zero_is_padding: bool = False  # quirk: every id 0 is masked, black pixels too
     pool_over_padding: bool = False  # quirk: the mean divides by the padded length, not by the number of real tokens
@@ -78,8 +75,8 @@ class Train:
     def __post_init__(self):
         _check(self, "train", 1, math.inf, "steps", "batch", "evaluate_every")
         _check(self, "train", 0, self.steps, "warmup")
-        _check(self, "train", 0, math.inf, "lr", "eps", "weight_decay", "clip_at", "validation_batches", "select_after")
-        _check(self, "train", 0, 1, "start_lr", "end_lr", "beta1", "beta2")
+        _check(self, "train", 0, math.inf, "lr", "eps", "weight_decay", "clip_at", "validation_batches")
+        _check(self, "train", 0, 1, "start_lr", "end_lr", "beta1", "beta2", "select_after")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,33 +88,34 @@ class Config:
     data: Any
 
 
-def protocols() -> list[str]:
-    """Names of the shipped protocols."""
-    return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
-
-
-def read_protocol(name: str) -> dict[str, Any]:
-    """A shipped protocol by name, or a file by path, merged over its bases. Raises ConfigError."""
-    return _read(_path_of(name), ())
-
-
-def about_protocol(name: str) -> str:
-    """The first sentence of a shipped protocol's comment."""
-    lines = (PROTOCOLS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    comment = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
-    return re.split(r"(?<=\.) (?=[A-Z])", comment)[0]
-
-
 def resolve(protocol: str, task: str, overrides: list[str], data_type: type) -> Config:
     """Protocol name or path + task + ["train.lr=3e-4", ...] -> Config. Raises ConfigError."""
     merged = read_protocol(protocol)
     sections = merged.get("tasks") or {}
+    if not isinstance(sections, dict):
+        raise ConfigError(f"protocol {protocol}: tasks: expected task names and their sections, found {sections!r}")
     if task not in sections:
         raise ConfigError(f"protocol {protocol} has no section for task {task!r}; it has: {', '.join(sections)}")
-    plain = _merge({key: merged.get(key) or {} for key in ("model", "train", "data")}, sections[task])
+    plain = merge({key: merged.get(key) or {} for key in ("model", "train", "data")}, sections[task])
     for override in overrides:
-        plain = _merge(plain, _parse_override(override))
+        plain = merge(plain, parse_override(override))
     return _typed(plain, data_type, f"protocol {protocol}, task {task}")
+
+
+def label_of(protocol: str, config: Config, plain: Config) -> str:
+    """The protocol's name in tables: 'standard', with what was set, 'standard[train.lr=0.001]'.
+
+    plain: the configuration without overrides. A file of one's own that is called like a shipped one keeps its ending.
+    """
+    path = Path(protocol)
+    name = path.name if path.suffix and path.stem in protocols() else path.stem
+    changed = [
+        f"{section}.{key}={value}"
+        for section, values in as_dict(config).items()
+        for key, value in values.items()
+        if value != as_dict(plain)[section][key]
+    ]
+    return f"{name}[{','.join(changed)}]" if changed else name
 
 
 def as_dict(config: Config) -> dict[str, Any]:
@@ -126,83 +124,22 @@ def as_dict(config: Config) -> dict[str, Any]:
 
 
 def hash_of(config: Config) -> str:
-    """12 hexadecimal digits over what differs from the defaults, so that a new field with a neutral default keeps it."""
+    """12 hexadecimal digits over what differs from the defaults; a later field with a neutral default leaves it alone.
+
+    The precision is left out: records keep the one that was chosen.
+    """
     sections = {field.name: getattr(config, field.name) for field in fields(config)}
     changed = {
         name: {f.name: getattr(section, f.name) for f in fields(section) if getattr(section, f.name) != f.default}
         for name, section in sections.items()
     }
+    changed["train"].pop("precision", None)
     return identity_of(changed)
 
 
 def from_dict(plain: dict[str, Any], data_type: type) -> Config:
     """The inverse of `as_dict`. Raises ConfigError when it does not fit this version."""
     return _typed(plain, data_type, "recorded configuration")
-
-
-def suggestion(word: str, known: list[str]) -> str:
-    """', did you mean ...?' or nothing."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
-
-
-def _path_of(name: str) -> Path:
-    if name.endswith((".yaml", ".yml")):
-        return Path(name).expanduser()
-    if name not in protocols():
-        raise ConfigError(
-            f"unknown protocol {name!r}{suggestion(name, protocols())}; there are {', '.join(protocols())}, "
-            "and files by path: ./mine.yaml"
-        )
-    return PROTOCOLS / f"{name}.yaml"
-
-
-def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    import yaml  # here, so that `--help` needs no third-party package
-
-    if path in seen:
-        raise ConfigError(f"{path}: its base: leads back to itself")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"protocol file {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"protocol file {path} holds no mapping")
-    allowed = ["base", "model", "train", "data", "tasks"]
-    for key in content:
-        if key not in allowed:
-            raise ConfigError(f"{path}: unknown key {key!r}{suggestion(str(key), allowed)}")
-    base = content.pop("base", None)
-    if base is None:
-        return content
-    below = path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base))
-    return _merge(_read(below, (*seen, path)), content)
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above` wins, key by key, in nested dicts."""
-    if not isinstance(above, dict):
-        raise ConfigError(f"expected keys and values, found {above!r}")
-    merged = dict(below)
-    for key, value in above.items():
-        merged[key] = _merge(below[key], value) if isinstance(below.get(key), dict) else value
-    return merged
-
-
-def _parse_override(text: str) -> dict[str, Any]:
-    import yaml
-
-    key, equals, value = text.partition("=")
-    path = key.strip().split(".")
-    if not equals or not all(path):
-        raise ConfigError(f"--set takes section.key=value, as in train.lr=3e-4, not {text!r}")
-    try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        nested = value
-    for part in reversed(path):
-        nested = {part: nested}
-    return nested
 
 
 def _typed(plain: dict[str, Any], data_type: type, where: str) -> Config:

@@ -1,7 +1,7 @@
 """The pre-norm encoder every mechanism is placed in (Xiong et al. 2021 and Chen et al. 2021 use the same).
 
 ids -> embedding + positions -> blocks -> LayerNorm -> mean over tokens -> classifier.
-Letters: B batch, N tokens, D width. It knows an attention only as `make_attention(layer, dims...)` -> module.
+Letters: B batch, N tokens, D width. It knows an attention only as `make_attention(layer)` -> module.
 """
 
 import hashlib

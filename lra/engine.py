@@ -20,7 +20,8 @@ from lra.errors import ConfigError
 
 # A slice's tokens, at most, and the padding among them after which a further slice is worth its overhead. On a CPU a
 # slice's activations should stay in cache.
-SLICE_TOKENS, SLICE_PADDING = {"cpu": 4_096}, {"cpu": 512}
+SLICE_TOKENS = {"cpu": 4_096, "cuda": 131_072, "mps": 65_536}
+SLICE_PADDING = {"cpu": 512, "cuda": 16_384, "mps": 16_384}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -62,7 +63,7 @@ class Place:
         if self.whole:
             lengths = np.full_like(lengths, self.length)
         device = self.device.type
-        return cut(lengths, SLICE_TOKENS.get(device, 1 << 20), SLICE_PADDING.get(device, 1 << 20))
+        return cut(lengths, SLICE_TOKENS[device], SLICE_PADDING[device])
 
 
 def choose_device(name: str) -> torch.device:
@@ -143,8 +144,8 @@ def load(samples: Samples, rows: np.ndarray, place: Place) -> tuple[Tensor, Tens
 
 def rise(config: Train, step: int) -> float:
     """0 at the first step, 1 at step `warmup`, 0 at the last, linear between: OneCycleLR's two linear phases."""
-    if step < config.warmup:
-        return step / max(1, config.warmup - 1)
+    if step < config.warmup and config.warmup > 1:
+        return step / (config.warmup - 1)
     return (config.steps - step - 1) / max(1, config.steps - config.warmup)
 
 

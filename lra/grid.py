@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -13,7 +12,9 @@ import attention_zoo
 import tasks
 from lra import config as configuration
 from lra.cell import Cell, describe, make_model
+from lra.config import Config
 from lra.console import Bar, clock, say
+from lra.data import Ready, describe_data, make_ready
 from lra.errors import BusyError
 from lra.record import FINAL, Record, load, save
 from lra.run import train_cell
@@ -38,36 +39,36 @@ class Request:
     device: str = "auto"
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A task's data and the accuracies of its trivial answers."""
-
-    data: tasks.Data
-    ladder: dict[str, float]
-
-
-def cache_folder() -> Path:
-    """LRA_CACHE, by default ~/.cache/lra."""
-    return Path(os.environ.get("LRA_CACHE") or Path.home() / ".cache" / "lra").expanduser()
-
-
 def plan(request: Request) -> list[Cell]:
     """Every cell asked for, once, in order. Raises SpecError, DataError or ConfigError; no torch for built-ins."""
-    protocol = Path(request.protocol).stem
-    if request.overrides:
-        protocol += f"[{','.join(sorted(request.overrides))}]"
-    configs = {
-        task: configuration.resolve(request.protocol, task, list(request.overrides), tasks.find(task).settings)
-        for task in request.tasks
-    }
+    configs = {task: _resolve(request, task) for task in request.tasks}
     found = [attention_zoo.find(spec) for spec in request.attentions]
     cells = [
-        Cell(task=task, attention=entry, options=options, row=row, protocol=protocol, config=config, seed=seed)
-        for task, config in configs.items()
-        for (entry, options), row in zip(found, name_rows(found), strict=True)
+        Cell(
+            task=task,
+            attention=entry,
+            options=options,
+            spec=spec,
+            row=row,
+            protocol=label,
+            config=config,
+            seed=seed,
+        )
+        for task, (label, config) in configs.items()
+        for spec, (entry, options), row in zip(request.attentions, found, name_rows(found), strict=True)
         for seed in request.seeds
     ]
     return list({(cell.task, cell.row, cell.seed): cell for cell in cells}.values())
+
+
+def _resolve(request: Request, task: str) -> tuple[str, Config]:
+    """The protocol's name in tables, and the configuration of a task."""
+    settings = tasks.find(task).settings
+    plain, config = (
+        configuration.resolve(request.protocol, task, overrides, settings)
+        for overrides in ([], list(request.overrides))
+    )
+    return configuration.label_of(request.protocol, config, plain), config
 
 
 def name_rows(found: list[tuple[attention_zoo.Entry, dict[str, Any]]]) -> list[str]:
@@ -82,36 +83,16 @@ def name_rows(found: list[tuple[attention_zoo.Entry, dict[str, Any]]]) -> list[s
     return rows
 
 
-def make_ready(request: Request, cells: list[Cell]) -> dict[str, Ready]:
-    """Data and ladder of each task; tries each model once. Raises DataError, SpecError or ConfigError."""
+def prepare_all(request: Request, cells: list[Cell]) -> dict[str, Ready]:
+    """Data of each task; tries each model once. Raises DataError, SpecError or ConfigError."""
     ready = {}
     for cell in cells:
         if cell.task not in ready:
-            task = tasks.find(cell.task)
-            data = task.prepare(cell.config.data, request.data_dir, cache_folder(), progress=True)
-            ready[cell.task] = Ready(data, task.ladder(data))
+            ready[cell.task] = make_ready(cell.task, cell.config, request.data_dir)
+            say(describe_data(cell.task, ready[cell.task].data, request.data_dir))
         if cell.seed == request.seeds[0]:
             make_model(cell, ready[cell.task].data.spec)
     return ready
-
-
-def prepare(
-    task_name: str, protocol: str, overrides: list[str], data_dir: Path | None, *, ladder: bool, store: str | None
-) -> str:
-    """Prepares the data of a task and describes it; with its ladder, when asked. Raises DataError or ConfigError."""
-    task = tasks.find(task_name)
-    config = configuration.resolve(protocol, task_name, overrides, task.settings)
-    data = task.prepare(config.data, data_dir, cache_folder(), progress=True)
-    rows = ", ".join(f"{count:,} {split}" for split, count in data.about["rows"].items())
-    lines = [
-        f"{task_name}: {data.about['label']} from {data.about['source']}, {rows}, hash {data.hash}, in {data.folder}"
-    ]
-    if ladder:
-        rungs = task.ladder(data, fresh=True)
-        lines += [f"  {100 * accuracy:5.1f} %  {rung}" for rung, accuracy in rungs.items()]
-        if store:
-            lines.append(f"written to {tasks.store_ladder(Path(store), data, rungs)}")
-    return "\n".join(lines)
 
 
 def run_grid(request: Request) -> list[Record]:
@@ -126,7 +107,7 @@ def run_grid(request: Request) -> list[Record]:
     writable(request.out)
     device = choose_device(request.device)
     cells = [replace(cell, precision=choose_precision(cell.config.train.precision, device)) for cell in cells]
-    ready = make_ready(request, cells)
+    ready = prepare_all(request, cells)
     slots = [find_slot(cell, ready[cell.task], request.out) for cell in cells]
     missing = [slot for slot in slots if not slot.final]
     for slot in missing:
@@ -179,6 +160,7 @@ def find_slot(cell: Cell, ready: Ready, out: Path) -> Slot:
 def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str) -> Record:
     """Trains one cell; an exception becomes a record that says `failed`, with the traceback beside the log."""
     from lra.engine import Place
+    from lra.measure import environment
 
     cell, data = slot.cell, ready.data
     place = Place(
@@ -193,10 +175,11 @@ def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str) -> Reco
     try:
         record = train_cell(cell, data, place, slot.work, ready.ladder, bar.update)
     except Exception as error:
-        slot.work.error.write_text(traceback.format_exc())
+        slot.work.error.write_text(traceback.format_exc(), encoding="utf-8")
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         bar.close(f"failed: {reason} (traceback in {slot.work.error})")
-        return describe(cell, data, status="failed", reason=reason, ladder=ready.ladder)
+        about = {"ladder": ready.ladder, "environment": environment(device)}
+        return describe(cell, data, status="failed", reason=reason, **about)
     bar.close(summary(record))
     return record
 
@@ -205,14 +188,12 @@ def summary(record: Record) -> str:
     """One line for the end of a cell."""
     if record.status == "diverged":
         return f"diverged: {record.reason}"
-    accuracies = (
-        f"test {100 * (record.test_accuracy or 0):.1f} %, validation {100 * (record.validation_accuracy or 0):.1f} %"
-    )
-    return f"{accuracies} at step {record.best_step}, {clock(sum(record.seconds.values()))}"
+    chosen = f"step {record.best_step}" if record.best_step else "the last step"
+    return f"test {100 * (record.test_accuracy or 0):.1f} % at {chosen}, {clock(sum(record.seconds.values()))}"
 
 
 def quick_hint(cell: Cell, device: torch.device) -> str:
     """What to do instead of a long run on a CPU; empty elsewhere."""
     if device.type != "cpu" or cell.protocol == "quick":
         return ""
-    return f"a first look takes about a minute: --attn {cell.row} --task {cell.task} --protocol quick"
+    return f"a first look takes about a minute: --attn {cell.spec} --task {cell.task} --protocol quick"

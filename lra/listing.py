@@ -2,7 +2,7 @@
 
 import attention_zoo
 import tasks
-from lra import config
+from lra import protocol
 
 
 def listing() -> str:
@@ -15,6 +15,6 @@ def listing() -> str:
     lines += ["  ./mine.py  any file with a registered class (README: add an attention)", "", "tasks (--task)"]
     lines += [f"  {name:<10} {tasks.find(name).title}" for name in tasks.names()]
     lines += ["", "protocols (--protocol)"]
-    for name in config.protocols():
-        lines.append(f"  {name:<14} {config.about_protocol(name)}")
+    for name in protocol.protocols():
+        lines.append(f"  {name:<14} {protocol.about_protocol(name)}")
     return "\n".join(lines)

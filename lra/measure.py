@@ -1,5 +1,6 @@
 """What a record says about the machine: versions, device, commit, peak memory."""
 
+import contextlib
 import functools
 import platform
 import subprocess
@@ -18,7 +19,8 @@ def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR.exists():
-        CLEAR.write_text("5")  # Linux: resets the peak resident size
+        with contextlib.suppress(OSError):
+            CLEAR.write_text("5")  # Linux: resets the peak resident size
 
 
 def peak_bytes(device: torch.device) -> int | None:
@@ -59,11 +61,15 @@ def lra_version() -> str:
 def commit() -> dict[str, Any]:
     """Commit of this checkout, and whether files differ from it; None from an installed package."""
 
+    root = Path(__file__).resolve().parent.parent
+
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        command = ["git", "-C", str(root), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return {"commit": None, "dirty": None}  # installed inside somebody else's repository
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}

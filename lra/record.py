@@ -46,7 +46,7 @@ class Record:
     seed: int
     precision: str  # float32 or bfloat16
 
-    attention: dict[str, Any]  # name, title, options, source_hash, fidelity, builtin; source of a user's file
+    attention: dict[str, Any]  # name, title, paper, options, padding, source_hash, fidelity; a user's path and source
     config: dict[str, Any]  # the resolved configuration
     config_hash: str = ""  # 12 hexadecimal digits over what differs from the defaults
     data: dict[str, Any]  # label, hash, source, rows {train, validation, test}, settings, terms
@@ -64,7 +64,7 @@ class Record:
     accuracy_by: dict[str, dict[str, float]] = field(default_factory=dict)  # group -> value -> test accuracy
     predictions: str = ""  # of the best checkpoint, test split in order: see pack and unpack
 
-    seconds: dict[str, float] = field(default_factory=dict)  # train, evaluate, compile
+    seconds: dict[str, float] = field(default_factory=dict)  # train, evaluate
     tokens_per_second: float | None = None  # real tokens, training only
     peak_bytes: int | None = None
     environment: dict[str, Any] = field(default_factory=dict)  # commit, dirty, versions, device, threads, gear
@@ -74,7 +74,7 @@ class Record:
     def name(self) -> str:
         """The file's stem, in the characters [a-z0-9._=-]."""
         parts = (self.task, self.row, self.protocol, f"s{self.seed}", self.identity)
-        return "-".join(re.sub(r"[^a-z0-9._=]+", ".", part.lower()).strip(".") for part in parts)
+        return "-".join(re.sub(r"[^a-z0-9._=]+", ".", part.lower())[:60].strip(".") for part in parts)
 
 
 def identity_of(fields: dict[str, Any]) -> str:
@@ -128,6 +128,9 @@ def load(path: Path) -> Record:
     except TypeError as error:
         raise RecordError(f"{path} is not a record: {error}") from error
     wrong = [name for name, kind in KINDS.items() if not isinstance(getattr(record, name), kind)]
+    if not wrong:
+        wrong += [] if all(isinstance(point, dict) for point in record.curve) else ["curve"]
+        wrong += [] if all(isinstance(accuracy, float | int) for accuracy in record.ladder.values()) else ["ladder"]
     if wrong or record.status not in STATUSES:
         raise RecordError(f"{path} is not a record: bad {', '.join(wrong) or 'status'}")
     return record

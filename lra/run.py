@@ -56,13 +56,16 @@ def finish(cell: Cell, data: tasks.Data, trainer: Trainer, ladder: dict[str, flo
     """Reads the test split, once per checkpoint, and writes weights; the caller writes the record."""
     from lra.encoder import count_parameters
     from lra.measure import environment, peak_bytes
+    from lra.train import validation_rows
 
     progress, place = trainer.progress, trainer.step.place
     started = time.monotonic()
     tested = {} if progress.diverged_at else test(cell, data, trainer)
     progress.evaluate_seconds += time.monotonic() - started
     if not progress.diverged_at:
-        tested["learned"] = learned(progress, ladder, len(data.validation.labels))
+        labels = data.validation.labels
+        rows = len(validation_rows(cell.config.train, len(labels), cell.seed, 0))
+        tested["learned"] = learned(progress, labels, rows)
     best = next((point for point in progress.curve if point["step"] == progress.best_step), {})
     return describe(
         cell,
@@ -119,12 +122,17 @@ def accuracy_by(split: tasks.Split, rows: np.ndarray, correct: np.ndarray) -> di
     return found
 
 
-def learned(progress: Progress, ladder: dict[str, float], rows: int) -> bool:
-    """Did validation accuracy ever leave the 95 % binomial band around the constant answer?"""
+def learned(progress: Progress, labels: np.ndarray, rows: int) -> bool:
+    """Did validation accuracy ever leave the constant answer's binomial band, 95 % over all evaluations?
+
+    labels: of the validation split. rows: how many of them an evaluation read.
+    """
+    import numpy as np
+
     from lra.stats import binomial_half_width
 
-    constant = next(iter(ladder.values()), 0.0)
-    return progress.best_accuracy > constant + binomial_half_width(constant, rows)
+    constant = float(np.bincount(labels).max() / len(labels))
+    return progress.best_accuracy > constant + binomial_half_width(constant, rows, tests=len(progress.curve))
 
 
 @dataclass(frozen=True)
@@ -136,14 +144,17 @@ class Loaded:
     weights: dict[str, Tensor]
 
     def model(self, spec: tasks.Spec) -> Encoder:
-        """The trained encoder, for a task of these sizes. Raises SpecError when a user's file is gone."""
-        record = self.record
-        place = record.attention["name"] if record.attention["builtin"] else record.attention["path"]
-        entry, _ = attention_zoo.find(place)
+        """The trained encoder, for a task of these sizes. Raises SpecError when the mechanism's file has changed."""
+        record, about = self.record, self.record.attention
+        spec_text = about["name"] if about["builtin"] else f"{about['path']}:{about['name']}"
+        entry, _ = attention_zoo.find(spec_text)
+        if entry.source_hash != about["source_hash"]:
+            raise attention_zoo.SpecError(f"{entry.path} has changed since this run; its weights fit the older code")
         cell = Cell(
             task=record.task,
             attention=entry,
-            options=record.attention["options"],
+            options=about["options"],
+            spec=spec_text,
             row=record.row,
             protocol=record.protocol,
             config=self.config,

@@ -27,9 +27,13 @@ def summarise(values: Sequence[float]) -> Summary:
     return Summary(statistics.fmean(values), deviation, len(values))
 
 
-def binomial_half_width(accuracy: float, rows: int) -> float:
-    """Half of the interval of an accuracy (a fraction) that was counted on so many rows; infinite on none."""
-    return Z * math.sqrt(accuracy * (1 - accuracy) / rows) if rows else math.inf
+def binomial_half_width(accuracy: float, rows: int, tests: int = 1) -> float:
+    """Half of the interval of an accuracy (a fraction) that was counted on so many rows; infinite on none.
+
+    tests: how many accuracies are held against it at once (Bonferroni).
+    """
+    z = Z if tests <= 1 else statistics.NormalDist().inv_cdf(1 - 0.025 / tests)
+    return z * math.sqrt(accuracy * (1 - accuracy) / rows) if rows else math.inf
 
 
 def seed_half_width(summary: Summary) -> float:

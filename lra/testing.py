@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from lra.cell import build_attention
+import attention_zoo
 
 DIM, HEADS, LENGTH = 16, 2, 24
 Grid = tuple[int, int] | None
@@ -52,6 +52,14 @@ def padding(x: Tensor) -> Tensor:
     """keep (B, N): rows of length N, 7, 1, ..."""
     lengths = torch.tensor([x.shape[1], 7, 1])[: x.shape[0]]
     return torch.arange(x.shape[1]) < lengths[:, None]
+
+
+def build_attention(
+    spec: str, *, dim: int, heads: int, length: int, grid: Grid = None, dropout: float = 0.0
+) -> attention_zoo.Attention:
+    """One attention by spec, outside any encoder. Raises SpecError."""
+    entry, options = attention_zoo.find(spec)
+    return entry.build(attention_zoo.Dims(dim=dim, heads=heads, length=length, grid=grid, dropout=dropout), options)
 
 
 @check

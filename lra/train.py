@@ -16,6 +16,7 @@ from torch import Tensor
 from lra.config import Train
 from lra.encoder import seed_of
 from lra.engine import Samples, Step, evaluate, learning_rate
+from lra.errors import WorkError
 from lra.work import Work
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
@@ -64,16 +65,15 @@ def permutation(rows: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def evaluation_rows(config: Train, rows: int) -> np.ndarray:
-    """The whole split, unless the quirk drops its last, incomplete batch."""
-    return np.arange(rows - rows % config.batch if config.drop_last else rows)
+    """The whole split, unless the quirk drops its last, incomplete batch (never all of it)."""
+    return np.arange(rows - rows % config.batch if config.drop_last and rows >= config.batch else rows)
 
 
 def validation_rows(config: Train, rows: int, seed: int, evaluation: int) -> np.ndarray:
     """Rows of evaluation 0, 1, ...: all, or the quirk: some batches of an endless reshuffled loader."""
-    whole = evaluation_rows(config, rows)
     if not config.validation_batches:
-        return whole
-    return order(len(whole), config.validation_batches * config.batch, seed_of(seed, "validation"), evaluation)
+        return evaluation_rows(config, rows)
+    return order(rows, config.validation_batches * config.batch, seed_of(seed, "validation"), evaluation)
 
 
 class Trainer:
@@ -93,7 +93,11 @@ class Trainer:
         if state is not None:
             self.model.load_state_dict(state["model"])
             self.step.optimizer.load_state_dict(state["optimizer"])
-            self.best, self.progress = state["best"], Progress(**state["progress"])
+            self.best = state["best"]
+            try:
+                self.progress = Progress(**state["progress"])
+            except TypeError as error:
+                raise WorkError(f"{self.work.resume} is of another version; delete it to start again") from error
             self.loss_sum.copy_(state["loss_sum"])
             self.bad_step.copy_(state["bad_step"])
         self.work.open_log(self.progress.log_bytes)
@@ -119,7 +123,8 @@ class Trainer:
             rows = order(len(self.train.labels), config.batch, self.seed, progress.step)
             self.note(self.step(self.train, rows, progress.step))
             last = progress.step == config.steps
-            if last or progress.step % LOG_EVERY == 0 or self.loss_sum.device.type == "cpu":
+            due = last or progress.step % config.evaluate_every == 0
+            if due or progress.step % LOG_EVERY == 0 or self.loss_sum.device.type == "cpu":
                 self.check()
             now = time.monotonic()
             progress.train_seconds, clock = progress.train_seconds + now - clock, now
@@ -127,7 +132,7 @@ class Trainer:
                 break
             if last or progress.step % LOG_EVERY == 0:
                 self.log()
-            if last or progress.step % config.evaluate_every == 0:
+            if due:
                 self.evaluate()
                 clock = time.monotonic()
                 progress.evaluate_seconds += clock - now

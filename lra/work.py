@@ -36,8 +36,10 @@ class Work:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
+                except BlockingIOError:
                     raise BusyError(f"another process is working in {self.folder}") from None
+                except OSError:
+                    pass  # a network file system without locks
             yield
 
     def save_state(self, state: dict[str, Any]) -> None:
@@ -59,7 +61,7 @@ class Work:
     def open_log(self, size: int) -> None:
         """Cuts metrics.jsonl back to what the resumed state had written, so that no line comes twice."""
         with self.metrics.open("ab") as file:
-            file.truncate(size)
+            file.truncate(min(size, file.tell()))
 
     def log(self, line: dict[str, Any]) -> int:
         """Appends one line and returns the file's size."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from tasks._base import Data, DataError, Spec, Split
 
-FORMAT = 1  # raised when folders of an older form can no longer be read
+FORMAT = 2  # raised when folders of an older form can no longer be read
 MANIFEST = "manifest.json"
 SPLITS = ("train", "validation", "test")
 
@@ -138,7 +138,9 @@ def _remove(folders: Iterable[Path]) -> None:
 
 def _write_manifest(folder: Path, built: Built) -> None:
     spec = dataclasses.asdict(built.spec)
-    content = json.dumps({"spec": spec, "digests": [built.digests[name] for name in SPLITS]}, sort_keys=True)
+    # Only what differs from a field's default, so that a later field leaves the hash of the same data alone.
+    plain = {field.name: spec[field.name] for field in dataclasses.fields(Spec) if spec[field.name] != field.default}
+    content = json.dumps({"spec": plain, "digests": [built.digests[name] for name in SPLITS]}, sort_keys=True)
     manifest = {
         "spec": spec,
         "hash": hashlib.sha256(content.encode()).hexdigest()[:12],

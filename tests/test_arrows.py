@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LIGHT = {"errors", "record", "cli", "config", "__init__", "grid", "cell", "run", "console", "listing", "stats"}
+LIGHT = {"errors", "record", "cli", "config", "protocol", "__init__", "grid", "data", "cell", "run"}
+LIGHT |= {"console", "listing", "stats"}
 HEAVY = {"torch", "pandas", "matplotlib", "numba", "datasets", "safetensors"}
 
 
@@ -43,8 +44,8 @@ def test_tasks_know_data_only(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "lra").rglob("*.py")), ids=lambda path: path.stem)
 def test_only_the_composition_sees_zoo_and_tasks(path):
-    """cell and run join them, grid plans with both, listing names them, cli knows their errors."""
-    if path.stem not in ("cell", "run", "grid", "cli", "listing"):
+    """cell and run join them, grid and data plan, listing and testing name them, cli knows their errors."""
+    if path.stem not in ("cell", "run", "data", "grid", "cli", "listing", "testing"):
         assert not packages(path) & {"attention_zoo", "tasks"}
 
 

@@ -157,7 +157,7 @@ def test_no_heavy_import_for_a_message(arguments):
 
 def test_bare_environment(tmp_path):
     """Without any package, `python run_lra.py` says in one line what to install."""
-    command = [sys.executable, "-S", str(ROOT / "run_lra.py"), "--attn", "pola", "--task", "listops"]
+    command = [sys.executable, "-S", str(ROOT / "run_lra.py")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lra import config as configuration
+from lra import protocol
 from lra.errors import ConfigError
 from tasks.listops import Settings
 
@@ -31,12 +32,12 @@ def test_skyformer_inherits_nystromformer():
     assert resolve("nystromformer").train.clip == "none"
 
 
-@pytest.mark.parametrize("name", configuration.protocols())
+@pytest.mark.parametrize("name", protocol.protocols())
 def test_every_protocol_resolves_and_names_no_attention(name):
     import attention_zoo
 
     resolve(name)
-    text = (configuration.PROTOCOLS / f"{name}.yaml").read_text()
+    text = (protocol.PROTOCOLS / f"{name}.yaml").read_text()
     assert text.startswith("# "), "the first comment names the source"
     words = set(text.replace(":", " ").replace(",", " ").split())
     code = {line.split("#")[0] for line in text.splitlines()}
@@ -86,6 +87,7 @@ def test_bad_override(override, message):
         ("- a list", "holds no mapping"),
         ("{", "protocol file"),
         ("base: standard\ntrain: {clip_at: [1]}", r"train\.clip_at must be float"),
+        ("tasks: 5", "tasks: expected task names and their sections, found 5"),
         ("tasks: {text: {}}", "has no section for task 'listops'; it has: text"),
         ("tasks: {listops: {train: {steps: 5}}}", "missing"),
         ("base: standard\ntasks: {listops: 3}", "expected keys and values"),

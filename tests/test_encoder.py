@@ -102,6 +102,8 @@ def test_sizes_that_do_not_fit():
         model_of(overrides=["model.length=100"])
     with pytest.raises(ConfigError, match="width 64 is not divisible by 3 heads"):
         model_of(overrides=["model.heads=3"])
+    with pytest.raises(ConfigError, match="has an id of its own for padding"):
+        model_of(overrides=["model.zero_is_padding=true"])
     with pytest.raises(ConfigError, match="form no grid"):
         model_of(overrides=["model.grid=true"])
 

@@ -1,9 +1,12 @@
 """An attention in a user's own file, anywhere on disk, and every way such a file can be wrong."""
 
+from dataclasses import replace
+
 import pytest
 
 import attention_zoo
 from attention_zoo import SpecError
+from attention_zoo._entry import hash_of
 from lra.grid import Request, name_rows, run_grid
 from lra.record import load
 from lra.run import load_run
@@ -70,11 +73,22 @@ def test_two_files_with_one_name(mine, tmp_path):
 
 def test_source_hash_ignores_comments(mine):
     entry, _ = attention_zoo.find(str(mine))
-    before = entry.source_hash
-    mine.write_text(MINE.replace("relu(q)^p", "another docstring") + "\n# a comment\n")
-    assert entry.source_hash == before
-    mine.write_text(MINE.replace("2.0", "2.5"))
-    assert entry.source_hash != before
+    assert hash_of(MINE.replace("relu(q)^p", "another docstring") + "\n# a comment\n") == entry.source_hash
+    assert hash_of(MINE.replace('title="Mine"', 'title="Ours"')) == entry.source_hash
+    assert hash_of(MINE.replace("2.0", "2.5")) != entry.source_hash
+    mine.write_text("")
+    assert attention_zoo.find(str(mine))[0] == entry, "the code that runs is the code that is recorded"
+
+
+def test_source_hash_sees_the_neighbours(tmp_path):
+    hashes = []
+    for folder, power in (("a", "2.0"), ("b", "3.0"), ("c", "2.0")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"neighbour_{folder}.py").write_text(f"POWER = {power}\n")
+        path = tmp_path / folder / "mine.py"
+        path.write_text(f"from neighbour_{folder} import POWER\n" + MINE)
+        hashes.append(attention_zoo.find(str(path))[0].source_hash)
+    assert len(set(hashes)) == 3
 
 
 @pytest.mark.parametrize(
@@ -88,6 +102,9 @@ def test_source_hash_ignores_comments(mine):
         (MINE.replace("power: float = 2.0", "power: float"), "option 'power' needs a type of int, float, bool, str"),
         (MINE.replace("power: float = 2.0", "power=2.0"), "option 'power' needs a type of int, float, bool, str"),
         (MINE + MINE.replace('"mine"', '"second"'), "registers mine, second: choose one with"),
+        (MINE + MINE.replace("MyAttention", "Other"), "the name 'mine' is taken by MyAttention in the same file"),
+        (MINE.replace("power: float = 2.0", "power: int | None = None"), "option 'power' needs a type of int"),
+        ("raise SystemExit('bye')", "fails to import: SystemExit: bye"),
     ],
 )
 def test_bad_file(tmp_path, text, message):
@@ -121,10 +138,13 @@ def test_bad_spec(spec, message):
         ("softmax:conv=4", {}, "conv=4: the number of taps must be odd"),
         ("agent:agents=10", {"length": 12, "grid": (3, 4)}, "agents=10: must be positive, and a square on a grid"),
         ("pola", {"dim": 6}, "head width must be even"),
+        ("pola:alpha=-1", {}, "alpha=-1.0: must be at least 0"),
+        ("pola:alpha=nan", {}, "alpha=nan: must be at least 0"),
+        ("flatten:power=0", {}, "power=0: must be at least 1"),
     ],
 )
 def test_sizes_a_mechanism_refuses(spec, sizes, message):
-    from lra.cell import build_attention
+    from lra.testing import build_attention
 
     with pytest.raises(SpecError, match=message):
         build_attention(spec, **({"dim": 8, "heads": 2, "length": 10} | sizes))
@@ -138,10 +158,10 @@ def test_builtin_text_and_class_agree():
     for name in attention_zoo.names():
         entry, _ = attention_zoo.find(name)
         assert options_of(entry.load()) == entry.options
-        assert _entries[entry.path, name] == entry
+        assert replace(_entries[entry.path, name], source=entry.source, source_hash=entry.source_hash) == entry
 
 
 def test_options_equal_to_defaults_are_the_plain_row():
     entry, options = attention_zoo.find("pola:alpha=3")
     assert entry.row(options) == "pola"
-    assert entry.row({"alpha": 5.0, "conv": 0}) == "pola:alpha=5.0,conv=0"
+    assert entry.row({"alpha": 5.0, "conv": 0}) == entry.row({"conv": 0, "alpha": 5.0}) == "pola:alpha=5.0,conv=0"

@@ -18,8 +18,9 @@ from torch.testing import assert_close
 import tasks
 from lra.cell import make_model
 from lra.config import Train
+from lra.data import make_ready
 from lra.engine import Place, Step, cut, evaluate, learning_rate, load, momentum
-from lra.grid import Request, make_ready, plan, run_grid
+from lra.grid import Request, plan, run_grid
 from lra.run import load_run
 from lra.train import order, validation_rows
 
@@ -35,7 +36,7 @@ def request(tiny, out, attention="elu", **changes):
 def cell_and_data(cache):
     asked = request(str(Path(__file__).parent / "tiny.yaml"), cache / "unused")
     cell = plan(asked)[0]
-    return cell, make_ready(asked, [cell])["listops"].data
+    return cell, make_ready("listops", cell.config, None).data
 
 
 def test_schedule_is_onecycle():
@@ -239,7 +240,7 @@ def test_test_split_is_read_after_training_only(tiny, tmp_path, monkeypatch):
 
 def test_select_after_never_saves_an_early_maximum(tiny, tmp_path):
     """The quirk: the maximum is tracked from step 0, so without a later one the last weights are tested."""
-    asked = request(tiny, tmp_path, overrides=("train.select_after=1.1",))
+    asked = request(tiny, tmp_path, overrides=("train.select_after=0.9", "train.lr=0"))
     (record,) = run_grid(asked)
     assert record.best_step is None
     assert record.test_accuracy == record.test_accuracy_last

@@ -117,10 +117,10 @@ def base(row: str) -> str:
 def one_per_cell(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     """Of records with one identity the first final one, and a line for each that is left out."""
     ordered = sorted(records, key=lambda r: (r.status not in FINAL, r.created, r.name))
-    kept: dict[tuple[str, str], Record] = {}
+    kept: dict[tuple[str, str, int], Record] = {}
     notes = []
     for record in ordered:
-        first = kept.setdefault((record.name, record.identity), record)
+        first = kept.setdefault((record.protocol, record.identity, record.seed), record)
         if first is not record and first != record:
             notes.append(f"{record.name} of {record.created or 'unknown time'} is left out: the cell is there already")
     return sorted(kept.values(), key=lambda r: r.name), notes
@@ -156,7 +156,8 @@ def _differences(first: Record, other: Record) -> str:
     """'data, train.lr=0.001': what sets a variant of a task apart."""
     known, changed = flat("", first.config), flat("", other.config)
     words = ["data"] if first.data.get("hash") != other.data.get("hash") else []
-    return ", ".join(words + [f"{key}={value}" for key, value in changed.items() if known.get(key, ...) != value])
+    words += [f"{key}={changed.get(key)}" for key in known | changed if known.get(key, ...) != changed.get(key, ...)]
+    return ", ".join(words) or f"configuration {other.config_hash}"
 
 
 def _column(records: list[Record], names: dict[str, str]) -> Column:

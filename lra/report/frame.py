@@ -34,7 +34,7 @@ def find(paths: Sequence[Path]) -> tuple[dict[Path, Record], list[str]]:
 def frame(records: Sequence[Record], paths: Sequence[Path] = ()) -> pd.DataFrame:
     """One row per record, in the order given; accuracies are fractions of 1, times seconds, sizes bytes.
 
-    Nested values become columns: `parameters_total`, `seconds_train`, `config.train.lr`, `versions.torch`,
+    Nested values become columns: `parameters_total`, `seconds_train`, `config.train.lr`, `torch`,
     `ladder.root operator`, `accuracy.root operator.MAX`.
     """
     rows = [_row(record) for record in records]

@@ -95,7 +95,8 @@ def mechanisms(groups: Sequence[Group]) -> str:
         for row, cell in column.cells.items():
             about = cell.records[0].attention
             source = "" if about.get("builtin", True) else f"a user's file, {about.get('source_hash', '')}"
-            words = [str(about.get(key, "")) for key in ("title", "fidelity", "cost")]
+            words = [str(about.get(key, "")) for key in ("title", "fidelity", "cost", "paper")]
+            words += ["always padded to the full length"] if about.get("padding") == "fixed" else []
             found.setdefault(row, f"- `{row}`: {'; '.join(filter(None, [*words, source]))}\n")
     return "".join(found[row] for row in sorted(found, key=rank))
 

@@ -1,0 +1,62 @@
+"""A task's data, made ready for training; and the `data` command, which prepares and describes it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import tasks
+from lra import config as configuration
+from lra.config import Config
+from lra.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A task's data and the accuracies of its trivial answers."""
+
+    data: tasks.Data
+    ladder: dict[str, float]
+
+
+def cache_folder() -> Path:
+    """LRA_CACHE, by default ~/.cache/lra."""
+    return Path(os.environ.get("LRA_CACHE") or Path.home() / ".cache" / "lra").expanduser()
+
+
+def make_ready(task_name: str, config: Config, data_dir: Path | None) -> Ready:
+    """Finds or generates, verifies and encodes, or takes what the cache has. Raises DataError."""
+    task = tasks.find(task_name)
+    data = task.prepare(config.data, data_dir, cache_folder(), progress=True)
+    return Ready(data, task.ladder(data))
+
+
+def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> str:
+    """One line: where the data comes from, how much it is, its hash."""
+    rows = " / ".join(f"{count:,}" for count in data.about["rows"].values())
+    missed = f"; nothing for it in {data_dir}" if data_dir and data.about["label"] == "generated" else ""
+    return f"{task_name}: {data.about['label']} ({data.about['source']}{missed}), {rows} samples, hash {data.hash}"
+
+
+def prepare(task_name: str, protocol: str, overrides: list[str], data_dir: Path | None) -> str:
+    """Prepares a task's data and describes it. Raises DataError or ConfigError."""
+    config = configuration.resolve(protocol, task_name, overrides, tasks.find(task_name).settings)
+    data = tasks.find(task_name).prepare(config.data, data_dir, cache_folder(), progress=True)
+    return f"{describe_data(task_name, data, data_dir)}, in {data.folder}"
+
+
+def climb(task_name: str, protocol: str, overrides: list[str], data_dir: Path | None, store: Path | None) -> str:
+    """Computes the ladder of a task's data afresh; writes it to `store`, too. Raises DataError or ConfigError."""
+    task = tasks.find(task_name)
+    config = configuration.resolve(protocol, task_name, overrides, task.settings)
+    data = task.prepare(config.data, data_dir, cache_folder(), progress=True)
+    rungs = task.ladder(data, fresh=True)
+    lines = [describe_data(task_name, data, data_dir)]
+    lines += [f"  {100 * accuracy:5.1f} %  {rung}" for rung, accuracy in rungs.items()]
+    if store:
+        try:
+            lines.append(f"written to {tasks.store_ladder(store, data, rungs)}")
+        except OSError as error:
+            raise ConfigError(f"cannot write to {store}: {error.strerror}") from error
+    return "\n".join(lines)

@@ -1,0 +1,94 @@
+"""Protocol files: YAML that names its `base:`, with a section per task, merged as plain dicts."""
+
+import difflib
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+from lra.errors import ConfigError
+
+PROTOCOLS = Path(__file__).parent / "protocols"
+
+
+def protocols() -> list[str]:
+    """Names of the shipped protocols."""
+    return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
+
+
+def read_protocol(name: str) -> dict[str, Any]:
+    """A shipped protocol by name, or a file by path, merged over its bases. Raises ConfigError."""
+    return _read(_path_of(name), ())
+
+
+def about_protocol(name: str) -> str:
+    """The first sentence of a shipped protocol's comment."""
+    lines = (PROTOCOLS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    comment = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"(?<=\.) (?=[A-Z])", comment)[0]
+
+
+def suggestion(word: str, known: list[str]) -> str:
+    """', did you mean ...?' or nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _path_of(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        return Path(name).expanduser()
+    if name not in protocols():
+        raise ConfigError(
+            f"unknown protocol {name!r}{suggestion(name, protocols())}; there are {', '.join(protocols())}, "
+            "and files by path: ./mine.yaml"
+        )
+    return PROTOCOLS / f"{name}.yaml"
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    import yaml  # here, so that `--help` needs no third-party package
+
+    if path in seen:
+        raise ConfigError(f"{path}: its base: leads back to itself")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"protocol file {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"protocol file {path} holds no mapping")
+    allowed = ["base", "model", "train", "data", "tasks"]
+    for key in content:
+        if key not in allowed:
+            raise ConfigError(f"{path}: unknown key {key!r}{suggestion(str(key), allowed)}")
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    below = path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base))
+    return merge(_read(below, (*seen, path)), content)
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` wins, key by key, in nested dicts."""
+    if not isinstance(above, dict):
+        raise ConfigError(f"expected keys and values, found {above!r}")
+    merged = dict(below)
+    for key, value in above.items():
+        merged[key] = merge(below[key], value) if isinstance(below.get(key), dict) else value
+    return merged
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """'train.lr=3e-4' -> {"train": {"lr": 3e-4}}. Raises ConfigError."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise ConfigError(f"--set takes section.key=value, as in train.lr=3e-4, not {text!r}")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        nested = value
+    for part in reversed(path):
+        nested = {part: nested}
+    return nested
