@@ -25,6 +25,7 @@ LOSSES = {
 }
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("name", attention_zoo.names())
 def test_first_loss(name):
     """Cross-entropy of the untrained quick model, seed 0, on 8 rows of fixed ids, a third of them padding."""
