@@ -81,6 +81,7 @@ def make_model(cell: Cell, spec: tasks.Spec) -> Encoder:
         head=model.head,
         dropout=model.dropout,
         positions=model.positions,
+        pool=model.pool,
         pool_over_padding=model.pool_over_padding,
         pair=spec.pair,
     )
@@ -102,13 +103,13 @@ def attention_maker(cell: Cell, spec: tasks.Spec) -> Callable[[int], attention_z
         )
     if model.zero_is_padding and spec.padded:
         raise ConfigError(f"model.zero_is_padding: {cell.task} has an id of its own for padding")
-    if model.grid and spec.grid is None:
-        raise ConfigError(f"model.grid: the tokens of {cell.task} form no grid")
+    if model.grid and (spec.grid is None or model.pool == "cls"):
+        raise ConfigError(f"model.grid: the tokens of {cell.task} form no grid (with pool: cls never)")
     try:
         dims = attention_zoo.Dims(
             dim=model.dim,
             heads=model.heads,
-            length=cell.length(spec),
+            length=cell.length(spec) + (model.pool == "cls"),
             grid=spec.grid if model.grid else None,
             dropout=model.attention_dropout,
             rope=model.positions == "rope",

@@ -38,6 +38,7 @@ class Model:
     embedding_std: float = 0.02
     vocab: int = 0  # rows of the embedding
     length: int = 0  # the longest sequence: rows of the position table, Dims.length, the divisor of pool_over_padding
+    pool: Literal["mean", "cls", "first"] = "mean"  # over real tokens; of a learned token in front; of the first token
     grid: bool = False  # let mechanisms see an image as rows and columns; LRA's rule is a flat sequence of pixels
     zero_is_padding: bool = False  # quirk: every id 0 is masked, black pixels too
     pool_over_padding: bool = False  # quirk: the mean divides by the padded length, not by the number of real tokens
@@ -54,9 +55,11 @@ class Train:
 
     steps: int
     batch: int
-    lr: float  # the peak, reached after `warmup` steps
+    lr: float  # the peak, reached after `warmup` steps; of rsqrt the factor
     warmup: int
     evaluate_every: int  # steps
+    # linear: up to lr, then down; cosine: up to lr, then half a cosine; rsqrt: lr * min(1, t / W) / sqrt(max(t, W))
+    schedule: Literal["linear", "cosine", "rsqrt"] = "linear"
     start_lr: float = 0.0  # at the first step, as a fraction of the peak
     end_lr: float = 0.0  # after the last step, as a fraction of the peak
     beta1: float = 0.9
@@ -68,6 +71,7 @@ class Train:
     clip_at: float = 1.0
     validation_batches: int = 0  # quirk: that many batches of an endless reshuffled loader; 0 = all of validation
     drop_last: bool = False  # quirk: validation and test lose their last, incomplete batch
+    select: Literal["best", "last"] = "best"  # the checkpoint that is tested: best on validation, or the last
     select_after: float = 0.0  # quirk: no checkpoint before this fraction of the steps, though the maximum is tracked
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: float32, on CUDA bfloat16 autocast
     deterministic: bool = False  # bit-equal runs on CUDA too, slower

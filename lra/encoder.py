@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 COMMON = ("qkv", "out", "gate", "local")  # parts of an attention that start by the same rule in every mechanism
@@ -37,6 +38,7 @@ class Encoder(nn.Module):
     """ids (B, N) int64, keep (B, N) bool or None -> logits (B, classes); of pairs, (B, 2, N) -> (B, classes).
 
     length: the longest sequence. pair: both documents a, b pass the same encoder; [a, b, a * b, a - b] is classified.
+    pool: mean over real tokens, or cls, a learned token in front, or the first token.
     pool_over_padding: divide the sum over real tokens by `length` instead of by their number, as Nystromformer and
     Skyformer do.
     """
@@ -56,11 +58,14 @@ class Encoder(nn.Module):
         head: int,
         dropout: float,
         positions: Literal["learned", "sincos", "rope", "none"],
+        pool: Literal["mean", "cls", "first"] = "mean",
         pool_over_padding: bool = False,
         pair: bool = False,
     ):
         super().__init__()
-        self.length, self.pool_over_padding = length, pool_over_padding
+        self.length, self.pooling, self.pool_over_padding = length, pool, pool_over_padding
+        self.cls = nn.Embedding(1, dim) if pool == "cls" else None
+        length += pool == "cls"
         self.tokens = nn.Embedding(vocab, dim)
         self.positions = nn.Embedding(length, dim) if positions == "learned" else None
         self.register_buffer("waves", sincos(length, dim) if positions == "sincos" else None, persistent=False)
@@ -72,16 +77,20 @@ class Encoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(4 * dim if pair else dim, head), nn.ReLU(), nn.Linear(head, classes))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """ids (B, N) -> (B, N, D)."""
+        """ids (B, N) -> (B, N, D), with a learned token in front (B, N + 1, D)."""
         x = self.tokens(ids)
+        if self.cls is not None:
+            x = torch.cat((self.cls.weight.expand(len(ids), 1, -1), x), dim=1)
         if self.positions is not None:
-            x = x + self.positions.weight[: ids.shape[1]]
+            x = x + self.positions.weight[: x.shape[1]]
         if self.waves is not None:
-            x = x + self.waves[: ids.shape[1]]
+            x = x + self.waves[: x.shape[1]]
         return self.dropout(x)
 
     def pool(self, x: Tensor, keep: Tensor | None) -> Tensor:
-        """x (B, N, D) -> (B, D): the mean over real tokens, in float32 at least."""
+        """x (B, N, D) -> (B, D): the mean over real tokens, in float32 at least, or the token in front."""
+        if self.pooling != "mean":
+            return x[:, 0]
         if x.dtype != torch.float64:
             x = x.float()
         if keep is None:
@@ -94,6 +103,8 @@ class Encoder(nn.Module):
     def encode(self, ids: Tensor, keep: Tensor | None = None) -> Tensor:
         """ids (B, N), keep (B, N) -> (B, D)."""
         x = self.embed(ids)
+        if self.cls is not None and keep is not None:
+            keep = F.pad(keep, (1, 0), value=True)
         for block in self.blocks:
             x = block(x, keep)
         return self.pool(self.norm(x), keep)
@@ -142,7 +153,7 @@ def initialise(model: Encoder, *, seed: int, embedding_std: float) -> None:
 def count_parameters(model: Encoder) -> dict[str, int]:
     """total, without_embeddings (tokens and positions), attention (all layers' mechanisms, projections included)."""
     total = sum(p.numel() for p in model.parameters())
-    tables = [model.tokens] + ([model.positions] if model.positions is not None else [])
+    tables = [table for table in (model.tokens, model.positions, model.cls) if table is not None]
     embeddings = sum(p.numel() for table in tables for p in table.parameters())
     attention = sum(p.numel() for block in model.blocks for p in block.get_submodule("attention").parameters())
     return {"total": total, "without_embeddings": total - embeddings, "attention": attention}

@@ -5,6 +5,7 @@ the slices' gradients add up to the batch's.
 """
 
 import contextlib
+import math
 import os
 from dataclasses import dataclass
 from typing import Protocol
@@ -150,9 +151,15 @@ def rise(config: Train, step: int) -> float:
 
 
 def learning_rate(config: Train, step: int) -> float:
-    """lr of step 0, 1, ...: from start_lr * lr up to lr, then down to end_lr * lr."""
+    """lr of step 0, 1, ...: by default from start_lr * lr up to lr, then down to end_lr * lr."""
+    if config.schedule == "rsqrt":
+        warmup = max(1, config.warmup)
+        return config.lr * min(1.0, (step + 1) / warmup) / math.sqrt(max(step + 1, warmup))
     low = config.start_lr if step < config.warmup else config.end_lr
-    return config.lr * (low + (1 - low) * rise(config, step))
+    height = rise(config, step)
+    if config.schedule == "cosine" and step >= config.warmup:
+        height = (1 - math.cos(math.pi * height)) / 2
+    return config.lr * (low + (1 - low) * height)
 
 
 def momentum(config: Train, step: int) -> float:

@@ -188,7 +188,7 @@ class Trainer:
         )
         if accuracy > progress.best_accuracy:
             progress.best_accuracy = accuracy
-            if progress.step >= config.select_after * config.steps:
+            if config.select == "best" and progress.step >= config.select_after * config.steps:
                 progress.best_step = progress.step
                 self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         progress.log_bytes = self.work.log(progress.curve[-1])

@@ -119,3 +119,17 @@ def test_pair_head():
     assert logits.shape == (3, 2)
     a, b = (model.encode(ids[:, side], keep[:, side]) for side in (0, 1))
     assert_close(logits, model.head(torch.cat((a, b, a * b, a - b), dim=-1)))
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls", "first"])
+def test_pools(pool):
+    """Padding reaches no pool; cls adds a token and its position, and reads all others."""
+    model = model_of("elu", "quick", [f"model.pool={pool}"], spec=SMALL).double()
+    plain = count_parameters(model_of("elu", "quick", spec=SMALL))
+    assert count_parameters(model)["total"] - plain["total"] == (2 * 64 if pool == "cls" else 0)
+    ids = torch.randint(1, 16, (2, 40), generator=torch.Generator().manual_seed(0))
+    keep = torch.arange(40) < torch.tensor([[13], [40]])
+    assert_close(model(ids, keep)[:1], model(ids[:1, :13]), rtol=0, atol=1e-12)
+    other = ids.clone()
+    other[:, 12] = other[:, 12] % 15 + 1
+    assert not torch.allclose(model(other, keep), model(ids, keep))
