@@ -14,7 +14,7 @@ from lra.errors import UserError
 NEEDED = ("torch", "numpy", "numba", "datasets", "pandas", "matplotlib", "tqdm", "yaml", "jsonargparse", "safetensors",
           "tabulate", "jinja2")  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("run", "report", "list", "data")
+COMMANDS = ("run", "report", "list", "data", "protocol")
 EXAMPLES = """\
 examples:
   python run_lra.py --attn pola --task listops
@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", metavar="{run,report,list,data}")
+    commands = parser.add_subparsers(dest="command", metavar="{run,report,list,data,protocol}")
     add_run(commands.add_parser("run", help="train attentions on tasks (the default)", epilog=EXAMPLES,
                                 formatter_class=argparse.RawDescriptionHelpFormatter))  # fmt: skip
     report = commands.add_parser("report", help="tables and plots of records")
@@ -52,6 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--store", type=Path, metavar="DIR", help="ladder: also write it to this folder, as in results/ladders"
     )
+    protocol = commands.add_parser("protocol", help="where two protocols differ")
+    protocol.add_argument("action", choices=("diff",))
+    protocol.add_argument("protocols", nargs=2, metavar="PROTOCOL", help="two names from `list`, or files")
     return parser
 
 
@@ -86,7 +89,10 @@ def main(arguments: list[str] | None = None) -> int:
         parsed = build_parser().parse_args(arguments)
         # torch's threads spin while they wait: on two cores with another process beside it a step took 15 times as long
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-        return {"run": run, "report": report, "list": show, "data": data}[parsed.command](parsed)
+        return {"run": run, "report": report, "list": show, "data": data, "protocol": protocol}[parsed.command](parsed)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         return 130
@@ -165,4 +171,11 @@ def data(parsed: argparse.Namespace) -> int:
     for task in parsed.task:
         asked = (task, parsed.protocol, parsed.set, parsed.data_dir)
         print(climb(*asked, parsed.store) if parsed.action == "ladder" else prepare(*asked))
+    return 0
+
+
+def protocol(parsed: argparse.Namespace) -> int:
+    from lra.listing import difference
+
+    print(difference(*parsed.protocols))
     return 0

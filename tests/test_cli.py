@@ -44,6 +44,18 @@ def test_report(runs, tmp_path, capsys):
     assert list((tmp_path / "curves").glob("*.svg"))
 
 
+def test_protocol_diff(capsys):
+    assert main(["protocol", "diff", "nystromformer", "skyformer"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "train.clip: none -> value" in lines
+    assert any("train.steps: 5000 -> 50000" in line for line in lines)
+    assert main(["protocol", "diff", "standard", "standard"]) == 0
+    assert capsys.readouterr().out == "no difference\n"
+    assert main(["protocol", "diff", "standard", "skyformer"]) == 0
+    assert "path256: only in standard" in capsys.readouterr().out
+    assert main(["protocol", "diff", "standard", "skyforme"]) == 2
+
+
 def test_records_from_python(runs):
     import lra
 
