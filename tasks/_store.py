@@ -22,11 +22,12 @@ from tasks._base import Data, DataError, Spec, Split
 FORMAT = 2  # raised when folders of an older form can no longer be read
 MANIFEST = "manifest.json"
 SPLITS = ("train", "validation", "test")
+DOCUMENTS = "documents"  # in place of a split's name: what pairs point to
 
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """What a build hands back for the manifest. `digests`: split -> what `write_split` returned."""
+    """What a build hands back for the manifest. `digests`: split -> what `write_split` or `write_pairs` returned."""
 
     spec: Spec
     about: dict[str, Any]
@@ -50,7 +51,7 @@ def obtain(folder: Path, build: Callable[[Path], Built]) -> Data:
         return data
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder) as alone:
+        with locked(folder) as alone:
             data = _load(folder)
             if data is None:
                 _replace(folder, build, alone)
@@ -78,12 +79,32 @@ def write_split(folder: Path, name: str, shape: tuple[int, int], blocks: Iterabl
             digest.update(block.values.data)
             parts.append((block.lengths, block.labels, {key: codes for key, (_, codes) in block.groups.items()}))
     lengths, labels, groups = zip(*parts, strict=True)
-    for kind, arrays, dtype in (("lengths", lengths, "<i4"), ("labels", labels, "<i8")):
-        array = np.concatenate(arrays).astype(dtype)
+    arrays = {"lengths": np.concatenate(lengths).astype("<i4"), "labels": np.concatenate(labels).astype("<i8")}
+    codes = {group: np.concatenate([part[group] for part in groups]) for group in groups[0]}
+    return _save(folder, name, arrays, codes, digest)
+
+
+def write_documents(folder: Path, values: np.ndarray, lengths: np.ndarray) -> str:
+    """Writes the documents, each once, that the pairs of all splits share -> SHA-256 of them. Raises OSError."""
+    arrays = {"values": np.ascontiguousarray(values), "lengths": lengths.astype("<i4")}
+    return _save(folder, DOCUMENTS, arrays, {}, hashlib.sha256())
+
+
+def write_pairs(
+    folder: Path, name: str, documents: str, pairs: np.ndarray, labels: np.ndarray, groups: dict[str, np.ndarray]
+) -> str:
+    """Writes one split of pairs; `documents` is what `write_documents` returned -> SHA-256 of both. Raises OSError."""
+    arrays = {"pairs": np.ascontiguousarray(pairs, "<i4"), "labels": labels.astype("<i8")}
+    return _save(folder, name, arrays, groups, hashlib.sha256(documents.encode()))
+
+
+def _save(folder: Path, name: str, arrays: dict[str, np.ndarray], groups: dict[str, np.ndarray], digest: Any) -> str:
+    """Writes `name-kind.npy` for each array, and the groups' codes -> the digest, arrays added to what it had."""
+    for kind, array in arrays.items():
         np.save(folder / f"{name}-{kind}.npy", array)
         digest.update(array.data)
-    for group in groups[0]:
-        np.save(_group_file(folder, name, group), np.concatenate([codes[group] for codes in groups]))
+    for group, codes in groups.items():
+        np.save(_group_file(folder, name, group), codes)
     return digest.hexdigest()
 
 
@@ -97,22 +118,33 @@ def _load(folder: Path) -> Data | None:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if any((folder / name).stat().st_size != size for name, size in manifest["files"].items()):
             return None
-        splits = {name: _load_split(folder, name, manifest["groups"]) for name in SPLITS}
         spec = Spec(**manifest["spec"])
+        shared = _load_sequences(folder, DOCUMENTS) if spec.pair else None
+        splits = {name: _load_split(folder, name, manifest["groups"], shared) for name in SPLITS}
         return Data(spec=spec, **splits, hash=manifest["hash"], about=manifest["about"], folder=folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _load_split(folder: Path, name: str, groups: dict[str, list[str]]) -> Split:
+def _load_sequences(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values and lengths of a split or of the documents."""
+    values = np.load(folder / f"{name}-values.npy", mmap_mode="r", allow_pickle=False)
+    return values, np.load(folder / f"{name}-lengths.npy", allow_pickle=False)
+
+
+def _load_split(
+    folder: Path, name: str, groups: dict[str, list[str]], shared: tuple[np.ndarray, np.ndarray] | None
+) -> Split:
+    values, lengths = shared or _load_sequences(folder, name)
     return Split(
-        values=np.load(folder / f"{name}-values.npy", mmap_mode="r", allow_pickle=False),
-        lengths=np.load(folder / f"{name}-lengths.npy", allow_pickle=False),
+        values=values,
+        lengths=lengths,
         labels=np.load(folder / f"{name}-labels.npy", allow_pickle=False),
         groups={
             group: (names, np.load(_group_file(folder, name, group), allow_pickle=False))
             for group, names in groups.items()
         },
+        pairs=np.load(folder / f"{name}-pairs.npy", allow_pickle=False) if shared else None,
     )
 
 
@@ -155,7 +187,7 @@ def _write_manifest(folder: Path, built: Built) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
+def locked(folder: Path) -> Iterator[bool]:
     """One builder per folder at a time -> whether that is sure. A second waits; a lock dies with its holder."""
     try:
         import fcntl

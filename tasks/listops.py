@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tasks import _store
+from tasks import _release, _store
 from tasks._base import Data, DataError, Spec, Split, Task
 
 GENERATOR = "generator v1"  # raised when the same settings give other trees
@@ -50,9 +50,10 @@ class ListOps(Task):
     settings = Settings
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
-        """The released files where `data_dir` holds them, else generated trees. Raises DataError."""
+        """The released files where `data_dir`, else LRA_DATA, holds them, else generated trees. Raises DataError."""
         os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "numba"))  # read once, when numba is imported
-        files = find_files(data_dir) if data_dir else None
+        source = _release.data_folder(data_dir)
+        files = find_files(source, cache, progress) if source else None
         if files:
             return _read(settings, files, cache, progress)
         check(settings)
@@ -87,26 +88,15 @@ def check(settings: Settings) -> None:
             raise DataError(f"listops: data.{name} must be {least} to {most}, not {value}")
 
 
-def find_files(data_dir: Path) -> dict[str, Path] | None:
-    """Split -> released file, or None where the folder has none of them. Raises DataError where some are missing."""
-    try:
-        places = [data_dir / place for place in PLACES]
-        found = {place: [name for name in FILES.values() if (place / name).is_file()] for place in places}
-        if not data_dir.is_dir():
-            raise DataError(f"--data-dir {data_dir} is no folder")
-    except OSError as error:
-        raise DataError(f"cannot read --data-dir {data_dir}: {error.strerror}") from error
-    for place, present in found.items():
-        if len(present) == len(FILES):
-            return {split: place / name for split, name in FILES.items()}
-    for place, present in found.items():
-        if present:
-            missing = [name for name in FILES.values() if name not in present]
-            raise DataError(
-                f"{place} lacks {' and '.join(missing)}: put all three files of lra_release.gz there, "
-                "or leave out --data-dir to generate the data"
-            )
-    return None
+def find_files(folder: Path, cache: Path, progress: bool) -> dict[str, Path] | None:
+    """Split -> released file, unpacked or in lra_release.gz, or None where the folder has none of them.
+
+    Raises DataError where some are missing.
+    """
+    remedy = "put all three files of lra_release.gz there, or leave out --data-dir to generate the data"
+    found = _release.find_files(folder, PLACES, [*FILES.values()], remedy)
+    found = found or _release.unpack(folder, PLACES, [*FILES.values()], cache, progress)
+    return {split: found[name] for split, name in FILES.items()} if found else None
 
 
 def _generate(settings: Settings, folder: Path, progress: bool) -> _store.Built:

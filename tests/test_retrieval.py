@@ -1,0 +1,184 @@
+"""Retrieval: rows by hand in both forms of the files, subsets, leakage, the ladder, the real data."""
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aan_files import (
+    FULL,
+    HEADER,
+    OFFICIAL,
+    SETTINGS,
+    TASK,
+    check_rows,
+    prepare,
+    released,
+    texts,
+    write_compact,
+    write_released,
+)
+from test_release import archive
+
+from tasks import DataError, retrieval
+
+ROOT = Path(__file__).parent.parent
+REAL = Path(os.environ.get("LRA_DATA", "")) / "aan"
+
+
+@pytest.fixture(autouse=True)
+def nothing_around(monkeypatch):
+    monkeypatch.delenv("LRA_DATA", raising=False)
+    monkeypatch.delenv("LRA_ACCEPT_MIRROR", raising=False)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(retrieval, "ROWS", {"train": 3, "validation": 2, "test": 2})
+
+
+def test_compact_rows_by_hand(tmp_path):
+    data = prepare(write_compact(tmp_path))
+    check_rows(data)
+    assert (data.about["label"], data.about["source"]) == ("uniform pairs", "docs.parquet + pairs.tsv")
+    assert data.train.values is data.test.values
+    assert data.train.values.tolist()[3] == [0] * 8
+    assert isinstance(data.train.values, np.memmap)
+    assert not data.train.values.flags.writeable
+    assert data.train.pairs is not None
+    types = [array.dtype for array in (data.train.values, data.train.lengths, data.train.pairs, data.train.labels)]
+    assert types == [np.uint8, np.int32, np.int32, np.int64]
+    assert data.about["leakage"]["test"] == {
+        "documents": 0.75, "pairs with a known document": 1.0, "pairs of known documents": 0.5, "same pairs": 0.5,
+    }  # fmt: skip
+    sha256 = hashlib.sha256((tmp_path / "aan/pairs.tsv").read_bytes()).hexdigest()
+    assert data.about["sha256"]["pairs.tsv"] == sha256
+    assert data.hash == "84fb8d504ebb"
+
+
+def test_matched_list_and_folder_itself(tmp_path):
+    folder = write_compact(tmp_path, name="pairs_matched.tsv")
+    data = prepare(folder / "aan", replace(SETTINGS, retrieval_pairs="matched"))
+    assert (data.about["label"], data.about["rows"]["train"]) == ("matched pairs", 3)
+    with pytest.raises(DataError, match=r"aan lacks pairs\.tsv: put both files there"):
+        prepare(folder)
+
+
+@pytest.mark.parametrize("place", ["", "tsv_data", "lra_release/lra_release/tsv_data"])
+@pytest.mark.usefixtures("few")
+def test_released_rows_by_hand(tmp_path, place):
+    write_released(tmp_path / place, released())
+    data = prepare(tmp_path, OFFICIAL)
+    check_rows(data)
+    assert data.about["label"] == "official"
+    assert set(data.about["sha256"]) == set(retrieval.FILES.values())
+
+
+@pytest.mark.usefixtures("few")
+def test_released_archive_and_windows_lines(tmp_path):
+    files = {name: content.replace(b"\n", b"\r\n") for name, content in released().items()}
+    archive(tmp_path, [(f"lra_release/lra_release/tsv_data/{name}", content) for name, content in files.items()])
+    check_rows(prepare(tmp_path, OFFICIAL))
+
+
+@pytest.mark.usefixtures("few")
+def test_one_id_with_two_texts_keeps_both(tmp_path):
+    files = released()
+    files["new_aan_pairs.test.tsv"] = files["new_aan_pairs.test.tsv"].replace(b"alpha", b"omega")
+    data = prepare(write_released(tmp_path, files), OFFICIAL)
+    assert (texts(data.test, 0)[1], texts(data.train, 0)[0]) == (b"omega be", FULL)
+
+
+def many(folder):
+    """60 papers of one word each, cited by halves; the popular ones are those below 20."""
+    papers = {f"P{paper}": f"word{chr(97 + paper % 26)} shared text {paper}" for paper in range(60)}
+    draw, lines = np.random.RandomState(0), []
+    for split, rows in (("train", 400), ("eval", 80), ("test", 80)):
+        for row in range(rows):
+            second = draw.randint(20) if row % 4 else draw.randint(20, 60)
+            lines.append(f"{split}\t{int(bool(row % 4))}\tP{draw.randint(60)}\tP{second}\n")
+    return write_compact(folder, HEADER + "".join(lines), papers)
+
+
+def test_subsets_keep_the_shares_and_move_with_the_seed(tmp_path):
+    folder = many(tmp_path)
+    whole = prepare(folder)
+    some = replace(SETTINGS, train_rows=40, test_rows=12)
+    data, again, other = (prepare(folder, replace(some, seed=seed), f"c{n}") for n, seed in enumerate((0, 0, 1)))
+    assert data.about["rows"] == {"train": 40, "validation": 80, "test": 12}
+    assert data.about["split_rule"] == "as listed; rows of train, test drawn, the labels' shares kept"
+    assert (data.train.labels.sum(), data.test.labels.sum()) == (30, 9)
+    assert data.hash == again.hash != other.hash
+    drawn, rows = iter(texts(whole.train, row) for row in range(400)), [texts(data.train, row) for row in range(40)]
+    assert all(row in drawn for row in rows)  # in the order of the file
+    assert prepare(folder, replace(SETTINGS, seed=5)).folder == whole.folder
+    with pytest.raises(DataError, match=r"data\.test_rows=81, but there are 80; 0 takes all"):
+        prepare(folder, replace(SETTINGS, test_rows=81))
+
+
+@pytest.mark.parametrize("change", [{"length": 0}, {"train_rows": -1}])
+def test_settings_out_of_range(tmp_path, change):
+    with pytest.raises(DataError, match=rf"retrieval: data\.{next(iter(change))} must be"):
+        prepare(tmp_path, replace(SETTINGS, **change))
+
+
+def test_ladder(tmp_path):
+    data = prepare(many(tmp_path), replace(SETTINGS, length=40))
+    rungs = TASK.ladder(data)
+    assert list(rungs) == ["constant", "popularity of document 2", "byte histograms", "idf cosine"]
+    assert (rungs["constant"], rungs["popularity of document 2"]) == (0.75, 1.0)
+    assert all(0.5 < accuracy <= 1 for accuracy in rungs.values())
+
+
+REAL_ONLY = pytest.mark.skipif(not (REAL / "docs.parquet").is_file(), reason="LRA_DATA has no aan/docs.parquet")
+REALS = {"uniform": "88d3130d3b31", "matched": "04a97c87fce8"}
+
+
+@REAL_ONLY
+@pytest.mark.parametrize("pairs", REALS)
+def test_real_data(tmp_path, pairs):
+    started = time.monotonic()
+    data = TASK.prepare(TASK.settings(retrieval_pairs=pairs), REAL.parent, tmp_path, False)
+    assert time.monotonic() - started < 60
+    assert data.about["rows"] == {"train": 107_464, "validation": 13_223, "test": 12_743}
+    assert (data.about["documents"], data.hash) == (10_852, REALS[pairs])
+    assert all(abs(split.labels.mean() - 0.5) < 0.02 for split in (data.train, data.validation, data.test))
+    assert (data.train.lengths.min(), data.train.lengths.max()) == (2508, 4000)
+    assert ends(data) == ENDS[pairs]
+    shipped = json.loads((ROOT / "results" / "ladders" / f"retrieval-{data.hash}.json").read_text())
+    assert shipped["about"] == data.about
+    rungs = TASK.climb(data)
+    assert rungs == pytest.approx(shipped["rungs"], abs=0.002)  # the linear model's sums differ by machine
+    assert TASK.ladder(data) == shipped["rungs"]
+
+
+@REAL_ONLY
+def test_a_batch_is_gathered_at_once(tmp_path):
+    train = TASK.prepare(TASK.settings(), REAL.parent, tmp_path, False).train
+    assert train.pairs is not None
+    seconds = []
+    for rows in np.random.RandomState(0).permutation(107_464)[:6400].reshape(200, 32):
+        started = time.perf_counter()
+        batch = train.values[train.pairs[rows].ravel()]
+        seconds.append(time.perf_counter() - started)
+        assert batch.shape == (64, 4000)
+    assert np.median(seconds) < 0.5e-3
+
+
+def ends(data):
+    """Hash of the first and of the last sample of each split: label and both texts."""
+    return [
+        hashlib.sha256(b"\t".join([b"%d" % split.labels[row], *texts(split, row)])).hexdigest()[:12]
+        for split in (data.train, data.validation, data.test)
+        for row in (0, -1)
+    ]
+
+
+ENDS = {  # first and last sample of train, validation, test
+    "uniform": ["64709c0d1806", "b80bf8d12993", "8969c266ebaf", "898e7003d482", "3f6fd0959e33", "1cff64ee0458"],
+    "matched": ["951bf0a8c3f1", "a3c90074be68", "e8b777a45535", "4757c45a2520", "108b6a541b84", "2665c5e8ebd2"],
+}
