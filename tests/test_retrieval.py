@@ -57,7 +57,7 @@ def test_compact_rows_by_hand(tmp_path):
     }  # fmt: skip
     sha256 = hashlib.sha256((tmp_path / "aan/pairs.tsv").read_bytes()).hexdigest()
     assert data.about["sha256"]["pairs.tsv"] == sha256
-    assert data.hash == "84fb8d504ebb"
+    assert data.hash == "4625d0b93e50"
 
 
 def test_matched_list_and_folder_itself(tmp_path):
