@@ -77,9 +77,16 @@ class Task(ABC):
     def climb(self, data: Data) -> dict[str, float]:
         """Computes the ladder: rung -> accuracy on the test split, in rising order of what is read."""
 
+    def quick_rungs(self, data: Data) -> dict[str, float] | None:  # noqa: ARG002
+        """The rungs a run may wait for where the ladder takes long or needs an extra; None: the whole ladder."""
+        return None
+
     def ladder(self, data: Data, fresh: bool = False) -> dict[str, float]:
-        """The ladder of this data: shipped, else cached, else computed and cached; `fresh` computes it in any case."""
-        rungs = None if fresh else find_ladder(data)
+        """The ladder of this data: shipped, else cached, else its quick rungs, else computed and cached.
+
+        `fresh` computes it in any case.
+        """
+        rungs = None if fresh else find_ladder(data) or self.quick_rungs(data)
         if rungs is None:
             rungs = self.climb(data)
             with suppress(OSError):
