@@ -23,19 +23,6 @@ MOST = 16 * 2**30  # bytes a file may have; the largest of the release has 8.5e9
 CHUNK = 2**20
 
 
-def data_folder(data_dir: Path | None) -> Path | None:
-    """--data-dir, else LRA_DATA, else None. Raises DataError where it is no folder."""
-    name, folder = "--data-dir", data_dir
-    if folder is None and os.environ.get("LRA_DATA"):
-        name, folder = "LRA_DATA", Path(os.environ["LRA_DATA"]).expanduser()
-    try:
-        if folder is not None and not folder.is_dir():
-            raise DataError(f"{name} {folder} is no folder")
-    except OSError as error:
-        raise DataError(f"cannot read {name} {folder}: {error.strerror}") from error
-    return folder
-
-
 def find_files(folder: Path, places: Iterable[str], names: Sequence[str], remedy: str) -> dict[str, Path] | None:
     """Name -> path in the first of the places that has all, or None where none has any.
 

@@ -6,7 +6,6 @@ Nangia and Bowman 2018 (https://arxiv.org/abs/1804.06028) in the long form of Ta
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tasks import _release, _store
+from tasks import _release, _sources, _store
 from tasks._base import Data, DataError, Spec, Split, Task
 
 GENERATOR = "generator v1"  # raised when the same settings give other trees
@@ -52,7 +51,7 @@ class ListOps(Task):
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
         """The released files where `data_dir`, else LRA_DATA, holds them, else generated trees. Raises DataError."""
         os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "numba"))  # read once, when numba is imported
-        source = _release.data_folder(data_dir)
+        source = _sources.data_folder(data_dir)
         files = find_files(source, cache, progress) if source else None
         if files:
             return _read(settings, files, cache, progress)
@@ -140,7 +139,7 @@ def _encode(used: dict[str, int], files: dict[str, Path], folder: Path, progress
         "settings": used,
         "seed": None,
         "split_rule": "as released",
-        "sha256": {path.name: _sha256(path) for path in files.values()},
+        "sha256": {path.name: _sources.sha256(path) for path in files.values()},
     }
     with _bar(sum(rows.values()), "Reading ListOps", progress) as bar:
         blocks = {split: _watched(file.blocks(width, bool(used["brackets"])), bar) for split, file in released.items()}
@@ -167,11 +166,6 @@ def _watched(blocks: Iterable[Split], bar: tqdm) -> Iterator[Split]:
 def _bar(rows: int, title: str, progress: bool) -> tqdm:
     """A bar on stderr; silent where stderr is no terminal."""
     return tqdm(total=rows, desc=title, unit=" trees", unit_scale=True, disable=None if progress else True, leave=False)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 task = ListOps()

@@ -6,7 +6,6 @@ as released, or pairs of the same papers whose negatives are drawn uniformly or 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from tasks import _aan, _release, _store
+from tasks import _aan, _draws, _release, _sources, _store
 from tasks._base import Data, DataError, Spec, Task
 
 FILES = {"train": "new_aan_pairs.train.tsv", "validation": "new_aan_pairs.eval.tsv", "test": "new_aan_pairs.test.tsv"}
@@ -65,7 +64,7 @@ class Retrieval(Task):
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
         """The files of `data_dir`, else LRA_DATA, or LRA's pairs of the mirror where accepted. Raises DataError."""
         check(settings)
-        source = find_source(settings, _release.data_folder(data_dir), cache, progress)
+        source = find_source(settings, _sources.data_folder(data_dir), cache, progress)
         stats = {path: path.stat() for path in source.files.values()}
         stamps = [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()]
         used = asdict(settings)
@@ -121,9 +120,7 @@ def find_source(settings: Settings, folder: Path | None, cache: Path, progress: 
 
 def fetch_mirror(progress: bool) -> dict[str, Path]:
     """Split -> file of the pinned mirror, from the hub's cache or downloaded. Raises DataError, soon if offline."""
-    from huggingface_hub import hf_hub_download
-
-    from tasks._hub import is_reachable
+    from huggingface_hub import constants, hf_hub_download
 
     if progress:
         tqdm.write(f"Retrieval from {MIRROR}: {TERMS}", file=sys.stderr)
@@ -133,7 +130,7 @@ def fetch_mirror(progress: bool) -> dict[str, Path]:
                 for split, name in FILES.items()}  # fmt: skip
     except (OSError, ValueError):  # not all there yet
         pass
-    if not is_reachable():
+    if constants.HF_HUB_OFFLINE or not _sources.reachable(constants.ENDPOINT):
         raise DataError(f"retrieval: the hub cannot be reached for {MIRROR}; with its files: {OFFICIAL} --data-dir DIR")
     try:
         return {split: Path(hf_hub_download(filename=f"data/aan/{name}", **where)) for split, name in FILES.items()}
@@ -150,22 +147,15 @@ def _encode(settings: Settings, source: Source, folder: Path, progress: bool) ->
         read = _aan.read_compact(
             source.files[DOCUMENTS], source.files[LISTS[settings.retrieval_pairs]], settings.length
         )
-    chosen = {split: _choose(settings, split, read.splits[split][1]) for split in FILES}
+    chosen = {split: _choose(settings, split, labels) for split, (_, labels) in read.splits.items()}
     pairs = {split: read.splits[split][0][rows] for split, rows in chosen.items()}
-    labels = {split: read.splits[split][1][rows] for split, rows in chosen.items()}
     used = np.unique(np.concatenate([part.ravel() for part in pairs.values()]))
     documents = _store.write_documents(folder, read.values[used], read.lengths[used])
-    digests = {
-        split: _store.write_pairs(
-            folder,
-            split,
-            documents,
-            np.searchsorted(used, part),
-            labels[split],
-            {"label": labels[split].astype(np.uint8)},
-        )
-        for split, part in pairs.items()
-    }
+    digests = {}
+    for split, part in pairs.items():
+        labels = read.splits[split][1][chosen[split]]
+        groups = {"label": labels.astype(np.uint8)}
+        digests[split] = _store.write_pairs(folder, split, documents, np.searchsorted(used, part), labels, groups)
     about = {
         "task": Retrieval.name,
         "label": source.label,
@@ -176,12 +166,18 @@ def _encode(settings: Settings, source: Source, folder: Path, progress: bool) ->
         "rows": {split: len(part) for split, part in pairs.items()},
         "documents": len(used),
         "split_rule": _rule(settings),
-        "rows_sha256": {split: _digest(rows) for split, rows in chosen.items()},
+        "rows_sha256": {split: _draws.hash_of(rows) for split, rows in chosen.items()},
         "leakage": {split: leakage(pairs["train"], pairs[split]) for split in ("validation", "test")},
         "sha256": read.sha256,
     }
     spec = Spec(vocab=257, classes=2, length=settings.length, pair=True)
     return _store.Built(spec, about, digests, {"label": NAMES})
+
+
+def _choose(settings: Settings, split: str, labels: np.ndarray) -> np.ndarray:
+    """Rows of a split in rising order: all, or as many as asked for, with the labels' shares kept."""
+    name = f"{split}_rows"
+    return _draws.part("retrieval", name, settings.seed, labels, getattr(settings, name))
 
 
 def leakage(train: np.ndarray, other: np.ndarray) -> dict[str, float]:
@@ -199,29 +195,10 @@ def leakage(train: np.ndarray, other: np.ndarray) -> dict[str, float]:
     }
 
 
-def _choose(settings: Settings, split: str, labels: np.ndarray) -> np.ndarray:
-    """Rows of a split in rising order: all, or as many as asked for, with the labels' shares kept."""
-    rows, name = getattr(settings, f"{split}_rows"), f"data.{split}_rows"
-    if not rows:
-        return np.arange(len(labels))
-    if rows > len(labels):
-        raise DataError(f"retrieval: {name}={rows}, but there are {len(labels)}; 0 takes all")
-    seed = hashlib.sha256(f"retrieval 1 {settings.seed} {split}".encode()).digest()
-    order = np.random.RandomState(np.frombuffer(seed, "<u4")).random_sample(len(labels)).argsort(kind="stable")
-    cited = order[labels[order] == 1]
-    wanted = min(round(rows * len(cited) / len(labels)), len(cited))
-    rest = order[labels[order] == 0][: rows - wanted]
-    return np.sort(np.concatenate([cited[:wanted], rest]))
-
-
 def _rule(settings: Settings) -> str:
     origin = "as released" if settings.retrieval_pairs == "official" else "as listed"
     drawn = [split for split in FILES if getattr(settings, f"{split}_rows")]
     return f"{origin}; rows of {', '.join(drawn)} drawn, the labels' shares kept" if drawn else origin
-
-
-def _digest(rows: np.ndarray) -> str:
-    return hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:12]
 
 
 task = Retrieval()

@@ -3,7 +3,6 @@
 import gzip
 import io
 import tarfile
-from pathlib import Path
 
 import pytest
 from listops_text import SHORT, write_released
@@ -137,16 +136,3 @@ def test_listops_out_of_the_archive(tmp_path, monkeypatch):
     monkeypatch.setenv("LRA_DATA", str(tmp_path / "data"))
     data = task.prepare(SHORT, None, tmp_path / "cache", False)
     assert (data.about["label"], data.hash) == ("official", short.hash)
-
-
-def test_data_folder(tmp_path, monkeypatch):
-    monkeypatch.delenv("LRA_DATA", raising=False)
-    assert _release.data_folder(None) is None
-    monkeypatch.setenv("LRA_DATA", str(tmp_path))
-    assert _release.data_folder(None) == tmp_path
-    monkeypatch.setenv("LRA_DATA", str(tmp_path / "gone"))
-    assert _release.data_folder(tmp_path) == tmp_path
-    with pytest.raises(DataError, match=r"LRA_DATA .*gone is no folder"):
-        _release.data_folder(None)
-    with pytest.raises(DataError, match="--data-dir nowhere is no folder"):
-        _release.data_folder(Path("nowhere"))

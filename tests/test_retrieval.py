@@ -116,7 +116,7 @@ def test_subsets_keep_the_shares_and_move_with_the_seed(tmp_path):
     drawn, rows = iter(texts(whole.train, row) for row in range(400)), [texts(data.train, row) for row in range(40)]
     assert all(row in drawn for row in rows)  # in the order of the file
     assert prepare(folder, replace(SETTINGS, seed=5)).folder == whole.folder
-    with pytest.raises(DataError, match=r"data\.test_rows=81, but there are 80; 0 takes all"):
+    with pytest.raises(DataError, match=r"data\.test_rows must be 0 \(all\) to 80, not 81"):
         prepare(folder, replace(SETTINGS, test_rows=81))
 
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from parquet import LABELS, TEXTS, write, write_reviews
@@ -161,3 +162,16 @@ def test_broken_files(tmp_path, kind, message):
         TASK.prepare(SMALL, tmp_path / "data", tmp_path / "cache", False)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache").glob("text-*"))
+
+
+def test_data_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("LRA_DATA", raising=False)
+    assert _sources.data_folder(None) is None
+    monkeypatch.setenv("LRA_DATA", str(tmp_path))
+    assert _sources.data_folder(None) == tmp_path
+    monkeypatch.setenv("LRA_DATA", str(tmp_path / "gone"))
+    assert _sources.data_folder(tmp_path) == tmp_path
+    with pytest.raises(DataError, match=r"LRA_DATA .*gone is no folder"):
+        _sources.data_folder(None)
+    with pytest.raises(DataError, match="--data-dir nowhere is no folder"):
+        _sources.data_folder(Path("nowhere"))
