@@ -110,16 +110,13 @@ def decode(path: Path, size: int) -> np.ndarray:
     from PIL import Image
 
     try:
-        content = path.stat().st_size
-        if not content:
-            raise DataError(f"{path} is empty: {_CURE}")
         with Image.open(path, formats=["PNG"]) as image:
             values = np.asarray(image)
-    except OSError as error:
-        reason = error.strerror or "it is no whole PNG"
+    except (OSError, ValueError, SyntaxError) as error:
+        if path.is_file() and not path.stat().st_size:
+            raise DataError(f"{path} is empty: {_CURE}") from error
+        reason = getattr(error, "strerror", None) or "it is no whole PNG"
         raise DataError(f"cannot read {path}: {reason}; {_CURE}") from error
-    except (ValueError, SyntaxError) as error:
-        raise DataError(f"cannot read {path}: it is no whole PNG; {_CURE}") from error
     if values.shape != (size, size) or values.dtype != np.uint8:
         shape = " x ".join(map(str, values.shape))
         raise DataError(f"{path} is {shape} of {values.dtype}, not {size} x {size} of 8-bit grey: {_CURE}")

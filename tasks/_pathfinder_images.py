@@ -67,10 +67,17 @@ class Generator:
     def _scratch(self) -> Work:
         """Scratch of one thread."""
         cells, choices = self.tables[0].frame.size, max(tables.weights.shape[1] for tables in self.tables)
-        masks = [np.zeros(cells, np.uint8) for _ in range(4)]
-        paddles, pivots = np.zeros((self.snakes, self.paddles[0], 2), np.int64), np.zeros(self.snakes, np.int64)
+        mask, dilated, kept_mask, kept_dilated = (np.zeros(cells, np.uint8) for _ in range(4))
         return Work(
-            *masks, np.zeros(cells, np.uint16), paddles, pivots, np.zeros(choices, np.int64), np.zeros(1, np.uint64)
+            mask=mask,
+            dilated=dilated,
+            kept_mask=kept_mask,
+            kept_dilated=kept_dilated,
+            canvas=np.zeros(cells, np.uint16),
+            paddles=np.zeros((self.snakes, self.paddles[0], 2), np.int64),
+            pivots=np.zeros(self.snakes, np.int64),
+            sums=np.zeros(choices, np.int64),
+            random=np.zeros(1, np.uint64),
         )
 
 

@@ -77,7 +77,7 @@ def _stamps(form: Parameters, margin: int, angles: np.ndarray) -> tuple[np.ndarr
 
 def _paddle(form: Parameters, margin: int, y: int, x: int) -> tuple[np.ndarray, np.ndarray]:
     centre = 2 * (form.reach + margin)
-    canvas = Image.new("L", (2 * centre + 1,) * 2)
+    canvas = Image.new("L", (2 * centre + 1, 2 * centre + 1))
     line = [(centre, centre), (centre + x, centre + y)]
     ImageDraw.Draw(canvas).line(line, fill=255, width=round(2 * form.thickness))
     drawn = np.asarray(canvas)

@@ -98,7 +98,8 @@ def _load(folder: Path) -> Data | None:
         if any((folder / name).stat().st_size != size for name, size in manifest["files"].items()):
             return None
         splits = {name: _load_split(folder, name, manifest["groups"]) for name in SPLITS}
-        spec = Spec(**manifest["spec"])
+        grid = manifest["spec"]["grid"]  # JSON has no tuples
+        spec = Spec(**manifest["spec"] | {"grid": tuple(grid) if grid else None})
         return Data(spec=spec, **splits, hash=manifest["hash"], about=manifest["about"], folder=folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
