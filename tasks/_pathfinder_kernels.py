@@ -34,14 +34,14 @@ class Work(NamedTuple):
     random: np.ndarray  # (1,) uint64, the generator's state
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def draw_below(random, bound):
     """Uniform in 0 ... bound - 1; moves the generator on."""
     random[0] += GOLDEN
     return below(mix(random[0]), bound)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def cover(cells, stamp, place, target):
     """Takes a stamp into an image by maximum."""
     for cell in range(cells.first[stamp], cells.first[stamp + 1]):
@@ -50,7 +50,7 @@ def cover(cells, stamp, place, target):
             target[at] = cells.values[cell]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def copy_snake(tables, paddles, source, target, source_dilated, target_dilated):
     """Copies the cells that a snake's paddles (K, 2) may have changed."""
     for paddle in range(len(paddles)):
@@ -63,7 +63,7 @@ def copy_snake(tables, paddles, source, target, source_dilated, target_dilated):
             target_dilated[at] = source_dilated[at]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def collides(tables, mask, stamp, place):
     """Would mask and paddle reach 1.8 somewhere?"""
     for cell in range(tables.hits.first[stamp], tables.hits.first[stamp + 1]):
@@ -72,7 +72,7 @@ def collides(tables, mask, stamp, place):
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def seed_snake(tables, work, snake, y, x, angle):
     """Sets a snake's first paddle with its tail at (y, x) unless head or pivot leave the image -> set or not."""
     size, pad, stride = tables.size, tables.pad, tables.stride
@@ -85,7 +85,7 @@ def seed_snake(tables, work, snake, y, x, angle):
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def extend(tables, work, snake, paddle):
     """Adds paddle number `paddle` to a snake and covers what its previous one covers -> done or not."""
     previous, angle = work.paddles[snake, paddle - 1, 0], work.paddles[snake, paddle - 1, 1]
@@ -112,7 +112,7 @@ def extend(tables, work, snake, paddle):
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def seed_pair(tables, work):
     """First paddles of the two long snakes; what they cover is not looked at -> done or not."""
     first, y, x = tables.first, np.int64(0), np.int64(0)
@@ -139,7 +139,7 @@ def seed_pair(tables, work):
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def grow_pair(tables, work, length):
     """One attempt at the two long snakes, paddle by paddle in turn -> done or not."""
     if not seed_pair(tables, work):
@@ -154,7 +154,7 @@ def grow_pair(tables, work, length):
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def is_free(tables, mask, stamp, place):
     """May a paddle start here? Not where its core, moved by one cell, meets the mask."""
     for cell in range(tables.cores.first[stamp], tables.cores.first[stamp + 1]):
@@ -163,7 +163,7 @@ def is_free(tables, mask, stamp, place):
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def find_free(tables, work, stamp):
     """A uniformly drawn free cell of the image, row * side + column, or -1: guesses first, then all are counted."""
     size, pad, stride = tables.size, tables.pad, tables.stride
@@ -182,7 +182,7 @@ def find_free(tables, work, stamp):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def grow_distractor(tables, work, snake, length):
     """One attempt at a short snake anywhere -> done or not; the mask holds it only when done."""
     seeded = False
@@ -207,7 +207,7 @@ def grow_distractor(tables, work, snake, length):
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def keep(tables, work, snake, length, last):
     """Makes a grown snake part of what later attempts go back to, with the cover of its last paddle or without."""
     if last:
