@@ -51,8 +51,9 @@ class Parameters:
         return self.reach + 4 * max(self.margins) + 3
 
 
-# At 32 pixels the original was measured to lose 92 % of its searches for a seed, whatever is free; the loss is drawn
-# here, as which directions it strikes is not known. It is why five distractors asked for are about one on the image.
+# `seeded`: run with stand-ins for the SciPy of its day, the original lost 92 % of its searches for a seed at 32 pixels,
+# so that of five distractors about one was drawn. Its text does not say why and reads as if none were lost; the loss is
+# drawn here, blind to direction, because lit fraction and grey levels then agree with the measured ones.
 PARAMETERS = {
     32: Parameters(32, (1,), 2, 0.5, 1.5, 7, 10, 1, 15, 20, seeded=8),
     64: Parameters(64, (1,), 5, 1.0, 2.5, 12, 18, 1, 8, 8),
