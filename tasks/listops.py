@@ -6,7 +6,6 @@ Nangia and Bowman 2018 (https://arxiv.org/abs/1804.06028) in the long form of Ta
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tasks import _release, _sources, _store
+from tasks import _numba, _release, _sources, _store
 from tasks._base import Data, DataError, Spec, Split, Task
 
 GENERATOR = "generator v1"  # raised when the same settings give other trees
@@ -50,7 +49,7 @@ class ListOps(Task):
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
         """The released files where `data_dir`, else LRA_DATA, holds them, else generated trees. Raises DataError."""
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "numba"))  # read once, when numba is imported
+        _numba.use_cache(cache)
         source = _sources.data_folder(data_dir)
         files = find_files(source, cache, progress) if source else None
         if files:
@@ -65,7 +64,7 @@ class ListOps(Task):
         Without closing brackets only the first two: a reader cannot tell there which digits are whose arguments, so
         the others would be given what the sequence does not hold.
         """
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(data.folder.parent / "numba"))
+        _numba.use_cache(data.folder.parent)
         from tasks import _listops_ladder
 
         rungs = _listops_ladder.constant_and_root(data)

@@ -1,0 +1,14 @@
+"""Pathfinder at 64 x 64 pixels."""
+
+from tasks import _pathfinder
+
+
+class Pathfinder64(_pathfinder.Pathfinder):
+    """Images of 64 x 64 pixels."""
+
+    name = "pathfinder64"
+    title = "Pathfinder-64"
+    size = 64
+
+
+task = Pathfinder64()
