@@ -46,24 +46,28 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("runs", nargs="*", default=["results/runs"], help="records or folders (default results/runs)")
     report.add_argument("--out", default="results/report", help="folder for the files (default results/report)")
     commands.add_parser("list", help="attentions with their options, tasks, protocols")
-    data = commands.add_parser("data", help="prepare a task's data, or compute its ladder")
-    data.add_argument("action", choices=("prepare", "ladder"))
-    add_choice(data)
-    data.add_argument(
-        "--store", type=Path, metavar="DIR", help="ladder: also write it to this folder, as in results/ladders"
+    data = commands.add_parser(
+        "data", help="prepare tasks' data, see what there is, carry it elsewhere, compute ladders"
     )
+    data.add_argument("action", choices=("prepare", "status", "ladder", "pack", "unpack"))
+    add_choice(data, required=False)
+    data.add_argument("--store", type=Path, metavar="DIR", help="ladder: write it to this folder, too")
+    data.add_argument("--file", type=Path, default=Path("lra-data.tar"), help="pack, unpack: the archive")
     protocol = commands.add_parser("protocol", help="where two protocols differ")
     protocol.add_argument("action", choices=("diff",))
     protocol.add_argument("protocols", nargs=2, metavar="PROTOCOL", help="two names from `list`, or files")
     return parser
 
 
-def add_choice(parser: argparse.ArgumentParser) -> None:
+def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Options that `run` and `data` share: which task, under which protocol, from where."""
-    parser.add_argument("--task", nargs="+", required=True, metavar="TASK", help="listops")
+    parser.add_argument("--task", nargs="+", required=required, metavar="TASK", help="names from `list`, or all")
     parser.add_argument("--protocol", default="standard", help="a name from `list` or a file (default standard)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="train.lr=3e-4 model.layers=4 ...")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with the released files")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with the data's files (default LRA_DATA)")
+    parser.add_argument(
+        "--accept-mirror", action="store_true", help="Retrieval: allow the public mirror of LRA's pairs"
+    )
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not {"-h", "--help"} & set(arguments):
             check_installation()
         parsed = build_parser().parse_args(arguments)
+        if getattr(parsed, "accept_mirror", False):
+            os.environ["LRA_ACCEPT_MIRROR"] = "1"
         # torch's threads spin while they wait: on two cores with another process beside it a step took 15 times as long
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
         return {"run": run, "report": report, "list": show, "data": data, "protocol": protocol}[parsed.command](parsed)
@@ -166,12 +172,48 @@ def show(parsed: argparse.Namespace) -> int:  # noqa: ARG001
 
 
 def data(parsed: argparse.Namespace) -> int:
-    from lra.data import climb, prepare
+    import tasks
+    from lra.data import cache_folder, status
+    from lra.grid import ARENA
 
-    for task in parsed.task:
-        asked = (task, parsed.protocol, parsed.set, parsed.data_dir)
-        print(climb(*asked, parsed.store) if parsed.action == "ladder" else prepare(*asked))
-    return 0
+    if parsed.action == "unpack":
+        print("\n".join(f"unpacked {name}" for name in tasks.unpack(parsed.file, cache_folder())))
+        return 0
+    asked = parsed.task or (["all"] if parsed.action == "status" else [])
+    if not asked:
+        raise UserError(f"data {parsed.action} needs --task")
+    chosen = [name for task in asked for name in (ARENA if task == "all" else (tasks.find(task).name,))]
+    if parsed.action == "status":
+        print("\n".join(status(task) for task in chosen))
+        return 0
+    return prepare_chosen(parsed, chosen)
+
+
+def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
+    """Prepares each task and says so; those of `all` whose data cannot be had are named, and the exit code is 1."""
+    import tasks
+    from lra.data import climb, describe_data, prepare
+
+    sets, missing = [], []
+    for task in chosen:
+        try:
+            data = prepare(task, parsed.protocol, parsed.set, parsed.data_dir)
+        except tasks.MissingDataError as error:
+            if "all" not in parsed.task:
+                raise
+            missing.append(task)
+            print(f"missing: {error}", file=sys.stderr)
+            continue
+        sets.append(data)
+        print(f"{describe_data(task, data, parsed.data_dir)}, in {data.folder}")
+        if parsed.action == "ladder":
+            print(climb(task, data, parsed.store))
+    if missing:
+        print(f"{len(sets)} of {len(chosen)} tasks have data; missing: {', '.join(missing)}", file=sys.stderr)
+    if parsed.action == "pack":
+        tasks.pack(sets, parsed.file)
+        print(f"packed into {parsed.file}; there: python run_lra.py data unpack --file {parsed.file.name}")
+    return int(bool(missing))
 
 
 def protocol(parsed: argparse.Namespace) -> int:

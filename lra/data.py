@@ -39,24 +39,36 @@ def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> st
     return f"{task_name}: {data.about['label']} ({data.about['source']}{missed}), {rows} samples, hash {data.hash}"
 
 
-def prepare(task_name: str, protocol: str, overrides: list[str], data_dir: Path | None) -> str:
-    """Prepares a task's data and describes it. Raises DataError or ConfigError."""
-    config = configuration.resolve(protocol, task_name, overrides, tasks.find(task_name).settings)
-    data = tasks.find(task_name).prepare(config.data, data_dir, cache_folder(), progress=True)
-    return f"{describe_data(task_name, data, data_dir)}, in {data.folder}"
-
-
-def climb(task_name: str, protocol: str, overrides: list[str], data_dir: Path | None, store: Path | None) -> str:
-    """Computes the ladder of a task's data afresh; writes it to `store`, too. Raises DataError or ConfigError."""
+def prepare(task_name: str, protocol: str, overrides: list[str], data_dir: Path | None) -> tasks.Data:
+    """Prepares a task's data as a protocol wants it. Raises DataError or ConfigError."""
     task = tasks.find(task_name)
     config = configuration.resolve(protocol, task_name, overrides, task.settings)
-    data = task.prepare(config.data, data_dir, cache_folder(), progress=True)
-    rungs = task.ladder(data, fresh=True)
-    lines = [describe_data(task_name, data, data_dir)]
-    lines += [f"  {100 * accuracy:5.1f} %  {rung}" for rung, accuracy in rungs.items()]
+    return task.prepare(config.data, data_dir, cache_folder(), progress=True)
+
+
+def climb(task_name: str, data: tasks.Data, store: Path | None) -> str:
+    """Computes the ladder of a task's data afresh; writes it to `store`, too. Raises DataError or ConfigError."""
+    rungs = tasks.find(task_name).ladder(data, fresh=True)
+    lines = [f"  {100 * accuracy:5.1f} %  {rung}" for rung, accuracy in rungs.items()]
     if store:
         try:
             lines.append(f"written to {tasks.store_ladder(store, data, rungs)}")
         except OSError as error:
             raise ConfigError(f"cannot write to {store}: {error.strerror}") from error
+    return "\n".join(lines)
+
+
+def status(task_name: str) -> str:
+    """What the cache holds of a task: source, rows, hash, size, terms, leakage; or the command that prepares it."""
+    found = tasks.prepared(cache_folder(), task_name)
+    if not found:
+        return f"{task_name}: not prepared; python run_lra.py data prepare --task {task_name} [--data-dir DIR]"
+    lines = []
+    for data in found:
+        size = sum(path.stat().st_size for path in data.folder.iterdir())
+        lines.append(f"{describe_data(task_name, data, None)}, {size / 1e6:,.0f} MB in {data.folder}")
+        lines.append(f"  terms: {data.about.get('terms', 'generated here, none')}")
+        for split, shares in data.about.get("leakage", {}).items():
+            parts = ", ".join(f"{100 * share:.1f} % of {what}" for what, share in shares.items())
+            lines.append(f"  also in training, of {split}: {parts}")
     return "\n".join(lines)

@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from lra.work import Work
 
 
+ARENA = ("listops", "text", "retrieval", "image", "pathfinder")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user asked for."""
+    """What the user asked for. A task may be `all`: the five of the Arena, as far as their data can be had."""
 
     attentions: list[str]
     tasks: list[str]
@@ -41,7 +44,8 @@ class Request:
 
 def plan(request: Request) -> list[Cell]:
     """Every cell asked for, once, in order. Raises SpecError, DataError or ConfigError; no torch for built-ins."""
-    configs = {task: _resolve(request, task) for task in request.tasks}
+    names = [name for task in request.tasks for name in (ARENA if task == "all" else (task,))]
+    configs = {task: _resolve(request, task) for task in dict.fromkeys(names)}
     found = [attention_zoo.find(spec) for spec in request.attentions]
     cells = [
         Cell(
@@ -84,14 +88,27 @@ def name_rows(found: list[tuple[attention_zoo.Entry, dict[str, Any]]]) -> list[s
 
 
 def prepare_all(request: Request, cells: list[Cell]) -> dict[str, Ready]:
-    """Data of each task; tries each model once. Raises DataError, SpecError or ConfigError."""
-    ready = {}
-    for cell in cells:
-        if cell.task not in ready:
-            ready[cell.task] = make_ready(cell.task, cell.config, request.data_dir)
-            say(describe_data(cell.task, ready[cell.task].data, request.data_dir))
-        if cell.seed == request.seeds[0]:
-            make_model(cell, ready[cell.task].data.spec)
+    """Data of each task; tries each model once. Raises DataError, SpecError or ConfigError.
+
+    A task of `all` whose data cannot be had is named and left out.
+    """
+    ready, missing = {}, []
+    for task in dict.fromkeys(cell.task for cell in cells):
+        mine = [cell for cell in cells if cell.task == task]
+        try:
+            ready[task] = make_ready(task, mine[0].config, request.data_dir)
+        except tasks.MissingDataError as error:
+            if task in request.tasks:
+                raise
+            missing.append(task)
+            say(f"missing: {error}")
+            continue
+        say(describe_data(task, ready[task].data, request.data_dir))
+        for cell in mine:
+            if cell.seed == request.seeds[0]:
+                make_model(cell, ready[task].data.spec)
+    if missing:
+        say(f"{len(ready)} of {len(ready) + len(missing)} tasks have data; missing: {', '.join(missing)}")
     return ready
 
 
@@ -108,7 +125,7 @@ def run_grid(request: Request) -> list[Record]:
     device = choose_device(request.device)
     cells = [replace(cell, precision=choose_precision(cell.config.train.precision, device)) for cell in cells]
     ready = prepare_all(request, cells)
-    slots = [find_slot(cell, ready[cell.task], request.out) for cell in cells]
+    slots = [find_slot(cell, ready[cell.task], request.out) for cell in cells if cell.task in ready]
     missing = [slot for slot in slots if not slot.final]
     for slot in missing:
         slot.work.load_state()  # a damaged checkpoint is told before anything runs

@@ -7,10 +7,25 @@ import difflib
 import importlib
 from pathlib import Path
 
-from tasks._base import Data, DataError, Spec, Split, Task
+from tasks._base import Data, DataError, MissingDataError, Spec, Split, Task
 from tasks._ladders import store_ladder
+from tasks._pack import pack, unpack
+from tasks._store import prepared
 
-__all__ = ["Data", "DataError", "Spec", "Split", "Task", "find", "names", "store_ladder"]
+__all__ = [
+    "Data",
+    "DataError",
+    "MissingDataError",
+    "Spec",
+    "Split",
+    "Task",
+    "find",
+    "names",
+    "pack",
+    "prepared",
+    "store_ladder",
+    "unpack",
+]
 
 
 def names() -> list[str]:

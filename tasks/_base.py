@@ -19,6 +19,10 @@ class DataError(ValueError):
     """Data that is missing, broken or impossible, or a task that does not exist: one line for the user."""
 
 
+class MissingDataError(DataError):
+    """No source of this data is here or in reach; other tasks can still run."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """Sizes a model needs.

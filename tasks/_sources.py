@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks import _store
-from tasks._base import Data, DataError
+from tasks._base import Data, DataError, MissingDataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,7 +103,7 @@ def find_files(home: Home, folder: Path) -> Found | None:
             if missing:
                 raise DataError(f"{place} lacks {' and '.join(missing)}: copy the files again, as {home.layout}")
             paths = [path for paths in files.values() for path in paths]
-            return Found(str(place), None, stamps(paths), files.copy)
+            return Found(f"{home.name}/{home.config}", None, stamps(paths), files.copy)
     return None
 
 
@@ -145,7 +145,7 @@ def describe(task: str, home: Home, found: Found, files: Files, counts: dict[str
 
 
 def download(task: str, home: Home) -> Files:
-    """The files of a home from the hub, or from the hub's own cache. Raises DataError, at once without a network."""
+    """The files of a home from the hub, or its own cache. Raises MissingDataError, at once without a network."""
     import huggingface_hub
     from huggingface_hub import constants
 
@@ -156,14 +156,16 @@ def download(task: str, home: Home) -> Files:
     kept = [huggingface_hub.try_to_load_from_cache(**arguments(split)) for split in home.rows]
     if not all(isinstance(path, str) for path in kept):
         if constants.HF_HUB_OFFLINE:
-            raise DataError(f"{task}: no data here, and HF_HUB_OFFLINE forbids the download: {_command(task, home)}")
+            raise MissingDataError(f"{task}: not here, and HF_HUB_OFFLINE forbids the download: {_command(task, home)}")
         if not reachable(constants.ENDPOINT):
-            raise DataError(f"{task}: no data here, and {constants.ENDPOINT} is out of reach: {_command(task, home)}")
+            raise MissingDataError(
+                f"{task}: not here, and {constants.ENDPOINT} is out of reach: {_command(task, home)}"
+            )
     try:
         return {split: [Path(huggingface_hub.hf_hub_download(**arguments(split)))] for split in home.rows}
     except Exception as error:  # the library's errors are of several families, by version
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(
+        raise MissingDataError(
             f"{task}: the download of {home.repository} failed: {reason}; {_command(task, home)}"
         ) from error
 

@@ -46,18 +46,18 @@ def obtain(folder: Path, build: Callable[[Path], Built]) -> Data:
 
     Raises DataError when the cache cannot be written, and what `build` raises.
     """
-    data = _load(folder)
+    data = load(folder)
     if data is not None:
         return data
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder) as alone:
-            data = _load(folder)
+            data = load(folder)
             if data is None:
                 _replace(folder, build, alone)
-                data = _load(folder)
+                data = load(folder)
     except OSError as error:
-        data = _load(folder)  # without locks another process may have finished first
+        data = load(folder)  # without locks another process may have finished first
         if data is None:
             reason = error.strerror or str(error)
             raise DataError(
@@ -68,15 +68,16 @@ def obtain(folder: Path, build: Callable[[Path], Built]) -> Data:
     return data
 
 
+def prepared(cache: Path, task: str) -> list[Data]:
+    """All intact data sets of a task in a cache, the newest first."""
+    manifests = sorted(cache.glob(f"{task}-*/{MANIFEST}"), key=lambda path: -path.stat().st_mtime_ns)
+    return [data for manifest in manifests if (data := load(manifest.parent)) is not None]
+
+
 def find_prepared(cache: Path, task: str, about: dict[str, Any]) -> Data | None:
     """The newest intact data of a task whose `about` holds these entries, wherever it came from, or None."""
-    try:
-        manifests = sorted(cache.glob(f"{task}-*/{MANIFEST}"), key=lambda path: -path.stat().st_mtime_ns)
-    except OSError:
-        return None
-    for manifest in manifests:
-        data = _load(manifest.parent)
-        if data is not None and all(data.about.get(key) == value for key, value in about.items()):
+    for data in prepared(cache, task):
+        if all(data.about.get(key) == value for key, value in about.items()):
             return data
     return None
 
@@ -125,7 +126,7 @@ def _group_file(folder: Path, split: str, group: str) -> Path:
     return folder / f"{split}-group-{group.replace(' ', '-')}.npy"
 
 
-def _load(folder: Path) -> Data | None:
+def load(folder: Path) -> Data | None:
     """The data of an intact folder, else None."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

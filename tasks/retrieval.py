@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tasks import _aan, _draws, _release, _sources, _store
-from tasks._base import Data, DataError, Spec, Task
+from tasks._base import Data, DataError, MissingDataError, Spec, Task
 
 FILES = {"train": "new_aan_pairs.train.tsv", "validation": "new_aan_pairs.eval.tsv", "test": "new_aan_pairs.test.tsv"}
 ROWS = {"train": 147_086, "validation": 18_090, "test": 17_437}  # of the released files
@@ -64,7 +64,13 @@ class Retrieval(Task):
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
         """The files of `data_dir`, else LRA_DATA, or LRA's pairs of the mirror where accepted. Raises DataError."""
         check(settings)
-        source = find_source(settings, _sources.data_folder(data_dir), cache, progress)
+        try:
+            source = find_source(settings, _sources.data_folder(data_dir), cache, progress)
+        except MissingDataError:
+            unpacked = _store.find_prepared(cache, self.name, {"settings": asdict(settings)})
+            if unpacked is None:
+                raise
+            return unpacked
         stats = {path: path.stat() for path in source.files.values()}
         stamps = [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()]
         used = asdict(settings)
@@ -90,7 +96,7 @@ def check(settings: Settings) -> None:
 
 
 def find_source(settings: Settings, folder: Path | None, cache: Path, progress: bool) -> Source:
-    """The files these settings need. Raises DataError with the commands that would help."""
+    """The files these settings need. Raises MissingDataError with the commands that would help."""
     wanted = settings.retrieval_pairs
     where = f"nothing of it in {folder}" if folder else "--data-dir and LRA_DATA name no folder"
     if wanted != "official":
@@ -98,7 +104,7 @@ def find_source(settings: Settings, folder: Path | None, cache: Path, progress: 
         files = _release.find_files(folder, COMPACT_PLACES, names, remedy) if folder else None
         if files:
             return Source(f"{wanted} pairs", " + ".join(names), files)
-        raise DataError(
+        raise MissingDataError(
             f"retrieval: data.retrieval_pairs={wanted} needs aan/{DOCUMENTS} and aan/{LISTS[wanted]}, but {where}; "
             f"with them: {COMMAND} --data-dir DIR; with lra_release.gz in DIR: {OFFICIAL} --data-dir DIR; "
             f"without files: LRA_ACCEPT_MIRROR=1 {OFFICIAL} (10 GB of hub mirror {MIRROR}; terms: {TERMS})"
@@ -111,7 +117,7 @@ def find_source(settings: Settings, folder: Path | None, cache: Path, progress: 
             return Source("official", "lra_release", {split: found[name] for split, name in FILES.items()})
     if os.environ.get("LRA_ACCEPT_MIRROR") == "1":
         return Source("official mirror", f"{MIRROR}@{REVISION}", fetch_mirror(progress))
-    raise DataError(
+    raise MissingDataError(
         f"retrieval: data.retrieval_pairs=official needs new_aan_pairs.*.tsv or lra_release.gz, but {where}; with "
         f"either: {OFFICIAL} --data-dir DIR; without files: LRA_ACCEPT_MIRROR=1 {OFFICIAL} (10 GB of hub mirror "
         f"{MIRROR}; terms: {TERMS})"
@@ -119,7 +125,7 @@ def find_source(settings: Settings, folder: Path | None, cache: Path, progress: 
 
 
 def fetch_mirror(progress: bool) -> dict[str, Path]:
-    """Split -> file of the pinned mirror, from the hub's cache or downloaded. Raises DataError, soon if offline."""
+    """Split -> file of the pinned mirror, from the hub's cache or downloaded. Raises MissingDataError, soon offline."""
     from huggingface_hub import constants, hf_hub_download
 
     if progress:
@@ -131,12 +137,14 @@ def fetch_mirror(progress: bool) -> dict[str, Path]:
     except (OSError, ValueError):  # not all there yet
         pass
     if constants.HF_HUB_OFFLINE or not _sources.reachable(constants.ENDPOINT):
-        raise DataError(f"retrieval: the hub cannot be reached for {MIRROR}; with its files: {OFFICIAL} --data-dir DIR")
+        raise MissingDataError(
+            f"retrieval: the hub cannot be reached for {MIRROR}; with its files: {OFFICIAL} --data-dir DIR"
+        )
     try:
         return {split: Path(hf_hub_download(filename=f"data/aan/{name}", **where)) for split, name in FILES.items()}
     except Exception as error:  # those of the hub, of its client and of the system have no base in common
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise DataError(f"retrieval: cannot download {MIRROR}: {reason}; the same command goes on") from error
+        raise MissingDataError(f"retrieval: cannot download {MIRROR}: {reason}; the same command goes on") from error
 
 
 def _encode(settings: Settings, source: Source, folder: Path, progress: bool) -> _store.Built:

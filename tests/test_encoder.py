@@ -14,10 +14,8 @@ LISTOPS = tasks.Spec(vocab=16, classes=10, length=1999)
 SMALL = tasks.Spec(vocab=16, classes=10, length=40)
 
 
-def model_of(attention="softmax", protocol="standard", overrides=(), seed=0, spec=LISTOPS):
-    request = Request(
-        attentions=[attention], tasks=["listops"], seeds=[seed], protocol=protocol, overrides=tuple(overrides)
-    )
+def model_of(attention="softmax", protocol="standard", overrides=(), seed=0, spec=LISTOPS, task="listops"):
+    request = Request(attentions=[attention], tasks=[task], seeds=[seed], protocol=protocol, overrides=tuple(overrides))
     return make_model(plan(request)[0], spec).eval()
 
 
@@ -27,6 +25,20 @@ def test_published_total(protocol):
     counts = count_parameters(model_of(protocol=protocol))
     assert counts["total"] == 209_802
     assert counts["without_embeddings"] == 209_802 - 32 * 64 - 2048 * 64
+
+
+@pytest.mark.parametrize(
+    ("task", "spec", "total"),
+    [
+        ("text", tasks.Spec(vocab=257, classes=2, length=4000), 370_562),
+        ("retrieval", tasks.Spec(vocab=257, classes=2, length=4000, pair=True), 395_138),
+        ("image", tasks.Spec(vocab=256, classes=10, length=1024, grid=(32, 32), padded=False), 158_602),
+        ("pathfinder", tasks.Spec(vocab=256, classes=2, length=1024, grid=(32, 32), padded=False), 173_954),
+    ],
+)
+def test_skyformer_totals(task, spec, total):
+    """ATTENTION notes section 10."""
+    assert count_parameters(model_of(protocol="skyformer", spec=spec, task=task))["total"] == total
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""Prepared data in one tar file, for machines without a network, and back into a cache."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from tasks import _store
+from tasks._base import Data, DataError
+
+MEMBER = re.compile(r"[a-z0-9]+-[0-9a-f]{12}/(manifest\.json|[a-z]+(-[a-z-]+)?\.npy)")
+
+
+def pack(sets: Sequence[Data], archive: Path) -> None:
+    """Writes the cache folders of these data sets, all or nothing. Raises DataError."""
+    temporary = archive.with_name(f".{archive.name}.tmp")
+    try:
+        with tarfile.open(temporary, "w") as tar:
+            for data in sets:
+                for path in sorted(data.folder.iterdir()):
+                    name = f"{data.folder.name}/{path.name}"
+                    if MEMBER.fullmatch(name):
+                        tar.add(path, name, recursive=False)
+        temporary.replace(archive)
+    except OSError as error:
+        raise DataError(f"cannot write {archive}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def unpack(archive: Path, cache: Path) -> list[str]:
+    """Puts the folders of an archive into the cache and returns their names; what is there already stays.
+
+    Only regular files with the names of prepared data are taken. Raises DataError for any other archive.
+    """
+    temporary = cache / f".{archive.name}.unpacked"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            members = tar.getmembers()
+            strange = [m.name for m in members if not m.isreg() or not MEMBER.fullmatch(m.name)]
+            if strange or not members:
+                raise DataError(f"{archive} is no packed data: it holds {strange[0] if strange else 'nothing'}")
+            tar.extractall(temporary, members=members, filter="data")
+        names = sorted({PurePosixPath(member.name).parts[0] for member in members})
+        broken = [name for name in names if _store.load(temporary / name) is None]
+        if broken:
+            raise DataError(f"{archive} is damaged: {broken[0]} is not whole; pack it again")
+        for name in names:
+            if _store.load(cache / name) is None:
+                shutil.rmtree(cache / name, ignore_errors=True)
+                (temporary / name).rename(cache / name)
+        return names
+    except (OSError, tarfile.TarError) as error:
+        raise DataError(f"cannot unpack {archive}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
