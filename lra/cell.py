@@ -129,7 +129,7 @@ def attention_maker(cell: Cell, spec: tasks.Spec) -> Callable[[int], attention_z
 
 def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
     """A record of this cell with these results."""
-    entry = cell.attention
+    entry, own = cell.attention, tasks.file_of(cell.task)
     return Record(
         identity=cell.identity(data.hash),
         task=cell.task,
@@ -151,7 +151,7 @@ def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
         },
         config=configuration.as_dict(cell.config),
         config_hash=configuration.hash_of(cell.config),
-        data={"hash": data.hash, **data.about},
+        data={"hash": data.hash, **data.about, **({"file": str(own), "code": own.read_text()} if own else {})},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **results,
     )

@@ -92,15 +92,20 @@ class Config:
     data: Any
 
 
-def resolve(protocol: str, task: str, overrides: list[str], data_type: type) -> Config:
-    """Protocol name or path + task + ["train.lr=3e-4", ...] -> Config. Raises ConfigError."""
+def resolve(
+    protocol: str, task: str, overrides: list[str], data_type: type, section: dict[str, Any] | None = None
+) -> Config:
+    """Protocol name or path + task + ["train.lr=3e-4", ...] -> Config. Raises ConfigError.
+
+    section: stands in for the task's section where the protocol has none.
+    """
     merged = read_protocol(protocol)
     sections = merged.get("tasks") or {}
     if not isinstance(sections, dict):
         raise ConfigError(f"protocol {protocol}: tasks: expected task names and their sections, found {sections!r}")
-    if task not in sections:
+    if task not in sections and not section:
         raise ConfigError(f"protocol {protocol} has no section for task {task!r}; it has: {', '.join(sections)}")
-    plain = merge({key: merged.get(key) or {} for key in ("model", "train", "data")}, sections[task])
+    plain = merge({key: merged.get(key) or {} for key in ("model", "train", "data")}, sections.get(task, section))
     for override in overrides:
         plain = merge(plain, parse_override(override))
     return _typed(plain, data_type, f"protocol {protocol}, task {task}")

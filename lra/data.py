@@ -25,6 +25,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LRA_CACHE") or Path.home() / ".cache" / "lra").expanduser()
 
 
+def resolve_for(task_name: str, protocol: str, overrides: list[str]) -> Config:
+    """The configuration of a task under a protocol. Raises DataError or ConfigError."""
+    task = tasks.find(task_name)
+    return configuration.resolve(protocol, task.name, overrides, task.settings, task.section)
+
+
 def make_ready(task_name: str, config: Config, data_dir: Path | None) -> Ready:
     """Finds or generates, verifies and encodes, or takes what the cache has. Raises DataError."""
     task = tasks.find(task_name)
@@ -41,9 +47,8 @@ def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> st
 
 def prepare(task_name: str, protocol: str, overrides: list[str], data_dir: Path | None) -> tasks.Data:
     """Prepares a task's data as a protocol wants it. Raises DataError or ConfigError."""
-    task = tasks.find(task_name)
-    config = configuration.resolve(protocol, task_name, overrides, task.settings)
-    return task.prepare(config.data, data_dir, cache_folder(), progress=True)
+    config = resolve_for(task_name, protocol, overrides)
+    return tasks.find(task_name).prepare(config.data, data_dir, cache_folder(), progress=True)
 
 
 def climb(task_name: str, data: tasks.Data, store: Path | None) -> str:

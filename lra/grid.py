@@ -14,7 +14,7 @@ from lra import config as configuration
 from lra.cell import Cell, describe, make_model
 from lra.config import Config
 from lra.console import Bar, clock, say
-from lra.data import Ready, describe_data, make_ready
+from lra.data import Ready, describe_data, make_ready, resolve_for
 from lra.errors import BusyError
 from lra.record import FINAL, Record, load, save
 from lra.run import train_cell
@@ -44,7 +44,7 @@ class Request:
 
 def plan(request: Request) -> list[Cell]:
     """Every cell asked for, once, in order. Raises SpecError, DataError or ConfigError; no torch for built-ins."""
-    names = [name for task in request.tasks for name in (ARENA if task == "all" else (task,))]
+    names = [name for task in request.tasks for name in (ARENA if task == "all" else (tasks.find(task).name,))]
     configs = {task: _resolve(request, task) for task in dict.fromkeys(names)}
     found = [attention_zoo.find(spec) for spec in request.attentions]
     cells = [
@@ -67,11 +67,8 @@ def plan(request: Request) -> list[Cell]:
 
 def _resolve(request: Request, task: str) -> tuple[str, Config]:
     """The protocol's name in tables, and the configuration of a task."""
-    settings = tasks.find(task).settings
-    plain, config = (
-        configuration.resolve(request.protocol, task, overrides, settings)
-        for overrides in ([], list(request.overrides))
-    )
+    plain = resolve_for(task, request.protocol, [])
+    config = resolve_for(task, request.protocol, list(request.overrides))
     return configuration.label_of(request.protocol, config, plain), config
 
 
@@ -98,7 +95,7 @@ def prepare_all(request: Request, cells: list[Cell]) -> dict[str, Ready]:
         try:
             ready[task] = make_ready(task, mine[0].config, request.data_dir)
         except tasks.MissingDataError as error:
-            if task in request.tasks:
+            if "all" not in request.tasks:
                 raise
             missing.append(task)
             say(f"missing: {error}")

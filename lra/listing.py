@@ -3,6 +3,7 @@
 import attention_zoo
 import tasks
 from lra import config, protocol
+from lra.data import resolve_for
 
 
 def listing() -> str:
@@ -14,7 +15,7 @@ def listing() -> str:
         lines.append(f"  {name:<10} {entry.title:<20} {entry.cost:<7} {options}")
     lines += ["  ./mine.py  any file with a registered class (README: add an attention)", "", "tasks (--task)"]
     lines += [f"  {name:<10} {tasks.find(name).title}" for name in tasks.names()]
-    lines += ["", "protocols (--protocol)"]
+    lines += ["  ./mine.py  any file with a task (docs/add-a-task.md)", "", "protocols (--protocol)"]
     for name in protocol.protocols():
         lines.append(f"  {name:<14} {protocol.about_protocol(name)}")
     return "\n".join(lines)
@@ -37,7 +38,7 @@ def difference(first: str, second: str) -> str:
 
 
 def _lines(first: str, second: str, task: str) -> list[str]:
-    left, right = (config.as_dict(config.resolve(n, task, [], tasks.find(task).settings)) for n in (first, second))
+    left, right = (config.as_dict(resolve_for(task, name, [])) for name in (first, second))
     return [
         f"{section}.{key}: {value} -> {right[section][key]}"
         for section, values in left.items()

@@ -170,6 +170,6 @@ def load_run(path: Path) -> Loaded:
     from lra.work import Work
 
     record = load_record(path)
-    settings = tasks.find(record.task).settings
+    settings = tasks.find(record.data.get("file", record.task)).settings
     weights = Work(path.parent / "work" / path.stem).load_weights("best")
     return Loaded(record, configuration.from_dict(record.config, settings), weights)

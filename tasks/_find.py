@@ -1,0 +1,68 @@
+"""Names of tasks: a file of this folder, or a user's own file by its path."""
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+from tasks._base import DataError, Task
+
+HERE = Path(__file__).parent
+_own: dict[str, tuple[Path, Task]] = {}  # tasks of users' files, by name
+
+
+def names() -> list[str]:
+    """The tasks, by file."""
+    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+
+
+def find(spec: str) -> Task:
+    """The task of this name, or of this file; a file's task can then be found by its name, too.
+
+    Raises DataError, with the nearest match, for an unknown one, and for a file that holds none.
+    """
+    if spec.endswith(".py"):
+        return _load(Path(spec).expanduser().resolve())
+    if spec in _own:
+        return _own[spec][1]
+    if spec not in names():
+        close = difflib.get_close_matches(spec, names(), n=1, cutoff=0.5)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        raise DataError(
+            f"unknown task {spec!r}{hint}; there are: {', '.join(names())}; a file of yours goes by its path: ./mine.py"
+        )
+    return importlib.import_module(f"tasks.{spec}").task
+
+
+def file_of(name: str) -> Path | None:
+    """The user's file a task came from; None for a task of ours."""
+    return _own[name][0] if name in _own else None
+
+
+def _load(path: Path) -> Task:
+    if not path.is_file():
+        raise DataError(f"no task file at {path}")
+    module_name = f"lra_task_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except (Exception, SystemExit) as error:
+            del sys.modules[module_name]
+            raise DataError(f"{path} fails to import: {type(error).__name__}: {error}") from error
+    task = getattr(sys.modules[module_name], "task", None)
+    if not isinstance(task, Task):
+        raise DataError(f"{path} holds no task: end it with `task = MyTask()`, a subclass of tasks.Task")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", task.name):
+        raise DataError(f"{path}: a name is lower-case letters, digits and _, not {task.name!r}")
+    if task.name in names() or _own.get(task.name, (path,))[0] != path:
+        raise DataError(f"{path}: the name {task.name!r} is taken by another task; choose another")
+    _own[task.name] = (path, task)
+    return task

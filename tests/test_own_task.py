@@ -1,0 +1,70 @@
+"""A task in a user's own file: the one of docs/add-a-task.md, and every way such a file can be wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import lra
+import tasks
+from lra.cli import main
+from tasks import DataError
+
+PAGE = Path(__file__).parent.parent / "docs" / "add-a-task.md"
+LISTING = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
+
+
+@pytest.fixture
+def majority(tmp_path):
+    path = tmp_path / "majority.py"
+    path.write_text(LISTING.replace('"majority"', f'"m{abs(hash(tmp_path)) % 10**8}"'))
+    return path
+
+
+def test_the_page_runs_and_is_learned(majority, tmp_path, capsys):
+    out = tmp_path / "runs"
+    assert main(["--attn", "softmax", "--task", str(majority), "--protocol", "quick", "--out", str(out)]) == 0
+    assert "Majority" in capsys.readouterr().err
+    (path,) = out.glob("*.json")
+    frame = lra.records(path)
+    assert float(frame["test_accuracy"].iloc[0]) > 0.8
+    assert lra.load(path).record.data["code"] == majority.read_text()
+    assert main(["--attn", "softmax", "--task", str(majority), "--protocol", "quick", "--out", str(out)]) == 0
+    assert "1 of 1 cells have a record" in capsys.readouterr().err
+
+
+def prepare(path, cache):
+    task = tasks.find(str(path))
+    return task.prepare(task.settings(), None, cache, False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("import numpy as np", "import nothing_like_this", "fails to import: ModuleNotFoundError"),
+        ("task = Majority()", "", "holds no task: end it with `task = MyTask\\(\\)`"),
+        ('name = "', 'name = "My ', "a name is lower-case letters"),
+        ("Spec(vocab=3", "Spec(vocab=2", "an id of 2 or a label of 1 is beyond the spec"),
+        ("astype(np.int32)", "astype(np.int64)", "values, lengths, labels are uint8, int32, int64"),
+        ('"validation": split(200), ', "", "no validation split"),
+    ],
+)
+def test_bad_file(majority, tmp_path, old, new, message):
+    assert old in majority.read_text()
+    majority.write_text(majority.read_text().replace(old, new))
+    with pytest.raises(DataError, match=message) as caught:
+        prepare(majority, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_taken_names(tmp_path):
+    for name, file in (("listops", "a.py"), ("twice", "b.py")):
+        (tmp_path / file).write_text(LISTING.replace('"majority"', f'"{name}"'))
+    (tmp_path / "c.py").write_text(LISTING.replace('"majority"', '"twice"'))
+    with pytest.raises(DataError, match="the name 'listops' is taken"):
+        tasks.find(str(tmp_path / "a.py"))
+    tasks.find(str(tmp_path / "b.py"))
+    with pytest.raises(DataError, match="the name 'twice' is taken"):
+        tasks.find(str(tmp_path / "c.py"))
+    with pytest.raises(DataError, match="no task file at"):
+        tasks.find(str(tmp_path / "d.py"))
