@@ -121,13 +121,22 @@ def test_two_tasks_average_only_where_both_ran():
     both = [make("softmax", 0.4), make("softmax", 0.6, **text)]
     group = only([*both, make("mean", 0.36), make("elu", 0.65, **text), make("softmax", 0.5, seed=1, **text)])
     lines = [[cell.strip() for cell in line.split("|")[1:-3]] for line in tables.comparison(group).splitlines()]
-    assert lines[0] == ["Attention", "ListOps", "Text", "Average"]
+    assert lines[0] == ["Attention", "ListOps", "Text (IMDb)", "Average of 2"]
     assert lines[2:] == [
         ["best trivial", "37.1 root operator + digits", DASH, DASH],
         ["softmax", "40.0 (1)", "55.0 ± 7.1 (2)", "47.5"],
         ["elu", DASH, "65.0 (1)", DASH],
         ["mean", "36.0 (1) ≈ root operator", DASH, DASH],
     ]
+
+
+def test_averages_with_and_without_retrieval():
+    others = [{"task": t, "data": {"label": "official", "hash": t}, "ladder": {}} for t in ("text", "image")]
+    pairs = {"task": "retrieval", "data": {"label": "matched pairs", "hash": "r"}, "ladder": {}}
+    group = only([make("softmax", 0.4), *(make("softmax", 0.5, **o) for o in others), make("softmax", 0.7, **pairs)])
+    lines = [[cell.strip() for cell in line.split("|")[1:-3]] for line in tables.comparison(group).splitlines()]
+    assert lines[0][3:] == ["Retrieval (matched pairs)", "Image", "Average of 4", "without Retrieval"]
+    assert lines[-1][-2:] == ["52.5", "46.7"]
 
 
 def test_rows_come_in_the_order_of_the_paper_and_controls_last():

@@ -89,11 +89,21 @@ class Group:
         exact = json.dumps([self.protocol, self.results_version, self.apart, data])
         return f"{plain}-{self.precision}-{hashlib.sha256(exact.encode()).hexdigest()[:6]}"
 
-    def average(self, row: str) -> float | None:
-        """Mean over the tasks; None for a single task or when a cell has no finished run."""
-        means = [c.cells[row].summary for c in self.columns if row in c.cells]
-        found = [summary.mean for summary in means if summary]
-        return fmean(found) if len(found) == len(self.columns) > 1 else None
+    @property
+    def averages(self) -> dict[str, tuple[Column, ...]]:
+        """Averages by heading, with the columns of each: of all tasks, and of those without Retrieval, never mixed."""
+        found = {f"Average of {len(self.columns)}": self.columns}
+        rest = tuple(column for column in self.columns if column.task != "retrieval")
+        if len(rest) < len(self.columns):
+            found["without Retrieval"] = rest
+        return {heading: columns for heading, columns in found.items() if len(columns) > 1}
+
+
+def average(columns: Sequence[Column], row: str) -> float | None:
+    """Mean over these tasks; None when a cell has no finished run."""
+    means = [c.cells[row].summary for c in columns if row in c.cells]
+    found = [summary.mean for summary in means if summary]
+    return fmean(found) if len(found) == len(columns) else None
 
 
 def best_trivial(ladder: dict[str, float]) -> tuple[str, float] | None:

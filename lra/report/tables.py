@@ -8,7 +8,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from lra.record import RESULTS_VERSION, Record
-from lra.report.cells import Cell, Column, Group, best_trivial, rank
+from lra.report.cells import Cell, Column, Group, average, best_trivial, rank
 from lra.stats import half_width
 
 DASH = "\N{EN DASH}"
@@ -50,23 +50,31 @@ def data_line(group: Group) -> str:
     return "Data: " + "; ".join(f"{title_of(c.task)} {c.label} ({c.data_hash[:12]})" for c in group.columns)
 
 
+def column_title(column: Column) -> str:
+    """The task, and which data where that is neither generated nor official: 'Retrieval (matched pairs)'."""
+    plain = column.label in ("", "generated", "official", "own")
+    return title_of(column.task) + ("" if plain else f" ({column.label})")
+
+
 def comparison(group: Group) -> str:
     """The Markdown table of a group: best trivial rung on top, a row per mechanism, a column per task."""
-    several = len(group.columns) > 1
-    header = ["Attention", *(title_of(c.task) for c in group.columns), *(["Average"] if several else [])]
-    trivial = [best_trivial(c.ladder) for c in group.columns]
-    top = ["best trivial", *(f"{percent(t[1])} {t[0]}" if t else DASH for t in trivial)]
-    if several:
-        top.append(percent(fmean(t[1] for t in trivial if t)) if all(trivial) else DASH)
-    body = [[*top, "", ""]] if any(trivial) else []
+    trivial = {c.task: best_trivial(c.ladder) for c in group.columns}
+    body = []
+    if any(trivial.values()):
+        top = ["best trivial", *(f"{percent(t[1])} {t[0]}" if t else DASH for t in trivial.values())]
+        for columns in group.averages.values():
+            rungs = [rung for column in columns if (rung := trivial[column.task])]
+            top.append(percent(fmean(r[1] for r in rungs)) if len(rungs) == len(columns) else DASH)
+        body.append([*top, "", ""])
     for row in group.rows:
-        average = group.average(row)
         cells = [c.cells[row] for c in group.columns if row in c.cells]
         line = [row, *(cell_text(c, row) for c in group.columns)]
-        line += [percent(average) if average is not None else DASH] if several else []
+        means = [average(columns, row) for columns in group.averages.values()]
+        line += [percent(mean) if mean is not None else DASH for mean in means]
         sizes = [r.parameters.get("total") for cell in cells for r in cell.records]
         speeds = [r.tokens_per_second for cell in cells for r in cell.done]
         body.append([*line, _range(sizes, "{:,.0f}"), _range(speeds, "{:,.0f}", digits=3)])
+    header = ["Attention", *(column_title(c) for c in group.columns), *group.averages]
     return markdown([*header, "Parameters", "Tokens/s"], body)
 
 
@@ -137,8 +145,8 @@ def wide_form(group: Group) -> pd.DataFrame:
     for row in group.rows:
         summaries = {c.task: c.cells[row].summary for c in group.columns if row in c.cells}
         rows.append({"row": row} | {task: found.mean if found else None for task, found in summaries.items()})
-        rows[-1]["average"] = group.average(row)
-    columns = ["row", *(c.task for c in group.columns), *(["average"] if len(group.columns) > 1 else [])]
+        rows[-1] |= {heading: average(columns, row) for heading, columns in group.averages.items()}
+    columns = ["row", *(c.task for c in group.columns), *group.averages]
     return pd.DataFrame(rows, columns=columns)
 
 
