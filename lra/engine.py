@@ -23,6 +23,7 @@ from lra.errors import ConfigError
 # slice's activations should stay in cache.
 SLICE_TOKENS = {"cpu": 4_096, "cuda": 131_072, "mps": 65_536}
 SLICE_PADDING = {"cpu": 512, "cuda": 16_384, "mps": 16_384}
+RESIDENT = ("cuda",)  # devices that keep a split's values
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -118,6 +119,21 @@ def sizes(samples: Samples, rows: np.ndarray) -> np.ndarray:
     return samples.lengths[samples.pairs[rows]].max(axis=1)
 
 
+_tables: dict[tuple[int, str], tuple[Samples, Tensor | None]] = {}  # the samples are kept, so that an id stays theirs
+
+
+def resident(samples: Samples, device: torch.device) -> Tensor | None:
+    """The split's values on a GPU, copied once, where they take at most a quarter of its free memory; else None."""
+    if device.type not in RESIDENT or not isinstance(samples.values, np.ndarray):
+        return None
+    key = (id(samples), str(device))
+    if key not in _tables:
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
+        fits = samples.values.nbytes <= free / 4
+        _tables[key] = samples, torch.from_numpy(np.array(samples.values)).to(device) if fits else None
+    return _tables[key][1]
+
+
 def load(samples: Samples, rows: np.ndarray, place: Place) -> tuple[Tensor, Tensor | None, Tensor]:
     """Rows of a split -> ids (B, N) or (B, 2, N) int64, keep of the same shape or None, labels (B,), on the device.
 
@@ -127,10 +143,12 @@ def load(samples: Samples, rows: np.ndarray, place: Place) -> tuple[Tensor, Tens
     wanted = documents(samples, rows)
     lengths = np.asarray(samples.lengths[wanted], dtype=np.int64)
     longest = place.length if place.whole else int(lengths.max())
-    values = np.zeros((len(wanted), longest), dtype=np.uint8)
-    stored = samples.values[wanted, :longest]
-    values[:, : stored.shape[1]] = stored
-    ids = torch.from_numpy(values).to(place.device).long() + int(place.padded)
+    table = resident(samples, place.device)
+    if table is None:
+        stored = torch.from_numpy(np.ascontiguousarray(samples.values[wanted, :longest])).to(place.device)
+    else:
+        stored = table[torch.from_numpy(np.asarray(wanted, dtype=np.int64)).to(place.device), :longest]
+    ids = F.pad(stored.long(), (0, longest - stored.shape[1])) + int(place.padded)
     keep = None
     if not (lengths == longest).all():
         keep = torch.arange(longest, device=place.device) < torch.from_numpy(lengths).to(place.device)[:, None]

@@ -277,6 +277,17 @@ def test_pairs_are_cut_by_the_longer_document(cell_and_data):
         assert_close(first, second, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_values_on_the_device_are_the_values_on_disk(cell_and_data, monkeypatch, whole):
+    _, data = cell_and_data
+    place = replace(CPU, length=data.spec.length + 3, whole=whole)
+    rows = np.array([5, 2, 9])
+    stored = load(data.train, rows, place)
+    monkeypatch.setattr("lra.engine.RESIDENT", ("cpu",))
+    for from_disk, from_device in zip(stored, load(data.train, rows, place), strict=True):
+        assert_close(from_device, from_disk, rtol=0, atol=0)
+
+
 def test_values_without_padding():
     """Fixed-length tasks: ids are the values and nothing is masked, unless the quirk masks every 0."""
     split = tasks.Split(np.array([[0, 3, 0, 2]], np.uint8), np.array([4], np.int32), np.array([1]))
