@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib.util
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +16,6 @@ from lra.errors import UserError
 NEEDED = ("torch", "numpy", "numba", "datasets", "pandas", "matplotlib", "tqdm", "yaml", "jsonargparse", "safetensors",
           "tabulate", "jinja2")  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("run", "report", "list", "data", "protocol")
 EXAMPLES = """\
 examples:
   python run_lra.py --attn pola --task listops
@@ -29,6 +30,10 @@ class Parser(argparse.ArgumentParser):
     """One line on stderr and exit code 2, without the usage block."""
 
     def error(self, message: str):
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if wrong:
+            close = difflib.get_close_matches(wrong[1], re.findall(r"\w+", wrong[2]), n=1, cutoff=0.5)
+            message += f", did you mean {close[0]!r}?" if close else ""
         raise UserError(f"{message}; see `{self.prog} --help`")
 
 
@@ -83,7 +88,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: done. 1: a cell failed or a record could not be read. 2: a mistake in what was asked for."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or (arguments[0] not in COMMANDS and arguments[0] not in ("-h", "--help")):
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["run", *arguments]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a table must not die of an old code page
@@ -151,7 +156,7 @@ def run(parsed: argparse.Namespace) -> int:
 
         print(terminal(records))
         print(f"\nrecords in {parsed.out}; tables and plots: python run_lra.py report {parsed.out}")
-    return int(any(record.status == "failed" for record in records))
+    return int(not records or any(record.status == "failed" for record in records))
 
 
 def report(parsed: argparse.Namespace) -> int:

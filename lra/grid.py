@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -189,7 +190,8 @@ def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str) -> Reco
     try:
         record = train_cell(cell, data, place, slot.work, ready.ladder, bar.update)
     except Exception as error:
-        slot.work.error.write_text(traceback.format_exc(), encoding="utf-8")
+        with contextlib.suppress(OSError):  # a full disk may be what failed
+            slot.work.error.write_text(traceback.format_exc(), encoding="utf-8")
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         bar.close(f"failed: {reason} (traceback in {slot.work.error})")
         about = {"ladder": ready.ladder, "environment": environment(device)}

@@ -110,7 +110,10 @@ def save(record: Record, folder: Path) -> Path:
     path = folder / f"{record.name}.json"
     if path.exists() and load(path).status in FINAL:
         raise RecordError(f"{path} is final and stays as it is; delete it to run the cell again")
-    write_atomically(path, (json.dumps(dataclasses.asdict(record), indent=1) + "\n").encode())
+    try:
+        write_atomically(path, (json.dumps(dataclasses.asdict(record), indent=1) + "\n").encode())
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error.strerror}; make room and run the same command again") from error
     return path
 
 

@@ -20,6 +20,8 @@ def pack(sets: Sequence[Data], archive: Path) -> None:
     try:
         with tarfile.open(temporary, "w") as tar:
             for data in sets:
+                if not data.folder.is_dir():
+                    raise DataError(f"{data.about['task']} is made when it is read: there is nothing to pack")
                 for path in sorted(data.folder.iterdir()):
                     name = f"{data.folder.name}/{path.name}"
                     if MEMBER.fullmatch(name):

@@ -86,7 +86,9 @@ def test_records_from_python(runs):
         (["--task", "listops"], "required: --attn"),
         (["--attn", "pola", "--task", "listops", "--seed", "x"], "invalid int value: 'x'"),
         (["report", "/nowhere"], "no records in /nowhere"),
-        (["repotr"], "--attn"),
+        (["repotr"], "invalid choice: 'repotr' (choose from"),
+        (["repotr"], "did you mean 'report'?"),
+        (["data", "prepair"], "did you mean 'prepare'?"),
     ],
 )
 def test_mistakes(arguments, message, runs, tiny, capsys):

@@ -69,6 +69,13 @@ def test_unpack_refuses_damage(elsewhere, capsys):
     assert "data pack needs --task" in capsys.readouterr().err
 
 
+def test_streamed_tasks_need_no_preparation(elsewhere, capsys):
+    assert main(["data", "status", "--task", "pathx"]) == 0
+    assert "pathx: generated while it is read" in capsys.readouterr().out
+    assert main(["data", "pack", "--task", "pathx", "--file", str(elsewhere / "x.tar")]) == 2
+    assert "pathx is made when it is read: there is nothing to pack" in capsys.readouterr().err
+
+
 def test_ladder(elsewhere, tiny, capsys):
     asked = ["data", "ladder", "--task", "listops", "--protocol", tiny, "--store", str(elsewhere / "ladders")]
     assert main(asked) == 0
