@@ -142,7 +142,7 @@ def test_locked_cell_is_skipped(runs, tiny, tmp_path, capsys):
 
     (record,) = runs.glob("*.json")
     with Work(tmp_path / "work" / record.stem).lock():
-        assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path)]) == 0
+        assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path)]) == 1
     assert "another process is working" in capsys.readouterr().err
 
 
