@@ -86,7 +86,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0: done. 1: a cell failed, nothing could run, or a record could not be read. 2: a mistake of the user."""
+    """Exit code 0: done. 1: a cell failed, nothing could run or a record is unreadable. 2: a mistake of the user."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["run", *arguments]
