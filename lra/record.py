@@ -137,15 +137,3 @@ def load(path: Path) -> Record:
     if wrong or record.status not in STATUSES:
         raise RecordError(f"{path} is not a record: bad {', '.join(wrong) or 'status'}")
     return record
-
-
-def load_all(paths: list[Path]) -> tuple[list[Record], list[str]]:
-    """Records of files and folders (searched one level deep), sorted by name, and a line for each unreadable file."""
-    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
-    records, problems = [], []
-    for file in files:
-        try:
-            records.append(load(file))
-        except RecordError as error:
-            problems.append(str(error))
-    return sorted(records, key=lambda record: record.name), problems

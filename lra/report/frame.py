@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from lra.record import Record, load_all
+from lra.errors import RecordError
+from lra.record import Record, load
 
 IDENTITY = ("task", "row", "title", "protocol", "seed", "precision", "status", "reason", "data", "data_hash")
 NOT_SHOWN = ("schema_version", "predictions")
@@ -25,9 +26,10 @@ def find(paths: Sequence[Path]) -> tuple[dict[Path, Record], list[str]]:
     found: dict[Path, Record] = {}
     problems: list[str] = []
     for file in dict.fromkeys(files):
-        records, lines = load_all([file])
-        found.update((file, record) for record in records)
-        problems += lines
+        try:
+            found[file] = load(file)
+        except RecordError as error:
+            problems.append(str(error))
     return dict(sorted(found.items(), key=lambda item: (item[1].name, item[0].as_posix()))), problems
 
 
