@@ -118,7 +118,8 @@ def check_installation() -> None:
     """Raises UserError when packages are missing, or another package has the name of one of ours."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(f"missing {', '.join(missing)}: install with `pip install -e .` in {ROOT}")
+        ready = "; or enter the one there: source .venv/bin/activate" if (ROOT / ".venv" / "ready").exists() else ""
+        raise UserError(f"missing {', '.join(missing)}: install with `pip install -e .` in {ROOT}{ready}")
     for name in ("attention_zoo", "tasks"):
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None or Path(found.origin).resolve().parent != ROOT / name:
