@@ -1,6 +1,7 @@
 """Who may import whom (HOUSE, section 1), read from the text of every file."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,18 @@ def test_tasks_know_data_only(path):
     assert not packages(path) & {"lra", "attention_zoo", "torch"}
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "lra" / "commands").glob("*.py")), ids=lambda path: path.stem)
+def test_commands_import_the_standard_library(path):
+    """The help and the messages of mistakes come at once."""
+    ours = {"lra.errors", "lra.commands"}
+    found = {name for name in imports(path, top_only=True) if not any(name.startswith(o) for o in ours)}
+    assert not {name.split(".")[0] for name in found} - sys.stdlib_module_names
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "lra").rglob("*.py")), ids=lambda path: path.stem)
 def test_only_the_composition_sees_zoo_and_tasks(path):
-    """cell and run join them, grid and data plan, listing and testing name them, cli knows their errors."""
-    if path.stem not in ("cell", "run", "data", "grid", "cli", "listing", "testing"):
+    """cell and run join them, grid and data plan, listing and testing name them, the commands know their errors."""
+    if path.parent.name != "commands" and path.stem not in ("cell", "run", "data", "grid", "cli", "listing", "testing"):
         assert not packages(path) & {"attention_zoo", "tasks"}
 
 
@@ -68,7 +77,7 @@ def test_planning_imports_nothing_heavy(name):
     tops = {module.split(".")[0] for module in imports(ROOT / "lra" / f"{name}.py", top_only=True)}
     assert not tops & HEAVY
     ours = {m.split(".")[1] for m in imports(ROOT / "lra" / f"{name}.py", top_only=True) if m.startswith("lra.")}
-    assert ours <= LIGHT
+    assert ours <= LIGHT | {"commands"}
 
 
 def test_encoder_imports_torch_only():

@@ -1,0 +1,14 @@
+"""Arguments that several commands share: which task, under which protocol, with data from where."""
+
+import argparse
+from pathlib import Path
+
+
+def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("--task", nargs="+", required=required, metavar="TASK", help="names from `list`, or all")
+    parser.add_argument("--protocol", default="standard", help="a name from `list` or a file (default standard)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="train.lr=3e-4 model.layers=4 ...")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with the data's files (default LRA_DATA)")
+    parser.add_argument(
+        "--accept-mirror", action="store_true", help="Retrieval: allow the public mirror of LRA's pairs"
+    )

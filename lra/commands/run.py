@@ -1,0 +1,49 @@
+"""train attentions on tasks (the default)"""
+
+import argparse
+from pathlib import Path
+
+from lra.commands.choice import add_choice
+
+EXAMPLES = """\
+examples:
+  python run_lra.py --attn pola --task listops
+  python run_lra.py --attn softmax pola:alpha=5 ./mine.py --task listops --seed 0 1 2 --protocol quick
+  python run_lra.py --attn elu:conv=5 --task listops --set train.lr=3e-4 model.layers=4
+  python run_lra.py report results/runs
+  python run_lra.py list
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--attn", nargs="+", required=True, metavar="ATTENTION", help="pola, softmax:conv=5, ./mine.py, ..."
+    )
+    add_choice(parser)
+    parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="one cell per seed (default 0)")
+    parser.add_argument("--out", type=Path, default=Path("results/runs"), help="records (default results/runs)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest there is)")
+
+
+def main(parsed: argparse.Namespace) -> int:
+    from lra.grid import Request, run_grid
+
+    request = Request(
+        attentions=parsed.attn,
+        tasks=parsed.task,
+        seeds=parsed.seed,
+        protocol=parsed.protocol,
+        overrides=tuple(parsed.set),
+        out=parsed.out,
+        data_dir=parsed.data_dir,
+        device=parsed.device,
+    )
+    records = run_grid(request)
+    if records:
+        from lra.report import terminal
+
+        print(terminal(records))
+        print(f"\nrecords in {parsed.out}; tables and plots: python run_lra.py report {parsed.out}")
+    return int(not records or any(record.status == "failed" for record in records))
