@@ -19,3 +19,7 @@ class WorkError(UserError):
 
 class BusyError(WorkError):
     """Another process holds the cell."""
+
+
+class CountError(UserError, ValueError):
+    """Operations that cannot be counted, or a declared cost that cannot be read."""

@@ -1,0 +1,118 @@
+"""Floating-point operations of a module, counted on tensors without data: nothing is computed and no memory is taken.
+
+Counted are matrix products, convolutions and Fourier transforms, forward or forward and backward, a multiplication and
+an addition as two operations; attention kernels count as the products they are made of. Not counted is what works
+element by element: activations, powers, softmax, normalisation, sorting, gathering. Sizes alone decide, never values,
+so padding counts as if it were real.
+
+The tensors are fake: on the meta device, but saying that they are on the CPU, because autocast refuses "meta". Fused
+attention is switched off, because torch's counter reports 0 for the CPU's (pytorch issue 195460).
+"""
+
+import copy
+import math
+import re
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lra.errors import CountError
+
+LENGTHS = (65_536, 262_144)  # long enough that the projections, 8 N D^2, no longer hide what grows faster
+TOLERANCE = 0.1  # between a measured and a declared exponent: what the linear parts still weigh at these lengths
+
+
+def flops(module: nn.Module, *inputs: Tensor | None, training: bool = False) -> int:
+    """Operations of module(*inputs), with training of its backward pass, too. Only the inputs' shapes matter.
+
+    Module and inputs, on the same device, are left alone. Raises CountError when its operations depend on values.
+    """
+    mode = FakeTensorMode()
+    with FakeCopyMode(mode):
+        fake = copy.deepcopy(module)
+    with mode:
+        tensors = [None if t is None else torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in inputs]
+        return _count(fake, tensors, training)
+
+
+def attention_flops(
+    make: Callable[[int], nn.Module], length: int, *, dim: int, batch: int = 1, training: bool = False
+) -> int:
+    """Operations of an attention, projections included, at x (batch, length, dim) without padding.
+
+    make: length -> the module for sequences of at most this length; called where tensors hold no data. With training x
+    needs a gradient, as inside an encoder. Raises CountError.
+    """
+    with FakeTensorMode():
+        return _count(make(length), [torch.empty(batch, length, dim, requires_grad=training)], training)
+
+
+def _count(module: nn.Module, inputs: list[Tensor | None], training: bool) -> int:
+    counter = FlopCounterMode(display=False, custom_mapping=FOURIER)
+    try:
+        with torch.set_grad_enabled(training), sdpa_kernel(SDPBackend.MATH), counter:
+            y = module.train(training)(*inputs)
+            if training:
+                y.sum().backward()
+    except Exception as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        raise CountError(
+            f"FLOPs of {type(module).__name__} cannot be counted: {why}; its operations must not depend on values, and "
+            "its tensors must be parameters, buffers or made in forward"
+        ) from error
+    return int(counter.get_total_flops())
+
+
+def exponent(make: Callable[[int], nn.Module], *, dim: int, lengths: Sequence[int] = LENGTHS) -> float:
+    """The slope of log FLOPs over log N between the first and the last length; arguments as `attention_flops`."""
+    first, last = lengths[0], lengths[-1]
+    few, many = (attention_flops(make, length, dim=dim) for length in (first, last))
+    return math.log(many / few) / math.log(last / first)
+
+
+def declared_exponent(cost: str, lengths: Sequence[int] = LENGTHS) -> float:
+    """The same slope of a declared cost: 1 of "O(N)", 2 of "O(N^2)", 1.09 of "O(N log N)". Raises CountError."""
+    first, last = lengths[0], lengths[-1]
+    return math.log(growth(cost, last) / growth(cost, first)) / math.log(last / first)
+
+
+def growth(cost: str, length: float) -> float:
+    """A cost such as "O(N)", "O(N w)", "O(N^1.5)", "O(N log N)", "O(N sqrt N)" at this N; other letters are constants.
+
+    Raises CountError for any other form.
+    """
+    inside = re.fullmatch(r"O\((.+)\)", cost.strip())
+    text = re.sub(r"\b(log|sqrt)\s*\(?\s*N\s*\)?", r"\1N", inside[1]) if inside else ""
+    value = 1.0
+    for factor in re.split(r"[\s*·]+", text.strip()):
+        power = re.fullmatch(r"N(?:\^(\d+(?:\.\d+)?))?", factor)
+        if power:
+            value *= length ** float(power[1] or 1)
+        elif factor in ("logN", "sqrtN"):
+            value *= math.log(length) if factor == "logN" else math.sqrt(length)
+        elif not re.fullmatch(r"[a-zA-Z]\w*(\^\d+)?|\d+", factor):
+            raise CountError(f"cost {cost!r} is not understood: write O(N), O(N^2), O(N log N), O(N sqrt N), O(N w)")
+    return value
+
+
+def agrees(measured: float, cost: str, lengths: Sequence[int] = LENGTHS) -> bool:
+    """Is a measured exponent that of the declared cost? Raises CountError."""
+    return abs(measured - declared_exponent(cost, lengths)) <= TOLERANCE
+
+
+def _fourier(shape: Sequence[int], axes: Sequence[int], scale: float) -> int:
+    """scale * n log2 n for each transform of n points, over all of them."""
+    points = math.prod(shape[axis] for axis in axes)
+    return int(scale * math.prod(shape) * math.log2(max(points, 2)))
+
+
+# Real transforms do half of a complex one's 5 n log2 n (Cooley and Tukey's count).
+FOURIER = {
+    torch.ops.aten._fft_c2c: lambda shape, axes, *_, **__: _fourier(shape, axes, 5),
+    torch.ops.aten._fft_r2c: lambda shape, axes, *_, **__: _fourier(shape, axes, 2.5),
+    torch.ops.aten._fft_c2r: lambda _, axes, *__, out_shape, **___: _fourier(out_shape, axes, 2.5),
+}
