@@ -9,7 +9,8 @@ class Dims:
 
     dim: width D. heads: number of heads H. length: the longest sequence it will see, a constant of the task.
     grid: (rows, columns) when tokens form an image, else None. dropout: probability on attention weights, for the
-    mechanisms that have any. rope: rotate q and k by their position (Su et al. 2021).
+    mechanisms that have any. rope: rotate q and k by their position (Su et al. 2021). layer: its number in the encoder,
+    from 0, for mechanisms that take turns (shifted windows).
     Raises ValueError for sizes that do not fit together.
     """
 
@@ -19,6 +20,7 @@ class Dims:
     grid: tuple[int, int] | None = None
     dropout: float = 0.0
     rope: bool = False
+    layer: int = 0
 
     def __post_init__(self):
         if self.dim % self.heads:

@@ -32,6 +32,7 @@ class Entry:
     cost: str = ""
     adapted: str = ""  # how the published form for images was brought to sequences; empty: it was made for them
     padding: str = "masked"  # "fixed": always padded to Dims.length, because the mechanism cannot mask
+    ordered: bool | None = None  # does it see the order of tokens? None: it depends on the options, or was not said
     expected_failures: dict[str, str] = field(default_factory=dict)  # check of the contract -> reason
     options: Options = field(default_factory=dict)  # name -> type, default
     source: str = ""

@@ -33,6 +33,7 @@ def register(
     cost: str = "",
     adapted: str = "",
     padding: str = "masked",
+    ordered: bool | None = None,
     expected_failures: dict[str, str] | None = None,
 ) -> Callable[[type[Attention]], type[Attention]]:
     """Class decorator that gives a mechanism its name on the command line; see `Entry` for the fields.
@@ -54,6 +55,7 @@ def register(
             cost=cost,
             adapted=adapted,
             padding=padding,
+            ordered=ordered,
             expected_failures=expected_failures or {},
             options=options_of(cls),
         )

@@ -1,68 +1,18 @@
-"""The contract every attention is held to; used by our own tests and by users on theirs.
+"""The contract's quick checks: seconds for all of them, run over every registered mechanism by our own tests.
 
-    import pytest
-    from lra.testing import CHECKS
-
-    @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-    def test_mine(check):
-        check("./mine.py")
-
-A check takes a spec, as on the command line, and a grid or None, and raises AssertionError with what is usually wrong.
+Each takes a spec, as on the command line, and a grid or None, and raises AssertionError with what is usually wrong.
 Letters: B batch, N tokens, D width.
 """
 
-from collections.abc import Callable
+import copy
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor, nn
 from torch.testing import assert_close
 
-import attention_zoo
-
-DIM, HEADS, LENGTH = 16, 2, 24
-Grid = tuple[int, int] | None
-Check = Callable[..., None]
-CHECKS: dict[str, Check] = {}
+from lra.testing._setup import LENGTH, Grid, make, padding, sample
 
 
-def check(function: Check) -> Check:
-    CHECKS[function.__name__] = function
-    return function
-
-
-def make(spec: str, grid: Grid = None, *, length: int = LENGTH, dropout: float = 0.0) -> nn.Module:
-    """The attention in float64, evaluating, every parameter moved off its start, so that zeros hide nothing."""
-    torch.manual_seed(0)
-    length = grid[0] * grid[1] if grid else length
-    attention = build_attention(spec, dim=DIM, heads=HEADS, length=length, grid=grid, dropout=dropout).double()
-    with torch.no_grad():
-        for parameter in attention.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    return attention.eval()
-
-
-def sample(grid: Grid, batch: int = 3, tokens: int = LENGTH) -> Tensor:
-    """x (B, N, D) in float64."""
-    tokens = grid[0] * grid[1] if grid else tokens
-    return torch.randn(batch, tokens, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-def padding(x: Tensor) -> Tensor:
-    """keep (B, N): rows of length N, 7, 1, ..."""
-    lengths = torch.tensor([x.shape[1], 7, 1])[: x.shape[0]]
-    return torch.arange(x.shape[1]) < lengths[:, None]
-
-
-def build_attention(
-    spec: str, *, dim: int, heads: int, length: int, grid: Grid = None, dropout: float = 0.0
-) -> attention_zoo.Attention:
-    """One attention by spec, outside any encoder. Raises SpecError."""
-    entry, options = attention_zoo.find(spec)
-    return entry.build(attention_zoo.Dims(dim=dim, heads=heads, length=length, grid=grid, dropout=dropout), options)
-
-
-@check
 def shapes(spec: str, grid: Grid = None) -> None:
     """(B, N, D) in, the same out: batch of 1, lengths 1, odd, prime and maximal."""
     attention = make(spec, grid)
@@ -74,7 +24,6 @@ def shapes(spec: str, grid: Grid = None) -> None:
             assert y.isfinite().all(), f"length {tokens}: not finite"
 
 
-@check
 def gradients(spec: str, grid: Grid = None) -> None:
     """Every parameter gets a finite gradient that is not all zero; a detached path or a dead option shows here."""
     attention, x = make(spec, grid).train(), sample(grid)
@@ -85,7 +34,6 @@ def gradients(spec: str, grid: Grid = None) -> None:
         assert parameter.grad.any(), f"{name}: gradient is zero everywhere"
 
 
-@check
 def gradcheck(spec: str, grid: Grid = None) -> None:
     """Gradients in x equal finite differences, in float64."""
     attention = make(spec, grid)
@@ -95,7 +43,6 @@ def gradcheck(spec: str, grid: Grid = None) -> None:
     assert torch.autograd.gradcheck(lambda x: attention(x, keep)[keep], (x,), fast_mode=True)
 
 
-@check
 def padding_content(spec: str, grid: Grid = None) -> None:
     """NaN and 1e4 in padding change nothing at real tokens; mask keys after the feature map, by selection."""
     attention, x = make(spec, grid), sample(grid)
@@ -107,7 +54,6 @@ def padding_content(spec: str, grid: Grid = None) -> None:
         assert dirty.isfinite().all(), f"{garbage} in padding: the output there must be finite"
 
 
-@check
 def padding_amount(spec: str, grid: Grid = None) -> None:
     """How much padding follows changes nothing; divide by the number of real tokens, not by N."""
     if grid is not None:
@@ -120,7 +66,6 @@ def padding_amount(spec: str, grid: Grid = None) -> None:
             assert_close(attention(x[:, :tokens], keep)[:, :real], alone, rtol=0, atol=1e-12)
 
 
-@check
 def scattered_padding(spec: str, grid: Grid = None) -> None:
     """Padding need not be a suffix: what stands at any padded position has no influence."""
     attention, x = make(spec, grid), sample(grid)
@@ -129,7 +74,6 @@ def scattered_padding(spec: str, grid: Grid = None) -> None:
     assert_close(attention(other, keep)[keep], attention(x, keep)[keep], rtol=0, atol=1e-12)
 
 
-@check
 def all_padding(spec: str, grid: Grid = None) -> None:
     """A row of padding alone gives finite output and gradients; no division by zero tokens."""
     attention, x = make(spec, grid).train(), sample(grid)
@@ -142,14 +86,12 @@ def all_padding(spec: str, grid: Grid = None) -> None:
         assert parameter.grad is None or parameter.grad.isfinite().all(), f"{name}: gradient not finite"
 
 
-@check
 def keep_none(spec: str, grid: Grid = None) -> None:
     """keep=None is the same as a mask of ones."""
     attention, x = make(spec, grid), sample(grid)
     assert_close(attention(x), attention(x, torch.ones(x.shape[:2], dtype=torch.bool)), rtol=0, atol=1e-12)
 
 
-@check
 def batch_rows(spec: str, grid: Grid = None) -> None:
     """Rows of a batch do not mix: no statistic over the batch, no order of rows."""
     attention, x = make(spec, grid), sample(grid)
@@ -160,7 +102,6 @@ def batch_rows(spec: str, grid: Grid = None) -> None:
         assert_close(together[row : row + 1][keep[row : row + 1]], alone[keep[row : row + 1]], rtol=0, atol=1e-12)
 
 
-@check
 def deterministic(spec: str, grid: Grid = None) -> None:
     """Evaluation gives the same bits whatever the random generator holds."""
     attention, x = make(spec, grid, dropout=0.5), sample(grid)
@@ -169,7 +110,6 @@ def deterministic(spec: str, grid: Grid = None) -> None:
     assert_close(attention(x), first, rtol=0.0, atol=0.0)
 
 
-@check
 def low_precision(spec: str, grid: Grid = None) -> None:
     """bfloat16 autocast stays within 5 % of float64; long sums and powers run in float32."""
     attention, x = make(spec, grid), sample(grid)
@@ -181,7 +121,6 @@ def low_precision(spec: str, grid: Grid = None) -> None:
     assert error < 0.05, f"relative error {float(error):.3f} in bfloat16"
 
 
-@check
 def round_trip(spec: str, grid: Grid = None) -> None:
     """Weights survive safetensors into a fresh module: no unregistered buffer, no shared tensor."""
     attention, x = make(spec, grid), sample(grid)
@@ -189,3 +128,12 @@ def round_trip(spec: str, grid: Grid = None) -> None:
     fresh = make(spec, grid)
     fresh.load_state_dict(load(save(attention.state_dict())), strict=True)
     assert_close(fresh(x), attention(x), rtol=0.0, atol=0.0)
+
+
+def deep_copy(spec: str, grid: Grid = None) -> None:
+    """A deep copy computes the same and shares no memory; keep no lambda, hook or view of a parameter as attribute."""
+    attention, x = make(spec, grid), sample(grid)
+    twin = copy.deepcopy(attention)
+    assert_close(twin(x), attention(x), rtol=0.0, atol=0.0)
+    shared = {p.data_ptr() for p in attention.parameters()} & {p.data_ptr() for p in twin.parameters()}
+    assert not shared, "the copy shares parameters with the original"

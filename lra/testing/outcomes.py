@@ -1,0 +1,69 @@
+"""The contract on one attention as a table of checks, each failure with what is usually wrong: `run_lra.py check`."""
+
+import inspect
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import attention_zoo
+from lra.testing import CHECKS, THOROUGH
+
+WORDS = {"passed": "pass", "failed": "FAIL", "expected": "expected failure", "surprise": "FAIL"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a check: passed, failed, expected (declared to fail, and does) or surprise (declared to fail, and passes)."""
+
+    check: str
+    status: str
+    note: str  # what was found, or what is wrong
+    advice: str  # what is usually wrong and where to look, of a failure
+    seconds: float
+
+    @property
+    def bad(self) -> bool:
+        return self.status in ("failed", "surprise")
+
+
+def outcomes(spec: str, grid: tuple[int, int] | None = None) -> Iterator[Outcome]:
+    """Every check on one attention, in order. Raises SpecError when there is none of that name."""
+    entry, options = attention_zoo.find(spec)
+    for name, check in (CHECKS | THOROUGH).items():
+        started = time.monotonic()
+        status, note = _try(check, spec, grid)
+        reason = entry.expected_failures.get(name)
+        if reason and status == "failed":
+            status, note = "expected", reason
+        elif reason and entry.row(options) == entry.name:  # with other options it may well pass
+            status, note = "surprise", f"declared to fail ({reason}), but passes: take it out of register"
+        advice = " ".join((inspect.getdoc(check) or "").split()) if status == "failed" else ""
+        yield Outcome(name, status, note, advice, time.monotonic() - started)
+
+
+def _try(check: Callable[..., str | None], spec: str, grid: tuple[int, int] | None) -> tuple[str, str]:
+    """Status and one line; whatever a user's file raises is that check's failure."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return "passed", check(spec, grid) or ""
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+        return "failed", kind + " ".join(lines)[:200]
+
+
+def title(spec: str) -> str:
+    """'mine: Mine, O(N), padding masked', and what it declares to fail."""
+    entry, options = attention_zoo.find(spec)
+    expected = ", ".join(f"{name} ({reason})" for name, reason in entry.expected_failures.items())
+    return f"{entry.row(options)}: {entry.title}, {entry.cost or 'no declared cost'}, padding {entry.padding}" + (
+        f"; declared to fail: {expected}" if expected else ""
+    )
+
+
+def line(outcome: Outcome) -> str:
+    """One row of the table; a failure has a second one that says where to look."""
+    first = f"  {WORDS[outcome.status]:<17}{outcome.check:<18}{outcome.seconds:5.1f} s  {outcome.note}".rstrip()
+    return f"{first}\n{'':<19}usually: {outcome.advice}" if outcome.advice else first

@@ -1,0 +1,180 @@
+"""`check` finds what is wrong with an attention and says where to look; `new-attention` writes one that is right."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lra.cli import main
+from lra.testing import CHECKS, THOROUGH
+from lra.testing.outcomes import outcomes
+
+HEAD = """
+import torch
+import torch.nn.functional as F
+from attention_zoo import Attention, Dims, QKVAttention, linear_attention, register
+
+
+@register("wrong", title="Wrong", cost="{cost}"{more})
+class WrongAttention(QKVAttention):
+"""
+# what is wrong -> the checks that must say so, and the body of the class
+FAULTS = {
+    "mask on v alone": ("padding_amount", """
+    def attend(self, q, k, v, keep=None):
+        v = v if keep is None else torch.where(keep[:, None, :, None], v, 0)
+        return linear_attention(F.elu(q) + 1, F.elu(k) + 1, v)
+"""),
+    "mask before the feature map": ("padding_amount", """
+    def attend(self, q, k, v, keep=None):
+        k = k if keep is None else torch.where(keep[:, None, :, None], k, 0)
+        return linear_attention(F.elu(q) + 1, F.elu(k) + 1, v)
+"""),
+    "mean over all tokens": ("padding_amount", """
+    def attend(self, q, k, v, keep=None):
+        return v.mean(-2, keepdim=True).expand_as(v)
+"""),
+    "a maximum over the batch": ("batch_rows", """
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k) / k.detach().abs().max(), v, keep, eps=1.0)
+"""),
+    "dropout in evaluation": ("deterministic", """
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), F.dropout(v, 0.1), keep)
+"""),
+    "a parameter nobody uses": ("gradients", """
+    def __init__(self, dims: Dims, *, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "0 / 0 without any real token": ("all_padding", """
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), v, keep, eps=0.0)
+"""),
+    "a cancellation in half precision": ("low_precision bfloat16_at_4096", """
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), (v + 300) - 300, keep)
+"""),
+    "reads a value": ("no_waiting compiles", """
+    def attend(self, q, k, v, keep=None):
+        if k.abs().max().item() > 1e9:
+            raise ValueError
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "a dense matrix called linear": ("cost", """
+    def attend(self, q, k, v, keep=None):
+        a = q @ k.transpose(-2, -1)
+        a = a if keep is None else a.masked_fill(~keep[:, None, None, :] & keep.any(-1)[:, None, None, None], -1e9)
+        return a.softmax(-1) @ v
+"""),
+    "mixes nothing": ("learns", """
+    def attend(self, q, k, v, keep=None):
+        return v * q.sigmoid() * k.sigmoid()
+"""),
+    "a buffer that is not saved": ("round_trip", """
+    def __init__(self, dims: Dims, *, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        self.scale = torch.rand(1, generator=None).item() + 0.5 + next(COUNT)
+
+    def attend(self, q, k, v, keep=None):
+        return self.scale * linear_attention(F.relu(q), F.relu(k), v, keep)
+
+
+import itertools
+
+COUNT = itertools.count()
+"""),
+}  # fmt: skip
+
+
+def wrong(folder: Path, body: str, cost: str = "O(N)", more: str = "") -> str:
+    path = folder / "wrong.py"
+    path.write_text(HEAD.format(cost=cost, more=more) + body)
+    return str(path)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_and_explained(fault, tmp_path):
+    checks, body = FAULTS[fault]
+    found = {outcome.check: outcome for outcome in outcomes(wrong(tmp_path, body))}
+    for name in checks.split():
+        assert found[name].bad, f"{fault}: {name} passed"
+        assert found[name].note
+        assert found[name].advice
+    assert not found["shapes"].bad
+
+
+RELU = """
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "check", "status", "note"),
+    [
+        (', expected_failures={"learns": "because"}', "learns", "surprise", "declared to fail (because), but passes"),
+        (", ordered=True", "order", "failed", "declared ordered=True"),
+        (", ordered=False", "order", "passed", "blind to order"),
+    ],
+)
+def test_declarations_must_be_true(more, check, status, note, tmp_path):
+    found = {outcome.check: outcome for outcome in outcomes(wrong(tmp_path, RELU, more=more))}
+    assert found[check].status == status
+    assert note in found[check].note
+
+
+def test_expected_failures_are_shown(capsys):
+    assert main(["check", "identity"]) == 0
+    shown = capsys.readouterr().out
+    assert "expected failure learns" in shown
+    assert f"{len(CHECKS | THOROUGH)} of {len(CHECKS | THOROUGH)} as they should be" in shown
+
+
+def test_a_failure_is_exit_code_1_with_advice(tmp_path, capsys):
+    assert main(["check", wrong(tmp_path, FAULTS["mixes nothing"][1])]) == 1
+    shown = capsys.readouterr().out
+    assert "FAIL             learns" in shown
+    assert "usually: 200 steps" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "sofmax"], "did you mean 'softmax'"),
+        (["check", "softmax", "--grid", "4"], "rows x columns"),
+        (["new-attention", "softmax"], "a built-in attention has this name"),
+        (["new-attention", "My-Own"], "lower-case letters"),
+        (["new-attention", "class"], "lower-case letters"),
+    ],
+)
+def test_mistakes(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_new_attention_passes_its_own_test(tmp_path, capsys):
+    assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 0
+    assert len((tmp_path / "fresh.py").read_text().splitlines()) <= 28
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_fresh.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert f"{2 * len(CHECKS | THOROUGH)} passed" in done.stdout
+    before = (tmp_path / "fresh.py").read_bytes()
+    assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 2
+    assert "exists and stays as it is" in capsys.readouterr().err
+    assert (tmp_path / "fresh.py").read_bytes() == before
