@@ -42,6 +42,15 @@ class Entry:
     def builtin(self) -> bool:
         return self.path.parent == HERE
 
+    @property
+    def address(self) -> str:
+        """A spec that finds it again."""
+        return self.name if self.builtin else f"{self.path}:{self.name}"
+
+    def all_options(self, options: dict[str, Value]) -> dict[str, Value]:
+        """These options and the defaults of the others."""
+        return {name: default for name, (_, default) in self.options.items()} | options
+
     def load(self) -> type[Attention]:
         """The class; imports the file on first use."""
         if (self.path, self.name) not in classes:

@@ -1,8 +1,9 @@
 """Names of mechanisms: `find(spec)` turns what a user types into an `Entry`; no torch is imported for built-ins.
 
-A spec is `name`, `name:alpha=3,conv=7`, `path/file.py`, `path/file.py:name`, `path/file.py:name:alpha=3`, or a name
-that an installed package advertises under the entry-point group `lra.attention`. A built-in is a file of this folder:
-its title and options are read with `ast`, its module is imported when it is built. A user's file is imported at once.
+A spec is `name`, `name:alpha=3,conv=7`, `path/file.py`, `path/file.py:name`, `path/file.py:name:alpha=3`, a name that
+an installed package advertises under the entry-point group `lra.attention`, or several of these joined by plus signs,
+which take the layers in turn. A built-in is a file of this folder: its title and options are read with `ast`, its module
+is imported when it is built. A user's file is imported at once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from attention_zoo._entry import HERE, Entry, classes, hash_of, import_file
 from attention_zoo._options import TYPES, Options, SpecError, Value, nearest, options_of, read_options
+from attention_zoo._stack import split, stack
 
 if TYPE_CHECKING:
     from attention_zoo._base import Attention
@@ -85,6 +87,12 @@ def advertised() -> dict[str, Any]:
 
 def find(spec: str) -> tuple[Entry, dict[str, Value]]:
     """Spec -> the entry and the typed options. Raises SpecError, with the nearest match, for anything unknown."""
+    if len(parts := split(spec)) > 1:
+        return stack(parts, _find_one), {}
+    return _find_one(spec)
+
+
+def _find_one(spec: str) -> tuple[Entry, dict[str, Value]]:
     found = re.match(r"^(.*?\.py)(?::(.*))?$", spec)
     if found:
         path, rest = found.groups()

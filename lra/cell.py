@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import attention_zoo
@@ -59,7 +59,7 @@ class Cell:
         return self.config.model.length or spec.length
 
     def all_options(self) -> dict[str, Any]:
-        return {name: default for name, (_, default) in self.attention.options.items()} | self.options
+        return self.attention.all_options(self.options)
 
 
 def make_model(cell: Cell, spec: tasks.Spec) -> Encoder:
@@ -119,7 +119,7 @@ def attention_maker(cell: Cell, spec: tasks.Spec) -> Callable[[int], attention_z
 
     def make(layer: int) -> attention_zoo.Attention:
         torch.manual_seed(seed_of(cell.seed, "attention", layer))
-        attention = cell.attention.build(dims, cell.options)
+        attention = cell.attention.build(replace(dims, layer=layer), cell.options)
         if dims.rope and getattr(type(attention), "project", None) is not attention_zoo.QKVAttention.project:
             raise attention_zoo.SpecError(f"attention {cell.row} does not take positions: rope")
         return attention
@@ -147,6 +147,7 @@ def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
             "fidelity": f"adapted: {entry.adapted}" if entry.adapted and not cell.config.model.grid else "official",
             "source_hash": entry.source_hash,
             "builtin": entry.builtin,
+            "address": entry.address,
             **({} if entry.builtin else {"path": str(entry.path), "source": entry.source}),
         },
         config=configuration.as_dict(cell.config),

@@ -75,7 +75,7 @@ def _resolve(request: Request, task: str) -> tuple[str, Config]:
 
 def name_rows(found: list[tuple[attention_zoo.Entry, dict[str, Any]]]) -> list[str]:
     """Names for tables; files that share a name get the first digits of their hashes: mine@ab12."""
-    files = {(entry.name, entry.path) for entry, _ in found}
+    files = {(entry.name, entry.address) for entry, _ in found}
     shared = {name for name, count in Counter(name for name, _ in files).items() if count > 1}
     rows = []
     for entry, options in found:

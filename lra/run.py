@@ -147,10 +147,11 @@ class Loaded:
     def model(self, spec: tasks.Spec) -> Encoder:
         """The trained encoder, for a task of these sizes. Raises SpecError when the mechanism's file has changed."""
         record, about = self.record, self.record.attention
-        spec_text = about["name"] if about["builtin"] else f"{about['path']}:{about['name']}"
+        older = about["name"] if about["builtin"] else f"{about['path']}:{about['name']}"
+        spec_text = about.get("address", older)
         entry, _ = attention_zoo.find(spec_text)
         if entry.source_hash != about["source_hash"]:
-            raise attention_zoo.SpecError(f"{entry.path} has changed since this run; its weights fit the older code")
+            raise attention_zoo.SpecError(f"{spec_text} has changed since this run; its weights fit the older code")
         cell = Cell(
             task=record.task,
             attention=entry,
