@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from lra.benchrecord import is_bench
 from lra.errors import RecordError
 from lra.record import Record, load
 
@@ -25,7 +26,7 @@ def find(paths: Sequence[Path]) -> tuple[dict[Path, Record], list[str]]:
     files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
     found: dict[Path, Record] = {}
     problems: list[str] = []
-    for file in dict.fromkeys(files):
+    for file in dict.fromkeys(file for file in files if not is_bench(file)):
         try:
             found[file] = load(file)
         except RecordError as error:
