@@ -2,8 +2,8 @@
 
 A spec is `name`, `name:alpha=3,conv=7`, `path/file.py`, `path/file.py:name`, `path/file.py:name:alpha=3`, a name that
 an installed package advertises under the entry-point group `lra.attention`, or several of these joined by plus signs,
-which take the layers in turn. A built-in is a file of this folder: its title and options are read with `ast`, its module
-is imported when it is built. A user's file is imported at once.
+which take the layers in turn. A built-in is a file of this folder: its title and options are read with `ast`, its
+module is imported when it is built. A user's file is imported at once.
 """
 
 from __future__ import annotations

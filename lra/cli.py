@@ -17,8 +17,8 @@ from lra.commands import NAMES
 from lra.commands.run import EXAMPLES
 from lra.errors import UserError
 
-NEEDED = ("torch", "numpy", "numba", "datasets", "pandas", "matplotlib", "tqdm", "yaml", "jsonargparse", "safetensors",
-          "tabulate", "jinja2")  # fmt: skip
+NEEDED = ("torch", "numpy", "scipy", "numba", "datasets", "pandas", "matplotlib", "tqdm", "yaml", "jsonargparse",
+          "safetensors", "tabulate", "jinja2")  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LIGHT = {"errors", "record", "cli", "config", "protocol", "__init__", "grid", "data", "cell", "run"}
-LIGHT |= {"console", "listing", "stats", "benchrecord"}
-HEAVY = {"torch", "pandas", "matplotlib", "numba", "datasets", "safetensors"}
+LIGHT |= {"console", "listing", "noise", "benchrecord"}
+HEAVY = {"torch", "pandas", "matplotlib", "numba", "datasets", "safetensors", "scipy"}
 
 
 def imports(path: Path, top_only: bool = False) -> set[str]:
@@ -62,7 +62,7 @@ def test_only_the_composition_sees_zoo_and_tasks(path):
 @pytest.mark.parametrize("path", sorted((ROOT / "lra" / "report").glob("*.py")), ids=lambda path: path.stem)
 def test_reports_need_no_torch(path):
     assert "torch" not in packages(path)
-    allowed = {"lra", "lra.record", "lra.benchrecord", "lra.report", "lra.stats", "lra.errors"}
+    allowed = {"lra", "lra.record", "lra.benchrecord", "lra.report", "lra.stats", "lra.noise", "lra.errors"}
     ours = {name for name in imports(path) if name.split(".")[0] == "lra"}
     assert all(any(name == a or name.startswith(f"{a}.") for a in allowed) for name in ours), ours
 

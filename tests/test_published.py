@@ -39,7 +39,7 @@ def test_averages_agree_with_their_rows(accuracies: list[Row]):
 
 
 def test_rows_say_where_they_are_from(accuracies: list[Row]):
-    assert len({(row["source"], row["mechanism"], row["task"]) for row in accuracies}) == len(accuracies) == 397
+    assert len({(row["source"], row["mechanism"], row["task"]) for row in accuracies}) == len(accuracies) == 403
     for row in accuracies:
         assert row["task"] in published.TASKS
         assert 0 < float(row["value"]) < 100
@@ -82,10 +82,13 @@ def test_costs_add_up():
 
 def test_blocks_stand_alone(tmp_path: Path):
     blocks = published.blocks(published.read())
-    assert len(blocks) == 8
-    (pola,) = [block for block in blocks if block.startswith("### polaformer (published, other protocol)")]
+    assert len(blocks) == 16
+    (pola,) = [block for block in blocks if block.startswith("### polaformer (published, protocol unpublished)")]
     assert "| PolaFormer alpha=3 | pola         |     37.35 |" in pola
-    assert "- Linear Trans., Reformer, Performer: digit for digit the row of the LRA paper" in pola
-    (paper,) = [block for block in blocks if block.startswith("### lra_paper ")]
+    assert "Linear Trans." not in pola  # another protocol: no column in common
+    (copied,) = [block for block in blocks if block.startswith("### polaformer (published, protocol google)")]
+    assert "- Linear Trans., Reformer, Performer: digit for digit the row of the LRA paper" in copied
+    paper, cost = [block for block in blocks if block.startswith("### lra_paper (published, protocol google)")]
+    assert "| 1,000, steps/s |" in cost
     assert "- Sinkhorn on Average: misprint" in paper
     assert published.blocks(published.read(tmp_path)) == ["No published tables are installed here.\n"]

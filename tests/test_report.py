@@ -8,45 +8,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from records import LADDER, make
 
 from lra.errors import RecordError
-from lra.record import Record, identity_of, save
+from lra.record import Record, save
 from lra.report import cells, curves, frame, read, tables, terminal, write
-from lra.report.tables import DASH
-
-LADDER = {"constant": 0.17, "root operator": 0.364, "root operator + digits": 0.371, "1 level": 0.604, "2 levels": 0.75}
-
-
-def make(row: str, accuracy: float | None = None, *, seed: int = 0, **changes: Any) -> Record:
-    """A finished run on quick ListOps, or with the fields given."""
-    points = [(100, 0.2), (200, 0.3), (300, accuracy or 0.3)]
-    fields: dict[str, Any] = {
-        "status": "done" if accuracy is not None else "failed",
-        "task": "listops",
-        "protocol": "quick",
-        "precision": "float32",
-        "attention": {
-            "name": row.split(":")[0],
-            "title": row,
-            "options": {},
-            "source_hash": "ab12cd34",
-            "builtin": True,
-        },
-        "config": {"train": {"lr": 1e-3}},
-        "data": {"label": "generated", "hash": "0123456789abcdef"},
-        "ladder": LADDER,
-        "parameters": {"total": 209802},
-        "curve": [{"step": step, "validation_accuracy": value} for step, value in points],
-        "test_rows": 10_000,
-        "learned": True,
-        "accuracy_by": {"root operator": {"MAX": 0.5, "MIN": 0.25}} if accuracy else {},
-        "seconds": {"train": 60.0},
-        "tokens_per_second": 12345.6,
-        "environment": {"device": "cpu", "commit": "abc"},
-        "created": "2026-01-01T00:00:00+00:00",
-    } | changes
-    identity = identity_of({"row": row, "seed": seed} | {k: v for k, v in fields.items() if k != "created"})
-    return Record(identity=identity, row=row, seed=seed, test_accuracy=accuracy, **fields)
+from lra.report.sheet import DASH, markdown
 
 
 @pytest.fixture
@@ -90,7 +57,7 @@ Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that run
     assert report.text.splitlines()[-3:] == [
         f"wrote {tmp_path}/out/curves/quick-float32-listops.png",
         f"wrote {tmp_path}/out/report.md",
-        f"and 4 more in {tmp_path}/out",
+        f"and 10 more in {tmp_path}/out",
     ]
     assert report.problems == ()
     assert all(file.is_file() for file in report.files)
@@ -98,7 +65,7 @@ Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that run
     assert "| best trivial | 37.1" in page
     assert "### ListOps, by root operator" in page
     assert "![Learning curves](curves/quick-float32-listops.png)" in page
-    assert "(published, other protocol)" in page
+    assert "(published, protocol unpublished)" in page
     assert "polaformer" not in report.text
 
 
@@ -120,7 +87,9 @@ def test_two_tasks_average_only_where_both_ran():
     text = {"task": "text", "data": {"label": "IMDb", "hash": "ff"}, "ladder": {}}
     both = [make("softmax", 0.4), make("softmax", 0.6, **text)]
     group = only([*both, make("mean", 0.36), make("elu", 0.65, **text), make("softmax", 0.5, seed=1, **text)])
-    lines = [[cell.strip() for cell in line.split("|")[1:-3]] for line in tables.comparison(group).splitlines()]
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-3]] for line in markdown(tables.comparison(group)).splitlines()
+    ]
     assert lines[0] == ["Attention", "ListOps", "Text (IMDb)", "Average of 2"]
     assert lines[2:] == [
         ["best trivial", "37.1 root operator + digits", DASH, DASH],
@@ -134,7 +103,9 @@ def test_averages_with_and_without_retrieval():
     others = [{"task": t, "data": {"label": "official", "hash": t}, "ladder": {}} for t in ("text", "image")]
     pairs = {"task": "retrieval", "data": {"label": "matched pairs", "hash": "r"}, "ladder": {}}
     group = only([make("softmax", 0.4), *(make("softmax", 0.5, **o) for o in others), make("softmax", 0.7, **pairs)])
-    lines = [[cell.strip() for cell in line.split("|")[1:-3]] for line in tables.comparison(group).splitlines()]
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-3]] for line in markdown(tables.comparison(group)).splitlines()
+    ]
     assert lines[0][3:] == ["Retrieval (matched pairs)", "Image", "Average of 4", "without Retrieval"]
     assert lines[-1][-2:] == ["52.5", "46.7"]
 
@@ -229,7 +200,7 @@ def test_nothing_is_written_without_records_or_after_a_fault(
 
 def test_same_records_same_bytes(runs: Path, tmp_path: Path):
     first, second = write([runs], tmp_path / "a"), write([runs, runs], tmp_path / "b")
-    assert len(first.files) == 6
+    assert len(first.files) == 12
     for one, two in zip(first.files, second.files, strict=True):
         assert one.read_bytes() == two.read_bytes()
     picture = (tmp_path / "a" / "curves" / "quick-float32-listops.svg").read_text()

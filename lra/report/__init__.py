@@ -1,15 +1,14 @@
-"""Records -> comparison tables (Markdown, CSV) and learning curves (PNG, SVG); imports no torch."""
+"""Records -> comparison tables (Markdown, CSV, LaTeX, JSON) and learning curves (PNG, SVG); imports no torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from lra.errors import RecordError
 from lra.record import Record, write_atomically
-from lra.report import cells, curves, published, tables
+from lra.report import cells, curves, document, numbers, tables
 from lra.report.frame import find, frame, read
+from lra.report.sheet import markdown
 
 __all__ = ["Report", "frame", "read", "terminal", "write"]
 
@@ -25,11 +24,12 @@ class Report:
     problems: tuple[str, ...]
 
 
-def write(paths: Sequence[Path], out: Path) -> Report:
-    """Reads records of files and folders; writes report.md, runs.csv, cells.csv, table-*.csv and curves/ below `out`.
+def write(paths: Sequence[Path], out: Path, baseline: str = "") -> Report:
+    """Reads records of files and folders; writes report.md, report.json, *.csv, *.tex and curves/ below `out`.
 
-    The same records give the same bytes. All is computed before the first file is written, each file is replaced
-    atomically. Raises RecordError when there is no record at all or `out` cannot be written.
+    baseline: the row that differences are taken to; softmax where it ran. The same records give the same bytes. All is
+    computed before the first file is written, each file is replaced atomically. Raises RecordError when there is no
+    record at all or `out` cannot be written.
     """
     found, problems = find(paths)
     if not found:
@@ -38,14 +38,12 @@ def write(paths: Sequence[Path], out: Path) -> Report:
     records, notes = cells.one_per_cell(list(found.values()))
     groups = cells.group(records)
     colours = curves.palette(groups)
-    contents = {
-        "runs.csv": _csv(frame(list(found.values()), list(found))),
-        "cells.csv": _csv(tables.long_form(groups)),
-    }
+    frames = document.frames(groups, frame(list(found.values()), list(found)), baseline)
+    contents = document.data_files(frames) | document.latex_files(groups, baseline)
     for group in groups:
-        contents[f"table-{group.slug}.csv"] = _csv(tables.wide_form(group))
+        contents[f"table-{group.slug}.csv"] = document.csv(numbers.wide_form(group))
         contents |= {f"curves/{name}": content for name, content in curves.figures(group, colours).items()}
-    contents["report.md"] = _report(groups, list(contents), [*notes, *problems]).encode()
+    contents["report.md"] = document.text(groups, list(contents), [*notes, *problems], baseline).encode()
     files = _write_all(contents, out)
     shown = [f"wrote {file}" for file in files if file.suffix in (".md", ".png")]
     shown.append(f"and {len(files) - len(shown)} more in {out}")
@@ -58,28 +56,9 @@ def terminal(records: Sequence[Record]) -> str:
 
 
 def _compact(groups: Sequence[cells.Group]) -> str:
-    parts = [f"{tables.heading(g)}. {tables.data_line(g)}\n\n{tables.comparison(g)}" for g in groups]
+    sheets = [tables.comparison(group) for group in groups]
+    parts = [f"{sheet.title}. {sheet.note}\n\n{markdown(sheet, bold=False)}" for sheet in sheets]
     return "\n".join([*parts, SHORT_LEGEND, ""])
-
-
-def _report(groups: Sequence[cells.Group], names: Sequence[str], notes: Sequence[str]) -> str:
-    parts = [f"# Results\n\n{tables.LEGEND}\n"]
-    for group in groups:
-        parts.append(f"## {tables.heading(group)}\n\n{tables.data_line(group)}.\n\n{tables.comparison(group)}")
-        parts += [f"### {title}\n\n{table}" for title, table in tables.breakdowns(group).items()]
-        images = [name for name in names if name.startswith(f"curves/{group.slug}-") and name.endswith(".png")]
-        parts += [f"![Learning curves]({name})\n" for name in images]
-    parts.append(f"## Rows\n\n{tables.mechanisms(groups)}")
-    if notes:
-        parts.append("## Left out\n\n" + "".join(f"- {note}\n" for note in notes))
-    parts.append(
-        "## Published results\n\nOther data, models and schedules: compare within a block, not across blocks.\n"
-    )
-    return "\n".join([*parts, *published.blocks(published.read())])
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    return table.convert_dtypes().to_csv(index=False, lineterminator="\n").encode()
 
 
 def _write_all(contents: dict[str, bytes], out: Path) -> list[Path]:

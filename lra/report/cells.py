@@ -18,6 +18,7 @@ from lra.stats import Summary, summarise, within_noise
 
 ORDER = ("softmax", "relu", "elu", "flatten", "agent", "pola")
 CONTROLS = ("mean", "identity")
+LATE = 0.95
 TASKS = ("listops", "text", "retrieval", "image", "pathfinder")
 
 
@@ -44,6 +45,12 @@ class Cell:
     def learned(self) -> int:
         """Finished runs that left chance, or were not judged."""
         return sum(r.learned is not False for r in self.done)
+
+    @property
+    def late(self) -> int:
+        """Finished runs whose best step lies in the last 5 % of training: longer ones might have been better."""
+        steps = [(r.best_step, r.config.get("train", {}).get("steps")) for r in self.done]
+        return sum(best is not None and bool(total) and best > LATE * total for best, total in steps)
 
     def count(self, status: str) -> int:
         return sum(r.status == status for r in self.records)

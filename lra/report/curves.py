@@ -9,10 +9,10 @@ import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lra.noise import binomial_half_width
 from lra.record import FINAL, Record
 from lra.report.cells import CONTROLS, Column, Group, base, rank
 from lra.report.tables import percent, title_of
-from lra.stats import binomial_half_width
 
 # Okabe and Ito's palette, then Tol's muted one for mechanisms of users: told apart by colour-blind readers
 COLOURS = {

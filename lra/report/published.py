@@ -1,13 +1,17 @@
-"""Figures of other suites, shown below ours, each source in a block of its own and never in our columns."""
+"""Figures of other suites, shown below ours: each source and protocol a block of its own, never in our columns."""
 
+import csv
+from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
-
 import lra
-from lra.report.tables import DASH, markdown, title_of
+from lra.report.sheet import DASH, markdown, sheet
+from lra.report.tables import title_of
 
-TASKS = ("listops", "text", "retrieval", "image", "pathfinder", "pathx", "average")
+TASKS = ("listops", "text", "retrieval", "image", "pathfinder", "pathx", "path256", "average", "total")
+ACCURACY = "percent"  # the unit of test accuracies; files hold times, sizes and training accuracies too
+Figure = dict[str, str]
+WORDS = {"unpublished": "protocol unpublished", "own": "each row its authors' own set-up"}
 
 
 def folder() -> Path:
@@ -17,35 +21,59 @@ def folder() -> Path:
     return checkout if checkout.is_dir() else package / "_data" / "published"
 
 
-def read(where: Path | None = None) -> pd.DataFrame:
-    """Every published accuracy, one row per figure; `value` stays the text that was printed."""
-    files = sorted(f for f in (where or folder()).glob("*.csv") if not f.stem.endswith("_cost"))
-    tables = [pd.read_csv(file, dtype=str, keep_default_na=False) for file in files]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+def read(where: Path | None = None) -> list[Figure]:
+    """Every published figure; `value` stays the text that was printed, `length` is there for times and sizes alone."""
+    files = sorted((where or folder()).glob("*.csv"))
+    return [row for file in files for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
 
 
-def blocks(table: pd.DataFrame) -> list[str]:
-    """A Markdown block per source: heading, table, citations and notes."""
-    if table.empty:
+def accuracies(figures: Iterable[Figure]) -> list[Figure]:
+    """The test accuracies among the figures."""
+    return [figure for figure in figures if figure["unit"] == ACCURACY]
+
+
+def blocks(figures: Iterable[Figure]) -> list[str]:
+    """A Markdown block per source, protocol and kind of figure: heading, table, citations and notes."""
+    parts: dict[tuple[str, str, bool], list[Figure]] = {}
+    for figure in figures:
+        parts.setdefault((figure["source"], figure["protocol"], figure["unit"] != ACCURACY), []).append(figure)
+    if not parts:
         return ["No published tables are installed here.\n"]
-    return [_block(str(source), rows) for source, rows in table.groupby("source", sort=True)]
+    return [_block(source, protocol, rows) for (source, protocol, _), rows in sorted(parts.items(), key=lambda p: p[0])]
 
 
-def _block(source: str, rows: pd.DataFrame) -> str:
-    tasks = [task for task in TASKS if task in set(rows["task"])]
+def _block(source: str, protocol: str, figures: list[Figure]) -> str:
+    units = list(dict.fromkeys(figure["unit"] for figure in figures))
+    columns = sorted(
+        {_place(figure) for figure in figures}, key=lambda p: (units.index(p[0]), TASKS.index(p[1]), int(p[2] or 0))
+    )
+    rows: dict[str, list[Figure]] = {}
+    for figure in figures:
+        rows.setdefault(figure["mechanism"], []).append(figure)
     body, notes = [], {}
-    for mechanism, figures in rows.groupby("mechanism", sort=False):
-        by_task = dict(zip(figures["task"], figures["value"], strict=True))
-        body.append([str(mechanism), next(iter(figures["attention"])), *(by_task.get(task, DASH) for task in tasks)])
-        for note, noted in figures[figures["note"] != ""].groupby("note", sort=False):
-            whole_row = len(noted) > 1 or len(tasks) == 1
-            name = str(mechanism) if whole_row else f"{mechanism} on {title_of(next(iter(noted['task'])))}"
-            notes.setdefault(str(note), []).append(name)
-    origins = rows[["citation", "commit_or_doi"]].drop_duplicates().itertuples(index=False)
+    for mechanism, found in rows.items():
+        values = {_place(figure): figure["value"] for figure in found}
+        body.append([mechanism, found[0]["attention"], *(values.get(place, DASH) for place in columns)])
+        for note in dict.fromkeys(figure["note"] for figure in found if figure["note"]):
+            noted = [figure for figure in found if figure["note"] == note]
+            whole_row = len(noted) > 1 or len(columns) == 1
+            name = mechanism if whole_row else f"{mechanism} on {title_of(noted[0]['task'])}"
+            notes.setdefault(note, []).append(name)
+    origins = dict.fromkeys((figure["citation"], figure["commit_or_doi"]) for figure in figures)
+    header = ["Mechanism", "Ours", *(_heading(*place) for place in columns)]
     parts = [
-        f"### {source} (published, other protocol)\n",
-        markdown(["Mechanism", "Ours", *map(title_of, tasks)], body, 2),
+        f"### {source} (published, {WORDS.get(protocol, f'protocol {protocol}')})\n",
+        markdown(sheet(source, header, body, left=2)),
     ]
     parts += [f"- Source: {citation}{f' [{place}]' if place else ''}" for citation, place in origins]
     parts += [f"- {', '.join(names)}: {note}" for note, names in notes.items()]
     return "\n".join(parts) + "\n"
+
+
+def _place(figure: Figure) -> tuple[str, str, str]:
+    return figure["unit"], figure["task"], figure.get("length", "")
+
+
+def _heading(unit: str, task: str, length: str) -> str:
+    place = f"{int(length):,}" if length else title_of(task)
+    return place if unit == ACCURACY else f"{place}, {unit}"

@@ -1,41 +1,34 @@
-"""Comparison tables as Markdown and CSV: a pure function of records."""
+"""Comparison tables in words: a pure function of records."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any
-
-import pandas as pd
-from tabulate import tabulate
 
 from lra.record import RESULTS_VERSION, Record
 from lra.report.cells import Cell, Column, Group, average, best_trivial, rank
-from lra.stats import half_width
+from lra.report.compare import not_separated
+from lra.report.sheet import DASH, Sheet, sheet
 
-DASH = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+DAGGER = "\N{DAGGER}"
 LEGEND = (
     "Test accuracy in percent, of the checkpoint that was best on validation: mean ± sample standard deviation over "
     "seeds (number of seeds). ≈: within 95 % noise of that rung of the task's ladder, where noise is the binomial one "
     "of the test rows and, for several seeds, 1.96 standard errors of their mean, in quadrature. Best trivial: the "
-    f"strongest rung that reads no nesting. {DASH}: no run. A row with a missing cell has no average. Tokens/s: real "
-    "tokens in training; ranges cover runs and tasks."
+    f"strongest rung that reads no nesting. {DAGGER}: the best step of a run lies in the last 5 % of training, so that "
+    "longer training might score higher. Bold, from three common seeds on: the best row and every row not separated "
+    f"from it. {DASH}: no run. A row with a missing cell has no average. Tokens/s: real tokens in training; ranges "
+    "cover runs and tasks."
 )
 
 
-def percent(accuracy: float) -> str:
+def percent(accuracy: float, decimals: int = 1) -> str:
     """0.369 -> '36.9'."""
-    return f"{100 * accuracy:.1f}"
+    return f"{100 * accuracy:.{decimals}f}"
 
 
 def title_of(task: str) -> str:
     """The task's name in headings."""
-    return {"listops": "ListOps", "pathx": "Path-X"}.get(task, task.capitalize())
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """A Markdown table, so many columns to the left and the others to the right."""
-    escaped = [[cell.replace("|", r"\|") for cell in row] for row in (header, *rows)]
-    align = ["left"] * left + ["right"] * (len(header) - left)
-    return tabulate(escaped[1:], escaped[0], tablefmt="pipe", colalign=align, disable_numparse=True) + "\n"
+    return {"listops": "ListOps", "pathx": "Path-X", "path256": "Path-256"}.get(task, task.capitalize())
 
 
 def heading(group: Group) -> str:
@@ -56,8 +49,8 @@ def column_title(column: Column) -> str:
     return title_of(column.task) + ("" if plain else f" ({column.label})")
 
 
-def comparison(group: Group) -> str:
-    """The Markdown table of a group: best trivial rung on top, a row per mechanism, a column per task."""
+def comparison(group: Group) -> Sheet:
+    """The table of a group: best trivial rung on top, a row per mechanism, a column per task."""
     trivial = {c.task: best_trivial(c.ladder) for c in group.columns}
     body = []
     if any(trivial.values()):
@@ -65,7 +58,8 @@ def comparison(group: Group) -> str:
         for columns in group.averages.values():
             rungs = [rung for column in columns if (rung := trivial[column.task])]
             top.append(percent(fmean(r[1] for r in rungs)) if len(rungs) == len(columns) else DASH)
-        body.append([*top, "", ""])
+        body.append((*top, "", ""))
+    first = len(body)
     for row in group.rows:
         cells = [c.cells[row] for c in group.columns if row in c.cells]
         line = [row, *(cell_text(c, row) for c in group.columns)]
@@ -73,9 +67,10 @@ def comparison(group: Group) -> str:
         line += [percent(mean) if mean is not None else DASH for mean in means]
         sizes = [r.parameters.get("total") for cell in cells for r in cell.records]
         speeds = [r.tokens_per_second for cell in cells for r in cell.done]
-        body.append([*line, _range(sizes, "{:,.0f}"), _range(speeds, "{:,.0f}", digits=3)])
-    header = ["Attention", *(column_title(c) for c in group.columns), *group.averages]
-    return markdown([*header, "Parameters", "Tokens/s"], body)
+        body.append((*line, span(sizes), span(speeds, digits=3)))
+    bold = [(group.rows.index(row) + first, 1 + i) for i, c in enumerate(group.columns) for row in not_separated(c)]
+    header = ["Attention", *(column_title(c) for c in group.columns), *group.averages, "Parameters", "Tokens/s"]
+    return Sheet(heading(group), tuple(header), tuple(body), bold=frozenset(bold), note=data_line(group))
 
 
 def cell_text(column: Column, row: str) -> str:
@@ -88,7 +83,7 @@ def cell_text(column: Column, row: str) -> str:
     text = percent(summary.mean)
     if summary.deviation is not None:
         text += f" ± {percent(summary.deviation)}"
-    text += f" ({summary.count})"
+    text += f" ({summary.count})" + (DAGGER if cell.late else "")
     if rung := column.rung_of(row):
         text += f" ≈ {rung}"
     if cell.learned < summary.count:
@@ -109,66 +104,22 @@ def mechanisms(groups: Sequence[Group]) -> str:
     return "".join(found[row] for row in sorted(found, key=rank))
 
 
-def breakdowns(group: Group) -> dict[str, str]:
-    """Markdown tables of the accuracy per kind of sample, by title: 'ListOps, by root operator'."""
-    tables = {}
+def breakdowns(group: Group) -> list[Sheet]:
+    """Tables of the accuracy per kind of sample, such as 'ListOps, by root operator'."""
+    found = []
     for column in group.columns:
         rows = [row for row in group.rows if row in column.cells]
         kinds = {kind: None for row in rows for r in column.cells[row].done for kind in r.accuracy_by}
         for kind in kinds:
             means = {row: _means(column.cells[row].done, kind) for row in rows}
-            values = list(dict.fromkeys(value for found in means.values() for value in found))
+            values = list(dict.fromkeys(value for known in means.values() for value in known))
             body = [
-                [row, *(percent(found[v]) if v in found else DASH for v in values)]
-                for row, found in means.items()
-                if found
+                [row, *(percent(known[v]) if v in known else DASH for v in values)]
+                for row, known in means.items()
+                if known
             ]
-            tables[f"{title_of(column.task)}, by {kind}"] = markdown(["Attention", *values], body)
-    return tables
-
-
-def long_form(groups: Sequence[Group]) -> pd.DataFrame:
-    """One row per cell and per rung, fractions of 1: the raw numbers behind all tables."""
-    rows: list[dict[str, Any]] = []
-    for group in groups:
-        for column in group.columns:
-            place = {"table": group.slug, "protocol": group.protocol, "precision": group.precision, "task": column.task}
-            place |= {"data": column.label, "data_hash": column.data_hash}
-            rows += [place | {"kind": "rung", "row": name, "mean": a} for name, a in column.ladder.items()]
-            rows += [place | {"kind": "cell", "row": r} | _numbers(column, r) for r in group.rows if r in column.cells]
-    return pd.DataFrame(rows)
-
-
-def wide_form(group: Group) -> pd.DataFrame:
-    """A table's means as fractions of 1: rows of mechanisms, columns of tasks, and the average where there is one."""
-    rows = []
-    for row in group.rows:
-        summaries = {c.task: c.cells[row].summary for c in group.columns if row in c.cells}
-        rows.append({"row": row} | {task: found.mean if found else None for task, found in summaries.items()})
-        rows[-1] |= {heading: average(columns, row) for heading, columns in group.averages.items()}
-    columns = ["row", *(c.task for c in group.columns), *group.averages]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _numbers(column: Column, row: str) -> dict[str, Any]:
-    cell, summary = column.cells[row], column.cells[row].summary
-    numbers: dict[str, Any] = {"n": len(cell.done), "diverged": cell.count("diverged"), "failed": cell.count("failed")}
-    sizes = [r.parameters["total"] for r in cell.records if "total" in r.parameters]
-    numbers["parameters"] = sizes[0] if sizes else None
-    if summary:
-        accuracies = [r.test_accuracy for r in cell.done if r.test_accuracy is not None]
-        numbers |= {
-            "mean": summary.mean,
-            "deviation": summary.deviation,
-            "min": min(accuracies),
-            "max": max(accuracies),
-        }
-        numbers |= {"half_width_95": half_width(summary, cell.test_rows), "test_rows": cell.test_rows}
-        numbers |= {"rung": column.rung_of(row), "learned": cell.learned}
-        for name in ("tokens_per_second", "peak_bytes"):
-            values = [value for r in cell.done if (value := getattr(r, name)) is not None]
-            numbers[name] = fmean(values) if values else None
-    return numbers
+            found.append(sheet(f"{title_of(column.task)}, by {kind}", ["Attention", *values], body))
+    return found
 
 
 def _means(records: Sequence[Record], kind: str) -> dict[str, float]:
@@ -180,8 +131,8 @@ def _means(records: Sequence[Record], kind: str) -> dict[str, float]:
     return {value: fmean(found[value]) for value in sorted(found)}
 
 
-def _range(values: Iterable[float | None], form: str, digits: int = 12) -> str:
-    """'12,300' or '12,300–15,100', to so many significant digits."""
+def span(values: Iterable[float | None], form: str = "{:,.0f}", digits: int = 12) -> str:
+    """'12,300' or '12,300–15,100', to so many significant digits; a dash for no value."""
     known = [float(f"{value:.{digits}g}") for value in values if value is not None]
-    ends = sorted({min(known), max(known)}) if known else []
-    return DASH.join(form.format(end) for end in ends) or DASH
+    ends = dict.fromkeys(form.format(end) for end in (min(known), max(known))) if known else {}
+    return DASH.join(ends) or DASH

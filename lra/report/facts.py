@@ -1,0 +1,90 @@
+"""What makes rows fair to compare: sizes, convolution, precision, learning rate, tuning, fidelity, cost."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lra.record import Record
+from lra.report.cells import Group
+from lra.report.sheet import DASH, Sheet, sheet
+from lra.report.tables import span
+
+LEGEND = (
+    "Parameters: all, those outside the embeddings, those of the attention modules. Taps: of the local convolution. "
+    "Tuning: values tried per mechanism before these runs. Learned: runs that left the band of a constant answer. "
+    "Peak GB: the most that a run held. Ranges cover runs and tasks."
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of one row of a table, over its runs on all tasks. Unknown is None or an empty tuple; `*_bytes` are bytes."""
+
+    parameters: tuple[int, ...]
+    without_embeddings: tuple[int, ...]
+    attention: tuple[int, ...]
+    taps: int | None
+    precision: str
+    lr: tuple[float, ...]
+    tuning: str  # "none" or how many values of what were tried
+    fidelity: str  # "official", or "adapted" with what was adapted
+    learned: int
+    finished: int
+    tokens_per_second: tuple[float, ...]
+    peak_bytes: tuple[int, ...]
+    milliseconds: float | None  # per training step at 4,096 tokens, from a benchmark
+
+
+def facts(group: Group, row: str, milliseconds: Mapping[str, float] | None = None) -> Facts:
+    """milliseconds: by row, of a training step at 4,096 tokens."""
+    cells = [c.cells[row] for c in group.columns if row in c.cells]
+    records, done = [r for cell in cells for r in cell.records], [r for cell in cells for r in cell.done]
+    about = records[0].attention
+    return Facts(
+        parameters=_known(r.parameters.get("total") for r in records),
+        without_embeddings=_known(r.parameters.get("without_embeddings") for r in records),
+        attention=_known(r.parameters.get("attention") for r in records),
+        taps=(about.get("options") or {}).get("conv"),
+        precision=group.precision,
+        lr=_known(r.config.get("train", {}).get("lr") for r in records),
+        tuning=tuning(records[0]),
+        fidelity=str(about.get("fidelity", "")),
+        learned=sum(cell.learned for cell in cells),
+        finished=len(done),
+        tokens_per_second=_known(r.tokens_per_second for r in done),
+        peak_bytes=_known(r.peak_bytes for r in done),
+        milliseconds=(milliseconds or {}).get(row),
+    )
+
+
+def tuning(record: Record) -> str:
+    """'none', or the budget that was spent to choose this run's settings."""
+    spent: Any = getattr(record, "tuning", None)
+    if not isinstance(spent, dict) or not spent:
+        return "none"
+    return ", ".join(f"{key} {_plain(value)}" for key, value in spent.items())
+
+
+def table(group: Group, milliseconds: Mapping[str, float] | None = None) -> Sheet:
+    """A line per row."""
+    header = ["Attention", "Parameters", "without embeddings", "attention's own", "Taps", "Precision", "lr", "Tuning"]
+    header += ["Fidelity", "Learned", "ms/step at 4K", "Peak GB"]
+    body = []
+    for row in group.rows:
+        f = facts(group, row, milliseconds)
+        line = [row, *(span(known) for known in (f.parameters, f.without_embeddings, f.attention))]
+        line += [DASH if f.taps is None else str(f.taps), f.precision, span(f.lr, "{:g}"), f.tuning]
+        line += [f.fidelity.partition(":")[0] or DASH, f"{f.learned} of {f.finished}" if f.finished else DASH]
+        line += [DASH if f.milliseconds is None else f"{f.milliseconds:.1f}"]
+        body.append([*line, span([b / 1e9 for b in f.peak_bytes], "{:.2f}")])
+    return sheet("What each row was given", header, body, note=LEGEND).trimmed()
+
+
+def _known(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(sorted({value for value in values if value is not None}))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_plain(each)}" for key, each in value.items())
+    return "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

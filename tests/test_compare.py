@@ -1,0 +1,55 @@
+"""Rows against each other: paired by common seeds, and the truly best row is among the bold ones."""
+
+import numpy as np
+import pytest
+from records import make
+
+from lra.report import cells
+from lra.report.compare import against, best_row, not_separated, paired
+
+
+def column_of(values: dict[str, list[float]], rows: int = 10**8) -> cells.Column:
+    runs = [make(row, a, seed=s, test_rows=rows) for row, found in values.items() for s, a in enumerate(found)]
+    return cells.group(runs)[0].columns[0]
+
+
+def test_only_common_seeds_are_paired():
+    runs = [make("softmax", 0.40, seed=0), make("softmax", 0.44, seed=1), make("softmax", 0.48, seed=2)]
+    runs += [make("pola", 0.50, seed=1), make("pola", 0.51, seed=2), make("pola", 0.9, seed=7)]
+    runs += [make("elu", 0.3, seed=9), make("relu", status="diverged")]
+    (group,) = cells.group(runs)
+    found = paired(group, "softmax")["listops"]
+    assert set(found) == {"pola"}
+    assert (found["pola"].count, found["pola"].mean) == (2, pytest.approx(0.045))
+    assert paired(group, "agent") == {}
+
+
+def test_bold_is_the_best_and_what_is_not_separated_from_it():
+    far, near = [0.30, 0.301, 0.299], [0.50, 0.505, 0.501]
+    column = column_of({"pola": [0.501, 0.502, 0.5], "softmax": near, "elu": far, "relu": [0.1]})
+    assert best_row(column) == "softmax"
+    assert not_separated(column) == {"softmax", "pola", "relu"}
+    found = against(column, "softmax")
+    assert found["elu"].adjusted == pytest.approx(2 * (found["elu"].p or 0))
+    assert (found["relu"].count, found["relu"].p) == (1, None)
+
+
+def test_nothing_is_bold_below_three_common_seeds():
+    assert not_separated(column_of({"pola": [0.9, 0.91], "elu": [0.1, 0.11]})) == set()
+    assert not_separated(column_of({"pola": [0.9, 0.91, 0.92]})) == set()
+
+
+def test_the_noise_of_the_test_rows_keeps_rows_together():
+    values = {"pola": [0.510, 0.511, 0.512], "elu": [0.500, 0.501, 0.502]}
+    assert not_separated(column_of(values, rows=10**8)) == {"pola"}
+    assert not_separated(column_of(values, rows=1000)) == {"pola", "elu"}
+
+
+@pytest.mark.parametrize("gaps", [(0, 0, 0, 0, 0), (0, 0, 0.3, 0.3, 0.3), (0.02, 0.02, 0.02, 0.02, 0.02)])
+def test_the_truly_best_row_is_bold_in_nineteen_of_twenty(gaps: tuple[float, ...]):
+    rng, missed, trials = np.random.default_rng(5), 0, 300
+    for _ in range(trials):
+        shared = rng.normal(0.5, 0.01, 4)
+        rows = {f"row{i}": list(shared - gap + rng.normal(0, 0.01, 4)) for i, gap in enumerate((0, *gaps))}
+        missed += "row0" not in not_separated(column_of(rows))
+    assert missed / trials <= 0.05
