@@ -116,7 +116,7 @@ def run_grid(request: Request) -> list[Record]:
     Everything is checked before the first step. Raises SpecError, DataError, ConfigError, RecordError or WorkError.
     """
     cells = plan(request)
-    from lra.engine import choose_device, choose_precision  # torch, from here on
+    from lra.place import choose_device, choose_precision  # torch, from here on
     from lra.work import writable
 
     writable(request.out)
@@ -174,8 +174,8 @@ def find_slot(cell: Cell, ready: Ready, out: Path) -> Slot:
 
 def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str) -> Record:
     """Trains one cell; an exception becomes a record that says `failed`, with the traceback beside the log."""
-    from lra.engine import Place
     from lra.measure import environment
+    from lra.place import Place
 
     cell, data = slot.cell, ready.data
     place = Place(

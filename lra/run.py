@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lra.encoder import Encoder
-    from lra.engine import Place
+    from lra.place import Place
     from lra.train import Progress, Trainer
     from lra.work import Work
 
@@ -38,8 +38,9 @@ def train_cell(
     observe: Callable[[Progress], None],
 ) -> Record:
     """Trains one cell, or goes on with it, and tests it once. `observe` is called after every step."""
-    from lra.engine import Step, set_deterministic
+    from lra.engine import Step
     from lra.measure import reset_peak
+    from lra.place import set_deterministic
     from lra.train import Trainer
 
     reset_peak(place.device)

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from lra.config import Train
 from lra.encoder import seed_of
-from lra.engine import Samples, Step, evaluate, learning_rate
+from lra.engine import Step, evaluate
 from lra.errors import WorkError
+from lra.schedule import learning_rate
+from lra.slices import Samples
 from lra.work import Work
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl

@@ -19,9 +19,12 @@ import tasks
 from lra.cell import make_model
 from lra.config import Train
 from lra.data import make_ready
-from lra.engine import Place, Step, cut, evaluate, learning_rate, load, momentum
+from lra.engine import Step, evaluate
 from lra.grid import Request, plan, run_grid
+from lra.place import Place
 from lra.run import load_run
+from lra.schedule import learning_rate, momentum
+from lra.slices import cut, load
 from lra.train import order, validation_rows
 
 CPU = Place(torch.device("cpu"))
@@ -100,7 +103,7 @@ def test_slices_add_up_to_the_batch(cell_and_data, tiny, tmp_path, monkeypatch, 
     cell = plan(request(tiny, tmp_path, attention, overrides=(quirk, "model.dropout=0.0")))[0]
     gradients = []
     for tokens in (1, 100, 1 << 20):
-        monkeypatch.setattr("lra.engine.SLICE_TOKENS", {"cpu": tokens})
+        monkeypatch.setattr("lra.slices.SLICE_TOKENS", {"cpu": tokens})
         model = make_model(cell, data.spec)
         Step(model, cell.config.train, CPU, 0).gradients(data.train, np.arange(16), 0)
         gradients.append({name: p.grad for name, p in model.named_parameters()})
@@ -268,7 +271,7 @@ def test_pairs_are_cut_by_the_longer_document(cell_and_data):
     for tokens in (1, 1 << 20):
         model = make_model(cell, spec)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lra.engine.SLICE_TOKENS", {"cpu": tokens})
+            patch.setattr("lra.slices.SLICE_TOKENS", {"cpu": tokens})
             step = Step(model, cell.config.train, CPU, 0)
             step.gradients(split, np.arange(16), 0)
         assert step.real_tokens == int(data.train.lengths[pairs].sum())
@@ -283,7 +286,7 @@ def test_values_on_the_device_are_the_values_on_disk(cell_and_data, monkeypatch,
     place = replace(CPU, length=data.spec.length + 3, whole=whole)
     rows = np.array([5, 2, 9])
     stored = load(data.train, rows, place)
-    monkeypatch.setattr("lra.engine.RESIDENT", ("cpu",))
+    monkeypatch.setattr("lra.slices.RESIDENT", ("cpu",))
     for from_disk, from_device in zip(stored, load(data.train, rows, place), strict=True):
         assert_close(from_device, from_disk, rtol=0, atol=0)
 

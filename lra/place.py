@@ -1,0 +1,56 @@
+"""Where a run computes: device, precision, determinism."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import torch
+
+from lra.errors import ConfigError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to compute, how precisely, and how samples become ids.
+
+    length: the longest sequence. whole: pad every slice to it, for mechanisms that cannot mask. padded: sequences
+    differ in length, ids are values + 1 and 0 is pad; else ids are the values. zero_is_padding: the quirk that masks
+    every value 0, wherever it stands.
+    """
+
+    device: torch.device
+    precision: str = "float32"
+    length: int = 0
+    whole: bool = False
+    padded: bool = True
+    zero_is_padding: bool = False
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        enabled = self.precision != "float32"
+        return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
+
+
+def choose_device(name: str) -> torch.device:
+    """auto: CUDA, else MPS, else the CPU. Raises ConfigError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """auto: bfloat16 autocast on CUDA, float32 elsewhere."""
+    return wanted if wanted != "auto" else "bfloat16" if device.type == "cuda" else "float32"
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Bit-equal runs on CUDA, or PyTorch's fast default; an operation without a deterministic form then raises."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cuda.enable_mem_efficient_sdp(not wanted)  # its backward pass is not deterministic
