@@ -54,6 +54,11 @@ class Cell:
             }
         )
 
+    @property
+    def data_key(self) -> str:
+        """Equal for cells of one task whose `data` settings are equal: they share their data."""
+        return f"{self.task} {self.config.data}"
+
     def length(self, spec: tasks.Spec) -> int:
         """Tokens of the longest sequence the model is built for."""
         return self.config.model.length or spec.length
