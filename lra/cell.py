@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import attention_zoo
@@ -15,7 +15,7 @@ import tasks
 from lra import config as configuration
 from lra.config import Config
 from lra.errors import ConfigError
-from lra.record import RESULTS_VERSION, Record, identity_of
+from lra.record import RESULTS_VERSION, Record, budget_of, identity_of
 
 if TYPE_CHECKING:
     from lra.encoder import Encoder
@@ -34,6 +34,7 @@ class Cell:
     config: Config
     seed: int
     precision: str = "float32"
+    tuning: dict[str, Any] = field(default_factory=dict)  # as in `Record`
 
     def identity(self, data_hash: str) -> str:
         """Hash of everything that changes the result."""
@@ -51,6 +52,7 @@ class Cell:
                 "seed": self.seed,
                 "precision": self.precision,
                 "results_version": RESULTS_VERSION,
+                **({"tuning": budget} if (budget := budget_of(self.tuning)) else {}),
             }
         )
 
@@ -156,6 +158,7 @@ def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
         },
         config=configuration.as_dict(cell.config),
         config_hash=configuration.hash_of(cell.config),
+        tuning=cell.tuning,
         data={"hash": data.hash, **data.about, **({"file": str(own), "code": own.read_text()} if own else {})},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **results,

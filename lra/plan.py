@@ -100,6 +100,12 @@ def part_of(cells: list[Cell], shard: tuple[int, int]) -> list[Cell]:
     return cells[shard[0] - 1 :: shard[1]]
 
 
+def part_of_rows(cells: list[Cell], shard: tuple[int, int]) -> list[Cell]:
+    """The same by mechanism and task, all seeds of one together, since they share their pilots."""
+    rows = list(dict.fromkeys((cell.task, cell.row) for cell in cells))[shard[0] - 1 :: shard[1]]
+    return [cell for cell in cells if (cell.task, cell.row) in rows]
+
+
 def _resolve(request: Request, task: str) -> tuple[str, Config]:
     """The protocol's name in tables, and the configuration of a task."""
     plain = resolve_for(task, request.protocol, [])

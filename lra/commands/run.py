@@ -27,6 +27,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/runs"), help="records (default results/runs)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest there is)")
     add_processes(parser)
+    parser.add_argument("--sweep", nargs="+", default=[], metavar="KEY=V,V", help="train.lr=1e-4,3e-4: tune alike")
+    parser.add_argument("--select", choices=["validation"], default="validation", help="what chooses among the pilots")
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -46,10 +48,15 @@ def main(parsed: argparse.Namespace) -> int:
         jobs=parsed.jobs,
         shard=parse_shard(parsed.shard),
     )
-    records = run_grid(request)
+    if parsed.sweep:
+        from lra.sweep import run_sweep
+
+        records, complete = run_sweep(request, parsed.sweep)
+    else:
+        records, complete = run_grid(request), True
     if records:
         from lra.report import terminal
 
         print(terminal(records))
         print(f"\nrecords in {parsed.out}; tables and plots: python run_lra.py report {parsed.out}")
-    return int(not records or any(record.status == "failed" for record in records))
+    return int(not records or not complete or any(record.status == "failed" for record in records))
