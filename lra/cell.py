@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import attention_zoo
@@ -15,7 +15,7 @@ import tasks
 from lra import config as configuration
 from lra.config import Config
 from lra.errors import ConfigError
-from lra.record import RESULTS_VERSION, Record, identity_of
+from lra.record import RESULTS_VERSION, Record, budget_of, identity_of
 
 if TYPE_CHECKING:
     from lra.encoder import Encoder
@@ -34,6 +34,7 @@ class Cell:
     config: Config
     seed: int
     precision: str = "float32"
+    tuning: dict[str, Any] = field(default_factory=dict)  # as in `Record`
 
     def identity(self, data_hash: str) -> str:
         """Hash of everything that changes the result."""
@@ -51,8 +52,14 @@ class Cell:
                 "seed": self.seed,
                 "precision": self.precision,
                 "results_version": RESULTS_VERSION,
+                **({"tuning": budget} if (budget := budget_of(self.tuning)) else {}),
             }
         )
+
+    @property
+    def data_key(self) -> str:
+        """Equal for cells of one task whose `data` settings are equal: they share their data."""
+        return f"{self.task} {self.config.data}"
 
     def length(self, spec: tasks.Spec) -> int:
         """Tokens of the longest sequence the model is built for."""
@@ -152,6 +159,7 @@ def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
         },
         config=configuration.as_dict(cell.config),
         config_hash=configuration.hash_of(cell.config),
+        tuning=cell.tuning,
         data={"hash": data.hash, **data.about, **({"file": str(own), "code": own.read_text()} if own else {})},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **results,

@@ -17,13 +17,13 @@ from typing import Any
 
 from lra.errors import RecordError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: tuning
 RESULTS_VERSION = 1  # raised when the same configuration gives other numbers than before
 FINAL = ("done", "diverged")
 STATUSES = (*FINAL, "failed")
 KINDS = {
     **dict.fromkeys(("identity", "status", "task", "row", "protocol", "precision", "predictions"), str),
-    **dict.fromkeys(("attention", "config", "data", "ladder", "parameters", "accuracy_by", "seconds"), dict),
+    **dict.fromkeys(("attention", "config", "data", "ladder", "parameters", "accuracy_by", "seconds", "tuning"), dict),
     "curve": list,
     "seed": int,
     "test_accuracy": float | int | None,
@@ -49,6 +49,8 @@ class Record:
     attention: dict[str, Any]  # name, title, paper, options, padding, source_hash, fidelity; a user's path and source
     config: dict[str, Any]  # the resolved configuration
     config_hash: str = ""  # 12 hexadecimal digits over what differs from the defaults
+    # of a sweep: values tried per key, pilots, pilot_seed, select, validation_accuracy of each, chosen; {"pilot": True}
+    tuning: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any]  # label, hash, source, rows {train, validation, test}, settings, terms
     ladder: dict[str, float] = field(default_factory=dict)  # trivial rung -> its accuracy on the test split
     parameters: dict[str, int] = field(default_factory=dict)  # total, without_embeddings, attention
@@ -80,6 +82,11 @@ class Record:
 def identity_of(fields: dict[str, Any]) -> str:
     """12 hexadecimal digits over JSON-able fields, independent of their order."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def budget_of(tuning: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal for two runs to have been tuned alike; nothing for a run that was not tuned."""
+    return {key: tuning[key] for key in ("select", "pilot_seed", "values") if key in tuning}
 
 
 def pack(predictions: bytes) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LIGHT = {"errors", "record", "cli", "config", "protocol", "__init__", "grid", "data", "cell", "run"}
-LIGHT |= {"console", "listing", "noise", "benchrecord"}
+LIGHT |= {"console", "listing", "noise", "benchrecord", "plan", "slot", "workers", "sweep"}
 HEAVY = {"torch", "pandas", "matplotlib", "numba", "datasets", "safetensors", "scipy"}
 
 
@@ -53,8 +53,8 @@ def test_commands_import_the_standard_library(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "lra").rglob("*.py")), ids=lambda path: path.stem)
 def test_only_the_composition_sees_zoo_and_tasks(path):
-    """cell and run join them, grid and data plan, listing and testing name them, the commands know their errors."""
-    joining = ("cell", "run", "data", "grid", "cli", "listing", "new_attention")
+    """cell and run join them, those that plan and those that list name them, the commands know their errors."""
+    joining = ("cell", "run", "plan", "grid", "workers", "data", "listing", "new_attention", "cli")
     if path.parent.name not in ("commands", "testing") and path.stem not in joining:
         assert not packages(path) & {"attention_zoo", "tasks"}
 

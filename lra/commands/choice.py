@@ -12,3 +12,9 @@ def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--accept-mirror", action="store_true", help="Retrieval: allow the public mirror of LRA's pairs"
     )
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--devices", default="", metavar="0-7", help="these GPUs, a process and a cell on each")
+    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="K processes on one device, such as a CPU")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="the I-th of N parts of the cells (job arrays)")

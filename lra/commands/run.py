@@ -3,13 +3,14 @@
 import argparse
 from pathlib import Path
 
-from lra.commands.choice import add_choice
+from lra.commands.choice import add_choice, add_processes
 
 EXAMPLES = """\
 examples:
   python run_lra.py --attn pola --task listops
   python run_lra.py --attn softmax pola:alpha=5 ./mine.py --task listops --seed 0 1 2 --protocol quick
   python run_lra.py --attn elu:conv=5 --task listops --set train.lr=3e-4 model.layers=4
+  python run_lra.py --attn softmax pola --task all --seed 0 1 2 --devices 0-7
   python run_lra.py report results/runs
   python run_lra.py list
 """
@@ -25,10 +26,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="one cell per seed (default 0)")
     parser.add_argument("--out", type=Path, default=Path("results/runs"), help="records (default results/runs)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest there is)")
+    add_processes(parser)
+    parser.add_argument("--sweep", nargs="+", default=[], metavar="KEY=V,V", help="train.lr=1e-4,3e-4: tune alike")
+    parser.add_argument("--select", choices=["validation"], default="validation", help="what chooses among the pilots")
 
 
 def main(parsed: argparse.Namespace) -> int:
     from lra.grid import Request, run_grid
+    from lra.plan import parse_shard
 
     request = Request(
         attentions=parsed.attn,
@@ -39,11 +44,19 @@ def main(parsed: argparse.Namespace) -> int:
         out=parsed.out,
         data_dir=parsed.data_dir,
         device=parsed.device,
+        devices=parsed.devices,
+        jobs=parsed.jobs,
+        shard=parse_shard(parsed.shard),
     )
-    records = run_grid(request)
+    if parsed.sweep:
+        from lra.sweep import run_sweep
+
+        records, complete = run_sweep(request, parsed.sweep)
+    else:
+        records, complete = run_grid(request), True
     if records:
         from lra.report import terminal
 
         print(terminal(records))
         print(f"\nrecords in {parsed.out}; tables and plots: python run_lra.py report {parsed.out}")
-    return int(not records or any(record.status == "failed" for record in records))
+    return int(not records or not complete or any(record.status == "failed" for record in records))

@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
-from lra.record import FINAL, RESULTS_VERSION, Record
+from lra.record import FINAL, RESULTS_VERSION, Record, budget_of
 from lra.report.frame import flat
 from lra.stats import Summary, summarise, within_noise
 
@@ -165,13 +166,24 @@ def group(records: Sequence[Record]) -> list[Group]:
 
 
 def _measured_alike(record: Record) -> str:
-    """Equal for records of one task that differ in mechanism, seed and machine alone."""
-    return json.dumps([record.data.get("hash", ""), record.config_hash or record.config], sort_keys=True)
+    """Equal for records of one task that differ in mechanism, seed and machine alone.
+
+    Of a swept key each mechanism may have another value: what is alike there are the values that were tried.
+    """
+    budget = budget_of(record.tuning)
+    config = _unswept(record) if budget else record.config_hash or record.config
+    return json.dumps([record.data.get("hash", ""), config, *([budget] if budget else [])], sort_keys=True)
+
+
+def _unswept(record: Record) -> dict[str, Any]:
+    """The configuration without the swept keys, with what was tried of each in its place: 'train.lr' -> '0.1 or 0.2'"""
+    plain, values = flat("", record.config), budget_of(record.tuning).get("values", {})
+    return plain | {key: " or ".join(map(str, found)) for key, found in values.items()}
 
 
 def _differences(first: Record, other: Record) -> str:
     """'data, train.lr=0.001': what sets a variant of a task apart."""
-    known, changed = flat("", first.config), flat("", other.config)
+    known, changed = _unswept(first), _unswept(other)
     words = ["data"] if first.data.get("hash") != other.data.get("hash") else []
     words += [f"{key}={changed.get(key)}" for key in known | changed if known.get(key, ...) != changed.get(key, ...)]
     return ", ".join(words) or f"configuration {other.config_hash}"

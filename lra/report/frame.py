@@ -66,5 +66,5 @@ def _row(record: Record) -> dict[str, Any]:
     row |= {"path": "", "device": None, "commit": None} | flat("", record.environment)
     row |= flat("attention.", {k: v for k, v in record.attention.items() if k not in ("title", "source")})
     row |= flat("data.", {k: v for k, v in record.data.items() if k not in ("label", "hash")})
-    row |= flat("config.", record.config) | flat("ladder.", record.ladder)
+    row |= flat("tuning.", record.tuning) | flat("config.", record.config) | flat("ladder.", record.ladder)
     return row | flat("accuracy.", record.accuracy_by)

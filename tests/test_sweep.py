@@ -1,0 +1,150 @@
+"""Equal tuning: pilots apart, chosen by validation, one table, the budget in every record."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lra.cli import main
+from lra.errors import ConfigError
+from lra.grid import Request
+from lra.plan import part_of_rows, plan
+from lra.record import load
+from lra.report import cells, frame
+from lra.sweep import read_choices, run_sweep
+
+VALUES = ("train.lr=1e-9,3e-3",)
+
+
+def asked(tiny, out, **changes):
+    wanted = {"attentions": ["elu", "softmax"], "tasks": ["listops"], "seeds": [0, 1]}
+    return Request(**(wanted | {"protocol": tiny, "out": out, "device": "cpu"} | changes))
+
+
+@pytest.fixture(scope="module")
+def swept(cache, tmp_path_factory):
+    """A finished sweep of two values for two mechanisms and two seeds, on the command line."""
+    assert cache.is_dir()
+    out = tmp_path_factory.mktemp("swept")
+    tiny = str(Path(__file__).parent / "tiny.yaml")
+    command = ["--attn", "elu", "softmax", "--task", "listops", "--protocol", tiny, "--seed", "0", "1"]
+    assert main([*command, "--out", str(out), "--sweep", *VALUES, "--select", "validation"]) == 0
+    return out
+
+
+def test_pilots_are_kept_apart(swept):
+    pilots = [load(path) for path in (swept / "pilots").glob("*.json")]
+    assert sorted((r.row, r.config["train"]["lr"]) for r in pilots) == [
+        ("elu", 1e-9), ("elu", 3e-3), ("softmax", 1e-9), ("softmax", 3e-3),
+    ]  # fmt: skip
+    assert {r.seed for r in pilots} == {1000}
+    assert all(r.tuning == {"pilot": True} for r in pilots)
+    assert len(list(swept.glob("*.json"))) == 4
+    assert 1000 not in set(frame([load(path) for path in swept.glob("*.json")])["seed"])
+
+
+def test_choice_and_budget_are_in_every_record(swept):
+    pilots = [load(path) for path in (swept / "pilots").glob("*.json")]
+    for record in map(load, swept.glob("*.json")):
+        mine = {r.config["train"]["lr"]: r.validation_accuracy for r in pilots if r.row == record.row}
+        best = max((1e-9, 3e-3), key=lambda lr: mine[lr] or 0.0)
+        assert record.config["train"]["lr"] == best
+        assert record.tuning["chosen"] == {"train.lr": best}
+        assert record.tuning["values"] == {"train.lr": [1e-9, 3e-3]}
+        assert (record.tuning["pilots"], record.tuning["select"], record.tuning["pilot_seed"]) == (
+            2,
+            "validation",
+            1000,
+        )
+        assert {v["train.lr"]: v["accuracy"] for v in record.tuning["validation_accuracy"]} == mine
+        assert record.protocol == "tiny[swept: train.lr of 2]"
+
+
+def test_the_same_sweep_again_runs_nothing_and_another_is_other_records(swept, tiny, capfd):
+    before = {path: path.read_bytes() for path in swept.rglob("*.json")}
+    records, complete = run_sweep(asked(tiny, swept), list(VALUES))
+    assert complete
+    assert len(records) == 4
+    assert {path: path.read_bytes() for path in swept.rglob("*.json")} == before
+    assert capfd.readouterr().err.count("4 of 4 cells have a record") == 2
+
+
+def test_other_values_are_another_table(swept):
+    """Mechanisms with unlike chosen values share a table; the same choice out of other values does not."""
+    found = [load(path) for path in swept.glob("*.json")]
+    unlike = [
+        replace(r, config=r.config | {"train": r.config["train"] | {"lr": 1e-9}}, config_hash="ab")
+        if r.row == "elu"
+        else r
+        for r in found
+    ]
+    (group,) = cells.group(unlike)
+    assert group.protocol == "tiny[swept: train.lr of 2]"
+    assert group.rows == ("softmax", "elu")
+    other = replace(found[0], tuning=found[0].tuning | {"values": {"train.lr": [1e-2, 3e-3]}})
+    first, second = cells.group([*found[1:], other])
+    assert len(first.columns[0].cells) == 2
+    assert second.apart == "train.lr=0.01 or 0.003"
+
+
+def test_a_failed_pilot_holds_its_mechanism_back(tiny, tmp_path, monkeypatch, capfd):
+    import lra.slot
+
+    real = lra.slot.train_cell
+
+    def breaks(cell, *rest):
+        assert cell.row != "elu" or cell.config.train.lr < 1e-3, "broken"
+        return real(cell, *rest)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("lra.slot.train_cell", breaks)
+        records, complete = run_sweep(asked(tiny, tmp_path, seeds=[0]), list(VALUES))
+    assert not complete
+    assert [record.row for record in records] == ["softmax"]
+    assert "listops elu seed 0 waits: not all its pilots are done" in capfd.readouterr().err
+    records, complete = run_sweep(asked(tiny, tmp_path, seeds=[0]), list(VALUES))
+    assert complete
+    assert sorted(record.row for record in records) == ["elu", "softmax"]
+
+
+def test_a_diverged_pilot_loses(tiny, tmp_path):
+    wanted = asked(tiny, tmp_path, attentions=["elu"], seeds=[0], overrides=("train.clip=none",))
+    (record,), complete = run_sweep(wanted, ["train.lr=1e30,1e-9", "model.dropout=0,0.1"])
+    assert complete
+    assert record.status == "done"
+    assert record.tuning["chosen"]["train.lr"] == 1e-9
+    assert record.tuning["pilots"] == 4
+    assert [v["accuracy"] is None for v in record.tuning["validation_accuracy"]] == [True, True, False, False]
+    assert record.protocol == "tiny[train.clip=none,swept: train.lr of 2, model.dropout of 2]"
+
+
+def test_shards_keep_a_mechanism_and_its_pilots_together(tiny, tmp_path):
+    cells = plan(asked(tiny, tmp_path))
+    parts = [part_of_rows(cells, (i, 2)) for i in (1, 2)]
+    assert [{(c.row, c.seed) for c in part} for part in parts] == [{("elu", 0), ("elu", 1)},
+                                                                  {("softmax", 0), ("softmax", 1)}]  # fmt: skip
+
+
+def test_products_and_mistakes(tiny, tmp_path):
+    assert read_choices(["train.lr=1,2", "model.dim=3,4"], ()) == [
+        ("train.lr=1", "model.dim=3"), ("train.lr=1", "model.dim=4"),
+        ("train.lr=2", "model.dim=3"), ("train.lr=2", "model.dim=4"),
+    ]  # fmt: skip
+    for wrong in ("train.lr", "train.lr=1", "train.lr=1,1", "lr=1,2", "train.lr=1,,2"):
+        with pytest.raises(ConfigError, match=r"--sweep takes section\.key=value,value"):
+            read_choices([wrong], ())
+    with pytest.raises(ConfigError, match=r"train\.lr is given twice"):
+        read_choices(["train.lr=1,2"], ("train.lr=3",))
+    with pytest.raises(ConfigError, match="would make the task another one"):
+        read_choices(["data.max_length=1,2"], ())
+    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+        run_sweep(asked(tiny, tmp_path), ["train.lrr=1,2"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_older_records_have_no_tuning(swept, tmp_path):
+    old = json.loads(next(swept.glob("*.json")).read_text()) | {"schema_version": 1}
+    del old["tuning"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    assert load(tmp_path / "old.json").tuning == {}

@@ -1,0 +1,137 @@
+"""A grid in several processes: the same records as in one, crashes and Ctrl-C, parts for job arrays."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lra.cli import main
+from lra.errors import ConfigError
+from lra.grid import Request, plan, run_grid
+from lra.plan import parse_devices, parse_shard, part_of
+
+ROOT = Path(__file__).parent.parent
+DEADLY = """
+import os, signal, torch
+from attention_zoo import QKVAttention, register
+
+@register("deadly", title="Deadly")
+class Deadly(QKVAttention):
+    def attend(self, q, k, v, keep=None):
+        if q.requires_grad:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return v
+"""
+
+
+def asked(tiny, out, **changes):
+    wanted = {"attentions": ["elu", "softmax"], "tasks": ["listops"], "seeds": [0, 1]}
+    return Request(**(wanted | {"protocol": tiny, "out": out, "device": "cpu"} | changes))
+
+
+def numbers(record) -> tuple:
+    return record.identity, record.predictions, record.curve[-1]["train_loss"], record.test_accuracy
+
+
+def test_two_jobs_give_the_records_of_one(tiny, tmp_path, capfd):
+    import torch
+
+    alone = run_grid(asked(tiny, tmp_path / "one", overrides=("model.dropout=0.1",)))
+    both = run_grid(asked(tiny, tmp_path / "two", overrides=("model.dropout=0.1",), jobs=2))
+    assert [record.status for record in both] == ["done"] * 4
+    assert {record.environment["threads"] for record in both} == {max(1, torch.get_num_threads() // 2)}
+    if torch.get_num_threads() == 1:
+        assert [numbers(record) for record in both] == [numbers(record) for record in alone]
+    lines = capfd.readouterr().err.splitlines()
+    assert any(line.startswith("[4/4] listops softmax seed 1: test ") for line in lines)
+    assert sum("generated" in line for line in lines) == 2, "each command prepared its data once, in the parent"
+
+
+def test_a_killed_worker_is_one_failed_cell(tiny, tmp_path, capfd):
+    own = tmp_path / "deadly.py"
+    own.write_text(DEADLY)
+    wanted = asked(tiny, tmp_path / "runs", attentions=["elu", str(own), "relu"], jobs=2)
+    status = {(record.row, record.seed): record for record in run_grid(wanted)}
+    assert [status["deadly", seed].status for seed in (0, 1)] == ["failed", "failed"]
+    assert "its process ended by signal SIGKILL" in status["deadly", 0].reason
+    assert {status[row, seed].status for row in ("elu", "relu") for seed in (0, 1)} == {"done"}
+    assert "deadly seed 0: failed: its process ended" in capfd.readouterr().err
+
+
+def test_an_exception_in_a_worker_is_a_record(tiny, tmp_path):
+    own = tmp_path / "broken.py"
+    own.write_text(DEADLY.replace("deadly", "broken").replace("os.kill(os.getpid(), signal.SIGKILL)", "1 / 0"))
+    (record,) = run_grid(asked(tiny, tmp_path / "runs", attentions=[str(own)], seeds=[0], jobs=2))
+    assert record.status == "failed"
+    assert record.reason.startswith("ZeroDivisionError")
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_stopping_the_parent_stops_all(tiny, tmp_path, ending):
+    """Ctrl-C, and a kill the parent cannot answer: the workers end, and the same command goes on where they were."""
+    command = ["--attn", "elu", "softmax", "--task", "listops", "--protocol", tiny, "--jobs", "2", "--out"]
+    command += [str(tmp_path), "--set", "train.evaluate_every=20", "train.steps=600"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "run_lra.py", *command], cwd=ROOT, stderr=subprocess.DEVNULL, env=environment
+    )
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and len(list(tmp_path.glob("work/*/resume.pt"))) < 2:
+        time.sleep(0.02)
+    logs = list(tmp_path.glob("work/*/metrics.jsonl"))
+    assert len(logs) == 2
+    process.send_signal(ending)
+    assert process.wait(timeout=30) == (130 if ending == signal.SIGINT else -signal.SIGKILL)
+    time.sleep(1)
+    sizes = [log.stat().st_size for log in logs]
+    time.sleep(1)
+    assert [log.stat().st_size for log in logs] == sizes, "a worker goes on"
+    if ending == signal.SIGINT and not list(tmp_path.glob("*.json")):
+        assert main(command) == 0
+        for log in logs:
+            steps = [line["step"] for line in map(json.loads, log.read_text().splitlines()) if "lr" in line]
+            assert sorted(steps) == sorted([*range(20, 601, 20), *range(50, 601, 50)]), "no line twice, none missing"
+
+
+def test_shards_are_a_partition(tiny, tmp_path):
+    cells = plan(asked(tiny, tmp_path, attentions=["elu", "relu", "softmax"], seeds=[0, 1, 2]))
+    parts = [part_of(cells, (i, 4)) for i in range(1, 5)]
+    assert sorted((c.row, c.seed) for part in parts for c in part) == sorted((c.row, c.seed) for c in cells)
+    assert [len(part) for part in parts] == [3, 2, 2, 2]
+    (record,) = run_grid(asked(tiny, tmp_path / "runs", attentions=["elu"], shard=(2, 2)))
+    assert record.seed == 1
+
+
+def test_a_shard_on_the_command_line(tiny, tmp_path):
+    command = ["--attn", "elu", "--task", "listops", "--protocol", tiny, "--seed", "0", "1", "--out", str(tmp_path)]
+    assert main([*command, "--shard", "1/2"]) == 0
+    (path,) = tmp_path.glob("*.json")
+    assert json.loads(path.read_text())["seed"] == 0
+
+
+def test_devices_and_shards_as_text():
+    assert parse_devices("0-2,5") == ["cuda:0", "cuda:1", "cuda:2", "cuda:5"]
+    assert parse_devices("cuda:1") == ["cuda:1"]
+    assert parse_shard("2/8") == (2, 8)
+    for wrong in ("", "0,0", "x", "0,x", "3-1"):
+        with pytest.raises(ConfigError, match="--devices takes each GPU once"):
+            parse_devices(wrong)
+    for wrong in ("0/4", "5/4", "1", "1/0"):
+        with pytest.raises(ConfigError, match="--shard takes i/n"):
+            parse_shard(wrong)
+
+
+def test_mistakes_are_told_before_anything_runs(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="cuda:63 cannot be used: this machine has"):
+        run_grid(asked(tiny, tmp_path, devices="63"))
+    with pytest.raises(ConfigError, match="--jobs takes a number from 1"):
+        run_grid(asked(tiny, tmp_path, jobs=0))
+    with pytest.raises(ConfigError, match="--jobs takes a number from 1"):
+        run_grid(replace(asked(tiny, tmp_path), jobs=2, devices="0"))
+    assert not list(tmp_path.glob("*.json"))
