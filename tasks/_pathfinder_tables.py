@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tasks._pathfinder_pieces import Pieces, in_pieces
+
 FILE = Path(__file__).with_suffix(".json")
 DEGREE = 10_000  # units of an angle
 COSINE_STEP = 1000  # units between two entries of the table of squared cosines
@@ -96,8 +98,8 @@ class Tables(NamedTuple):
     turns: np.ndarray
     weights: np.ndarray
     lines: Cells  # what is seen of a paddle
-    masks: Cells  # what it covers
-    dilated: Cells  # the same, dilated by the margin
+    masks: Pieces  # what it covers
+    dilated: Pieces  # the same, dilated by the margin
     hits: Cells  # cells that can collide, with the least mask that does
     cores: Cells  # the fully covered cells, as the search for a seed sees them
     marker: Cells
@@ -153,8 +155,8 @@ def load(size: int, margin: int) -> Tables:
         turns=turns,
         weights=weights,
         lines=_cells(stored["lines"], 0, row, reach),
-        masks=_cells(masks, FREE, row, reach),
-        dilated=_cells(_dilate(masks, margin), 0, row, reach + margin),
+        masks=in_pieces(np.where(masks > FREE, masks, 0), row, reach),
+        dilated=in_pieces(_dilate(masks, margin), row, reach + margin),
         hits=_hits(masks, row, reach),
         cores=_cells(cores, 0, row, reach + 1),
         marker=_cells(stored["marker"][None], 0, row, stored["marker"].shape[0] // 2),
