@@ -39,7 +39,7 @@ def cite(records: Sequence[Record], entries: Sequence[Entry]) -> str:
                 uses[entry.key].append(f"{kind} {title_of(name) if kind == 'task' else name}")
     for record in sorted({record.row: record for record in records}.values(), key=lambda record: rank(record.row)):
         about = record.attention
-        known = [entry for entry in entries if entry.eprint and _number(about.get("paper", "")) == entry.eprint]
+        known = [entry for entry in entries if entry.eprint in _numbers(about.get("paper", ""))]
         for entry in known:
             uses[entry.key].append(record.row)
         if not known and (about.get("paper") or not about.get("builtin", True)):
@@ -63,10 +63,9 @@ def _entry(text: str) -> Entry:
     return Entry(text.splitlines()[0].partition("{")[2].rstrip(","), shown, fields.get("eprint", ""), keywords)
 
 
-def _number(paper: str) -> str:
-    """'https://arxiv.org/abs/2006.16236v2' -> '2006.16236'; empty for any other address."""
-    found = re.search(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", paper)
-    return found[1] if found else ""
+def _numbers(paper: str) -> list[str]:
+    """'https://arxiv.org/abs/2006.16236v2' -> ['2006.16236']; a hybrid has several papers, another address no number."""
+    return re.findall(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", paper)
 
 
 def _misc(record: Record) -> str:
