@@ -17,12 +17,12 @@ from typing import Any
 
 from lra.errors import RecordError
 
-SCHEMA_VERSION = 2  # 2: tuning
+SCHEMA_VERSION = 2  # 2: tuning, correct
 RESULTS_VERSION = 1  # raised when the same configuration gives other numbers than before
 FINAL = ("done", "diverged")
 STATUSES = (*FINAL, "failed")
 KINDS = {
-    **dict.fromkeys(("identity", "status", "task", "row", "protocol", "precision", "predictions"), str),
+    **dict.fromkeys(("identity", "status", "task", "row", "protocol", "precision", "predictions", "correct"), str),
     **dict.fromkeys(("attention", "config", "data", "ladder", "parameters", "accuracy_by", "seconds", "tuning"), dict),
     "curve": list,
     "seed": int,
@@ -65,6 +65,7 @@ class Record:
     learned: bool | None = None  # False: validation accuracy never left the binomial band around the constant answer
     accuracy_by: dict[str, dict[str, float]] = field(default_factory=dict)  # group -> value -> test accuracy
     predictions: str = ""  # of the best checkpoint, test split in order: see pack and unpack
+    correct: str = ""  # which of them are right, a bit each: see hits
 
     seconds: dict[str, float] = field(default_factory=dict)  # train, evaluate
     tokens_per_second: float | None = None  # real tokens, training only
@@ -97,6 +98,14 @@ def pack(predictions: bytes) -> str:
 def unpack(text: str) -> bytes:
     """The inverse of `pack`."""
     return zlib.decompress(base64.b85decode(text))
+
+
+def hits(record: Record) -> list[bool] | None:
+    """Whether each test row was answered rightly; None for a record that does not say."""
+    if not record.correct:
+        return None
+    packed = unpack(record.correct)
+    return [bool(packed[i // 8] >> (7 - i % 8) & 1) for i in range(record.test_rows)]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -109,6 +109,7 @@ def test(cell: Cell, data: tasks.Data, trainer: Trainer) -> dict[str, Any]:
         "test_rows": len(rows),
         "accuracy_by": accuracy_by(data.test, rows, predictions == np.asarray(labels)[rows]),
         "predictions": pack(predictions.tobytes()),
+        "correct": pack(np.packbits(predictions == np.asarray(labels)[rows]).tobytes()),
     }
 
 

@@ -171,6 +171,12 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
     return float(stats.binomtest(only_first, total).pvalue) if total else 1.0
 
 
+def paired_half_width(only_first: int, only_second: int, rows: int) -> float:
+    """Half of the 95 % interval of the difference of two accuracies on the same rows, from the rows they differ on."""
+    apart, gap = only_first + only_second, only_first - only_second
+    return Z * math.sqrt(apart - gap * gap / rows) / rows
+
+
 def _t_p(summary: Summary, flat: bool) -> float:
     if flat or summary.deviation is None:
         return 1.0 if abs(summary.mean) < 1e-12 else 0.0

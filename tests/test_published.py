@@ -89,6 +89,7 @@ def test_blocks_stand_alone(tmp_path: Path):
     (copied,) = [block for block in blocks if block.startswith("### polaformer (published, protocol google)")]
     assert "- Linear Trans., Reformer, Performer: digit for digit the row of the LRA paper" in copied
     paper, cost = [block for block in blocks if block.startswith("### lra_paper (published, protocol google)")]
-    assert "| 1,000, steps/s |" in cost
+    assert "   1,000, steps/s |" in cost
+    assert "- Synthesizer on 3,000, steps/s: as printed" in cost
     assert "- Sinkhorn on Average: misprint" in paper
     assert published.blocks(published.read(tmp_path)) == ["No published tables are installed here.\n"]

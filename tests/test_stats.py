@@ -115,6 +115,12 @@ def test_mcnemar_by_hand():
     assert stats.mcnemar_p(9, 1) == stats.mcnemar_p(1, 9)
 
 
+def test_the_noise_of_a_difference_on_the_same_rows():
+    first, second = np.repeat([1.0, 1.0, 0.0, 0.0], [50, 30, 10, 10]), np.repeat([1.0, 0.0, 1.0, 0.0], [50, 30, 10, 10])
+    expected = 1.959964 * np.std(first - second) / math.sqrt(100)
+    assert stats.paired_half_width(30, 10, 100) == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("count", [3, 5, 10])
 def test_the_detectable_difference_is_found_four_times_in_five(count: int):
     rng, deviation = np.random.default_rng(count), 0.01

@@ -22,6 +22,7 @@ from lra.data import make_ready
 from lra.engine import Step, evaluate
 from lra.grid import Request, plan, run_grid
 from lra.place import Place
+from lra.record import hits
 from lra.run import load_run
 from lra.schedule import learning_rate, momentum
 from lra.slices import cut, load
@@ -148,6 +149,7 @@ def test_a_run_end_to_end(tiny, tmp_path):
     data = tasks.find("listops").prepare(loaded.config.data, None, Path(os.environ["LRA_CACHE"]), False)
     predictions, _ = evaluate(loaded.model(data.spec), data.test, np.arange(90), CPU)
     assert float(np.mean(predictions == data.test.labels)) == record.test_accuracy
+    assert hits(record) == list(predictions == data.test.labels)
     before = path.read_bytes()
     assert run_grid(request(tiny, out)) == [record], "a finished cell is skipped"
     assert path.read_bytes() == before

@@ -2,20 +2,56 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lra.record import Record
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="*", default=["results/runs"], help="records or folders (default results/runs)")
     parser.add_argument("--out", default="results/report", help="folder for the files (default results/report)")
     parser.add_argument("--baseline", default="", metavar="ROW", help="take differences to this row (default softmax)")
+    parser.add_argument(
+        "--pair", nargs=2, metavar="RECORD", help="compare two models sample by sample instead: paths or names' starts"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:
     from lra.report import write
 
-    made = write([Path(run) for run in parsed.runs], Path(parsed.out), parsed.baseline)
+    runs = [Path(run) for run in parsed.runs]
+    if parsed.pair:
+        print(compare_models(parsed.pair, runs))
+        return 0
+    made = write(runs, Path(parsed.out), parsed.baseline)
     print(made.text)
     for problem in made.problems:
         print(f"skipped: {problem}", file=sys.stderr)
     return int(bool(made.problems))
+
+
+def compare_models(names: Sequence[str], runs: Sequence[Path]) -> str:
+    """Raises RecordError where the two did not answer the same test rows."""
+    from lra.report import pair
+
+    first, second = (pair.find_run(name, runs) for name in names)
+    pair.check(first, second)
+    right = [pair.right(record, None if record.correct else labels(record)) for record in (first, second)]
+    return pair.compare(first, second, *right)
+
+
+def labels(record: "Record") -> list[int] | None:
+    """Of the test rows of a record that does not say which answers were right; None where its data cannot be had."""
+    import tasks
+    from lra.config import from_dict
+    from lra.data import make_ready
+
+    task = tasks.find(record.data.get("file", record.task))
+    try:
+        data = make_ready(task.name, from_dict(record.config, task.settings), None).data
+    except tasks.DataError:
+        return None
+    return [int(n) for n in data.test.labels[: record.test_rows]] if data.hash == record.data.get("hash") else None

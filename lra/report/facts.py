@@ -1,17 +1,18 @@
 """What makes rows fair to compare: sizes, convolution, precision, learning rate, tuning, fidelity, cost."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lra.record import Record
+from lra.record import Record, budget_of
 from lra.report.cells import Group
 from lra.report.sheet import DASH, Sheet, sheet
 from lra.report.tables import span
 
 LEGEND = (
     "Parameters: all, those outside the embeddings, those of the attention modules. Taps: of the local convolution. "
-    "Tuning: values tried per mechanism before these runs. Learned: runs that left the band of a constant answer. "
+    "Tuning: values tried for each mechanism on a pilot seed. Learned: runs that left the band of a constant answer. "
     "Peak GB: the most that a run held. Ranges cover runs and tasks."
 )
 
@@ -26,7 +27,7 @@ class Facts:
     taps: int | None
     precision: str
     lr: tuple[float, ...]
-    tuning: str  # "none" or how many values of what were tried
+    tuning: str  # "none", or how many values of which settings were tried: "3 of train.lr"
     fidelity: str  # "official", or "adapted" with what was adapted
     learned: int
     finished: int
@@ -58,11 +59,9 @@ def facts(group: Group, row: str, milliseconds: Mapping[str, float] | None = Non
 
 
 def tuning(record: Record) -> str:
-    """'none', or the budget that was spent to choose this run's settings."""
-    spent: Any = getattr(record, "tuning", None)
-    if not isinstance(spent, dict) or not spent:
-        return "none"
-    return ", ".join(f"{key} {_plain(value)}" for key, value in spent.items())
+    """'none', or how many values of which settings were tried to choose this run's: '3 of train.lr'."""
+    values: dict[str, list[Any]] = budget_of(record.tuning).get("values", {})
+    return f"{math.prod(map(len, values.values()))} of {', '.join(values)}" if values else "none"
 
 
 def table(group: Group, milliseconds: Mapping[str, float] | None = None) -> Sheet:
@@ -82,9 +81,3 @@ def table(group: Group, milliseconds: Mapping[str, float] | None = None) -> Shee
 
 def _known(values: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(sorted({value for value in values if value is not None}))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{key}={_plain(each)}" for key, each in value.items())
-    return "/".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

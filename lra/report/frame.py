@@ -12,7 +12,7 @@ from lra.errors import RecordError
 from lra.record import Record, load
 
 IDENTITY = ("task", "row", "title", "protocol", "seed", "precision", "status", "reason", "data", "data_hash")
-NOT_SHOWN = ("schema_version", "predictions")
+NOT_SHOWN = ("schema_version", "predictions", "correct")
 
 
 def read(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:

@@ -57,7 +57,7 @@ def _block(source: str, protocol: str, figures: list[Figure]) -> str:
         for note in dict.fromkeys(figure["note"] for figure in found if figure["note"]):
             noted = [figure for figure in found if figure["note"] == note]
             whole_row = len(noted) > 1 or len(columns) == 1
-            name = mechanism if whole_row else f"{mechanism} on {title_of(noted[0]['task'])}"
+            name = mechanism if whole_row else f"{mechanism} on {_heading(*_place(noted[0]))}"
             notes.setdefault(note, []).append(name)
     origins = dict.fromkeys((figure["citation"], figure["commit_or_doi"]) for figure in figures)
     header = ["Mechanism", "Ours", *(_heading(*place) for place in columns)]

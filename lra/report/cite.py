@@ -1,0 +1,77 @@
+"""BibTeX of what a report rests on: the suite, its tasks and protocols, and every mechanism that ran."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lra.record import Record
+from lra.report.cells import rank
+from lra.report.published import folder
+from lra.report.sheet import escape
+from lra.report.tables import title_of
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the file: `text` as it is printed, `keywords` what it stands for."""
+
+    key: str
+    text: str
+    eprint: str
+    keywords: tuple[str, ...]
+
+
+def read(path: Path | None = None) -> list[Entry]:
+    """The entries of references.bib, in its order."""
+    text = (path or folder() / "references.bib").read_text(encoding="utf-8")
+    return [_entry(part.rstrip()) for part in re.split(r"(?m)^(?=@)", text)[1:]]
+
+
+def cite(records: Sequence[Record], entries: Sequence[Entry]) -> str:
+    """BibTeX, each entry under a comment that says what it is for; a mechanism without an entry gets a @misc."""
+    uses: dict[str, list[str]] = {entry.key: [] for entry in entries}
+    made: dict[str, str] = {}
+    for about in _named(records):
+        for entry in entries:
+            if about in entry.keywords:
+                kind, _, name = about.partition(":")
+                uses[entry.key].append(f"{kind} {title_of(name) if kind == 'task' else name}")
+    for record in sorted({record.row: record for record in records}.values(), key=lambda record: rank(record.row)):
+        about = record.attention
+        known = [entry for entry in entries if entry.eprint in _numbers(about.get("paper", ""))]
+        for entry in known:
+            uses[entry.key].append(record.row)
+        if not known and (about.get("paper") or not about.get("builtin", True)):
+            made.setdefault(str(about["name"]), _misc(record))
+    texts = {entry.key: entry.text for entry in entries}
+    wanted = [entry.key for entry in entries if "always" in entry.keywords or uses[entry.key]]
+    parts = [(f"% {', '.join(uses[key])}\n" if uses[key] else "") + texts[key] + "\n" for key in wanted]
+    return "\n".join([*parts, *made.values()])
+
+
+def _named(records: Sequence[Record]) -> list[str]:
+    """The keywords of these records' tasks and protocols, once each; overrides do not change a protocol's origin."""
+    protocols = sorted({f"protocol:{record.protocol.partition('[')[0]}" for record in records})
+    return [*sorted({f"task:{record.task}" for record in records}), *protocols]
+
+
+def _entry(text: str) -> Entry:
+    fields = dict(re.findall(r"(?m)^  (\w+) = \{(.*)\},$", text))
+    shown = re.sub(r"(?m)^  keywords = .*\n", "", text)
+    keywords = tuple(word.strip() for word in fields.get("keywords", "").split(",") if word.strip())
+    return Entry(text.splitlines()[0].partition("{")[2].rstrip(","), shown, fields.get("eprint", ""), keywords)
+
+
+def _numbers(paper: str) -> list[str]:
+    """'https://arxiv.org/abs/2006.16236v2' -> ['2006.16236']; a hybrid has several papers, another address no number."""
+    return re.findall(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", paper)
+
+
+def _misc(record: Record) -> str:
+    about = record.attention
+    key = re.sub(r"\W+", "_", str(about["name"]))
+    paper = f"  url = {{{about['paper']}}},\n" if about.get("paper") else ""
+    note = f"  note = {{attention mechanism {escape(str(about['name']))}, source {about.get('source_hash', '')}}},\n"
+    title = escape(str(about.get("title") or about["name"]))
+    return f"% {record.row}\n@misc{{{key},\n  title = {{{title}}},\n{paper}{note}}}\n"

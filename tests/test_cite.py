@@ -1,0 +1,76 @@
+"""`cite`: BibTeX for what a report rests on."""
+
+import re
+from pathlib import Path
+
+import pytest
+from records import make
+
+import attention_zoo
+from lra.cli import main
+from lra.record import save
+from lra.report.cite import cite, read
+
+RECORDS = Path(__file__).parent.parent / "results" / "records"
+
+
+def keys(text: str) -> list[str]:
+    return re.findall(r"(?m)^@\w+\{([^,]+),$", text)
+
+
+def test_entries_are_whole_and_unique():
+    entries = read()
+    assert len({entry.key for entry in entries}) == len(entries)
+    for entry in entries:
+        assert entry.text.count("{") == entry.text.count("}"), entry.key
+        assert "keywords" not in entry.text
+        assert {"title", "author"} <= set(re.findall(r"(?m)^  (\w+) = ", entry.text)), entry.key
+        assert entry.key == "lra_suite" or re.search(r"year = \{(19|20)\d\d\}", entry.text), entry.key
+
+
+def test_every_built_in_mechanism_with_a_paper_on_arxiv_has_an_entry():
+    known = {entry.eprint for entry in read()}
+    papers = {name: attention_zoo.find(name)[0].paper for name in attention_zoo.names()}
+    assert {paper for paper in papers.values() if "arxiv" in paper and paper.rpartition("/")[2] not in known} == set()
+    assert papers["pola"] == "https://arxiv.org/abs/2501.15061"
+
+
+def test_every_task_and_protocol_has_an_entry():
+    words = {word for entry in read() for word in entry.keywords}
+    for task in ("listops", "text", "retrieval", "image", "pathfinder", "pathfinder64", "pathx", "path256"):
+        assert f"task:{task}" in words
+    protocols = Path(__file__).parent.parent / "lra" / "protocols"
+    assert {f"protocol:{path.stem}" for path in protocols.glob("*.yaml")} <= words
+
+
+def test_the_committed_runs(capsys: pytest.CaptureFixture[str]):
+    assert main(["cite", str(RECORDS)]) == 0
+    printed = capsys.readouterr().out
+    assert keys(printed)[:4] == ["lra_suite", "tay2021lra", "nangia2018listops", "chen2021skyformer"]
+    assert {"vaswani2017attention", "han2024agent", "meng2025polaformer"} <= set(keys(printed))
+    assert "% relu, elu, elu:conv=5\n@inproceedings{katharopoulos2020transformers," in printed
+    assert "maas2011imdb" not in printed
+    assert "@misc" not in printed
+
+
+def test_a_users_mechanism_gets_an_entry_of_its_own():
+    about = {"name": "mine-2", "title": "50 % mine & more", "source_hash": "ab12", "builtin": False}
+    elsewhere = about | {"name": "other", "title": "Other", "paper": "https://example.org/paper.pdf"}
+    known = about | {"name": "third", "paper": "https://arxiv.org/pdf/2006.16236v3"}
+    runs = [make(str(a["name"]), 0.4, attention=a, protocol="skyformer[train.lr=1]") for a in (about, elsewhere, known)]
+    printed = cite(runs, read())
+    assert "@misc{mine_2,\n  title = {50 \\% mine \\& more},\n  note" in printed
+    assert "@misc{other,\n  title = {Other},\n  url = {https://example.org/paper.pdf},\n" in printed
+    assert "% third\n@inproceedings{katharopoulos2020transformers," in printed
+    assert "% protocol skyformer\n@inproceedings{chen2021skyformer," in printed
+
+
+def test_unreadable_records_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["cite", str(tmp_path)]) == 2
+    assert "no records in" in capsys.readouterr().err
+    save(make("softmax", 0.4), tmp_path)
+    (tmp_path / "broken.json").write_text("{")
+    assert main(["cite", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert "@inproceedings{nangia2018listops," in captured.out
+    assert captured.err.startswith("skipped: ")
