@@ -53,8 +53,8 @@ def test_commands_import_the_standard_library(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "lra").rglob("*.py")), ids=lambda path: path.stem)
 def test_only_the_composition_sees_zoo_and_tasks(path):
-    """cell and run join them, grid and data plan, listing and testing name them, the commands know their errors."""
-    joining = ("cell", "run", "data", "grid", "cli", "listing", "new_attention")
+    """cell, run, workload join them; grid, data plan; listing, testing name them; commands know their errors."""
+    joining = ("cell", "run", "data", "grid", "cli", "listing", "new_attention", "workload")
     if path.parent.name not in ("commands", "testing") and path.stem not in joining:
         assert not packages(path) & {"attention_zoo", "tasks"}
 
