@@ -17,6 +17,7 @@ from lra.errors import RecordError
 from lra.record import identity_of, write_atomically
 
 SCHEMA_VERSION = 1
+UNIFORM = "uniform"  # the shape of batches whose sequences all have one length
 FOLDER = "bench"  # below the folder of the runs' records
 DONE, NO_MEMORY, TOO_SLOW, FAILED = "done", "out of memory", "over budget", "failed"
 STATUSES = (DONE, NO_MEMORY, TOO_SLOW, FAILED)
@@ -43,7 +44,7 @@ class Bench:
     length: int  # tokens of the longest sequence
     batch: int  # samples in a step
     mode: str  # training: forward, backward, optimiser; forward: evaluation
-    gear: str  # how the step runs: eager, compiled, captured
+    gear: str  # asked for: auto, eager, compiled, captured; environment tells which one ran
     precision: str  # float32 or bfloat16
 
     attention: dict[str, Any]  # name, title, cost, options, source_hash
@@ -71,7 +72,8 @@ class Bench:
     @property
     def cell(self) -> tuple[Any, ...]:
         """What was measured, and where: two files with the same cell are two measurements of one thing."""
-        return (self.row, self.shape, self.length, self.batch, self.mode, *self.setting)
+        length = self.length if self.shape == UNIFORM else 0
+        return (self.row, self.shape, length, self.batch, self.mode, *self.setting)
 
     @property
     def setting(self) -> tuple[Any, ...]:

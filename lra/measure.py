@@ -1,6 +1,7 @@
 """What a record says about the machine: versions, device, commit, peak memory."""
 
 import contextlib
+import ctypes
 import functools
 import platform
 import subprocess
@@ -28,9 +29,25 @@ def peak_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "cpu" and STATUS.exists():
-        line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+        return _status_bytes("VmHWM")
     return None
+
+
+def held_bytes(device: torch.device) -> int | None:
+    """Now: bytes allocated on a CUDA device; on Linux the whole process's resident bytes; else None."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return torch.cuda.memory_allocated(device)
+    if device.type == "cpu" and STATUS.exists():
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)  # what the C library keeps for later is not held
+        return _status_bytes("VmRSS")
+    return None
+
+
+def _status_bytes(field: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
 
 
 def environment(device: torch.device) -> dict[str, Any]:

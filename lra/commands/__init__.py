@@ -4,4 +4,14 @@ A module's docstring is its help, `add(parser)` declares its arguments, `main(pa
 (0: done; 1: something failed or is unreadable). At import a module brings in the standard library only.
 """
 
-NAMES = ("run", "report", "cite", "list", "data", "protocol", "check", "new-attention")
+NAMES = (
+    "run",
+    "report",
+    "bench",
+    "check",
+    "new-attention",
+    "list",
+    "data",
+    "protocol",
+    "cite",
+)
