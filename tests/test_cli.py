@@ -40,8 +40,9 @@ def test_report(runs, tmp_path, capsys):
     assert main(["report", str(runs), "--out", str(tmp_path)]) == 0
     assert "| elu " in capsys.readouterr().out
     assert (tmp_path / "report.md").exists()
-    assert list((tmp_path / "curves").glob("*.png"))
-    assert list((tmp_path / "curves").glob("*.svg"))
+    assert list((tmp_path / "figures").glob("*-curves.png"))
+    assert list((tmp_path / "figures").glob("*-curves.svg"))
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
 def test_protocol_diff(capsys):

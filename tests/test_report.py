@@ -55,16 +55,16 @@ Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that run
 """
     assert report.text.startswith(golden)
     assert report.text.splitlines()[-3:] == [
-        f"wrote {tmp_path}/out/curves/quick-float32-listops.png",
+        f"wrote {tmp_path}/out/report.html",
         f"wrote {tmp_path}/out/report.md",
-        f"and 10 more in {tmp_path}/out",
+        f"and 16 more in {tmp_path}/out",
     ]
     assert report.problems == ()
     assert all(file.is_file() for file in report.files)
     page = (tmp_path / "out" / "report.md").read_text()
     assert "| best trivial | 37.1" in page
     assert "### ListOps, by root operator" in page
-    assert "![Learning curves](curves/quick-float32-listops.png)" in page
+    assert "![Learning curves](figures/quick-float32-listops-curves.png)" in page
     assert "(published, protocol unpublished)" in page
     assert "polaformer" not in report.text
 
@@ -192,7 +192,7 @@ def test_nothing_is_written_without_records_or_after_a_fault(
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match="cannot write the report"):
         write([runs], tmp_path / "file" / "out")
-    monkeypatch.setattr(curves, "figures", lambda *_: 1 / 0)
+    monkeypatch.setattr(curves, "draw", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write([runs], tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -200,10 +200,10 @@ def test_nothing_is_written_without_records_or_after_a_fault(
 
 def test_same_records_same_bytes(runs: Path, tmp_path: Path):
     first, second = write([runs], tmp_path / "a"), write([runs, runs], tmp_path / "b")
-    assert len(first.files) == 12
+    assert len(first.files) == 18
     for one, two in zip(first.files, second.files, strict=True):
         assert one.read_bytes() == two.read_bytes()
-    picture = (tmp_path / "a" / "curves" / "quick-float32-listops.svg").read_text()
+    picture = (tmp_path / "a" / "figures" / "quick-float32-listops-curves.svg").read_text()
     for words in ("softmax", "relu (diverged)", "root operator 36.4", "1 level 60.4", "10,000 test rows"):
         assert f"<!-- {words}" in picture or words in picture
     assert "2 levels" not in picture

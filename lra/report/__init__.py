@@ -1,12 +1,27 @@
-"""Records -> comparison tables (Markdown, CSV, LaTeX, JSON) and learning curves (PNG, SVG); imports no torch."""
+"""Records -> comparison tables (Markdown, CSV, LaTeX, JSON), figures and one HTML page; imports no torch."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lra.benchrecord import read_benches
 from lra.errors import RecordError
 from lra.record import Record, write_atomically
-from lra.report import cells, curves, document, numbers, tables
+from lra.report import (
+    cells,
+    curves,
+    differences,
+    document,
+    evidence,
+    figures,
+    numbers,
+    page,
+    pictures,
+    scaling,
+    speed,
+    tables,
+)
 from lra.report.frame import find, frame, read
 from lra.report.sheet import markdown
 
@@ -25,11 +40,11 @@ class Report:
 
 
 def write(paths: Sequence[Path], out: Path, baseline: str = "") -> Report:
-    """Reads records of files and folders; writes report.md, report.json, *.csv, *.tex and curves/ below `out`.
+    """Reads records of files and folders; writes report.html, report.md, report.json, *.csv, *.tex and figures/.
 
-    baseline: the row that differences are taken to; softmax where it ran. The same records give the same bytes. All is
-    computed before the first file is written, each file is replaced atomically. Raises RecordError when there is no
-    record at all or `out` cannot be written.
+    The page takes in what `inspect` wrote in or beside `out`. baseline: the row that differences are taken to; softmax
+    where it ran. The same records give the same bytes. All is computed before the first file is written, each file is
+    replaced atomically. Raises RecordError when there is no record at all, no such baseline, or no place to write.
     """
     found, problems = find(paths)
     if not found:
@@ -37,17 +52,24 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "") -> Report:
         raise RecordError(f"no records in {', '.join(map(str, paths))}{unreadable}")
     records, notes = cells.one_per_cell(list(found.values()))
     groups = cells.group(records)
-    colours = curves.palette(groups)
+    _check_baseline(baseline, groups)
+    benches, unread_benches = read_benches(paths)
+    looks, unread_looks = pictures.find(out)
+    left_out = [*notes, *problems, *unread_benches, *unread_looks]
+    scalings = scaling.collect(benches)
+    drawn = _figures(groups, baseline, scalings)
     frames = document.frames(groups, frame(list(found.values()), list(found)), baseline)
     contents = document.data_files(frames) | document.latex_files(groups, baseline)
-    for group in groups:
-        contents[f"table-{group.slug}.csv"] = document.csv(numbers.wide_form(group))
-        contents |= {f"curves/{name}": content for name, content in curves.figures(group, colours).items()}
-    contents["report.md"] = document.text(groups, list(contents), [*notes, *problems], baseline).encode()
+    contents |= {f"table-{group.slug}.csv": document.csv(numbers.wide_form(group)) for group in groups}
+    material = page.Material(groups, drawn, left_out, baseline, scalings, looks)
+    contents |= {**drawn, "report.html": page.render(material).encode()}
+    contents["report.md"] = document.text(groups, list(contents), left_out, baseline).encode()
     files = _write_all(contents, out)
-    shown = [f"wrote {file}" for file in files if file.suffix in (".md", ".png")]
+    shown = [f"wrote {file}" for file in files if file.suffix in (".html", ".md")]
     shown.append(f"and {len(files) - len(shown)} more in {out}")
-    return Report("\n".join([_compact(groups), *notes, *shown]), tuple(files), tuple(problems))
+    return Report(
+        "\n".join([_compact(groups), *notes, *shown]), tuple(files), (*problems, *unread_benches, *unread_looks)
+    )
 
 
 def terminal(records: Sequence[Record]) -> str:
@@ -59,6 +81,27 @@ def _compact(groups: Sequence[cells.Group]) -> str:
     sheets = [tables.comparison(group) for group in groups]
     parts = [f"{sheet.title}. {sheet.note}\n\n{markdown(sheet, bold=False)}" for sheet in sheets]
     return "\n".join([*parts, SHORT_LEGEND, ""])
+
+
+def _check_baseline(baseline: str, groups: Sequence[cells.Group]) -> None:
+    rows = list(dict.fromkeys(row for group in groups for row in group.rows))
+    if baseline and baseline not in rows:
+        close = difflib.get_close_matches(baseline, rows, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]}?" if close else "."
+        raise RecordError(f"no row {baseline!r} to take differences to{hint} Rows: {', '.join(rows)}")
+
+
+def _figures(groups: Sequence[cells.Group], baseline: str, scalings: Sequence[scaling.Scaling]) -> dict[str, bytes]:
+    """Name below the report's folder -> content of every figure."""
+    colours, drawn = figures.palette(groups), {}
+    for group in groups:
+        drawn |= curves.draw(group, colours)
+        for picture in speed.pictures(group):
+            drawn |= speed.draw(group, picture, colours)
+        drawn |= differences.draw(group, evidence.baseline_of(group, baseline), colours)
+    for found in scalings:
+        drawn |= scaling.draw(found)
+    return {f"figures/{name}": content for name, content in drawn.items()}
 
 
 def _write_all(contents: dict[str, bytes], out: Path) -> list[Path]:

@@ -64,7 +64,7 @@ def _entry(text: str) -> Entry:
 
 
 def _numbers(paper: str) -> list[str]:
-    """'https://arxiv.org/abs/2006.16236v2' -> ['2006.16236']; a hybrid has several papers, another address no number."""
+    """'https://arxiv.org/abs/2006.16236v2' -> ['2006.16236']; a hybrid has several papers, other addresses none."""
     return re.findall(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", paper)
 
 

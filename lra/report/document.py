@@ -58,7 +58,7 @@ def text(
     parts = [f"# Results\n\n{tables.LEGEND}\n"]
     for group in groups:
         parts += _group(group, evidence.baseline_of(group, baseline))
-        images = [name for name in names if name.startswith(f"curves/{group.slug}-") and name.endswith(".png")]
+        images = [name for name in names if name.startswith(f"figures/{group.slug}-") and name.endswith(".png")]
         parts += [f"![Learning curves]({name})\n" for name in images]
     parts.append(f"## Rows\n\n{tables.mechanisms(groups)}")
     if notes:

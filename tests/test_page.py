@@ -1,0 +1,317 @@
+"""The report's page in a real Chromium without a network: what it shows, sorts and filters; that it is small."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import synthetic
+from PIL import Image
+
+from lra import benchrecord
+from lra.errors import RecordError
+from lra.record import save
+from lra.report import cells, evidence, figures, page, pictures, provenance, scaling, speed, write
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
+IN_CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report on 220 runs of one protocol, three of another, and a file that is no record."""
+    folder = tmp_path_factory.mktemp("runs")
+    others = [synthetic.run("softmax", seed=seed, protocol="quick") for seed in range(3)]
+    for record in [*synthetic.grid(), *others]:
+        save(record, folder)
+    (folder / "broken.json").write_text("{")
+    for row, power in (("softmax", 2.0), ("relu", 1.0)):
+        for length in (256, 1024, 4096):
+            lost = {"status": "out of memory", "seconds": [], "peak_bytes": None} if power * length > 8000 else {}
+            benchrecord.save(synthetic.bench(row, length, power, **lost), folder / "bench")
+    out = tmp_path_factory.mktemp("report")
+    inspected(out / "inspect" / "image-quick")
+    started = time.monotonic()
+    write([folder], out)
+    assert time.monotonic() - started < 60  # a quiet machine takes a tenth of it
+    return out
+
+
+def inspected(folder: Path) -> None:
+    """What `inspect` leaves: a picture and an index of it."""
+    folder.mkdir(parents=True)
+    Image.new("RGB", (40, 30), "red").save(folder / "maps.png")
+    figure = {"title": "Maps of relu", "file": "maps.png", "alt": "A red field"}
+    index = {"title": "Inside the attention: image", "notes": ["On 8 samples."], "figures": [figure]}
+    (folder / "figures.json").write_text(json.dumps(index))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        (pytest.fail if IN_CI else pytest.skip)("no chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def shown(browser: Any, report: Path) -> Iterator[Any]:
+    """The page, freshly opened; nothing may be said on the console and nothing fetched but the page itself."""
+    said, asked = [], []
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", offline=True)
+    tab = context.new_page()
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto((report / "report.html").as_uri())
+    yield tab
+    assert said == []
+    assert asked == [(report / "report.html").as_uri()]
+    context.close()
+
+
+def names(tab: Any, table: str = "standard-float32") -> list[str]:
+    """The rows of a leaderboard that can be seen, from top to bottom."""
+    return tab.locator(f"#{table} .leaderboard tbody.rows tr:visible th").all_inner_texts()
+
+
+def column(tab: Any, place: int) -> list[float]:
+    cells = tab.locator(f"#standard-float32 .leaderboard tbody.rows tr td:nth-child({place})").all()
+    return [float(cell.get_attribute("data-sort")) for cell in cells]
+
+
+def test_every_element_is_there(shown: Any):
+    group = shown.locator("#standard-float32")
+    assert shown.locator("h1").inner_text() == "Long Range Arena"
+    assert "223 runs, 9 attentions, 5 tasks" in shown.locator(".facts").first.inner_text()
+    assert len(names(shown)) == 9
+    assert group.locator(".trivial td").first.inner_text().split() == ["36.4", "root", "operator"]
+    assert group.locator(".speed figure svg").count() == 6  # five tasks and their average
+    assert group.locator(".curves figure svg").count() == 5
+    assert group.locator(".forest:visible tbody tr").count() == 8
+    assert group.locator(".completeness .cells .state").count() == 9 * 5 * 5
+    key = group.locator(".key li").all_inner_texts()
+    assert [words[1:].strip() for words in key] == [
+        *("done: 205", "at chance: 5", "diverged: 5", "failed: 5", "missing: 5"),
+    ]
+    assert group.locator(".provenance details").count() == 9 + 5
+    assert shown.locator(".lengths figure svg").count() == 2
+    assert "softmax at 4,096: out of memory" in shown.locator(".lengths .note").inner_text()
+    picture = shown.locator(".inside figure img")
+    assert picture.get_attribute("alt") == "A red field"
+    assert picture.evaluate("image => image.naturalWidth") == 40
+    assert "broken.json is not a record" in shown.locator("#left-out + ul").inner_text()
+
+
+def test_sorting_puts_empty_cells_last_and_says_its_order(shown: Any):
+    header = shown.locator("#standard-float32 .leaderboard thead th").nth(1)
+    assert names(shown)[:2] == ["softmax", "softmax:conv=5"]
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "descending"
+    assert column(shown, 2) == sorted(column(shown, 2), reverse=True)
+    header.locator("button").focus()
+    shown.keyboard.press("Enter")
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert column(shown, 2) == sorted(column(shown, 2))
+    assert shown.locator("#standard-float32 .leaderboard th[aria-sort]:not([aria-sort=none])").count() == 1
+
+
+def test_filters(shown: Any):
+    assert shown.locator("#count").inner_text() == "10 rows in 2 tables"
+    shown.select_option("#protocol", "quick")
+    assert shown.locator(".group:visible").count() == 1
+    assert names(shown, "quick-float32") == ["softmax"]
+    shown.select_option("#protocol", "")
+    shown.select_option("#data", label="Text, generated text-0")
+    assert shown.locator(".group:visible").count() == 1
+    heads = shown.locator("#standard-float32 .leaderboard thead th:visible").all_inner_texts()
+    assert [head.strip() for head in heads][:3] == ["Attention", "Text", "Average of 5"]
+    assert shown.locator("#standard-float32 .curves figure:visible").count() == 1
+    shown.select_option("#data", "")
+    shown.fill("#find", "SOFT conv")
+    assert names(shown) == ["softmax:conv=5"]
+    assert shown.locator("#count").inner_text() == "1 row in 2 tables"
+    shown.fill("#find", "")
+    assert shown.locator("th.more:visible").count() == 0
+    shown.check("#more")
+    assert "Fidelity" in shown.locator("#standard-float32 th.more:visible").all_inner_texts()
+
+
+def test_another_baseline(shown: Any):
+    first = shown.locator("#standard-float32 .forest:visible")
+    assert first.locator("thead th").first.inner_text() == "minus softmax"
+    shown.select_option("#baseline", "pola")
+    now = shown.locator("#standard-float32 .forest:visible")
+    assert now.count() == 1
+    assert now.locator("thead th").first.inner_text() == "minus pola"
+    row = now.locator("tbody tr", has_text="softmax").first
+    assert row.locator("td").first.inner_text().strip().startswith("\N{MINUS SIGN}")
+    assert shown.locator("#quick-float32 .forest").count() == 0  # one row has nothing to differ from
+
+
+def test_dark_by_the_system_and_by_the_button(browser: Any, report: Path):
+    paper, night = "rgb(255, 255, 255)", "rgb(20, 22, 26)"
+    context = browser.new_context(color_scheme="dark")
+    tab = context.new_page()
+    tab.goto((report / "report.html").as_uri())
+
+    def background() -> str:
+        return tab.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    assert background() == night
+    line = ".curves svg [data-row=softmax] path[style*=stroke]"
+    ink = tab.evaluate("line => getComputedStyle(document.querySelector(line)).stroke", line)
+    assert ink == "rgb(232, 233, 235)"
+    for expected in ("Theme: light", "Theme: dark", "Theme: auto"):
+        tab.click("#theme")
+        assert tab.locator("#theme").inner_text() == expected
+        assert background() == (paper if expected == "Theme: light" else night)
+    context.close()
+
+
+def test_a_row_leads_to_its_runs_and_points_out_its_curve(shown: Any):
+    row = shown.locator("#standard-float32 tr[data-row=pola]")
+    row.hover()
+    lines = shown.locator("#standard-float32 .curves figure").first
+    assert lines.locator("[data-row=pola].on").count() > 0
+    assert lines.locator("[data-row=relu].on").count() == 0
+    row.locator("a").click()
+    details = shown.locator("#standard-float32 .provenance details[open]")
+    assert details.count() == 1
+    words = details.inner_text()
+    for fact in ("https://example.org/paper", "adapted: 1-D convolution", "80,000", "A Processor, 2 threads", "abc"):
+        assert fact in words or fact == "80,000"
+    assert details.locator("tbody tr").count() == 25
+
+
+def test_what_a_screen_reader_needs(shown: Any):
+    assert shown.locator("html").get_attribute("lang") == "en"
+    unnamed = shown.evaluate(
+        """() => [...document.querySelectorAll(`th:not([scope]), figure [role=img]:not([aria-label]), img:not([alt]),
+        svg:not([aria-hidden]), .scroll:not([aria-label]):not(details .scroll)`)].map((e) => e.outerHTML)"""
+    )
+    assert unnamed == []
+    repeated = shown.evaluate(
+        "() => { const ids = [...document.querySelectorAll('[id]')].map((e) => e.id);"
+        " return ids.filter((id, place) => ids.indexOf(id) !== place); }"
+    )
+    assert repeated == []
+
+
+def test_narrow_screens_do_not_scroll_sideways(shown: Any):
+    shown.set_viewport_size({"width": 380, "height": 800})
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 380
+
+
+def test_small_and_whole(report: Path):
+    content = (report / "report.html").read_bytes()
+    assert len(content) < 3_000_000
+    for reference in (b"<link", b"<script src", b'<img src="http', b"@import", b"url("):
+        assert reference not in content or reference == b"url("
+
+
+def test_the_same_bytes_in_any_process(tmp_path: Path):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for record in synthetic.grid(rows=3, tasks=1, seeds=3):
+        save(record, folder)
+    code = "import sys, lra.report as r; from pathlib import Path; r.write([Path(sys.argv[1])], Path(sys.argv[2]))"
+    for seed in ("1", "2"):
+        command = [sys.executable, "-c", code, str(folder), str(tmp_path / seed)]
+        subprocess.run(
+            command, check=True, env={**os.environ, "PYTHONHASHSEED": seed}, cwd=Path(__file__).parent.parent
+        )
+    files = sorted(file.relative_to(tmp_path / "1") for file in (tmp_path / "1").rglob("*.*"))
+    assert {file.suffix for file in files} >= {".html", ".svg", ".pdf", ".png", ".md", ".csv"}
+    for file in files:
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes(), file
+
+
+def test_a_users_text_stays_text():
+    attention = {"name": "x", "title": "<script>alert(1)</script>", "paper": "javascript:alert(1)", "source_hash": ""}
+    row = 'x"><b>$\\alpha$'
+    (group,) = cells.group([synthetic.run(row, seed=s, attention=attention, points=2) for s in range(3)])
+    drawn = {f"figures/{n}": c for n, c in curves_of(group).items()}
+    content = page.render(page.Material([group], drawn, ["<i>note</i>"]))
+    for evil in ("<script>alert", 'x"><b>', "<i>note", 'href="javascript'):
+        assert evil not in content
+
+
+def curves_of(group: cells.Group) -> dict[str, bytes]:
+    from lra.report import curves
+
+    return curves.draw(group, figures.palette([group]))
+
+
+def test_the_front_is_what_none_beats():
+    records = [
+        synthetic.run(row, seed=0, tokens_per_second=tokens)
+        for row, tokens in (("softmax", 9e4), ("relu", 5e4), ("elu", 6e4), ("pola", 1e4), ("mean", 2e5))
+    ]
+    (group,) = cells.group(records)
+    (picture,) = speed.pictures(group)
+    assert picture.task == "listops"
+    by_row = {b.row: b for b in picture.bubbles}
+    assert set(by_row) == {"softmax", "relu", "elu", "pola", "mean"}
+    front = [b.row for b in picture.front]
+    assert front == ["pola", "elu", "softmax"] or by_row["relu"].accuracy > by_row["elu"].accuracy
+    assert "mean" not in front
+
+
+def test_speeds_of_two_machines_are_not_compared():
+    here = [synthetic.run(row) for row in ("softmax", "relu")]
+    there = synthetic.run("pola", environment={"device": "cuda", "device_name": "A GPU"})
+    (group,) = cells.group([*here, there])
+    (picture,) = speed.pictures(group)
+    assert [b.row for b in picture.bubbles] == ["softmax", "relu"]
+    assert picture.left_out == ("pola",)
+
+
+def test_states_of_a_grid():
+    (group,) = cells.group(synthetic.grid(rows=5, tasks=1))
+    assert provenance.seeds(group) == [0, 1, 2, 3, 4]
+    (flatten,), (agent,) = (provenance.states(group, row) for row in ("flatten", "agent"))
+    assert [state.key for _, state in flatten] == ["done", "done", "done", "chance", "done"]
+    assert [state.key for _, state in agent] == ["done", "done", "done", "done", "missing"]
+
+
+def test_an_unknown_baseline_names_the_nearest(tmp_path: Path):
+    save(synthetic.run("softmax"), tmp_path)
+    with pytest.raises(RecordError, match=r"no row 'sofmax'.*did you mean softmax"):
+        write([tmp_path], tmp_path / "out", "sofmax")
+    (group,) = cells.group([synthetic.run(row) for row in ("relu", "elu")])
+    assert evidence.baseline_of(group) == "relu"
+
+
+def test_growth_is_the_exponent_between_the_longest():
+    lost = {"status": "out of memory", "seconds": [], "peak_bytes": None}
+    benches = [synthetic.bench("softmax", n, 2.0) for n in (256, 512)] + [synthetic.bench("softmax", 1024, **lost)]
+    (found,) = scaling.collect([*benches, synthetic.bench("relu", 256), synthetic.bench("relu", 512)])
+    assert found.growth("softmax") == pytest.approx(2)
+    assert found.growth("relu") == pytest.approx(1)
+    assert found.lost == ["softmax at 1,024: out of memory"]
+    elsewhere = synthetic.bench("relu", 512, environment={"device": "cuda"})
+    assert scaling.collect([benches[0], elsewhere]) == []  # one length on each machine is no curve
+
+
+def test_pictures_have_a_ceiling_and_a_broken_index_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    inspected(tmp_path / "inspect" / "one")
+    (look,), problems = pictures.find(tmp_path)
+    assert (look.title, len(look.pictures), look.left_out, problems) == ("Inside the attention: image", 1, (), [])
+    monkeypatch.setattr(pictures, "MOST_BYTES", 10)
+    (look,), _ = pictures.find(tmp_path / "report")
+    assert (look.pictures, look.left_out) == ((), ("one/maps.png",))
+    (tmp_path / "inspect" / "one" / "figures.json").write_text('{"figures": [{"file": "absent.png"}]}')
+    looks, (problem,) = pictures.find(tmp_path)
+    assert looks == []
+    assert "holds no readable figures" in problem
