@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -39,7 +40,9 @@ def latex_files(groups: Sequence[Group], baseline: str = "") -> dict[str, bytes]
     """Per group the comparison and what each row was given, per task the seeds and differences."""
     files = {}
     for group in groups:
-        sheets = {"table": tables.comparison(group), "given": facts.table(group)}
+        main = tables.comparison(group)
+        main = replace(main, note=f"{main.note}. {tables.CAPTION}")
+        sheets = {"table": main, "given": facts.table(group)}
         theirs = evidence.baseline_of(group, baseline)
         sheets |= {f"seeds-{c.task}": evidence.table(c, group.rows, theirs) for c in group.columns}
         for kind, table in sheets.items():
@@ -77,10 +80,10 @@ def _group(group: Group, baseline: str) -> list[str]:
     parts = [f"## {main.title}\n\n{main.note}.\n\n{markdown(main)}"]
     given = facts.table(group)
     parts.append(f"### {given.title}\n\n{given.note}\n\n{markdown(given)}")
-    seeds = [(evidence.table(c, group.rows, baseline), evidence.detectable(c, baseline)) for c in group.columns]
-    if any(table.body for table, _ in seeds):
+    seeds = [found for c in group.columns if (found := evidence.table(c, group.rows, baseline)).body]
+    if seeds:
         parts.append(f"### Seeds and differences\n\n{evidence.LEGEND}\n")
-    parts += [f"#### {t.title}\n\n{markdown(t)}" + (f"\n{line}\n" if line else "") for t, line in seeds if t.body]
+    parts += [f"#### {t.title}\n\n{markdown(t)}" + (f"\n{t.note}\n" if t.note else "") for t in seeds]
     return parts + [f"### {table.title}\n\n{markdown(table)}" for table in tables.breakdowns(group)]
 
 
