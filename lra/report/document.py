@@ -1,11 +1,11 @@
 """The files of a report but its figures: report.md, report.json, tables for LaTeX, the numbers as CSV."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from lra.report import evidence, facts, numbers, published, reproduction, tables
+from lra.report import evidence, facts, numbers, published, reproduction, scaling, tables
 from lra.report.cells import Group
 from lra.report.sheet import latex, markdown
 
@@ -35,11 +35,13 @@ def data_files(found: dict[str, pd.DataFrame]) -> dict[str, bytes]:
     return {f"{name}.csv": csv(table) for name, table in found.items()} | {"report.json": text.encode()}
 
 
-def latex_files(groups: Sequence[Group], baseline: str = "") -> dict[str, bytes]:
+def latex_files(
+    groups: Sequence[Group], baseline: str = "", scalings: Sequence[scaling.Scaling] = ()
+) -> dict[str, bytes]:
     """Per group the comparison and what each row was given, per task the seeds and differences."""
     files = {}
     for group in groups:
-        sheets = {"table": tables.comparison(group), "given": facts.table(group)}
+        sheets = {"table": tables.comparison(group), "given": facts.table(group, scaling.milliseconds(scalings, group))}
         theirs = evidence.baseline_of(group, baseline)
         sheets |= {f"seeds-{c.task}": evidence.table(c, group.rows, theirs) for c in group.columns}
         for kind, table in sheets.items():
@@ -53,11 +55,12 @@ def text(
     names: Sequence[str],
     notes: Sequence[str],
     baseline: str = "",
+    scalings: Sequence[scaling.Scaling] = (),
 ) -> str:
     """report.md. names: of the report's other files, for the figures among them; notes: on records left out."""
     parts = [f"# Results\n\n{tables.LEGEND}\n"]
     for group in groups:
-        parts += _group(group, evidence.baseline_of(group, baseline))
+        parts += _group(group, evidence.baseline_of(group, baseline), scaling.milliseconds(scalings, group))
         images = [name for name in names if name.startswith(f"figures/{group.slug}-") and name.endswith(".png")]
         parts += [f"![Learning curves]({name})\n" for name in images]
     parts.append(f"## Rows\n\n{tables.mechanisms(groups)}")
@@ -72,10 +75,10 @@ def text(
     return "\n".join([*parts, *published.blocks(published.read())])
 
 
-def _group(group: Group, baseline: str) -> list[str]:
+def _group(group: Group, baseline: str, milliseconds: Mapping[str, float]) -> list[str]:
     main = tables.comparison(group)
     parts = [f"## {main.title}\n\n{main.note}.\n\n{markdown(main)}"]
-    given = facts.table(group)
+    given = facts.table(group, milliseconds)
     parts.append(f"### {given.title}\n\n{given.note}\n\n{markdown(given)}")
     seeds = [(evidence.table(c, group.rows, baseline), evidence.detectable(c, baseline)) for c in group.columns]
     if any(table.body for table, _ in seeds):

@@ -112,7 +112,7 @@ def _group(group: Group, material: Material, colours: dict[str, str]) -> dict[st
         }
         for c in group.columns
     ]
-    board = leaderboard.board(group, scaling.milliseconds(material.scalings))
+    board = leaderboard.board(group, scaling.milliseconds(material.scalings, group))
     return {
         "id": group.slug,
         "protocol": group.protocol,

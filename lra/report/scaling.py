@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from lra.benchrecord import DONE, Bench, newest
 from lra.report import figures
-from lra.report.cells import base, rank
+from lra.report.cells import Group, base, rank
 from lra.report.tables import title_of
 
 
@@ -30,6 +30,10 @@ class Scaling:
     @property
     def training(self) -> bool:
         return self.benches[0].mode == "training" and self.benches[0].shape == "uniform"
+
+    @property
+    def setting(self) -> tuple[str, str]:
+        return self.benches[0].protocol, self.benches[0].precision
 
     def of(self, row: str) -> list[Bench]:
         """The finished ones of a row, by length."""
@@ -68,11 +72,10 @@ def _scaling(found: list[Bench], place: int) -> Scaling:
     return Scaling(f"length-{place}", title, where, tuple(found))
 
 
-def milliseconds(scalings: Sequence[Scaling]) -> dict[str, float]:
-    """Row -> of a training step at 4,096 tokens, all from the one setting that measured most rows."""
-    found = [
-        {b.row: 1e3 * b.median for b in s.benches if b.length == 4096 and b.median} for s in scalings if s.training
-    ]
+def milliseconds(scalings: Sequence[Scaling], group: Group) -> dict[str, float]:
+    """Row -> of a training step at 4,096 tokens, under the group's protocol and precision, all on one machine."""
+    alike = [s for s in scalings if s.training and (group.protocol, group.precision) == s.setting]
+    found = [{b.row: 1e3 * b.median for b in s.benches if b.length == 4096 and b.median} for s in alike]
     return max(found, key=len, default={})
 
 
