@@ -32,7 +32,7 @@ from lra.console import say
 from lra.engine import Step
 from lra.measure import cpu_name
 from lra.place import Place, choose_device, choose_precision
-from lra.report.tables import DASH, markdown
+from lra.report.sheet import DASH, markdown, sheet
 from lra.slices import load, sizes
 from lra.train import order
 from lra.workload import Job, Workload
@@ -179,7 +179,7 @@ def table(found: list[Contender]) -> str:
             ]
         )
     header = [*(f"{name}, ms" for name in names), "Times baseline", "Of identity", "Computed/real"]
-    return markdown(["Attention", *header], rows)
+    return markdown(sheet("", ["Attention", *header], rows))
 
 
 def milliseconds(one: Contender | None) -> str:
