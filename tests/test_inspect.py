@@ -28,11 +28,13 @@ TOKENS, DIM, HEADS = 13, 16, 2
 
 
 def encoder(make: Any, length: int = 17, grid: tuple[int, int] | None = None) -> Encoder:
-    """Two layers with fresh weights, in float64; `make` is a spec or a class."""
+    """Two layers with fresh weights, in float64; `make` is a spec, or makes an attention of Dims."""
+    if isinstance(make, str):
+        entry, options = attention_zoo.find(make)
+        return encoder(lambda dims: entry.build(dims, options), length, grid)
     dims = Dims(dim=DIM, heads=HEADS, length=length, grid=grid)
-    found = attention_zoo.find(make) if isinstance(make, str) else None
     model = Encoder(
-        lambda _: make(dims) if found is None else found[0].build(dims, found[1]),
+        lambda _: make(dims),
         vocab=50, classes=3, length=length, layers=2, dim=DIM, mlp=8, head=8, dropout=0.0, positions="learned",
     )  # fmt: skip
     initialise(model, seed=3, embedding_std=1.0)
@@ -374,10 +376,16 @@ def test_command_on_runs(runs, tmp_path, capsys):
 
 
 def test_command_on_fresh_weights(tmp_path, tiny, capsys):
-    given = ["inspect", "--attn", "flatten", "mean", "--task", "listops", "--protocol", tiny, "--samples", "1"]
+    given = ["inspect", "--attn", "flatten", "softmax+pola", "--task", "listops", "--protocol", tiny, "--samples", "1"]
     assert main([*given, "--out", str(tmp_path)]) == 0
-    assert "| mean " in capsys.readouterr().out
-    assert (tmp_path / "listops-tiny-fresh" / "focusing-flatten.png").exists()
+    assert "| softmax+pola " in capsys.readouterr().out
+    folder = tmp_path / "listops-tiny-fresh"
+    assert (folder / "focusing-flatten.png").exists()
+    flows = {line.split(",")[1]: set() for line in (folder / "numbers.csv").read_text().splitlines()[1:]}
+    for line in (folder / "numbers.csv").read_text().splitlines()[1:]:
+        attention, layer, _, flow = line.split(",")[:4]
+        flows[layer] |= {flow} if attention == "softmax+pola" else set()
+    assert flows == {"0": {"all"}, "1": {"same", "opposite"}}  # a hybrid: each layer is read as what it is
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def subjects(parsed: argparse.Namespace) -> list:
     import attention_zoo
     import tasks
     from lra import inspect
-    from lra.grid import ARENA, Request, name_rows
+    from lra.plan import ARENA, Request, name_rows
 
     if not parsed.run:
         return inspect.fresh(

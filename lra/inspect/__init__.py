@@ -1,8 +1,8 @@
 """A look inside the attentions of an encoder, trained or fresh, on real samples; computes on the CPU in float64.
 
 Every mechanism is read by what it does, not by its name: its token-to-token matrix is probed, parts like a gate are
-found by the names of their parameters. Sequences of up to 4,096 tokens; the matrices held at a time take at most 128
-MB, the whole computation about 0.5 GB more than the model, because rows beyond that are sampled, and it says so.
+found by the names of their parameters. Sequences of up to 4,096 tokens; the matrices held at a time take at most 64 MB,
+and with what is computed from them about 0.5 GB, because beyond that only some rows are read, and it says so.
 """
 
 from __future__ import annotations

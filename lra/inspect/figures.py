@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lra.inspect.look import Findings
 from lra.inspect.powers import KERNELS
 from lra.inspect.tables import flow_names, sharpest
-from lra.report.curves import COLOURS, OTHERS
+from lra.report.figures import COLOURS, OTHERS
 
 STYLE = {"svg.hashsalt": "lra", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 GREY = "#666666"
@@ -143,7 +143,8 @@ def _spectra(figure: Figure, subjects: Sequence[Findings], every: list[str]) -> 
             for (at, flow, local), values in found.spectra.items():
                 if at != layer:
                     continue
-                label = found.row if names[flow] == "all" else f"{found.row}, {names[flow]}"
+                name = names[at, flow]
+                label = found.row if name == "all" else f"{found.row}, {name}"
                 panel.plot(
                     range(1, len(values) + 1),
                     values.clamp(min=1e-17).tolist(),
@@ -156,8 +157,8 @@ def _spectra(figure: Figure, subjects: Sequence[Findings], every: list[str]) -> 
         panel.set(xscale="log", yscale="log", ylim=(1e-9, 1.5), xlabel="number of the singular value")
         panel.grid(color="#E5E5E5", linewidth=0.6)
     panels[0].set_ylabel("over the largest")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=7.5)
+    named = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside right upper", frameon=False, fontsize=7.5)
 
 
 def _reach(figure: Figure, numbers: Any, colour: dict[str, str]) -> None:

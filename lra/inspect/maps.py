@@ -26,12 +26,13 @@ def own(found: Findings, where: str) -> list[Picture]:
     if not found.pictures:
         return []
     slug, of = re.sub(r"[^a-z0-9._=]+", ".", found.row.lower()), f"{found.row} ({where}, {found.origin})"
-    heads, flows = next(iter(found.pictures.values())).shape[:2]
+    columns = max(table.shape[0] * table.shape[1] for table in found.pictures.values())
+    heads = max(len(table) for table in found.pictures.values())
     matrices = Picture(
         f"matrices-{slug}",
         f"Attention of {of}",
         f"Token-to-token weights of {found.row}, queries downwards, a picture per layer, head and flow.",
-        (1.4 + 1.9 * heads * flows, 0.7 + 2.1 * len(found.pictures)),
+        (1.4 + 1.9 * columns, 0.7 + 2.1 * len(found.pictures)),
         lambda figure: _matrices(figure, found),
     )
     gate = Picture(
@@ -100,15 +101,19 @@ def _bar(figure: Figure, image: Any, axes: Any) -> None:
 
 
 def _matrices(figure: Figure, found: Findings) -> None:
-    heads, flows = next(iter(found.pictures.values())).shape[:2]
-    panels: Any = figure.subplots(len(found.pictures), heads * flows, squeeze=False)
+    columns = max(table.shape[0] * table.shape[1] for table in found.pictures.values())
+    panels: Any = figure.subplots(len(found.pictures), columns, squeeze=False)
     names = flow_names(found)
     image: Any = None
     for line, (layer, table) in zip(panels, found.pictures.items(), strict=True):
-        for i, axes in enumerate(line):
+        heads, flows = table.shape[:2]
+        for axes in line[heads * flows :]:
+            axes.set_axis_off()
+        for i, axes in enumerate(line[: heads * flows]):
             head, flow = divmod(i, flows)
             image = show(axes, table[head, flow].abs())
-            title = f"head {head}" if names[flow] == "all" else f"head {head}, {names[flow]}"
+            name = names[layer, flow]
+            title = f"head {head}" if name == "all" else f"head {head}, {name}"
             axes.set_title(f"layer {layer}, {title}", fontsize=7.5, loc="left")
     _bar(figure, image, panels)
 
@@ -121,7 +126,7 @@ def _words(found: Findings) -> str:
     return "; ".join(texts)
 
 
-def _gates(figure: Figure, gates: Sequence[Gate], names: dict[int, str]) -> None:
+def _gates(figure: Figure, gates: Sequence[Gate], names: dict[tuple[str, int], str]) -> None:
     """Left the values of each flow's channels, right Pearson's correlation of all channels over tokens."""
     panels: Any = figure.subplots(len(gates), 2, squeeze=False, width_ratios=(1.5, 1))
     image: Any = None
@@ -132,7 +137,9 @@ def _gates(figure: Figure, gates: Sequence[Gate], names: dict[int, str]) -> None
         for flow, values in enumerate(gate.values):
             counts = torch.histc(values.flatten(), 60, low, high)
             heights = (counts / counts.sum()).tolist()
-            left.stairs(heights, edges, color=TINTS[flow], label=f"{names[flow]}, mean {values.mean():+.2f}")
+            left.stairs(
+                heights, edges, color=TINTS[flow], label=f"{names[gate.layer, flow]}, mean {values.mean():+.2f}"
+            )
         left.axvline(0, color=GREY, linewidth=0.6)
         left.set_title(
             f"layer {gate.layer}: values of the gate, share of tokens and channels", fontsize=7.5, loc="left"
@@ -149,7 +156,7 @@ def _gates(figure: Figure, gates: Sequence[Gate], names: dict[int, str]) -> None
         edge = -0.5
         for flow, values in enumerate(gate.values):
             middle = edge + values.shape[1] / 2
-            right.text(-1.5, middle, names[flow], rotation=90, ha="right", va="center", fontsize=7.5)
+            right.text(-1.5, middle, names[gate.layer, flow], rotation=90, ha="right", va="center", fontsize=7.5)
             edge += values.shape[1]
             right.axhline(edge, color="black", linewidth=0.5)
             right.axvline(edge, color="black", linewidth=0.5)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from lra.inspect.capture import Call
 from lra.inspect.numbers import row_entropy
+from lra.inspect.probe import MATRIX_BYTES, choose_rows
 
 POWERS = tuple(range(1, 8))
-QUERIES = 1024  # rows that are read, at most
 KERNELS = {
     "relu": "relu(q)^p · relu(k)^p",
     "focused": "f(q) · f(k), f(t) = u^p |u| / |u^p|, u = relu(t), norms over the width",
@@ -67,12 +67,12 @@ def focus(t: Tensor, power: float) -> Tensor:
 def measure(call: Call) -> list[dict[str, float | str]]:
     """Per kernel, head and power: mean entropy of rows, also relative to log N, and the share of rows lowered."""
     q, k = signed(call)
-    step = -(-len(q) // QUERIES)
+    rows = choose_rows(torch.arange(len(q)), q.shape[1] * len(k) * q.element_size(), MATRIX_BYTES)
     found: list[dict[str, float | str]] = []
     for kernel in KERNELS:
         first = None
         for power in POWERS:
-            entropy = row_entropy(weights(kernel, power, q[::step], k))
+            entropy = row_entropy(weights(kernel, power, q[rows], k))
             first = entropy if first is None else first
             for head, (before, after) in enumerate(zip(first, entropy, strict=True)):
                 both = ~(before.isnan() | after.isnan())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-MATRIX_BYTES = 2**27  # of the matrices that are held at a time; beyond it only some rows are kept
+MATRIX_BYTES = 2**26  # of the matrices that are held at a time; beyond it only some rows are kept
 FLOWS = 4  # at most; a mechanism with a matrix per channel shows some of its channels
 EQUAL = 1e-9  # relative difference below which two channels are one flow
 LINEAR = 1e-6  # relative error above which a map is not such a sum

@@ -13,8 +13,8 @@ from lra.cell import make_model
 from lra.config import Config
 from lra.data import prepare_for
 from lra.errors import UserError
-from lra.grid import Request, plan
 from lra.place import Place
+from lra.plan import Request, plan
 from lra.report.cells import rank
 from lra.report.frame import find
 from lra.run import load_run

@@ -11,16 +11,19 @@ from lra.inspect.look import Findings
 KEY = ["attention", "layer", "head", "flow", "channels", "convolution"]
 
 
-def flow_names(found: Findings) -> dict[int, str]:
-    """Flow -> its name: 'all' channels; of two flows that follow q k^T with and against its sign, same and opposite."""
-    table: Any = pd.DataFrame([line for line in found.numbers if line["convolution"] == "off"])
-    agreement = table.groupby("flow")["qk_correlation"].mean().tolist()
-    if len(agreement) == 1:
-        return {0: "all"}
-    if len(agreement) == 2 and agreement[0] * agreement[1] < 0:
-        return dict(enumerate(("same", "opposite") if agreement[0] > 0 else ("opposite", "same")))
-    channels = table.drop_duplicates("flow")["channels"]
-    return {flow: f"channels {text}" for flow, text in enumerate(channels)}
+def flow_names(found: Findings) -> dict[tuple[str, int], str]:
+    """(layer, flow) -> 'all' channels; of two flows that go with and against the sign of q k^T, same and opposite."""
+    plain: Any = pd.DataFrame([line for line in found.numbers if line["convolution"] == "off"])
+    names: dict[tuple[str, int], str] = {}
+    for layer, table in plain.groupby("layer", sort=False):
+        agreement = table.groupby("flow")["qk_correlation"].mean().tolist()
+        flows = [f"channels {text}" for text in table.drop_duplicates("flow")["channels"]]
+        if len(flows) == 1:
+            flows = ["all"]
+        elif len(flows) == 2 and agreement[0] * agreement[1] < 0:
+            flows = ["same", "opposite"] if agreement[0] > 0 else ["opposite", "same"]
+        names |= {(layer, flow): name for flow, name in enumerate(flows)}
+    return names
 
 
 def numbers(subjects: Sequence[Findings]) -> pd.DataFrame:
@@ -29,7 +32,8 @@ def numbers(subjects: Sequence[Findings]) -> pd.DataFrame:
     for found in subjects:
         if found.numbers:
             table: Any = pd.DataFrame(found.numbers)
-            table["flow"] = table["flow"].map(flow_names(found))
+            names = flow_names(found)
+            table["flow"] = [names[key] for key in zip(table["layer"], table["flow"], strict=True)]
             tables.append(table.assign(attention=found.row))
     if not tables:
         return pd.DataFrame(columns=KEY)
@@ -56,7 +60,7 @@ def gates(subjects: Sequence[Findings]) -> pd.DataFrame:
             line: dict[str, Any] = {"attention": found.row, "layer": gate.layer}
             for name, value in gate.numbers().items():
                 stem, _, last = name.rpartition("_")
-                line[f"{stem}_{names[int(last)]}" if last.isdigit() else name] = value
+                line[f"{stem}_{names[gate.layer, int(last)]}" if last.isdigit() else name] = value
             lines.append(line)
     return pd.DataFrame(lines)
 
