@@ -47,7 +47,11 @@ def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> st
 
 def prepare(task_name: str, protocol: str, overrides: list[str], data_dir: Path | None) -> tasks.Data:
     """Prepares a task's data as a protocol wants it. Raises DataError or ConfigError."""
-    config = resolve_for(task_name, protocol, overrides)
+    return prepare_for(task_name, resolve_for(task_name, protocol, overrides), data_dir)
+
+
+def prepare_for(task_name: str, config: Config, data_dir: Path | None) -> tasks.Data:
+    """Prepares a task's data as a resolved configuration wants it. Raises DataError."""
     return tasks.find(task_name).prepare(config.data, data_dir, cache_folder(), progress=True)
 
 

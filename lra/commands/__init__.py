@@ -8,6 +8,7 @@ NAMES = (
     "run",
     "report",
     "bench",
+    "inspect",
     "check",
     "new-attention",
     "list",
