@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,14 @@ def prepare_for(task_name: str, config: Config, data_dir: Path | None) -> tasks.
 
 def climb(task_name: str, data: tasks.Data, store: Path | None) -> str:
     """Computes the ladder of a task's data afresh; writes it to `store`, too. Raises DataError or ConfigError."""
-    rungs = tasks.find(task_name).ladder(data, fresh=True)
+    task = tasks.find(task_name)
+    rungs = task.climb(data)
+    if task.networks:
+        from lra.rungs import accuracy
+
+        rungs |= {name: accuracy(network, data, f"{task.title}: {name}") for name, network in task.networks.items()}
+    with suppress(OSError):
+        tasks.store_ladder(data.folder, data, rungs)
     lines = [f"  {100 * accuracy:5.1f} %  {rung}" for rung, accuracy in rungs.items()]
     if store:
         try:
