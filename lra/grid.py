@@ -102,5 +102,6 @@ def prepare_all(request: Request, cells: list[Cell], forgiving: bool) -> dict[st
         for cell in {(cell.row, cell.protocol): cell for cell in reversed(mine)}.values():
             make_model(cell, ready[key].data.spec)
     if missing:
-        say(f"{len(ready)} of {len(ready) + len(missing)} tasks have data; missing: {', '.join(missing)}")
+        lost, wanted = list(dict.fromkeys(missing)), {cell.task for cell in cells}
+        say(f"{len(wanted) - len(lost)} of {len(wanted)} tasks have data; missing: {', '.join(lost)}")
     return ready

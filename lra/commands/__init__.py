@@ -14,4 +14,5 @@ NAMES = (
     "data",
     "protocol",
     "cite",
+    "audit",
 )
