@@ -24,6 +24,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", default="", metavar="0-7", help="these GPUs, a process and a cell on each")
     parser.add_argument("--jobs", type=int, default=1, metavar="K", help="K processes on one device, such as a CPU")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="the I-th of N parts of the cells (job arrays)")
+    parser.add_argument("--track", choices=["tensorboard", "wandb"], default="", help="send progress there, too")
 
 
 def make_request(parsed: argparse.Namespace) -> Request:
@@ -43,4 +44,5 @@ def make_request(parsed: argparse.Namespace) -> Request:
         jobs=parsed.jobs,
         shard=parse_shard(parsed.shard),
         match_params=getattr(parsed, "match_params", False),
+        track=parsed.track,
     )
