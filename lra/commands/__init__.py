@@ -15,4 +15,5 @@ NAMES = (
     "data",
     "protocol",
     "cite",
+    "audit",
 )
