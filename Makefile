@@ -1,10 +1,11 @@
 # make demo: install, train softmax and pola for a minute each, print the table. make test: the test suite.
+# make tables: the tables of the committed runs, results/tables.
 # Each does its own set-up in .venv; PYTHON chooses the interpreter (3.11 or later).
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check format lint types clean
+.PHONY: demo test tables check format lint types clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,6 +18,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+tables: $(READY)
+	rm -rf results/tables
+	$(BIN)/python run_lra.py report results/records --out results/tables
 
 format: $(READY)
 	$(BIN)/ruff format --check .

@@ -51,7 +51,7 @@ def test_golden_table_of_one_task(runs: Path, tmp_path: Path):
 | agent        |                      failed |      209,802 |          {DASH} |
 | pola         |    36.0 (1) ≈ root operator |      209,802 |     12,300 |
 
-Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung.
+Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung; † best step in the last 5 %.
 """
     assert report.text.startswith(golden)
     assert report.text.splitlines()[-3:] == [

@@ -27,7 +27,9 @@ from lra.report.sheet import markdown
 
 __all__ = ["Report", "frame", "read", "terminal", "write"]
 
-SHORT_LEGEND = "Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung."
+SHORT_LEGEND = (
+    "Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung; † best step in the last 5 %."
+)
 
 
 @dataclass(frozen=True)

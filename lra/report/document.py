@@ -30,9 +30,9 @@ def frames(groups: Sequence[Group], runs: pd.DataFrame, baseline: str = "") -> d
 
 def data_files(found: dict[str, pd.DataFrame]) -> dict[str, bytes]:
     """A CSV per frame, and report.json with all of them, each as a Table Schema resource (fields, then rows)."""
-    whole = {"schema_version": JSON_SCHEMA, "scales": SCALES}
-    whole |= {name: _resource(table) for name, table in found.items()}
-    text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    parts = [f'"schema_version": {JSON_SCHEMA}', f'"scales": {json.dumps(SCALES)}']
+    parts += [f"{json.dumps(name)}: {_resource(table)}" for name, table in found.items()]
+    text = "{\n" + ",\n".join(parts) + "\n}\n"
     return {f"{name}.csv": csv(table) for name, table in found.items()} | {"report.json": text.encode()}
 
 
@@ -95,6 +95,9 @@ def csv(table: pd.DataFrame) -> bytes:
     return table.convert_dtypes().to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g").encode()
 
 
-def _resource(table: pd.DataFrame) -> dict[str, object]:
-    plain = table.convert_dtypes().to_json(orient="table", index=False, double_precision=DIGITS, force_ascii=False)
-    return json.loads(plain or "{}")
+def _resource(table: pd.DataFrame) -> str:
+    """A table with its fields' names and types, a line per row."""
+    text = table.convert_dtypes().to_json(orient="table", index=False, double_precision=DIGITS, force_ascii=False)
+    whole = json.loads(text or "{}")
+    rows = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in whole["data"]]
+    return f'{{"schema": {json.dumps(whole["schema"])}, "data": [\n' + ",\n".join(rows) + "\n]}"
