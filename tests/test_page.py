@@ -189,8 +189,14 @@ def test_a_row_leads_to_its_runs_and_points_out_its_curve(shown: Any):
     details = shown.locator("#standard-float32 .provenance details[open]")
     assert details.count() == 1
     words = details.inner_text()
-    for fact in ("https://example.org/paper", "adapted: 1-D convolution", "80,000", "A Processor, 2 threads", "abc"):
-        assert fact in words or fact == "80,000"
+    for fact in (
+        "https://example.org/paper",
+        "adapted: 1-D convolution",
+        "82,500 total",
+        "A Processor, 2 threads",
+        "abc",
+    ):
+        assert fact in words
     assert details.locator("tbody tr").count() == 25
 
 
@@ -216,8 +222,8 @@ def test_narrow_screens_do_not_scroll_sideways(shown: Any):
 def test_small_and_whole(report: Path):
     content = (report / "report.html").read_bytes()
     assert len(content) < 3_000_000
-    for reference in (b"<link", b"<script src", b'<img src="http', b"@import", b"url("):
-        assert reference not in content or reference == b"url("
+    for reference in (b"<link", b"<script src", b'src="http', b"@import", b"url(http"):
+        assert reference not in content
 
 
 def test_the_same_bytes_in_any_process(tmp_path: Path):
@@ -254,18 +260,10 @@ def curves_of(group: cells.Group) -> dict[str, bytes]:
 
 
 def test_the_front_is_what_none_beats():
-    records = [
-        synthetic.run(row, seed=0, tokens_per_second=tokens)
-        for row, tokens in (("softmax", 9e4), ("relu", 5e4), ("elu", 6e4), ("pola", 1e4), ("mean", 2e5))
-    ]
-    (group,) = cells.group(records)
-    (picture,) = speed.pictures(group)
-    assert picture.task == "listops"
-    by_row = {b.row: b for b in picture.bubbles}
-    assert set(by_row) == {"softmax", "relu", "elu", "pola", "mean"}
-    front = [b.row for b in picture.front]
-    assert front == ["pola", "elu", "softmax"] or by_row["relu"].accuracy > by_row["elu"].accuracy
-    assert "mean" not in front
+    points = {"softmax": (60.0, 9e4), "relu": (59.0, 5e4), "elu": (61.0, 6e4), "pola": (65.0, 1e4), "mean": (66.0, 2e5)}
+    bubbles = tuple(speed.Bubble(row, accuracy, None, tokens, None) for row, (accuracy, tokens) in points.items())
+    picture = speed.Picture("listops", "here", bubbles, ())
+    assert [b.row for b in picture.front] == ["pola", "elu", "softmax"]  # relu is beaten, mean is a control
 
 
 def test_speeds_of_two_machines_are_not_compared():
