@@ -36,6 +36,7 @@ class Cell:
     precision: str = "float32"
     tuning: dict[str, Any] = field(default_factory=dict)  # as in `Record`
     matched: dict[str, Any] = field(default_factory=dict)  # as in `Record`
+    deviations: dict[str, str] = field(default_factory=dict)  # as in `Record`
 
     def identity(self, data_hash: str) -> str:
         """Hash of everything that changes the result."""
@@ -145,6 +146,7 @@ def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
         protocol=cell.protocol,
         seed=cell.seed,
         precision=cell.precision,
+        deviations=cell.deviations,
         attention={
             "name": entry.name,
             "title": entry.title,

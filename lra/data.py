@@ -42,8 +42,17 @@ def make_ready(task_name: str, config: Config, data_dir: Path | None) -> Ready:
 def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> str:
     """One line: where the data comes from, how much it is, its hash."""
     rows = " / ".join(f"{count:,}" for count in data.about["rows"].values())
-    missed = f"; nothing for it in {data_dir}" if data_dir and data.about["label"] == "generated" else ""
-    return f"{task_name}: {data.about['label']} ({data.about['source']}{missed}), {rows} samples, hash {data.hash}"
+    note = f"; nothing for it in {data_dir}" if data_dir and data.about["label"] == "generated" else ""
+    if data.about["label"] == "official" and (data.folder / tasks.UNPACKED).exists():
+        note = f"; unpacked here: without {data.folder} it is downloaded or generated"
+    elif data.about["label"] == "generated" and _official(task_name):
+        note += "; official data is prepared here, too: --data-dir or LRA_DATA takes it"
+    return f"{task_name}: {data.about['label']} ({data.about['source']}{note}), {rows} samples, hash {data.hash}"
+
+
+def _official(task_name: str) -> bool:
+    """Has the cache official data of a task?"""
+    return any(data.about["label"] == "official" for data in tasks.prepared(cache_folder(), task_name))
 
 
 def prepare(task_name: str, protocol: str, overrides: list[str], data_dir: Path | None) -> tasks.Data:

@@ -15,6 +15,7 @@ from lra.cell import Cell
 from lra.config import Config
 from lra.data import resolve_for
 from lra.errors import ConfigError
+from lra.protocol import deviations_of
 
 ARENA = ("listops", "text", "retrieval", "image", "pathfinder")
 
@@ -81,6 +82,7 @@ def plan(request: Request) -> list[Cell]:
     names = [name for task in request.tasks for name in (ARENA if task == "all" else (tasks.find(task).name,))]
     configs = {task: _resolve(request, task) for task in dict.fromkeys(names)}
     found = [attention_zoo.find(spec) for spec in request.attentions]
+    deviations = deviations_of(request.protocol)
     cells = [
         Cell(
             task=task,
@@ -91,6 +93,7 @@ def plan(request: Request) -> list[Cell]:
             protocol=label,
             config=config,
             seed=seed,
+            deviations=deviations,
         )
         for task, (label, config) in configs.items()
         for spec, (entry, options), row in zip(request.attentions, found, name_rows(found), strict=True)

@@ -1,4 +1,7 @@
-"""Protocol files: YAML that names its `base:`, with a section per task, merged as plain dicts."""
+"""Protocol files: YAML that names its `base:`, with a section per task, merged as plain dicts.
+
+`deviations:` says in what a protocol differs from the source it is named after, a line of text each; records keep them.
+"""
 
 import difflib
 import itertools
@@ -19,6 +22,14 @@ def protocols() -> list[str]:
 def read_protocol(name: str) -> dict[str, Any]:
     """A shipped protocol by name, or a file by path, merged over its bases. Raises ConfigError."""
     return _read(_path_of(name), ())
+
+
+def deviations_of(name: str) -> dict[str, str]:
+    """In what a protocol differs from its source: a word for tables -> the explanation. Raises ConfigError."""
+    found = read_protocol(name).get("deviations") or {}
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise ConfigError(f"protocol {name}: deviations: expected words and their explanations, found {found!r}")
+    return {str(word): " ".join(text.split()) for word, text in found.items()}
 
 
 def about_protocol(name: str) -> str:
@@ -56,7 +67,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"protocol file {path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"protocol file {path} holds no mapping")
-    allowed = ["base", "model", "train", "data", "tasks"]
+    allowed = ["base", "deviations", "model", "train", "data", "tasks"]
     for key in content:
         if key not in allowed:
             raise ConfigError(f"{path}: unknown key {key!r}{suggestion(str(key), allowed)}")

@@ -24,7 +24,19 @@ STATUSES = (*FINAL, "failed")
 KINDS = {
     **dict.fromkeys(("identity", "status", "task", "row", "protocol", "precision", "predictions", "correct"), str),
     **dict.fromkeys(
-        ("attention", "config", "data", "ladder", "parameters", "accuracy_by", "seconds", "tuning", "matched"), dict
+        (
+            "attention",
+            "config",
+            "data",
+            "deviations",
+            "ladder",
+            "parameters",
+            "accuracy_by",
+            "seconds",
+            "tuning",
+            "matched",
+        ),
+        dict,
     ),
     "curve": list,
     "seed": int,
@@ -45,6 +57,7 @@ class Record:
     task: str
     row: str  # the name in tables: the attention and the options that differ from their defaults
     protocol: str  # name of the protocol, with the --set overrides: "quick", "standard[train.lr=0.001]"
+    deviations: dict[str, str] = field(default_factory=dict)  # in what the protocol differs from its source, and how
     seed: int
     precision: str  # float32 or bfloat16
 

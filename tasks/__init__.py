@@ -8,9 +8,10 @@ from tasks._find import file_of, find, names
 from tasks._ladders import store_ladder
 from tasks._memory import in_memory
 from tasks._pack import pack, unpack
-from tasks._store import prepared
+from tasks._store import UNPACKED, prepared
 
 __all__ = [
+    "UNPACKED",
     "Data",
     "DataError",
     "MissingDataError",

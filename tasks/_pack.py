@@ -55,6 +55,7 @@ def unpack(archive: Path, cache: Path) -> list[str]:
             if _store.load(cache / name) is None:
                 shutil.rmtree(cache / name, ignore_errors=True)
                 (temporary / name).rename(cache / name)
+            (cache / name / _store.UNPACKED).touch()  # brought here on purpose: it goes before the generator
         return names
     except (OSError, tarfile.TarError) as error:
         raise DataError(f"cannot unpack {archive}: {error}") from error

@@ -53,7 +53,8 @@ class Pathfinder(Task):
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
         """The released images where `data_dir`, else LRA_DATA, holds them, unpacked or not, else generated ones.
 
-        Raises DataError.
+        Without either folder, released images that `data unpack` brought here go before generated ones. Raises
+        DataError.
         """
         from tasks import _pathfinder_files
 
@@ -65,6 +66,9 @@ class Pathfinder(Task):
         archive = _release.find_archive(source) if source else None
         if archive:
             return self._unpack(settings, archive, cache, progress)
+        unpacked = None if source else _store.find_unpacked(cache, self.name, _released(settings))
+        if unpacked:
+            return unpacked
         self.check(settings)
         folder = _store.folder_for(cache, self.name, {"source": GENERATOR, **self._used(settings)})
         if self.streamed:
@@ -143,7 +147,7 @@ class Pathfinder(Task):
         """Released images, encoded once."""
         from tasks import _pathfinder_files as files
 
-        used = {"difficulty": settings.difficulty, "split_rule": settings.split_rule}
+        used = _released(settings)
         folder = _store.folder_for(cache, self.name, {"source": files.stamps(place), **used})
         return _store.obtain(folder, lambda new: self._encode(used, place, new, progress))
 
@@ -151,7 +155,7 @@ class Pathfinder(Task):
         """Released images of lra_release.gz, encoded once; the PNG files lie in the new folder for that time only."""
         from tasks import _pathfinder_files as files
 
-        used = {"difficulty": settings.difficulty, "split_rule": settings.split_rule}
+        used = _released(settings)
         folder = _store.folder_for(cache, self.name, {"source": _release.stamp_of(archive), **used})
 
         def build(new: Path) -> _store.Built:
@@ -198,6 +202,11 @@ class Pathfinder(Task):
             for split, parts in blocks.items()
         }
         return _store.Built(self._spec(), about, digests, {})
+
+
+def _released(settings: Settings) -> dict[str, str]:
+    """All that shapes released data."""
+    return {"difficulty": settings.difficulty, "split_rule": settings.split_rule}
 
 
 def watched(blocks: Iterable[Split], shown: tqdm) -> Iterator[Split]:

@@ -22,6 +22,7 @@ from tasks._base import Data, DataError, Spec, Split
 FORMAT = 2  # raised when folders of an older form can no longer be read
 MANIFEST = "manifest.json"
 SPLITS = ("train", "validation", "test")
+UNPACKED = "unpacked"  # an empty file in a folder that `data unpack` brought here
 DOCUMENTS = "documents"  # in place of a split's name: what pairs point to
 
 
@@ -78,6 +79,15 @@ def find_prepared(cache: Path, task: str, about: dict[str, Any]) -> Data | None:
     """The newest intact data of a task whose `about` holds these entries, wherever it came from, or None."""
     for data in prepared(cache, task):
         if all(data.about.get(key) == value for key, value in about.items()):
+            return data
+    return None
+
+
+def find_unpacked(cache: Path, task: str, settings: dict[str, Any]) -> Data | None:
+    """The newest official data with these settings that `data unpack` brought here, or None."""
+    for data in prepared(cache, task):
+        alike = (data.about.get("label"), data.about.get("settings")) == ("official", settings)
+        if alike and (data.folder / UNPACKED).exists():
             return data
     return None
 

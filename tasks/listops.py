@@ -48,12 +48,18 @@ class ListOps(Task):
     settings = Settings
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
-        """The released files where `data_dir`, else LRA_DATA, holds them, else generated trees. Raises DataError."""
+        """The released files where `data_dir`, else LRA_DATA, holds them, else generated trees. Raises DataError.
+
+        Without either folder, released data that `data unpack` brought here go before generated ones.
+        """
         _numba.use_cache(cache)
         source = _sources.data_folder(data_dir)
         files = find_files(source, cache, progress) if source else None
         if files:
             return _read(settings, files, cache, progress)
+        unpacked = None if source else _store.find_unpacked(cache, self.name, _used(settings))
+        if unpacked:
+            return unpacked
         check(settings)
         folder = _store.folder_for(cache, self.name, {"source": GENERATOR, **asdict(settings)})
         return _store.obtain(folder, lambda place: _generate(settings, place, progress))
@@ -120,9 +126,14 @@ def _read(settings: Settings, files: dict[str, Path], cache: Path, progress: boo
     """Released files, encoded once; a file counts as the same while its path, size and time are."""
     stats = {path: path.stat() for path in files.values()}
     stamps = [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()]
-    used = {"max_length": settings.max_length, "brackets": settings.brackets}
+    used = _used(settings)
     folder = _store.folder_for(cache, ListOps.name, {"source": stamps, **used})
     return _store.obtain(folder, lambda place: _encode(used, files, place, progress))
+
+
+def _used(settings: Settings) -> dict[str, int]:
+    """All that shapes released data."""
+    return {"max_length": settings.max_length, "brackets": settings.brackets}
 
 
 def _encode(used: dict[str, int], files: dict[str, Path], folder: Path, progress: bool) -> _store.Built:

@@ -129,3 +129,24 @@ def test_hash_sees_changes_and_not_new_defaults():
 
     later = Later(**configuration.as_dict(config)["model"])
     assert configuration.hash_of(replace(config, model=later)) == configuration.hash_of(config)
+
+
+def test_deviations_of_a_protocol(tmp_path):
+    google = protocol.deviations_of("google")
+    assert list(google)[:2] == ["sizes", "biases"]
+    assert "transformer's configuration" in google["sizes"]
+    assert protocol.deviations_of("standard") == {}
+    assert {"warm start", "precision"} <= set(protocol.deviations_of("skyformer")), "with those of its base"
+    (tmp_path / "mine.yaml").write_text("base: standard\ndeviations: [sizes]\n")
+    with pytest.raises(ConfigError, match="expected words and their explanations"):
+        protocol.deviations_of(str(tmp_path / "mine.yaml"))
+
+
+def test_deviations_are_in_the_cell_and_leave_its_identity_alone(tmp_path):
+    from lra.grid import Request, plan
+
+    (tmp_path / "mine.yaml").write_text("base: quick\ndeviations: {sizes: 'smaller\n  here'}\n")
+    cells = [plan(Request(attentions=["relu"], tasks=["listops"], seeds=[0], protocol=name))[0]
+             for name in ("quick", str(tmp_path / "mine.yaml"))]  # fmt: skip
+    assert [cell.deviations for cell in cells] == [{}, {"sizes": "smaller here"}]
+    assert cells[0].identity("0") == cells[1].identity("0")

@@ -1,11 +1,18 @@
 """The `data` command and `--task all`: what is there, what is missing, carried to another machine."""
 
 import io
+import shutil
 import tarfile
+from dataclasses import replace
+from typing import Any
 
 import pytest
+from listops_text import SHORT, write_released
+from test_pathfinder_files import write as write_pathfinder
 
+import tasks
 from lra.cli import main
+from lra.data import describe_data
 
 
 @pytest.fixture
@@ -25,6 +32,7 @@ def test_all_runs_what_there_is(elsewhere, tiny, capsys):
     assert "2 of 5 tasks have data; missing: text, retrieval, image" in printed.err
     assert sorted(path.name.split("-")[0] for path in out.glob("*.json")) == ["listops", "pathfinder"]
     assert "Pathfinder" in printed.out
+    assert "missing: text, retrieval, image; 2 of 5 tasks\n" in printed.out
     assert main(["--attn", "elu", "--task", "text", "--protocol", tiny, "--out", str(out)]) == 2
     assert "data prepare --task text --data-dir DIR" in capsys.readouterr().err
 
@@ -81,3 +89,39 @@ def test_ladder(elsewhere, tiny, capsys):
     assert main(asked) == 0
     assert "root operator" in capsys.readouterr().out
     assert len(list((elsewhere / "ladders").glob("listops-*.json"))) == 1
+
+
+def official(name, folder, settings):
+    """Prepares a task from files as they were released."""
+    task = tasks.find(name)
+    if name == "listops":
+        write_released(folder, task.prepare(SHORT, None, folder / "cache", False))
+    else:
+        write_pathfinder(folder / "pathfinder32/curv_contour_length_14")
+    return task.prepare(settings, folder, folder / "cache", False)
+
+
+@pytest.mark.parametrize("name", ["listops", "pathfinder"])
+def test_official_data_unpacked_here_go_before_the_generator(elsewhere, name):
+    """What `data unpack` brought is meant; what was once prepared from a folder is not taken without it."""
+    task: Any = tasks.find(name)
+    rows = {"train_rows": 3, "validation_rows": 2, "test_rows": 2}
+    settings = replace(SHORT, **rows) if name == "listops" else task.settings(**rows)
+    data = official(name, elsewhere / "files", settings)
+    assert task.prepare(settings, None, elsewhere / "files/cache", False).about["label"] == "generated"
+    tasks.pack([data], elsewhere / "data.tar")
+    here = elsewhere / "cache"
+    here.mkdir()
+    generated = task.prepare(settings, None, here, False)
+    assert f"{name}: generated (generator v1), 3 / 2 / 2 samples" in describe_data(name, generated, None)
+    tasks.unpack(elsewhere / "data.tar", here)
+    found = task.prepare(settings, None, here, False)
+    assert (found.hash, found.about["label"]) == (data.hash, "official")
+    assert f"unpacked here: without {found.folder}" in describe_data(name, found, None)
+    assert "official data is prepared here, too" in describe_data(name, generated, None)
+    (elsewhere / "empty").mkdir()
+    assert task.prepare(settings, elsewhere / "empty", here, False).hash == generated.hash
+    other = replace(settings, **({"brackets": False} if name == "listops" else {"difficulty": "easy"}))
+    assert task.prepare(other, None, here, False).about["label"] == "generated"
+    shutil.rmtree(found.folder)
+    assert task.prepare(settings, None, here, False).hash == generated.hash

@@ -227,3 +227,11 @@ def test_frame_and_terminal(runs: Path):
 def test_reports_need_no_torch():
     code = "import lra.report, sys; sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_table_says_in_what_a_protocol_differs_from_its_source():
+    from lra.report import terminal
+
+    plain, other = make("relu", 0.4), make("relu", 0.4, protocol="google", deviations={"sizes": "of one row", "b": "c"})
+    assert "Against the protocol's source" not in terminal([plain])
+    assert "(0123456789ab). Against the protocol's source: b, sizes differ\n" in terminal([other])

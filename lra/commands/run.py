@@ -46,5 +46,16 @@ def main(parsed: argparse.Namespace) -> int:
         from lra.report import terminal
 
         print(terminal(records))
+        if "all" in parsed.task and request.shard == (1, 1):
+            print_missing({record.task for record in records})
         print(f"\nrecords in {parsed.out}; tables and plots: python run_lra.py report {parsed.out}")
     return int(not records or not complete or any(record.status == "failed" for record in records))
+
+
+def print_missing(present: set[str]) -> None:
+    """Below the table: those of the five that have no row in it."""
+    from lra.plan import ARENA
+
+    absent = [task for task in ARENA if task not in present]
+    if absent:
+        print(f"missing: {', '.join(absent)}; {len(ARENA) - len(absent)} of {len(ARENA)} tasks")

@@ -43,8 +43,10 @@ def heading(group: Group) -> str:
 
 
 def data_line(group: Group) -> str:
-    """Label and hash of each task's data."""
-    return "Data: " + "; ".join(f"{title_of(c.task)} {c.label} ({c.data_hash[:12]})" for c in group.columns)
+    """Label and hash of each task's data, and in what the protocol differs from its source."""
+    line = "Data: " + "; ".join(f"{title_of(c.task)} {c.label} ({c.data_hash[:12]})" for c in group.columns)
+    words = {word for c in group.columns for cell in c.cells.values() for r in cell.records for word in r.deviations}
+    return f"{line}. Against the protocol's source: {', '.join(sorted(words))} differ" if words else line
 
 
 def column_title(column: Column) -> str:
