@@ -79,7 +79,8 @@ class Train:
 
     def __post_init__(self):
         _check(self, "train", 1, math.inf, "steps", "batch", "evaluate_every")
-        _check(self, "train", 0, self.steps, "warmup")
+        # Google's Retrieval ends inside its warm-up
+        _check(self, "train", 0, math.inf if self.schedule == "rsqrt" else self.steps, "warmup")
         _check(self, "train", 0, math.inf, "lr", "eps", "weight_decay", "clip_at", "validation_batches")
         _check(self, "train", 0, 1, "start_lr", "end_lr", "beta1", "beta2", "select_after")
 

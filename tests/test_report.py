@@ -12,7 +12,7 @@ from records import LADDER, make
 
 from lra.errors import RecordError
 from lra.record import Record, save
-from lra.report import cells, curves, frame, read, tables, terminal, write
+from lra.report import cells, curves, facts, frame, read, tables, terminal, write
 from lra.report.sheet import DASH, markdown
 
 
@@ -235,3 +235,41 @@ def test_the_table_says_in_what_a_protocol_differs_from_its_source():
     plain, other = make("relu", 0.4), make("relu", 0.4, protocol="google", deviations={"sizes": "of one row", "b": "c"})
     assert "Against the protocol's source" not in terminal([plain])
     assert "(0123456789ab). Against the protocol's source: b, sizes differ\n" in terminal([other])
+
+
+def test_what_each_row_was_given():
+    sizes = {"total": 300, "without_embeddings": 200, "attention": 100}
+    about = {"name": "pola", "options": {"conv": 5}, "fidelity": "adapted: 1-D convolution"}
+    tuned = {"values": {"train.lr": [1e-3, 2e-3, 4e-3], "train.warmup": [10, 20]}}
+    runs = [
+        make(
+            "pola", 0.5, seed=seed, attention=about, parameters=sizes, tuning=tuned, peak_bytes=peak, learned=seed == 0
+        )
+        for seed, peak in enumerate((2_000_000_000, 3_000_000_000))
+    ]
+    group = only([*runs, make("mine", 0.4, parameters={}, tuning=tuned)])
+    table = facts.table(group, {"pola": 12.34})
+    lines = [dict(zip(table.header, line, strict=True)) for line in table.body]
+    assert lines[0] == {
+        "Attention": "pola",
+        "Parameters": "300",
+        "without embeddings": "200",
+        "attention's own": "100",
+        "Taps": "5",
+        "Precision": "float32",
+        "lr": "0.001",
+        "Tuning": "6 of train.lr, train.warmup",
+        "Fidelity": "adapted",
+        "Learned": "1 of 2",
+        "ms/step at 4K": "12.3",
+        "Peak GB": f"2.00{DASH}3.00",
+    }
+    assert (lines[1]["Parameters"], lines[1]["Taps"], lines[1]["ms/step at 4K"]) == (DASH, DASH, DASH)
+    assert "ms/step at 4K" not in facts.table(group).header
+
+
+def test_a_late_best_step_has_a_dagger():
+    settings: dict[str, Any] = {"config": {"train": {"lr": 1e-3, "steps": 1000}}}
+    assert text_of(make("pola", 0.5, best_step=960, **settings)) == "50.0 (1)†"
+    assert text_of(make("pola", 0.5, best_step=950, **settings)) == "50.0 (1)"
+    assert text_of(make("pola", 0.5, best_step=960)) == "50.0 (1)"

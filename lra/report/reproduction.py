@@ -115,7 +115,7 @@ def sizes_differ(column: Column, cell: Cell) -> bool:
     """Whether the data has other sizes than the released one, or the protocol declares that the model has."""
     rows = [r.data.get("rows") or {} for r in cell.done]
     known = [(found.get("train"), found.get("test")) for found in rows if found]
-    declared = any("size" in str(getattr(r, "deviations", "")) for r in cell.done)
+    declared = any("sizes" in getattr(r, "deviations", {}) for r in cell.done)
     return declared or any(pair != OFFICIAL[column.task] for pair in known)
 
 
