@@ -66,7 +66,7 @@ def run_cells(request: Request, cells: list[Cell], forgiving: bool = False) -> l
 
 
 def find_slots(request: Request, cells: list[Cell], ready: dict[str, Ready]) -> list[Slot]:
-    """Of the cells that have data, and of those that `match_params` puts beside them. Raises ConfigError, RecordError."""
+    """Of the cells with data, and of those that `match_params` puts beside them. Raises ConfigError or RecordError."""
     if request.match_params:
         from lra.fairness import match
 
