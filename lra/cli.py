@@ -76,7 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not is_users(error):
             raise
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        if os.environ.get("TORCHELASTIC_RUN_ID") is None or os.environ.get("RANK") == "0":  # not once for each process
+            print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
 
 

@@ -14,18 +14,24 @@ if TYPE_CHECKING:
     from lra.train import Progress
 
 LONG = 600  # seconds; longer runs on a CPU are announced with a hint
-_bars: dict[str, bool] = {"wanted": True}
+_shown = {"bars": True, "lines": True}
 FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt}{postfix}"
 
 
 def say(message: str) -> None:
     """A line on stderr that does not tear a bar."""
-    tqdm.write(message, file=sys.stderr)
+    if _shown["lines"]:
+        tqdm.write(message, file=sys.stderr)
 
 
 def lines_only() -> None:
     """From now on no bars, which several processes on one terminal would tear."""
-    _bars["wanted"] = False
+    _shown["bars"] = False
+
+
+def silence() -> None:
+    """From now on nothing at all: another process speaks for this one."""
+    _shown.update(bars=False, lines=False)
 
 
 def clock(seconds: float) -> str:
@@ -46,7 +52,7 @@ class Bar:
         self.title, self.config, self.rows, self.hint = title, config, rows, hint
         self.recent: deque[tuple[int, float, int]] = deque(maxlen=50)
         self.evaluations = -1
-        hidden = None if _bars["wanted"] else True  # None: where there is no terminal
+        hidden = None if _shown["bars"] else True  # None: where there is no terminal
         self.bar = tqdm(total=config.steps, desc=title, bar_format=FORMAT, dynamic_ncols=True, disable=hidden)
 
     def update(self, progress: Progress) -> None:

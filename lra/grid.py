@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import tasks
 from lra.cell import Cell, make_model
@@ -13,6 +15,11 @@ from lra.plan import ARENA, Request, name_rows, part_of, plan
 from lra.record import Record
 from lra.slot import Slot, fill, find_slot
 from lra.track import check_tracker
+
+if TYPE_CHECKING:
+    import torch
+
+    from lra.parallel import Group
 
 __all__ = ["ARENA", "Request", "name_rows", "plan", "run_cells", "run_grid"]
 
@@ -36,39 +43,76 @@ def run_cells(request: Request, cells: list[Cell], forgiving: bool = False) -> l
 
     check_tracker(request.track)
     writable(request.out)
-    places = request.places
-    kind = check_devices(places) if places else find_device(request.device)
+    places, group = request.places, find_group(request)
+    kind = group.device if group else check_devices(places) if places else find_device(request.device)
     cells = [replace(cell, precision=choose_precision(cell.config.train.precision, kind)) for cell in cells]
-    ready = prepare_all(request, cells, forgiving)
+    if group:
+        group.check(cells)
+        ready = group.first(lambda: prepare_all(request, cells, forgiving))
+    else:
+        ready = prepare_all(request, cells, forgiving)
+    slots = find_slots(request, cells, ready)
+    final = group.tell([slot.final for slot in slots]) if group else [slot.final for slot in slots]
+    missing = [slot for slot, done in zip(slots, final, strict=True) if not done]
+    for slot in missing:
+        slot.work.load_state()  # a damaged checkpoint is told before anything runs
+    if len(missing) < len(slots):
+        say(f"{len(slots) - len(missing)} of {len(slots)} cells have a record and are skipped")
+    run_missing(request, missing, ready, kind, group)
+    if group:  # what is chosen from the records must be chosen alike
+        for slot in slots:
+            slot.record = group.tell(slot.record)
+    return slots
+
+
+def find_slots(request: Request, cells: list[Cell], ready: dict[str, Ready]) -> list[Slot]:
+    """Of the cells with data, and of those that `match_params` puts beside them. Raises ConfigError or RecordError."""
     if request.match_params:
         from lra.fairness import match
 
         cells = match(cells, ready)
     known = [cell for cell in cells if cell.data_key in ready]
-    slots = [find_slot(cell, ready[cell.data_key], request.out, request.track) for cell in known]
-    missing = [slot for slot in slots if not slot.final]
-    for slot in missing:
-        slot.work.load_state()  # a damaged checkpoint is told before anything runs
-    if len(missing) < len(slots):
-        say(f"{len(slots) - len(missing)} of {len(slots)} cells have a record and are skipped")
-    if places and missing:
+    return [find_slot(cell, ready[cell.data_key], request.out, request.track) for cell in known]
+
+
+def run_missing(
+    request: Request, missing: list[Slot], ready: dict[str, Ready], device: torch.device, group: Group | None
+) -> None:
+    """Runs the cells: each in all processes of the group, or in a worker on each place, or one by one here."""
+    if request.places and missing:
         from lra.workers import fill_all
 
-        fill_all(missing, ready, places, request.data_dir, request.track)
-    else:
-        for number, slot in enumerate(missing, 1):
-            fill(slot, ready[slot.cell.data_key], kind, title_of(slot, number, len(missing)))
-    return slots
+        fill_all(missing, ready, request.places, request.data_dir, request.track)
+        return
+    for number, slot in enumerate(missing, 1):
+        title = f"[{number}/{len(missing)}] {slot.cell.task} {slot.cell.row} seed {slot.cell.seed}"
+        if group:
+            from lra.parallel import fill_together
+
+            fill_together(slot, ready[slot.cell.data_key], group, title)
+        else:
+            fill(slot, ready[slot.cell.data_key], device, title)
 
 
-def find_device(name: str):
+def find_group(request: Request) -> Group | None:
+    """The processes of a command that torchrun has started, or None. Raises ConfigError."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
+        return None
+    if request.places:
+        raise ConfigError("torchrun shares each run among its processes; leave --devices and --jobs out")
+    from lra.parallel import join
+
+    return join(request.device)
+
+
+def find_device(name: str) -> torch.device:
     """The torch device of this name. Raises ConfigError."""
     from lra.place import choose_device
 
     return choose_device(name)
 
 
-def check_devices(names: list[str]):
+def check_devices(names: list[str]) -> torch.device:
     """A torch device of the kind they all are, without a context on any GPU. Raises ConfigError."""
     import torch
 
@@ -80,11 +124,6 @@ def check_devices(names: list[str]):
         count = f"{there} GPUs" if there != 1 else "one GPU"
         raise ConfigError(f"{', '.join(absent)} cannot be used: this machine has {count}; on a CPU: --jobs 2")
     return torch.device("cuda")
-
-
-def title_of(slot: Slot, number: int, count: int) -> str:
-    """'[3/40] listops pola seed 0': for the lines of its progress."""
-    return f"[{number}/{count}] {slot.cell.task} {slot.cell.row} seed {slot.cell.seed}"
 
 
 def prepare_all(request: Request, cells: list[Cell], forgiving: bool) -> dict[str, Ready]:

@@ -63,6 +63,7 @@ def environment(device: torch.device, gear: str = "eager") -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
+        "processes": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
         "gear": gear,
     }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from lra.encoder import Encoder
+    from lra.parallel import Group
     from lra.place import Place
     from lra.train import Progress, Trainer
     from lra.work import Work
@@ -36,8 +37,12 @@ def train_cell(
     work: Work,
     ladder: dict[str, float],
     observe: Callable[[Progress], None],
+    group: Group | None = None,
 ) -> Record:
-    """Trains one cell, or goes on with it, and tests it once. `observe` is called after every step."""
+    """Trains one cell, or goes on with it, and tests it once. `observe` is called after every step.
+
+    group: the processes that share the cell, this one among them; each calls this.
+    """
     from lra.engine import Step
     from lra.measure import reset_peak
     from lra.place import set_deterministic
@@ -46,7 +51,12 @@ def train_cell(
     reset_peak(place.device)
     set_deterministic(cell.config.train.deterministic)
     model = make_model(cell, data.spec).to(place.device)
-    step = Step(model, cell.config.train, place, cell.seed)
+    if group is None:
+        step = Step(model, cell.config.train, place, cell.seed)
+    else:
+        from lra.parallel import SharedStep
+
+        step = SharedStep(model, cell.config.train, place, cell.seed, group)
     trainer = Trainer(step, data.train, data.validation, work, cell.seed)
     trainer.restore()
     trainer.run(observe)

@@ -20,6 +20,7 @@ from lra.track import Tracker
 if TYPE_CHECKING:
     import torch
 
+    from lra.parallel import Group
     from lra.work import Work
 
 
@@ -68,8 +69,11 @@ def fill(slot: Slot, ready: Ready, device: torch.device, title: str) -> None:
         say(f"{title}: {error}; skipped")
 
 
-def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str) -> Record:
-    """Trains one cell; an exception becomes a record that says `failed`, with the traceback beside the log."""
+def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str, group: Group | None = None) -> Record:
+    """Trains one cell; an exception becomes a record that says `failed`, with the traceback beside the log.
+
+    group: the processes that share the cell; each calls this.
+    """
     from lra.measure import environment
     from lra.place import Place
 
@@ -84,7 +88,7 @@ def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str) -> Reco
     )
     bar = Bar(title, cell.config.train, len(data.validation.labels), hint=quick_hint(cell, device))
     try:
-        record = train_cell(cell, data, place, slot.work, ready.ladder, bar.update)
+        record = train_cell(cell, data, place, slot.work, ready.ladder, bar.update, group)
     except Exception as error:
         with contextlib.suppress(OSError):  # a full disk may be what failed
             slot.work.error.write_text(traceback.format_exc(), encoding="utf-8")

@@ -30,6 +30,8 @@ def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
 
     Raises as `run_grid` does, and ConfigError for a sweep that cannot be read.
     """
+    if request.match_params:
+        raise ConfigError("--sweep tunes the mechanisms as they are; sweep without --match-params")
     choices = read_choices(texts, request.overrides)
     cells = part_of_rows(plan(request), request.shard)
     seed = next(number for number in itertools.count(PILOT_SEED) if number not in request.seeds)

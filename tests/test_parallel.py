@@ -1,0 +1,136 @@
+"""One run in two gloo processes: as one process with dropout 0, stopped and resumed, and its mistakes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from torch.testing import assert_close
+
+from lra.grid import Request, run_grid
+from lra.record import load, unpack
+
+ROOT = Path(__file__).parent.parent
+
+
+def together(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, "run_lra.py", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+    )
+
+
+def run_of(tiny, out, *overrides: str, attention: str = "pola") -> list[str]:
+    command = ["--attn", attention, "--task", "listops", "--protocol", tiny, "--device", "cpu", "--out", str(out)]
+    return [*command, "--set", "model.dropout=0.0", *overrides]
+
+
+def lines_of(out) -> list[dict]:
+    return [json.loads(line) for line in next(out.glob("work/*/metrics.jsonl")).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def both(cache, tmp_path_factory):
+    """Folders of the same run in one process and in two, and what the two said."""
+    assert cache.is_dir()
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    tiny = str(Path(__file__).parent / "tiny.yaml")
+    asked = Request(attentions=["pola"], tasks=["listops"], seeds=[0], protocol=tiny, out=one, device="cpu",
+                    overrides=("model.dropout=0.0",))  # fmt: skip
+    run_grid(asked)
+    said = together(*run_of(tiny, two))
+    assert said.returncode == 0, said.stderr
+    return one, two, said
+
+
+def test_two_processes_are_one_run(both):
+    one, two, _ = both
+    first, second = (load(next(folder.glob("*.json"))) for folder in (one, two))
+    assert second.status == "done"
+    assert (first.identity, first.test_rows) == (second.identity, second.test_rows)
+    assert (first.environment["processes"], second.environment["processes"]) == (1, 2)
+    assert len(first.curve) == len(second.curve) == 3
+    for ours, theirs in zip(first.curve, second.curve, strict=True):
+        for name in ("train_loss", "validation_loss"):
+            assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-5)
+    same = np.mean(
+        np.frombuffer(unpack(first.predictions), np.uint8) == np.frombuffer(unpack(second.predictions), np.uint8)
+    )
+    assert same > 0.97
+    for name in ("best", "last"):
+        weights, others = (load_file(next(folder.glob(f"work/*/{name}.safetensors"))) for folder in (one, two))
+        for key, value in weights.items():
+            np.testing.assert_allclose(others[key], value, rtol=1e-3, atol=1e-4, err_msg=key)
+
+
+def test_one_process_writes_and_speaks(both):
+    one, two, said = both
+    assert [line["step"] for line in lines_of(two)] == [line["step"] for line in lines_of(one)]
+    assert [line["real_tokens"] for line in lines_of(two)] == [line["real_tokens"] for line in lines_of(one)]
+    assert said.stdout.count("| pola ") == 1
+    assert said.stderr.count("test ") == 1
+    assert len(list(two.glob("*.json"))) == 1
+    assert {path.name for path in next(two.glob("work/*")).iterdir()} == {
+        "lock", "metrics.jsonl", "best.safetensors", "last.safetensors",
+    }  # fmt: skip
+
+
+def test_divergence_is_decided_alike(tiny, tmp_path):
+    said = together(*run_of(tiny, tmp_path, "train.lr=1e30", "train.clip=none"))
+    assert said.returncode == 0, said.stderr
+    assert load(next(tmp_path.glob("*.json"))).status == "diverged"
+
+
+def test_a_run_of_one_process_goes_on_in_two(tiny, tmp_path, monkeypatch):
+    """From the checkpoint of an interrupted run, which one process reads for both."""
+
+    def stop(_, progress):
+        if progress.step == 45:
+            raise KeyboardInterrupt
+
+    asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "a", device="cpu",
+                    overrides=("model.dropout=0.0",))  # fmt: skip
+    with monkeypatch.context() as stopped:
+        stopped.setattr("lra.console.Bar.update", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_grid(asked)
+    said = together(*run_of(tiny, tmp_path / "a", attention="elu"))
+    assert said.returncode == 0, said.stderr
+    run_grid(Request(**{**asked.__dict__, "out": tmp_path / "b"}))
+    lines, calm = lines_of(tmp_path / "a"), lines_of(tmp_path / "b")
+    assert [line["step"] for line in lines] == [line["step"] for line in calm]
+    assert_close([line["train_loss"] for line in lines], [line["train_loss"] for line in calm], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (("train.batch=7",), "train.batch=7 cannot be shared by 2 processes"),
+        (("train.lrr=7",), "unknown key train.lrr, did you mean 'lr'?"),
+    ],
+)
+def test_mistakes_are_told_once(tiny, tmp_path, extra, message):
+    said = together(*run_of(tiny, tmp_path, *extra))
+    assert said.returncode != 0
+    assert said.stderr.count(message) == 1
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_failure_in_one_process_ends_all(tiny, tmp_path):
+    own = tmp_path / "broken.py"
+    own.write_text(
+        "import os\nfrom attention_zoo import QKVAttention, register\n\n\n@register('broken', title='Broken')\n"
+        "class Broken(QKVAttention):\n    def attend(self, q, k, v, keep=None):\n"
+        "        if q.requires_grad and os.environ.get('RANK') == '1':\n"
+        "            raise ValueError('of this one alone')\n"
+        "        return v\n"
+    )
+    said = together(*run_of(tiny, tmp_path, attention=str(own)))
+    assert said.returncode != 0
+    assert "process 1 failed: ValueError: of this one alone" in said.stderr
+    assert not any(load(path).status == "done" for path in tmp_path.glob("*.json"))
