@@ -66,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
             os.environ["LRA_ACCEPT_MIRROR"] = "1"
         # torch's threads spin while they wait: on two cores with another process beside it a step took 15 times as long
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+        cache = Path(os.environ.get("LRA_CACHE") or "~/.cache/lra").expanduser()
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))  # a shape is compiled once, ever
         return command(parsed.command).main(parsed)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
