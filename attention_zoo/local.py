@@ -28,5 +28,6 @@ class LocalAttention(QKVAttention):
         tokens = q.shape[2]
         windows = Windows(shape=(tokens,), size=min(self.block, tokens))
         dropout = self.dims.dropout if self.training else 0.0
-        y = softmax_attention(*map(windows.cut, (q, k, v)), windows.mask(keep, q), dropout=dropout)
+        q, k, v, keep = windows.cut(q), windows.cut(k), windows.cut(v), windows.mask(keep, q)
+        y = softmax_attention(q, k, v, keep, dropout=dropout)
         return windows.join(y)

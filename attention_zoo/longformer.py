@@ -53,7 +53,7 @@ class LongformerAttention(QKVAttention):
         return softmax_attention(q, k, v, keep, dropout=self.dims.dropout if self.training else 0.0)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        batch, heads, tokens, width = q.shape
+        batch, tokens = q.shape[0], q.shape[2]
         reach, wide = min(self.reach, tokens), min(self.tokens, tokens)
         windows = Windows(shape=(tokens,), size=reach)
         real = torch.ones(batch, tokens, dtype=torch.bool, device=q.device) if keep is None else keep

@@ -22,9 +22,9 @@ class SwinAttention(QKVAttention):
     """softmax(q k^T / sqrt K + B) v within windows; B depends on the distance of two tokens, per head.
 
     window: side of a window on a grid; a sequence gets windows of window^2 tokens. The authors take 7 for images of 56
-    cells; 8 divides those of the Arena. bias: the learned table B, of (2 side - 1)^2 entries for each head on a grid and
-    2 window^2 - 1 on a sequence, drawn from a truncated normal of std 0.02. Where one window holds everything, no layer
-    shifts. Mixing costs 2 N window^2 D multiply-adds. Raises ValueError for a window below 1.
+    cells; 8 divides those of the Arena. bias: the learned table B, drawn from a normal of std 0.02: for each
+    head (2 window - 1)^2 parameters on a grid and 2 window^2 - 1 on a sequence. Where one window holds everything, no
+    layer shifts. Mixing costs 2 N window^2 D multiply-adds. Raises ValueError for a window below 1.
     """
 
     def __init__(self, dims: Dims, *, window: int = 8, bias: bool = True, conv: int = 0):
@@ -40,7 +40,8 @@ class SwinAttention(QKVAttention):
         windows = Windows(shape=self.dims.grid or (q.shape[2],), size=self.side, shift=self.shift)
         bias = None if self.bias is None else self.bias()
         dropout = self.dims.dropout if self.training else 0.0
-        y = softmax_attention(*map(windows.cut, (q, k, v)), windows.mask(keep, q), bias=bias, dropout=dropout)
+        q, k, v, keep = windows.cut(q), windows.cut(k), windows.cut(v), windows.mask(keep, q)
+        y = softmax_attention(q, k, v, keep, bias=bias, dropout=dropout)
         return windows.join(y)
 
 
@@ -52,7 +53,7 @@ class DistanceBias(nn.Module):
     def __init__(self, heads: int, side: int, *, axes: int):
         super().__init__()
         reach = 2 * side - 1
-        self.table = nn.Parameter(nn.init.trunc_normal_(torch.empty(heads, reach**axes), std=0.02))
+        self.table = nn.Parameter(0.02 * torch.randn(heads, reach**axes))
         steps = torch.arange(side)
         distance = steps[:, None] - steps + side - 1
         if axes == 2:
