@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
 
 
-@register("linformer", title="Linformer", paper="https://arxiv.org/abs/2006.04768", cost="O(N)")
+@register("linformer", title="Linformer", paper="https://arxiv.org/abs/2006.04768", cost="O(N)", ordered=True)
 class LinformerAttention(QKVAttention):
     """softmax(q (E k)^T / sqrt K) F v, with E and F of `rank` rows and as many columns as the longest sequence.
 

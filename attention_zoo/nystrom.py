@@ -1,8 +1,8 @@
 """Nyström approximation of softmax attention (Nyströmformer; Xiong et al. 2021, https://arxiv.org/abs/2102.03902).
 
-After the authors' LRA/code/attention_nystrom.py. Landmarks are means over segments of the real tokens. The authors start
-the pseudo-inverse from a maximum over the whole batch, so that a prediction depends on its neighbours in the batch;
-here every matrix has its own, as in equation 15 of the paper.
+After the authors' LRA/code/attention_nystrom.py. Landmarks are means over segments of the real tokens. The authors
+start the pseudo-inverse from a maximum over the whole batch, so that a prediction depends on its neighbours in the
+batch; here every matrix has its own, as in the paper.
 """
 
 import torch
@@ -17,17 +17,18 @@ from attention_zoo.agent import pooling_bins
 class NystromAttention(QKVAttention):
     """softmax(q b^T / sqrt K) pinv(softmax(a b^T / sqrt K)) softmax(a k^T / sqrt K) v, a and b the means of q and k.
 
-    landmarks: how many segments; N or more is close to softmax attention. conv: taps of the authors' convolution of v,
-    one kernel per head along the sequence (heads times conv parameters, PyTorch's default start); 0 leaves it out, as
-    Skyformer's suite does. iterations: of the pseudo-inverse. Mixing costs 4 N landmarks D multiply-adds and, per head,
-    4 iterations landmarks^3. Raises ValueError for less than one landmark or an even number of taps.
+    landmarks: how many segments, at most the longest sequence's tokens, which is close to softmax attention. conv: taps
+    of the authors' convolution of v, one kernel per head along the sequence (heads times conv parameters, PyTorch's
+    default start); 0 leaves it out, as Skyformer's suite does. iterations: of the pseudo-inverse. Mixing costs
+    4 N landmarks D multiply-adds and, per head, 4 iterations landmarks^3. Raises ValueError for less than one landmark
+    or an even number of taps.
     """
 
     def __init__(self, dims: Dims, *, landmarks: int = 64, conv: int = 35, iterations: int = 6):
         super().__init__(dims)
         if landmarks < 1 or iterations < 0:
             raise ValueError(f"landmarks={landmarks}, iterations={iterations}: must be at least 1 and 0")
-        self.landmarks, self.iterations = landmarks, iterations
+        self.landmarks, self.iterations = min(landmarks, dims.length), iterations
         self.local = HeadConv(dims, taps=conv) if conv else None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
