@@ -14,13 +14,13 @@ from attention_zoo import QKVAttention, linear_attention, register
 from attention_zoo._parts import wide
 
 
-@register("cosformer", title="cosFormer", paper="https://arxiv.org/abs/2202.08791", cost="O(N)")
+@register("cosformer", title="cosFormer", paper="https://arxiv.org/abs/2202.08791", cost="O(N)", ordered=True)
 class CosformerAttention(QKVAttention):
     """Weights relu(q_i) . relu(k_j) cos(pi (i - j) / 2 M), normalised per query; M the sequence's length.
 
-    M counts up to the last real token. The cosine of a difference is a sum of two products, so each feature comes twice,
-    with the cosine and the sine of its position. Where the authors clamp the normaliser at 1e-6, 1e-6 is added. No
-    parameters of its own. Mixing costs 4 N K D multiply-adds.
+    M counts up to the last real token. The cosine of a difference is a sum of two products, so each feature comes
+    twice, with the cosine and the sine of its position. Where the authors clamp the normaliser at 1e-6, 1e-6 is added.
+    No parameters of its own. Mixing costs 4 N K D multiply-adds.
     """
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:

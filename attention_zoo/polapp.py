@@ -1,7 +1,7 @@
 """PolaFormer++ (Meng et al. 2026, https://github.com/ZacharyMeng/PolaFormerPP).
 
-After PolaLinearAttention in the authors' polaformer++/models/pola.py: exponential features with temperatures in place of
-PolaFormer's powers, and rotary positions.
+After PolaLinearAttention in the authors' polaformer++/models/pola.py: exponential features with temperatures in place
+of PolaFormer's powers, and rotary positions.
 """
 
 import torch
@@ -22,10 +22,10 @@ from attention_zoo._parts import wide, zero_padding
 class PolaPlusAttention(QKVAttention):
     """Two linear attentions on f(k) = exp([k+ | k-]) - 1, one for each half of every head's v, gated as in PolaFormer.
 
-    The same-signed flow has exp(sigmoid(s1) [q+ | q-]) - 1, the opposite one exp(sigmoid(s2) [q- | q+]) - 1. Features of
-    numerators are rotated by their position, those of normalisers are not. rotary: that rotation. conv: taps of the
-    convolution of v, one kernel per channel. Own parameters: s1 and s2, 4 D, zero at the start; the gate, D^2 + D. Mixing
-    costs 4 N K D multiply-adds. Raises ValueError for an odd head width.
+    The same-signed flow has exp(sigmoid(s1) [q+ | q-]) - 1, the opposite one exp(sigmoid(s2) [q- | q+]) - 1. Features
+    of numerators are rotated by their position, those of normalisers are not. rotary: that rotation. conv: taps of the
+    convolution of v, one kernel per channel. Own parameters: s1 and s2, 4 D, zero at the start; the gate, D^2 + D.
+    Mixing costs 4 N K D multiply-adds. Raises ValueError for an odd head width.
     """
 
     shared_conv = False
