@@ -9,12 +9,18 @@ from torch import Tensor
 from attention_zoo import Dims, QKVAttention, register
 
 
-@register("local_conv", title="Local convolution (control)", paper="https://arxiv.org/abs/2501.14850", cost="O(N)")
+@register(
+    "local_conv",
+    title="Local convolution (control)",
+    paper="https://arxiv.org/abs/2501.14850",
+    cost="O(N)",
+    ordered=True,
+)
 class LocalConvAttention(QKVAttention):
     """y = out(local(v)); q and k are projected for equal parameters and then ignored.
 
-    conv: taps, one kernel per head channel, shared by the heads: K (conv + 1) parameters, K (conv^2 + 1) on a grid. Costs
-    N conv D multiply-adds, N conv^2 D on a grid. Raises ValueError for no taps or an even number.
+    conv: taps, one kernel per head channel, shared by the heads: K (conv + 1) parameters, K (conv^2 + 1) on a grid.
+    Costs N conv D multiply-adds, N conv^2 D on a grid. Raises ValueError for no taps or an even number.
     """
 
     def __init__(self, dims: Dims, *, conv: int = 5):

@@ -4,7 +4,6 @@ After Attention in the authors' classification/pvt.py. Where the reduction does 
 filled with zeros, so that no token is lost; a patch counts as real when any of its tokens is.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,12 +19,12 @@ from attention_zoo._parts import merge_heads, split_heads
     adapted="strided convolution along the sequence",
 )
 class PVTAttention(QKVAttention):
-    """softmax(q k^T / sqrt K) v, with k and v projected from norm(c), c a convolution of x that skips `reduction` places.
+    """softmax(q k^T / sqrt K) v, with k and v projected from norm(c), c a strided convolution of x.
 
     reduction: R, length and stride of the kernel, per axis (the authors take 8, 4, 2, 1 from stage to stage); 1 is
     softmax attention. Above 1 there are D^2 R + 3 D parameters more, D^2 R^2 + 3 D on a grid, which start as PyTorch's
-    layers do. conv: taps of a convolution of the unshortened v. Mixing costs 2 N^2 D / R multiply-adds, 2 N^2 D / R^2 on
-    a grid. Raises ValueError for a reduction below 1.
+    layers do. conv: taps of a convolution of the unshortened v. Mixing costs 2 N^2 D / R multiply-adds, 2 N^2 D / R^2
+    on a grid. Raises ValueError for a reduction below 1.
     """
 
     def __init__(self, dims: Dims, *, reduction: int = 4, conv: int = 0):

@@ -17,14 +17,14 @@ from attention_zoo._parts import wide, zero_padding
 STEPS = (0.001, 0.1)  # of the discretisation, at the start, log-uniform
 
 
-@register("s4d", title="S4D", paper="https://arxiv.org/abs/2206.11893", cost="O(N log N)")
+@register("s4d", title="S4D", paper="https://arxiv.org/abs/2206.11893", cost="O(N log N)", ordered=True)
 class S4DAttention(Attention):
     """y = GLU(out(gelu(h * x + d x))), with one kernel h per channel that reaches to both sides.
 
-    h(t) = 2 Re sum_n c_n (exp(a_n step) - 1) / a_n exp(a_n step t), with a c for lags t = 0, 1, ... behind a token and
-    another for those ahead of it; a_n = -decay_n + i frequency_n, 1/2 + i pi n at the start. state: the authors' N, twice
-    the number of n. Width D has D (3 state + 2 D + 4) parameters. Convolved in float32 by FFT; padding is zero, so it has
-    no influence. Costs about 3 N log2(2 N) D for the transforms. Raises ValueError for an odd state.
+    h(t) = 2 Re sum_n c_n (exp(a_n step) - 1) / a_n exp(a_n step t), t the distance of a token behind, or one less than
+    that of a token ahead, which has a c of its own. a_n = -decay_n + i frequency_n, at the start -1/2 + i pi n. state:
+    the authors' N, twice the number of n. Width D has D (3 state + 2 D + 4) parameters. Convolved in float32 by FFT;
+    padding is zero, so it has no influence. Raises ValueError for an odd state.
     """
 
     def __init__(self, dims: Dims, *, state: int = 64):
