@@ -14,11 +14,11 @@ from attention_zoo._windows import Windows
 class LocalAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v within blocks of consecutive tokens that do not overlap.
 
-    block: tokens of a block; N or more is softmax attention. Mixing costs 2 N block D multiply-adds. No parameters of
-    its own. Raises ValueError for a block below 1.
+    block: tokens of a block, 50 as in the Arena; N or more is softmax attention. No parameters of its own. Mixing costs
+    2 N block D multiply-adds. Raises ValueError for a block below 1.
     """
 
-    def __init__(self, dims: Dims, *, block: int = 64, conv: int = 0):
+    def __init__(self, dims: Dims, *, block: int = 50, conv: int = 0):
         super().__init__(dims, conv=conv)
         if block < 1:
             raise ValueError(f"block={block}: must be at least 1")
