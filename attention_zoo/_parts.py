@@ -142,10 +142,10 @@ class LocalConv(nn.Module):
         self.conv = layer(channels, channels, taps, padding=taps // 2, groups=channels)
 
     def forward(self, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        """v (B, H, N, K), keep (B, N) -> (B, H, N, K); padding counts as zeros, like what lies beyond the ends."""
+        """v (B, H, N, K), finite, keep (B, N) -> (B, H, N, K); padding counts as zeros, like what is beyond the ends."""
         batch, heads, tokens, width = v.shape
         if keep is not None:
-            v = torch.where(keep[:, None, :, None], v, 0)
+            v = v * keep[:, None, :, None].to(v.dtype)
         image = v.transpose(-2, -1)
         image = image.flatten(0, 1) if self.shared else image.flatten(1, 2)
         image = self.conv(image if self.grid is None else image.unflatten(-1, self.grid))
