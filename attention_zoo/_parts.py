@@ -142,7 +142,7 @@ class LocalConv(nn.Module):
         self.conv = layer(channels, channels, taps, padding=taps // 2, groups=channels)
 
     def forward(self, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        """v (B, H, N, K), finite, keep (B, N) -> (B, H, N, K); padding counts as zeros, like what is beyond the ends."""
+        """v (B, H, N, K), finite, keep (B, N) -> (B, H, N, K); padding counts as zeros, like what lies beyond."""
         batch, heads, tokens, width = v.shape
         if keep is not None:
             v = v * keep[:, None, :, None].to(v.dtype)

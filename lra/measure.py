@@ -33,8 +33,8 @@ def peak_bytes(device: torch.device) -> int | None:
     return None
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device, threads and commit, as records keep them; none of it is part of a record's identity."""
+def environment(device: torch.device, gear: str = "eager") -> dict[str, Any]:
+    """Versions, device, threads, gear and commit, as records keep them; none of it is part of a record's identity."""
     return {
         "lra": lra_version(),
         **commit(),
@@ -46,7 +46,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
-        "gear": "eager",
+        "gear": gear,
     }
 
 
