@@ -146,7 +146,19 @@ class LocalConv(nn.Module):
         batch, heads, tokens, width = v.shape
         if keep is not None:
             v = v * keep[:, None, :, None].to(v.dtype)
+        if self.grid is None and torch.compiler.is_compiling():
+            return self.shift(v)
         image = v.transpose(-2, -1)
         image = image.flatten(0, 1) if self.shared else image.flatten(1, 2)
         image = self.conv(image if self.grid is None else image.unflatten(-1, self.grid))
         return image.reshape(batch, heads, width, tokens).transpose(-2, -1)
+
+    def shift(self, v: Tensor) -> Tensor:
+        """The same along the sequence, as a weighted sum of shifts, which a compiler fuses with what is around it."""
+        heads, tokens, width = v.shape[1:]
+        heads = 1 if self.shared else heads
+        kernel = self.conv.weight.view(heads, 1, width, -1)
+        taps = kernel.shape[-1]
+        padded = F.pad(v, (0, 0, taps // 2, taps // 2))
+        shifts = [padded[..., tap : tap + tokens, :] * kernel[..., tap] for tap in range(taps)]
+        return sum(shifts, self.conv.bias.view(heads, 1, width))  # pyright: ignore[reportOptionalMemberAccess]

@@ -31,10 +31,23 @@ class Dropout(nn.Module):
         dropped = round(self.p * 65_536)
         if not self.training or x.device.type != "cpu" or dropped == 65_536:
             return F.dropout(x, self.p, self.training)
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        drawn = words.view(torch.int16)[: x.numel()].view(x.shape)
-        kept = torch.ge(drawn, dropped - 32_768, out=torch.empty(x.shape, dtype=x.dtype))
-        return x * kept.mul_(65_536 / (65_536 - dropped))
+        kept = draw_compiled if torch.compiler.is_compiling() else draw
+        return x * kept(x.detach(), dropped)
+
+
+def draw(x: Tensor, dropped: int) -> Tensor:
+    """0 with probability dropped / 65,536, else the factor that keeps the mean, in the shape of x, on the CPU."""
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    drawn = words.view(torch.int16)[: x.numel()].view(x.shape)
+    kept = torch.ge(drawn, dropped - 32_768, out=torch.empty(x.shape, dtype=x.dtype))
+    return kept.mul_(65_536 / (65_536 - dropped))
+
+
+# The compiler's own draws take longer still; it calls this one as it is, so that it drops what eager drops.
+draw_compiled = torch.library.custom_op(
+    "lra::draw", draw, mutates_args=(), device_types="cpu", tags=torch.Tag.nondeterministic_seeded
+)
+draw_compiled.register_fake(lambda x, dropped: x.new_empty(x.shape))  # noqa: ARG005
 
 
 class Block(nn.Module):

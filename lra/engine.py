@@ -47,6 +47,8 @@ class Step:
             self.gear: Eager = Captured(model, place, self.update, config.batch, record)
         else:
             self.gear = (Compiled if wanted == "compiled" else Eager)(model, place)
+        if self.gear.name != "eager" and not self.cause:
+            say(f"gear {self.gear.name}: the first step waits for the compiler; train.gear=eager starts at once")
         if self.cause:
             say(f"gear {self.gear.name}: {self.cause}")
 

@@ -7,6 +7,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,10 @@ from lra.config import Train
 from lra.place import Place
 from lra.slices import Samples, load, sizes, slices_of
 
-LONG_ENOUGH = 4_000  # steps after which the minute of compiling is earned back on a GPU
+# Work after which the compiler's time is earned back. On CUDA a small step is launches, so steps count: a minute of
+# compiling, some 15 ms of a step. On a CPU work counts, in tokens, padded: 2 to 3 minutes, a quarter of a step.
+EARNED_STEPS = 4_000
+EARNED_TOKENS = 100_000_000
 
 
 class Eager:
@@ -75,13 +79,14 @@ class Compiled(Eager):
     """One compilation for training and one for evaluation, for every number of rows and every length.
 
     A slice has at least 2 rows and 2 tokens, because 0 and 1 would be compiled apart; further rows have no label.
+    backend: of torch.compile.
     """
 
     name = "compiled"
 
-    def __init__(self, model: nn.Module, place: Place):
+    def __init__(self, model: nn.Module, place: Place, backend: Any = "inductor"):
         super().__init__(model, place)
-        self.forward = torch.compile(model, fullgraph=True)
+        self.forward = torch.compile(model, fullgraph=True, backend=backend)
         self.made: set[str] = set()
 
     def logits(self, samples: Samples, rows: np.ndarray) -> tuple[Tensor, Tensor, int]:
@@ -114,14 +119,16 @@ class Compiled(Eager):
 def choose(config: Train, place: Place) -> tuple[str, str]:
     """The gear to start with, and why it is not the one that was asked for, if it is not.
 
-    auto: captured on CUDA when the run is long enough to earn the compiler's time back; else eager, which on a CPU is
-    also the fastest, and the only one that promises the same bits twice.
+    auto: where the run is long enough to earn the compiler's time back, captured on CUDA and compiled on a CPU; else,
+    and for bit-equal runs, eager.
     """
-    wanted = config.gear
+    wanted, device = config.gear, place.device.type
     if wanted == "auto":
-        long = place.device.type == "cuda" and config.steps >= LONG_ENOUGH and not config.deterministic
-        wanted = "captured" if long else "eager"
-    if wanted == "captured" and place.device.type != "cuda":
+        long = {"cuda": config.steps >= EARNED_STEPS}
+        long["cpu"] = config.steps * config.batch * place.length >= EARNED_TOKENS
+        fast = long.get(device, False) and not config.deterministic
+        wanted = ("captured" if device == "cuda" else "compiled") if fast else "eager"
+    if wanted == "captured" and device != "cuda":
         return "compiled", "CUDA graphs need a CUDA device"
     if wanted == "captured" and config.cycle_beta1:
         return "compiled", "train.cycle_beta1 changes what a CUDA graph holds as a constant"
