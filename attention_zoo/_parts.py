@@ -3,9 +3,12 @@
 Letters as in `_base`: B batch, N tokens, D width, H heads, K head width, F features.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from attention_zoo._dims import Dims
 
@@ -22,7 +25,12 @@ def merge_heads(t: Tensor) -> Tensor:
 
 def zero_padding(x: Tensor, keep: Tensor | None) -> Tensor:
     """x (B, N, D) with zeros where keep (B, N) is False; by selection, so that NaN times zero cannot pass."""
-    return x if keep is None else torch.where(keep.unsqueeze(-1), x, 0)
+    if keep is None:
+        return x
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():  # a copy and a few rows: 4 times as fast
+        padding = (~keep).flatten().nonzero().squeeze(1)
+        return x.flatten(0, 1).index_fill(0, padding, 0).view(x.shape)
+    return torch.where(keep.unsqueeze(-1), x, 0)
 
 
 def wide(t: Tensor) -> Tensor:
@@ -35,20 +43,61 @@ def linear_attention(
 ) -> Tensor:
     """y_i = q_i S / (q_i z + eps'), S = sum_j k_j^T v_j, z = sum_j k_j, over the real keys j; in float32.
 
-    q, k (B, H, N, F) non-negative features, v (B, H, N, K), keep (B, N) -> (B, H, N, K).
+    q, k (B, H, N, F) non-negative features, v (B, H, N, K), keep (B, N) -> (B, H, N, K); k and v finite at padding.
     mean=False: eps' = eps (Katharopoulos et al. 2020). mean=True: eps' = eps times the number of real keys, the same
     as averaging over keys and adding eps (FLatten, PolaFormer). Keys are masked after the feature map, because a
     feature of zero need not be zero (elu(0) + 1 = 1).
     """
     with torch.autocast(q.device.type, enabled=False):
-        q, k, v = wide(q), wide(k), wide(v)
-        keys: Tensor | int = k.shape[-2]
-        if keep is not None:
-            k = torch.where(keep[:, None, :, None], k, 0)
-            keys = keep.sum(-1).clamp(min=1).to(k.dtype)[:, None, None, None]
-        state = k.transpose(-2, -1) @ v
-        normaliser = q @ k.sum(-2).unsqueeze(-1)
-        return q @ state / (normaliser + (eps * keys if mean else eps))
+        state, total, keys = summarise(wide(k), wide(v), keep)
+        return read(wide(q), state, total, eps * keys if mean else eps)
+
+
+def summarise(k: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor, Tensor | int]:
+    """k (B, H, N, F), v (B, H, N, K), finite, keep (B, N) -> S (B, H, F, K), z (B, H, 1, F), number of real keys.
+
+    The number is an int, or (B, 1, 1, 1), at least 1.
+    """
+    keys: Tensor | int = k.shape[-2]
+    if keep is not None:
+        real = keep[:, None, :, None].to(k.dtype)
+        k, keys = k * real, real.sum(-2, keepdim=True).clamp(min=1)  # a product: selection takes 7 times as long
+    return k.transpose(-2, -1) @ v, k.sum(-2, keepdim=True), keys
+
+
+def read(q: Tensor, state: Tensor, total: Tensor, eps: Tensor | float) -> Tensor:
+    """q (B, H, N, F), state (B, H, F, K), total (B, H, G, F) -> (B, H, N, K), in G flows of K / G channels.
+
+    Flow g of token i is q_i state / (q_i total_g + eps), on its own channels; eps a number or (B, 1, 1, 1).
+    """
+    eps = eps if isinstance(eps, Tensor) else q.new_full((1, 1, 1, 1), eps)
+    return Read.apply(q, state, total, eps)  # pyright: ignore[reportReturnType]
+
+
+class Read(torch.autograd.Function):
+    """`read` with the quotient's gradient from the result: a third of the passes of the gradients of its parts.
+
+    Normalisers are computed as rows, total q^T: as columns, q total^T, they take as long as the whole q state.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, state: Tensor, total: Tensor, eps: Tensor) -> Tensor:
+        normaliser = (total @ q.transpose(-2, -1) + eps).transpose(-2, -1).unsqueeze(-1)
+        y = (q @ state).unflatten(-1, (total.shape[-2], -1)) / normaliser
+        ctx.save_for_backward(q, state, total, normaliser, y)
+        return y.flatten(-2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, state, total, normaliser, y = ctx.saved_tensors
+        scaled = gradient.unflatten(-1, y.shape[-2:]) / normaliser
+        to_normaliser = -(scaled * y).sum(-1)
+        scaled = scaled.flatten(-2).contiguous()
+        to_q = scaled @ state.transpose(-2, -1)
+        for flow in range(total.shape[-2]):
+            to_q = torch.addcmul(to_q, to_normaliser[..., flow : flow + 1], total[..., flow : flow + 1, :])
+        return to_q, q.transpose(-2, -1) @ scaled, to_normaliser.transpose(-2, -1) @ q, None
 
 
 def softmax_attention(
@@ -93,11 +142,23 @@ class LocalConv(nn.Module):
         self.conv = layer(channels, channels, taps, padding=taps // 2, groups=channels)
 
     def forward(self, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        """v (B, H, N, K), keep (B, N) -> (B, H, N, K); padding counts as zeros, like what lies beyond the ends."""
+        """v (B, H, N, K), finite, keep (B, N) -> (B, H, N, K); padding counts as zeros, like what lies beyond."""
         batch, heads, tokens, width = v.shape
         if keep is not None:
-            v = torch.where(keep[:, None, :, None], v, 0)
+            v = v * keep[:, None, :, None].to(v.dtype)
+        if self.grid is None and torch.compiler.is_compiling():
+            return self.shift(v)
         image = v.transpose(-2, -1)
         image = image.flatten(0, 1) if self.shared else image.flatten(1, 2)
         image = self.conv(image if self.grid is None else image.unflatten(-1, self.grid))
         return image.reshape(batch, heads, width, tokens).transpose(-2, -1)
+
+    def shift(self, v: Tensor) -> Tensor:
+        """The same along the sequence, as a weighted sum of shifts, which a compiler fuses with what is around it."""
+        heads, tokens, width = v.shape[1:]
+        heads = 1 if self.shared else heads
+        kernel = self.conv.weight.view(heads, 1, width, -1)
+        taps = kernel.shape[-1]
+        padded = F.pad(v, (0, 0, taps // 2, taps // 2))
+        shifts = [padded[..., tap : tap + tokens, :] * kernel[..., tap] for tap in range(taps)]
+        return sum(shifts, self.conv.bias.view(heads, 1, width))  # pyright: ignore[reportOptionalMemberAccess]

@@ -4,12 +4,15 @@ After the authors' models/pola_pvt.py. The gate multiplies the mix and the convo
 the paper's Figure 2 gates the two flows only.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from attention_zoo import Dims, QKVAttention, linear_attention, register
-from attention_zoo._parts import wide, zero_padding
+from attention_zoo import Dims, QKVAttention, register
+from attention_zoo._parts import read, summarise, wide, zero_padding
 
 
 @register(
@@ -40,30 +43,52 @@ class PolaAttention(QKVAttention):
         self.positions = nn.Parameter(torch.zeros(dims.length, dims.dim)) if key_positions else None
 
     def features(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        if self.positions is not None:
-            k = k + self.positions[: k.shape[1]]
-        scale = F.softplus(self.scale)
-        return q / scale, k / scale
+        return q, k if self.positions is None else k + self.positions[: k.shape[1]]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         power = 1 + self.alpha * self.power.sigmoid()
-        q_plus, q_minus = polarise(q, power)
-        k_both = torch.cat(polarise(k, power), dim=-1)
-        v_same, v_opposite = v.chunk(2, dim=-1)
-        same = linear_attention(torch.cat((q_plus, q_minus), dim=-1), k_both, v_same, keep, mean=True)
-        opposite = linear_attention(torch.cat((q_minus, q_plus), dim=-1), k_both, v_opposite, keep, mean=True)
-        return torch.cat((same, opposite), dim=-1)
+        with torch.autocast(q.device.type, enabled=False):
+            state, total, keys = summarise(polarise(k, power), wide(v), keep)
+            # The scale of q and of k leaves the powers and meets in the state: softplus(s)^-r, twice.
+            scale = F.softplus(self.scale).view_as(power) ** (-2 * power)
+            scale = torch.cat((scale, scale), dim=-1)
+            state, total = state * scale.transpose(-2, -1), total * scale
+            # q- and q+ exchanged before a state is the state's halves exchanged.
+            width, half = q.shape[-1], v.shape[-1] // 2
+            state = torch.cat((state[..., :half], state.roll(width, -2)[..., half:]), dim=-1)
+            total = torch.cat((total, total.roll(width, -1)), dim=-2)
+            return read(polarise(q, power), state, total, 1e-6 * keys)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         x = zero_padding(x, keep)
         return self.out(self.mix(x, keep).to(x.dtype) * self.gate(x))
 
 
-def polarise(t: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
-    """max(t, 0)^power and max(-t, 0)^power, the two signs of sgn(t) |t|^power.
+def polarise(t: Tensor, power: Tensor) -> Tensor:
+    """t (B, H, N, K), power (H, 1, K) -> [max(t, 0)^power | max(-t, 0)^power] (B, H, N, 2K), in float32 at least."""
+    return Polarise.apply(wide(t).contiguous(), power)  # pyright: ignore[reportReturnType]
 
-    `pow` has gradient 0 at t = 0, where exp(power * log t) has NaN.
+
+class Polarise(torch.autograd.Function):
+    """Both signs of the power with one power and one logarithm, the latter in backward alone.
+
+    With w = g+ f+ + g- f-, the gradient is r w / t to t and w log|t| to r; at t = 0 both f, hence w, are 0.
     """
-    t = wide(t)
-    signed = t.sign() * t.abs() ** power
-    return F.relu(signed), F.relu(-signed)
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, power: Tensor) -> Tensor:
+        signed = torch.copysign(t.abs() ** power, t)
+        plus = F.relu(signed)
+        y = torch.cat((plus, plus - signed), dim=-1)
+        ctx.save_for_backward(t, power, y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        t, power, y = ctx.saved_tensors
+        (to_plus, to_minus), (plus, minus) = gradient.chunk(2, dim=-1), y.chunk(2, dim=-1)
+        both = torch.addcmul(to_plus * plus, to_minus, minus)
+        size = t.abs().clamp(min=torch.finfo(t.dtype).tiny)
+        to_power = (both * size.log()).sum_to_size(power.shape)
+        return both * power / torch.copysign(size, t), to_power

@@ -75,6 +75,7 @@ class Train:
     select_after: float = 0.0  # quirk: no checkpoint before this fraction of the steps, though the maximum is tracked
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: float32, on CUDA bfloat16 autocast
     deterministic: bool = False  # bit-equal runs on CUDA too, slower
+    gear: Literal["auto", "eager", "compiled", "captured"] = "auto"  # how a step is computed, not what
 
     def __post_init__(self):
         _check(self, "train", 1, math.inf, "steps", "batch", "evaluate_every")
@@ -122,7 +123,7 @@ def label_of(protocol: str, config: Config, plain: Config) -> str:
         f"{section}.{key}={value}"
         for section, values in as_dict(config).items()
         for key, value in values.items()
-        if value != as_dict(plain)[section][key]
+        if value != as_dict(plain)[section][key] and key != "gear"
     ]
     return f"{name}[{','.join(changed)}]" if changed else name
 
@@ -135,14 +136,15 @@ def as_dict(config: Config) -> dict[str, Any]:
 def hash_of(config: Config) -> str:
     """12 hexadecimal digits over what differs from the defaults; a later field with a neutral default leaves it alone.
 
-    The precision is left out: records keep the one that was chosen.
+    The precision and the gear are left out: records keep the ones that were chosen.
     """
     sections = {field.name: getattr(config, field.name) for field in fields(config)}
     changed = {
         name: {f.name: getattr(section, f.name) for f in fields(section) if getattr(section, f.name) != f.default}
         for name, section in sections.items()
     }
-    changed["train"].pop("precision", None)
+    for name in ("precision", "gear"):
+        changed["train"].pop(name, None)
     return identity_of(changed)
 
 

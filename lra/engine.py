@@ -1,104 +1,119 @@
-"""The optimiser step and the evaluation that every run uses.
+"""The optimiser step and the evaluation that every run uses, in the fastest gear that works.
 
 A step: gradients of the batch, slice by slice, into one flat tensor; `reduce`, when the batch is shared by several
-processes; clipping; AdamW.
+processes; clipping and AdamW.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lra.capture import Captured, Record
 from lra.config import Train
+from lra.console import say
 from lra.encoder import seed_of
+from lra.gears import Compiled, Eager, choose
 from lra.place import Place
-from lra.schedule import learning_rate, momentum
-from lra.slices import Samples, documents, load, sizes, slices_of
+from lra.slices import Samples, documents
+from lra.update import Update
+
+T = TypeVar("T")
 
 
 class Step:
     """One optimiser step. Dropout is a function of (seed, step, slice), so nothing of a generator need be saved.
 
-    gradient: (parameters,) float32, every parameter's .grad in order, as one tensor.
-    reduce: called on `gradient` between the slices and clipping; changes it in place (data parallelism: the sum over
-    processes).
+    reduce: called on `update.flat`, the gradient and the loss, between the slices and clipping; changes it in place
+    (data parallelism: the sum over processes). record: stands in for CUDA's, in tests.
     """
 
     def __init__(
-        self, model: nn.Module, config: Train, place: Place, seed: int, reduce: Callable[[Tensor], None] | None = None
+        self,
+        model: nn.Module,
+        config: Train,
+        place: Place,
+        seed: int,
+        reduce: Callable[[Tensor], None] | None = None,
+        record: Record | None = None,
     ):
         self.model, self.config, self.place, self.seed, self.reduce = model, config, place, seed, reduce
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.gradient = flatten_gradients(self.parameters)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=config.lr,
-            betas=(config.beta1, config.beta2),
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-            fused=place.device.type in ("cpu", "cuda"),
-        )
+        self.update = Update([p for p in model.parameters() if p.requires_grad], config)
         self.real_tokens = self.computed_tokens = 0
+        wanted, self.cause = ("captured", "") if record is not None else choose(config, place)
+        if wanted == "captured":
+            self.gear: Eager = Captured(model, place, self.update, config.batch, record)
+        else:
+            self.gear = (Compiled if wanted == "compiled" else Eager)(model, place)
+        if self.gear.name != "eager" and not self.cause:
+            say(f"gear {self.gear.name}: the first step waits for the compiler; train.gear=eager starts at once")
+        if self.cause:
+            say(f"gear {self.gear.name}: {self.cause}")
 
-    def gradients(self, samples: Samples, rows: np.ndarray, step: int) -> Tensor:
-        """Sets `gradient` to that of the batch's mean loss, slice by slice, and returns this loss, on the device."""
-        self.model.train()
-        self.gradient.zero_()
-        total = torch.zeros((), device=self.place.device)
-        for number, part in enumerate(slices_of(sizes(samples, rows), self.place)):
+    @property
+    def gear_name(self) -> str:
+        """The gear in use, and why not the one that was meant, for the record."""
+        return f"{self.gear.name} ({self.cause})" if self.cause else self.gear.name
+
+    def gradients(self, samples: Samples, rows: np.ndarray, step: int) -> None:
+        """Sets `update.flat` to the gradient of the batch's mean loss, and to this loss."""
+
+        def reseed(number: int) -> None:
             torch.manual_seed(seed_of(self.seed, "dropout", step, number))
-            ids, keep, labels = load(samples, rows[part], self.place)
-            with self.place.autocast():
-                logits = self.model(ids, keep)
-            loss = F.cross_entropy(logits.float(), labels, reduction="sum") / len(rows)
-            loss.backward()
-            total += loss.detach()
-            self.computed_tokens += ids.numel()
+
+        def whole() -> int:
+            self.update.flat.zero_()
+            return self.gear.gradients(samples, rows, self.update.flat, reseed)
+
+        self.computed_tokens += self.attempt(whole)
         self.real_tokens += int(samples.lengths[documents(samples, rows)].sum())
-        return total
 
     def __call__(self, samples: Samples, rows: np.ndarray, step: int) -> Tensor:
-        """Step number `step` (from 0) on these rows; returns the batch's mean loss, on the device."""
-        config, group = self.config, self.optimizer.param_groups[0]
-        group["lr"] = learning_rate(config, step)
-        group["betas"] = (momentum(config, step), config.beta2)
-        loss = self.gradients(samples, rows, step)
+        """Step number `step` (from 0) on these rows; returns the batch's mean loss, on the device, until the next."""
+        self.gradients(samples, rows, step)
         if self.reduce is not None:
-            self.reduce(self.gradient)
-        clip(self.gradient, config)
-        self.optimizer.step()
-        return loss
+            self.reduce(self.update.flat)
+        self.attempt(lambda: self.move(step))
+        return self.update.loss
+
+    def move(self, step: int) -> None:
+        """Clips the gradient and moves the parameters."""
+        if isinstance(self.gear, Captured):
+            self.gear.finish()
+        else:
+            self.update.prepare(step)
+            self.update.run()
+
+    def evaluate(self, samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, float]:
+        """Predicted classes of these rows, uint8 in their order, and the mean loss."""
+        return self.attempt(lambda: self.gear.evaluate(samples, rows))
+
+    def attempt(self, work: Callable[[], T]) -> T:
+        """Does the work; when a faster gear fails, in eager, after one line that says why."""
+        try:
+            return work()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if self.gear.name == "eager":
+                raise
+            self.fall_back(error)
+            return work()
+
+    def fall_back(self, error: Exception) -> None:
+        """To eager. What the compiler refuses cannot be captured either."""
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        self.cause = f"{self.gear.name} failed: {type(error).__name__}: {reason}"[:200]
+        seconds = self.gear.compile_seconds
+        if isinstance(self.gear, Captured):
+            self.update.set_static(False)
+        self.gear = Eager(self.model, self.place)
+        self.gear.compile_seconds = seconds
+        say(f"gear eager: {self.cause}")
 
 
-def flatten_gradients(parameters: list[nn.Parameter]) -> Tensor:
-    """Gives the parameters gradients of 0 that are views of one tensor, and returns it; backward adds into it."""
-    flat = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
-    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)
-    return flat
-
-
-def clip(gradient: Tensor, config: Train) -> None:
-    """Limits the flat gradient in place, by its norm (as clip_grad_norm_ does) or by value, without a host wait."""
-    if config.clip == "norm":
-        norm = torch.linalg.vector_norm(gradient)
-        gradient.mul_((config.clip_at / (norm + 1e-6)).clamp(max=1.0))
-    elif config.clip == "value":
-        gradient.clamp_(-config.clip_at, config.clip_at)
-
-
-@torch.inference_mode()
 def evaluate(model: nn.Module, samples: Samples, rows: np.ndarray, place: Place) -> tuple[np.ndarray, float]:
-    """Predicted classes of these rows, uint8 in their order, and the mean loss."""
-    model.eval()
-    predictions = np.empty(len(rows), dtype=np.uint8)
-    total = torch.zeros((), device=place.device, dtype=torch.float64 if place.device.type != "mps" else torch.float32)
-    for part in slices_of(sizes(samples, rows), place):
-        ids, keep, labels = load(samples, rows[part], place)
-        with place.autocast():
-            logits = model(ids, keep).float()
-        total += F.cross_entropy(logits, labels, reduction="sum")
-        predictions[part] = logits.argmax(-1).cpu().numpy()
-    return predictions, float(total) / len(rows)
+    """Predicted classes of these rows, uint8 in their order, and the mean loss, in the eager gear."""
+    return Eager(model, place).evaluate(samples, rows)

@@ -50,8 +50,8 @@ def _status_bytes(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device, threads and commit, as records keep them; none of it is part of a record's identity."""
+def environment(device: torch.device, gear: str = "eager") -> dict[str, Any]:
+    """Versions, device, threads, gear and commit, as records keep them; none of it is part of a record's identity."""
     return {
         "lra": lra_version(),
         **commit(),
@@ -63,7 +63,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "platform": platform.platform(),
         "threads": torch.get_num_threads(),
-        "gear": "eager",
+        "gear": gear,
     }
 
 

@@ -78,10 +78,14 @@ def finish(cell: Cell, data: tasks.Data, trainer: Trainer, ladder: dict[str, flo
         curve=progress.curve,
         best_step=progress.best_step,
         validation_accuracy=best.get("validation_accuracy"),
-        seconds={"train": round(progress.train_seconds, 3), "evaluate": round(progress.evaluate_seconds, 3)},
+        seconds={
+            "compile": round(progress.compile_seconds, 3),
+            "train": round(progress.train_seconds, 3),
+            "evaluate": round(progress.evaluate_seconds, 3),
+        },
         tokens_per_second=round(progress.real_tokens / max(progress.train_seconds, 1e-9), 1),
         peak_bytes=peak_bytes(place.device),
-        environment=environment(place.device),
+        environment=environment(place.device, trainer.step.gear_name),
         **tested,
     )
 
@@ -90,17 +94,16 @@ def test(cell: Cell, data: tasks.Data, trainer: Trainer) -> dict[str, Any]:
     """Fields of the record that come from the test split: best checkpoint by validation, and the last one."""
     import numpy as np
 
-    from lra.engine import evaluate
     from lra.train import evaluation_rows
 
-    labels, place, model = data.test.labels, trainer.step.place, trainer.model
+    labels, model = data.test.labels, trainer.model
     rows = evaluation_rows(cell.config.train, len(labels))
     last = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    predictions, _ = evaluate(model, data.test, rows, place)
+    predictions, _ = trainer.step.evaluate(data.test, rows)
     last_accuracy = float(np.mean(predictions == labels[rows]))
     if trainer.best is not None and trainer.progress.best_step != trainer.progress.step:
         model.load_state_dict(trainer.best)
-        predictions, _ = evaluate(model, data.test, rows, place)
+        predictions, _ = trainer.step.evaluate(data.test, rows)
     trainer.work.save_weights("last", last)
     trainer.work.save_weights("best", trainer.best or last)
     return {

@@ -5,6 +5,7 @@ the slices' gradients add up to the batch's.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from lra.place import Place
 SLICE_TOKENS = {"cpu": 4_096, "cuda": 131_072, "mps": 65_536}
 SLICE_PADDING = {"cpu": 512, "cuda": 16_384, "mps": 16_384}
 RESIDENT = ("cuda",)  # devices that keep a split's values
+UNLABELLED = -100  # the label that a loss leaves out
 
 
 class Samples(Protocol):
@@ -34,12 +36,12 @@ class Samples(Protocol):
     def pairs(self) -> np.ndarray | None: ...
 
 
-def slices_of(lengths: np.ndarray, place: Place) -> list[np.ndarray]:
-    """Positions of a batch's rows, in slices that suit the device."""
+def slices_of(lengths: np.ndarray, place: Place, training: bool = True) -> list[np.ndarray]:
+    """Positions of rows, in slices that suit the device; larger ones in an evaluation, which keeps nothing."""
     if place.whole:
         lengths = np.full_like(lengths, place.length)
-    device = place.device.type
-    return cut(lengths, SLICE_TOKENS[device], SLICE_PADDING[device])
+    device, factor = place.device.type, 1 if training else 4
+    return cut(lengths, factor * SLICE_TOKENS[device], factor * SLICE_PADDING[device])
 
 
 def cut(lengths: np.ndarray, tokens: int, padding: int) -> list[np.ndarray]:
@@ -69,43 +71,88 @@ def sizes(samples: Samples, rows: np.ndarray) -> np.ndarray:
     return samples.lengths[samples.pairs[rows]].max(axis=1)
 
 
-_tables: dict[tuple[int, str], tuple[Samples, Tensor | None]] = {}  # the samples are kept, so that an id stays theirs
+@dataclass(frozen=True)
+class Table:
+    """A split on the device: values (R, L) uint8, lengths (R,) and labels (S,) int64, pairs (S, 2) int64 or None."""
+
+    values: Tensor
+    lengths: Tensor
+    labels: Tensor
+    pairs: Tensor | None
 
 
-def resident(samples: Samples, device: torch.device) -> Tensor | None:
-    """The split's values on a GPU, copied once, where they take at most a quarter of its free memory; else None."""
+_tables: dict[tuple[int, str], tuple[Samples, Table | None]] = {}  # the samples are kept, so that an id stays theirs
+
+
+def resident(samples: Samples, device: torch.device) -> Table | None:
+    """The split on a GPU, copied once, where its values take at most a quarter of the free memory; else None."""
     if device.type not in RESIDENT or not isinstance(samples.values, np.ndarray):
         return None
     key = (id(samples), str(device))
     if key not in _tables:
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
-        fits = samples.values.nbytes <= free / 4
-        _tables[key] = samples, torch.from_numpy(np.array(samples.values)).to(device) if fits else None
+        table = None
+        if samples.values.nbytes <= free / 4:
+            lengths, labels = integers(samples.lengths, device), integers(samples.labels, device)
+            pairs = None if samples.pairs is None else integers(samples.pairs, device)
+            table = Table(torch.from_numpy(np.array(samples.values)).to(device), lengths, labels, pairs)
+        _tables[key] = samples, table
     return _tables[key][1]
 
 
-def load(samples: Samples, rows: np.ndarray, place: Place) -> tuple[Tensor, Tensor | None, Tensor]:
+def integers(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.array(array, dtype=np.int64)).to(device)
+
+
+def load(
+    samples: Samples, rows: np.ndarray, place: Place, shape: tuple[int, int] | None = None
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """Rows of a split -> ids (B, N) or (B, 2, N) int64, keep of the same shape or None, labels (B,), on the device.
 
     N is the longest of these rows. Padding is told from lengths, never from a value, unless by the quirk.
+    shape: B and N, where they are given; further rows have label UNLABELLED. Then keep is there wherever lengths vary.
     """
-    labels = torch.from_numpy(np.asarray(samples.labels[rows], dtype=np.int64)).to(place.device)
+    labels = integers(samples.labels[rows], place.device)
+    if shape is not None:
+        missing = shape[0] - len(rows)
+        labels = F.pad(labels, (0, missing), value=UNLABELLED)
+        rows = np.concatenate((rows, np.repeat(rows[:1], missing)))
     wanted = documents(samples, rows)
-    lengths = np.asarray(samples.lengths[wanted], dtype=np.int64)
-    longest = place.length if place.whole else int(lengths.max())
+    lengths = integers(samples.lengths[wanted], place.device)
+    longest = shape[1] if shape else place.length if place.whole else int(samples.lengths[wanted].max())
     table = resident(samples, place.device)
     if table is None:
         stored = torch.from_numpy(np.ascontiguousarray(samples.values[wanted, :longest])).to(place.device)
     else:
-        stored = table[torch.from_numpy(np.asarray(wanted, dtype=np.int64)).to(place.device), :longest]
-    ids = F.pad(stored.long(), (0, longest - stored.shape[1])) + int(place.padded)
-    keep = None
-    if not (lengths == longest).all():
-        keep = torch.arange(longest, device=place.device) < torch.from_numpy(lengths).to(place.device)[:, None]
-        ids = torch.where(keep, ids, 0)
+        stored = table.values[integers(wanted, place.device), :longest]
+    ids, keep = identify(stored, lengths, place, longest)
+    if shape is None and keep is not None and not place.zero_is_padding and (samples.lengths[wanted] == longest).all():
+        keep = None
+    return *arrange(ids, keep, samples.pairs is not None), labels
+
+
+def gather(table: Table, rows: Tensor, place: Place, length: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    """`load` on the device alone: rows (B,) int64, -1 for a row without a label, at one length."""
+    labels = torch.where(rows >= 0, table.labels[rows.clamp(min=0)], UNLABELLED)
+    rows = rows.clamp(min=0)
+    wanted = rows if table.pairs is None else table.pairs[rows].flatten()
+    ids, keep = identify(table.values[wanted, :length], table.lengths[wanted], place, length)
+    return *arrange(ids, keep, table.pairs is not None), labels
+
+
+def identify(stored: Tensor, lengths: Tensor, place: Place, length: int) -> tuple[Tensor, Tensor | None]:
+    """Values (R, up to N) uint8 -> ids (R, N) int64 and keep (R, N), None where every sequence fills it."""
+    ids = F.pad(stored.long(), (0, length - stored.shape[1])) + int(place.padded)
     if place.zero_is_padding:
-        keep = ids != 0
-    if samples.pairs is not None:
-        ids = ids.unflatten(0, (-1, 2))
-        keep = None if keep is None else keep.unflatten(0, (-1, 2))
-    return ids, keep, labels
+        return ids, ids != 0
+    if not place.padded and length == stored.shape[1]:
+        return ids, None
+    keep = torch.arange(length, device=ids.device) < lengths[:, None]
+    return torch.where(keep, ids, 0), keep
+
+
+def arrange(ids: Tensor, keep: Tensor | None, pair: bool) -> tuple[Tensor, Tensor | None]:
+    """(2B, N) -> (B, 2, N) for pairs."""
+    if not pair:
+        return ids, keep
+    return ids.unflatten(0, (-1, 2)), None if keep is None else keep.unflatten(0, (-1, 2))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lra.config import Train
 from lra.encoder import seed_of
-from lra.engine import Step, evaluate
+from lra.engine import Step
 from lra.errors import WorkError
 from lra.schedule import learning_rate
 from lra.slices import Samples
@@ -38,6 +38,7 @@ class Progress:
     real_tokens: int = 0
     computed_tokens: int = 0
     train_seconds: float = 0.0
+    compile_seconds: float = 0.0  # in neither of the other two
     evaluate_seconds: float = 0.0
     log_bytes: int = 0
 
@@ -86,22 +87,18 @@ class Trainer:
         self.train, self.validation, self.work, self.seed = train, validation, work, seed
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
-        self.loss_sum = torch.zeros((), device=step.place.device)  # since the last line of the log
-        self.bad_step = torch.zeros((), dtype=torch.int64, device=step.place.device)  # 0: every loss was finite
 
     def restore(self) -> bool:
         """Goes on from the checkpoint, if there is one. Raises WorkError when it is damaged."""
         state = self.work.load_state()
         if state is not None:
             self.model.load_state_dict(state["model"])
-            self.step.optimizer.load_state_dict(state["optimizer"])
             self.best = state["best"]
             try:
+                self.step.update.load_state_dict(state["update"])
                 self.progress = Progress(**state["progress"])
-            except TypeError as error:
+            except (KeyError, TypeError) as error:
                 raise WorkError(f"{self.work.resume} is of another version; delete it to start again") from error
-            self.loss_sum.copy_(state["loss_sum"])
-            self.bad_step.copy_(state["bad_step"])
         self.work.open_log(self.progress.log_bytes)
         return state is not None
 
@@ -109,11 +106,9 @@ class Trainer:
         self.work.save_state(
             {
                 "model": self.model.state_dict(),
-                "optimizer": self.step.optimizer.state_dict(),
+                "update": self.step.update.state_dict(),
                 "best": self.best,
                 "progress": asdict(self.progress),
-                "loss_sum": self.loss_sum,
-                "bad_step": self.bad_step,
             }
         )
 
@@ -123,13 +118,14 @@ class Trainer:
         saved = clock = time.monotonic()
         while progress.step < config.steps:
             rows = order(len(self.train.labels), config.batch, self.seed, progress.step)
-            self.note(self.step(self.train, rows, progress.step))
+            self.step(self.train, rows, progress.step)
+            self.note()
             last = progress.step == config.steps
             due = last or progress.step % config.evaluate_every == 0
-            if due or progress.step % LOG_EVERY == 0 or self.loss_sum.device.type == "cpu":
+            if due or progress.step % LOG_EVERY == 0 or self.step.place.device.type == "cpu":
                 self.check()
             now = time.monotonic()
-            progress.train_seconds, clock = progress.train_seconds + now - clock, now
+            progress.train_seconds, clock = progress.train_seconds + now - clock - self.compiled(), now
             if progress.diverged_at is not None:
                 break
             if last or progress.step % LOG_EVERY == 0:
@@ -137,31 +133,36 @@ class Trainer:
             if due:
                 self.evaluate()
                 clock = time.monotonic()
-                progress.evaluate_seconds += clock - now
+                progress.evaluate_seconds += clock - now - self.compiled()
             if clock > now or clock - saved > SAVE_EVERY:  # after an evaluation, or when it is time
                 self.save()
                 saved = clock
             observe(progress)
         return progress
 
-    def note(self, loss: Tensor) -> None:
+    def note(self) -> None:
         """Counts a step without waiting for the device."""
         progress, step = self.progress, self.step
         progress.step += 1
         progress.real_tokens, step.real_tokens = progress.real_tokens + step.real_tokens, 0
         progress.computed_tokens, step.computed_tokens = progress.computed_tokens + step.computed_tokens, 0
-        self.loss_sum += loss
-        self.bad_step = torch.where((self.bad_step == 0) & ~loss.isfinite(), progress.step, self.bad_step)
+
+    def compiled(self) -> float:
+        """Seconds spent on compiling since the last call, added to their own account."""
+        seconds, self.step.gear.compile_seconds = self.step.gear.compile_seconds, 0.0
+        self.progress.compile_seconds += seconds
+        return seconds
 
     def check(self) -> None:
         """Reads the device: the mean loss since the last line of the log, and whether a loss stopped being finite."""
-        self.progress.train_loss = float(self.loss_sum) / ((self.progress.step - 1) % LOG_EVERY + 1)
-        self.progress.diverged_at = int(self.bad_step) or None
+        update = self.step.update
+        self.progress.train_loss = float(update.loss_sum) / ((self.progress.step - 1) % LOG_EVERY + 1)
+        self.progress.diverged_at = int(update.bad_step) or None
 
     def log(self) -> None:
         """One line of metrics.jsonl: the mean loss since the line before, lr, speed."""
         progress = self.progress
-        self.loss_sum.zero_()
+        self.step.update.forget()
         line = {
             "step": progress.step,
             "train_loss": progress.train_loss,
@@ -169,6 +170,7 @@ class Trainer:
             "real_tokens": progress.real_tokens,
             "computed_tokens": progress.computed_tokens,
             "seconds": round(progress.train_seconds, 3),
+            "compile_seconds": round(progress.compile_seconds, 3),
         }
         progress.log_bytes = self.work.log(line)
 
@@ -176,7 +178,7 @@ class Trainer:
         """Validation; keeps the weights when they are the best so far."""
         progress, config = self.progress, self.config
         rows = validation_rows(config, len(self.validation.labels), self.seed, len(progress.curve))
-        predictions, loss = evaluate(self.model, self.validation, rows, self.step.place)
+        predictions, loss = self.step.evaluate(self.validation, rows)
         accuracy = float(np.mean(predictions == self.validation.labels[rows]))
         progress.curve.append(
             {

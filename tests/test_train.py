@@ -230,14 +230,13 @@ def test_a_failure_is_recorded_and_retried(tiny, tmp_path, monkeypatch):
 def test_test_split_is_read_after_training_only(tiny, tmp_path, monkeypatch):
     """Evaluations on the test split: two, of the whole split, after the last on validation."""
     seen = []
-    real = evaluate
+    real = Step.evaluate
 
-    def spy(model, samples, rows, place):
+    def spy(step, samples, rows):
         seen.append((len(samples.labels), len(rows)))
-        return real(model, samples, rows, place)
+        return real(step, samples, rows)
 
-    monkeypatch.setattr("lra.train.evaluate", spy)
-    monkeypatch.setattr("lra.engine.evaluate", spy)
+    monkeypatch.setattr("lra.engine.Step.evaluate", spy)
     run_grid(request(tiny, tmp_path))
     assert seen[:3] == [(70, 70)] * 3
     assert seen[3:] in ([(90, 90)], [(90, 90)] * 2)

@@ -1,0 +1,127 @@
+"""The third gear: a whole training step as CUDA graphs, replayed without a word from the host.
+
+One graph for each length of a slice gathers its samples on the device and adds into static gradients; one more clips,
+moves the parameters and sets the rate. The host only says which samples, and the seed of each slice.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lra.gears import Compiled
+from lra.place import Place
+from lra.slices import SLICE_TOKENS, Samples, gather, resident, sizes
+from lra.update import Update
+
+SLICES = 4  # of a batch whose sequences differ in length
+LENGTHS = 8  # a slice's length is a multiple of the longest by 1 / LENGTHS, rounded up to a multiple of 16
+
+
+class Record(Protocol):
+    """Makes something to replay of a function without arguments; may call it, after which `touched` is as before."""
+
+    def __call__(self, function: Callable[[], None], touched: list[Tensor]) -> Callable[[], None]: ...
+
+
+class Captured(Compiled):
+    """Replays graphs. rows: of every slice; missing ones have no label. shapes: lengths that have a graph."""
+
+    name = "captured"
+
+    def __init__(self, model: nn.Module, place: Place, update: Update, batch: int, record: Record | None = None):
+        super().__init__(model, place)
+        self.update, self.batch, self.record = update, batch, record or CUDARecord()
+        wanted = -(-batch // SLICES) if place.padded and not place.whole else batch
+        fitting = max(2, SLICE_TOKENS[place.device.type] // max(1, place.length))
+        self.rows = max(2, min(wanted, fitting))
+        self.indices = torch.full((self.rows,), -1, device=place.device)
+        self.graphs: dict[int, Callable[[], None]] = {}
+        self.last: Callable[[], None] | None = None
+        update.set_static(True)
+
+    @property
+    def shapes(self) -> list[int]:
+        return sorted(self.graphs)
+
+    def length(self, longest: int) -> int:
+        """The length of a slice's graph."""
+        if self.place.whole or not self.place.padded:
+            return self.place.length
+        unit = -(-self.place.length // LENGTHS // 16) * 16 or 16
+        return min(-(-longest // unit) * unit, self.place.length)
+
+    def gradients(self, samples: Samples, rows: np.ndarray, flat: Tensor, reseed: Callable[[int], None]) -> int:
+        self.model.train()
+        if len(rows) != self.batch:
+            raise ValueError(f"a batch of {len(rows)} rows, captured for {self.batch}")
+        lengths = sizes(samples, rows)
+        order = np.argsort(-lengths, kind="stable")
+        table = np.full((-(-len(rows) // self.rows), self.rows), -1, dtype=np.int64)
+        table.flat[: len(rows)] = rows[order]
+        indices = to_device(table, flat.device)
+        computed = 0
+        for number, longest in enumerate(lengths[order][:: self.rows]):
+            length = self.length(int(longest))
+            if length not in self.graphs:
+                self.add_graph(samples, length)
+            self.indices.copy_(indices[number])
+            reseed(number)
+            self.graphs[length]()
+            computed += self.rows * length * (1 if samples.pairs is None else 2)
+        return computed
+
+    def add_graph(self, samples: Samples, length: int) -> None:
+        """Raises RuntimeError when the split is not on the device."""
+        table = resident(samples, self.place.device)
+        if table is None:
+            raise RuntimeError("the training split does not fit on the device")
+
+        def run() -> None:
+            ids, keep, labels = gather(table, self.indices, self.place, length)
+            loss = F.cross_entropy(self.compute(ids, keep), labels, reduction="sum") / self.batch
+            loss.backward()
+            self.update.loss += loss.detach()
+
+        with self.first(f"length {length}"):
+            self.graphs[length] = self.record(run, [*self.update.tensors(), self.indices])
+
+    def finish(self) -> None:
+        """Clips, moves the parameters, counts: the last graph of a step."""
+        if self.last is None:
+            with self.first("optimiser"):
+                self.last = self.record(self.update.run, self.update.tensors())
+        self.last()
+
+
+class CUDARecord:
+    """Captures a function as a CUDA graph; all share one pool of memory, which no result of theirs outlives."""
+
+    def __init__(self):
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, function: Callable[[], None], touched: list[Tensor]) -> Callable[[], None]:
+        saved = [tensor.clone() for tensor in touched]
+        try:
+            current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+            side.wait_stream(current)
+            with torch.cuda.stream(side):
+                for _ in range(3):  # compiles, chooses kernels, makes lazy state
+                    function()
+            current.wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self.pool):
+                function()
+        finally:
+            for tensor, value in zip(touched, saved, strict=True):
+                tensor.copy_(value)
+        return graph.replay
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """A copy that does not wait: from ordinary memory CUDA would wait for everything before it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

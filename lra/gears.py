@@ -1,0 +1,135 @@
+"""Two ways to compute a batch's gradients and the logits of an evaluation: eager, and compiled by torch.compile.
+
+The third, captured as CUDA graphs, is in `lra.capture`. All give the same gradients; dropout's draws may differ.
+"""
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lra.config import Train
+from lra.place import Place
+from lra.slices import Samples, load, sizes, slices_of
+
+# Work after which the compiler's time is earned back. On CUDA a small step is launches, so steps count: a minute of
+# compiling, some 15 ms of a step. On a CPU work counts, in tokens, padded: 2 to 3 minutes, a quarter of a step.
+EARNED_STEPS = 4_000
+EARNED_TOKENS = 100_000_000
+
+
+class Eager:
+    """Runs the model as it is written. compile_seconds: spent on making the gear, none here."""
+
+    name = "eager"
+
+    def __init__(self, model: nn.Module, place: Place):
+        self.model, self.place, self.forward = model, place, model
+        self.compile_seconds = 0.0
+
+    def logits(self, samples: Samples, rows: np.ndarray) -> tuple[Tensor, Tensor, int]:
+        """Logits (B, classes) in float32, labels (B,) and how many tokens were computed."""
+        ids, keep, labels = load(samples, rows, self.place)
+        with self.place.autocast():
+            return self.forward(ids, keep).float(), labels, ids.numel()
+
+    def first(self, what: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
+        """Around work that may make something for the first time."""
+        return contextlib.nullcontext()
+
+    def gradients(self, samples: Samples, rows: np.ndarray, flat: Tensor, reseed: Callable[[int], None]) -> int:
+        """Adds the gradient of the batch's mean loss, and the loss, to `flat`; returns how many tokens were computed.
+
+        reseed: called with the number of each slice before it, so that its dropout is its own.
+        """
+        self.model.train()
+        computed = 0
+        for number, part in enumerate(slices_of(sizes(samples, rows), self.place)):
+            reseed(number)
+            with self.first("training"):
+                logits, labels, tokens = self.logits(samples, rows[part])
+                loss = F.cross_entropy(logits, labels, reduction="sum") / len(rows)
+                loss.backward()
+            flat[-1] += loss.detach()
+            computed += tokens
+        return computed
+
+    @torch.no_grad()
+    def evaluate(self, samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, float]:
+        """Predicted classes of these rows, uint8 in their order, and the mean loss."""
+        self.model.eval()
+        device = self.place.device
+        predictions = torch.empty(len(rows), dtype=torch.uint8, device=device)
+        total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        for part in slices_of(sizes(samples, rows), self.place, training=False):
+            with self.first("evaluation"):
+                logits, labels, _ = self.logits(samples, rows[part])
+            total += F.cross_entropy(logits, labels, reduction="sum")
+            predictions[torch.from_numpy(part).to(device)] = logits[: len(part)].argmax(-1).to(torch.uint8)
+        return predictions.cpu().numpy(), float(total) / len(rows)
+
+
+class Compiled(Eager):
+    """One compilation for training and one for evaluation, for every number of rows and every length.
+
+    A slice has at least 2 rows and 2 tokens, because 0 and 1 would be compiled apart; further rows have no label.
+    backend: of torch.compile.
+    """
+
+    name = "compiled"
+
+    def __init__(self, model: nn.Module, place: Place, backend: Any = "inductor"):
+        super().__init__(model, place)
+        self.forward = torch.compile(model, fullgraph=True, backend=backend)
+        self.made: set[str] = set()
+
+    def logits(self, samples: Samples, rows: np.ndarray) -> tuple[Tensor, Tensor, int]:
+        longest = self.place.length if self.place.whole else int(sizes(samples, rows).max())
+        ids, keep, labels = load(samples, rows, self.place, (max(2, len(rows)), max(2, longest)))
+        return self.compute(ids, keep), labels, ids.numel()
+
+    def compute(self, ids: Tensor, keep: Tensor | None) -> Tensor:
+        """ids (B, N) or (B, 2, N) -> logits (B, classes) in float32."""
+        for tensor in (ids, keep):
+            if tensor is not None:
+                torch._dynamo.mark_dynamic(tensor, 0)
+                torch._dynamo.mark_dynamic(tensor, tensor.ndim - 1)
+        with self.place.autocast():
+            return self.forward(ids, keep).float()
+
+    @contextlib.contextmanager
+    def first(self, what: str) -> Iterator[None]:
+        if what in self.made:
+            yield
+            return
+        started = time.monotonic()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the compiler's, about itself
+            yield
+        self.made.add(what)
+        self.compile_seconds += time.monotonic() - started
+
+
+def choose(config: Train, place: Place) -> tuple[str, str]:
+    """The gear to start with, and why it is not the one that was asked for, if it is not.
+
+    auto: where the run is long enough to earn the compiler's time back, captured on CUDA and compiled on a CPU; else,
+    and for bit-equal runs, eager.
+    """
+    wanted, device = config.gear, place.device.type
+    if wanted == "auto":
+        long = {"cuda": config.steps >= EARNED_STEPS}
+        long["cpu"] = config.steps * config.batch * place.length >= EARNED_TOKENS
+        fast = long.get(device, False) and not config.deterministic
+        wanted = ("captured" if device == "cuda" else "compiled") if fast else "eager"
+    if wanted == "captured" and device != "cuda":
+        return "compiled", "CUDA graphs need a CUDA device"
+    if wanted == "captured" and config.cycle_beta1:
+        return "compiled", "train.cycle_beta1 changes what a CUDA graph holds as a constant"
+    return wanted, ""

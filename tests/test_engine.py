@@ -1,0 +1,264 @@
+"""The gears: every way to compute a step gives the batch's gradient; a captured step needs no word from the host."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+import tasks
+from lra.capture import Captured
+from lra.cell import make_model
+from lra.config import Train
+from lra.data import make_ready
+from lra.encoder import Dropout
+from lra.engine import Step, evaluate
+from lra.gears import Compiled, Eager, choose
+from lra.grid import Request, plan, run_grid
+from lra.place import Place
+from lra.update import Update
+
+TINY = str(Path(__file__).parent / "tiny.yaml")
+ATTENTIONS = ["pola", "softmax", "relu", "elu", "flatten", "agent", "mean", "identity"]
+ROWS = np.random.default_rng(0).permutation(60)[:30]
+
+
+def request(attention, *overrides, **changes):
+    changes = {"out": Path("unused"), "protocol": TINY} | changes
+    return Request(attentions=[attention], tasks=["listops"], seeds=[0], overrides=overrides, **changes)
+
+
+@pytest.fixture
+def setup(monkeypatch):
+    """attention, overrides -> cell with batches of 30, data, the model, its place, all as on a CUDA device."""
+    monkeypatch.setattr("lra.slices.RESIDENT", ("cpu",))
+
+    def make(attention="elu", *overrides):
+        cell = plan(request(attention, "model.dropout=0.0", "train.batch=30", *overrides))[0]
+        data = make_ready("listops", cell.config, None).data
+        place = Place(torch.device("cpu"), length=cell.length(data.spec), whole=cell.attention.padding == "fixed")
+        return cell, data, make_model(cell, data.spec), place
+
+    return make
+
+
+class Recorder:
+    """Stands in for CUDA's: calls the function once, as a warm-up does, undoes it, and replays by calling it."""
+
+    def __init__(self):
+        self.recorded = self.replayed = 0
+
+    def __call__(self, function, touched):
+        saved = [tensor.clone() for tensor in touched]
+        function()
+        for tensor, value in zip(touched, saved, strict=True):
+            tensor.copy_(value)
+        self.recorded += 1
+
+        def replay():
+            self.replayed += 1
+            function()
+
+        return replay
+
+
+def interpreted(model, place):
+    """The compiled gear without a compiler behind it: every graph and guard is made, none is turned into code."""
+    return Compiled(model, place, backend=lambda module, _: module.forward)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    """Captured steps run their models as they are."""
+    monkeypatch.setattr("lra.gears.torch.compile", lambda model, **_: model)
+
+
+def gradient(gear, model, samples, rows=ROWS):
+    update = Update(list(model.parameters()), Train(steps=1, batch=1, lr=0.0, warmup=0, evaluate_every=1))
+    gear.gradients(samples, rows, update.flat, lambda _: None)
+    return update.flat
+
+
+@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.parametrize(
+    ("attention", "quirk"),
+    [*((name, "model.pool_over_padding=false") for name in ATTENTIONS), ("elu", "model.pool_over_padding=true")],
+)
+def test_captured_gradients_are_the_batchs(setup, attention, quirk):
+    """Unlabelled rows, a few lengths and accumulation change nothing."""
+    _, data, model, place = setup(attention, quirk)
+    eager = gradient(Eager(model, place), model, data.train)
+    update = Update(list(model.parameters()), Train(steps=9, batch=30, lr=0.0, warmup=0, evaluate_every=1))
+    recorder = Recorder()
+    gear = Captured(model, place, update, 30, recorder)
+    assert gear.rows == 8, "the last slice has rows without a label"
+    for _ in range(2):
+        update.flat.zero_()
+        gear.gradients(data.train, ROWS, update.flat, lambda _: None)
+        assert_close(update.flat, eager, rtol=1e-5, atol=1e-6)
+    assert recorder.recorded == len(gear.graphs) > (not place.whole)
+    assert recorder.replayed == 8
+
+
+@pytest.mark.parametrize("attention", ["pola", *(pytest.param(a, marks=pytest.mark.slow) for a in ATTENTIONS[1:])])
+def test_compiled_once_for_every_shape(setup, attention):
+    """No graph breaks, no length or number of rows of its own, and the batch's gradient."""
+    _, data, model, place = setup(attention)
+    graphs = []
+    gear = Compiled(model, place, backend=lambda module, _: (graphs.append(module), module.forward)[1])
+    torch.compiler.reset()
+    for rows in (ROWS, ROWS[:1], ROWS[:7], ROWS[5:]):
+        assert_close(gradient(gear, model, data.train, rows), gradient(Eager(model, place), model, data.train, rows))
+    assert len(graphs) == 1
+    assert gear.compile_seconds > 0
+    predictions, loss = gear.evaluate(data.test, np.arange(70))
+    expected = evaluate(model, data.test, np.arange(70), place)
+    assert np.array_equal(predictions, expected[0])
+    assert math.isclose(loss, expected[1], rel_tol=1e-5)
+    assert len(graphs) == 2, "one more for evaluation"
+
+
+def test_compiled_drops_what_eager_drops(setup):
+    """Dropout's draws on a CPU do not depend on the gear."""
+    _, data, model, place = setup("elu", "model.dropout=0.3")
+    rows, gradients = ROWS[:7], []
+    for gear in (Eager(model, place), interpreted(model, place), Eager(model, place)):
+        torch.manual_seed(len(gradients) // 2)
+        gradients.append(gradient(gear, model, data.train, rows))
+    assert_close(gradients[0], gradients[1])
+    assert not torch.allclose(gradients[0], gradients[2]), "another seed drops others"
+
+
+@pytest.mark.parametrize("gear", ["captured", "compiled"])
+def test_pairs_in_every_gear(setup, gear):
+    """Sorted by the longer document, both of a pair in one slice."""
+    cell, data, _, place = setup()
+    model = make_model(cell, replace(data.spec, pair=True))
+    pairs = np.random.default_rng(1).integers(0, 300, (16, 2)).astype(np.int32)
+    split = tasks.Split(data.train.values, data.train.lengths, data.train.labels[:16], pairs=pairs)
+    rows, config = np.arange(16), replace(cell.config.train, batch=16)
+    update = Update(list(model.parameters()), config)
+    other = Captured(model, place, update, 16, Recorder()) if gear == "captured" else interpreted(model, place)
+    other.gradients(split, rows, update.flat, lambda _: None)
+    found = update.flat.clone()
+    assert_close(found, gradient(Eager(model, place), model, split, rows), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.parametrize("schedule", [{}, {"schedule": "rsqrt", "weight_decay": 0.1, "clip": "value"}])
+def test_captured_steps_are_eager_steps(setup, schedule):
+    """Clipping, AdamW, schedule and tallies with nothing but tensors; the state goes over to another gear."""
+    cell, data, _, place = setup()
+    # A large eps: else Adam turns the rounding of a gradient of zero into a step
+    config = replace(cell.config.train, steps=12, warmup=3, clip_at=0.05, eps=1e-3, **schedule)
+    eager, captured, resumed = (
+        Step(make_model(cell, data.spec), config, place, 0, record=record) for record in (None, Recorder(), None)
+    )
+    assert isinstance(captured.gear, Captured)
+    for number in range(6):
+        for step in (eager, captured):
+            step(data.train, ROWS, number)
+    resumed.model.load_state_dict(captured.model.state_dict())
+    resumed.update.load_state_dict(captured.update.state_dict())
+    for number in range(6, 12):
+        for step in (eager, captured, resumed):
+            step(data.train, ROWS, number)
+    for other in (captured, resumed):
+        for name, value in eager.model.state_dict().items():
+            assert_close(other.model.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
+        assert_close(other.update.loss_sum, eager.update.loss_sum)
+        assert int(other.update.bad_step) == 0
+    assert captured.real_tokens == eager.real_tokens
+
+
+@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.parametrize("record", [None, Recorder()])
+def test_first_bad_step_is_remembered(setup, record):
+    cell, data, model, place = setup()
+    step = Step(model, replace(cell.config.train, steps=9, warmup=2), place, 0, record=record)
+    for number in range(4):
+        if number == 2:
+            model.head[0].weight.data[0, 0] = math.nan
+        step(data.train, ROWS, number)
+    assert int(step.update.bad_step) == 3
+
+
+def test_reduce_stands_between_gradients_and_clipping(setup):
+    """Two processes' shares, summed, are the batch."""
+    cell, data, model, place = setup()
+    config = replace(cell.config.train, clip_at=0.05, eps=1e-3)
+    alone, shared = (Step(make_model(cell, data.spec), config, place, 0) for _ in range(2))
+    alone(data.train, ROWS, 3)
+    half = gradient(Eager(model, place), model, data.train, ROWS[15:])
+    shared.reduce = lambda flat: flat.add_(half).div_(2)
+    shared(data.train, ROWS[:15], 3)
+    for name, value in alone.model.state_dict().items():
+        assert_close(shared.model.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+BRANCHING = """
+from attention_zoo import Attention, register
+
+@register("branching", title="Branching")
+class Branching(Attention):
+    '''What it computes depends on the data.'''
+
+    def forward(self, x, keep=None):
+        return x if float(x.detach().sum()) > 0 else x
+"""
+
+
+def test_an_attention_that_cannot_be_compiled_runs_eager(tmp_path, capfd):
+    """One line names the cause, and so does the record."""
+    file = tmp_path / "branching.py"
+    file.write_text(BRANCHING)
+    (record,) = run_grid(request(str(file), "train.gear=compiled", out=tmp_path / "runs"))
+    assert record.status == "done"
+    assert record.environment["gear"].startswith("eager (compiled failed: ")
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("gear eager: compiled failed")]
+    assert len(said) == 1
+    assert record.seconds["train"] > 0
+    (again,) = run_grid(request(str(file), "train.gear=eager", out=tmp_path / "runs"))
+    assert again == record, "the gear is no part of a record's identity"
+    assert record.protocol == "tiny"
+
+
+def test_a_user_error_is_told_as_it_is(setup, monkeypatch):
+    cell, data, model, place = setup()
+    monkeypatch.setattr(model.blocks[0].attention, "attend", lambda *_: torch.zeros(3) @ torch.zeros(4))
+    step = Step(model, replace(cell.config.train, gear="compiled"), place, 0)
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        step(data.train, ROWS, 0)
+
+
+def test_the_choice_of_a_gear():
+    cpu, cuda = (Place(torch.device(name), length=2000) for name in ("cpu", "cuda"))
+    long = Train(steps=20_000, batch=32, lr=1e-4, warmup=0, evaluate_every=500)
+    assert choose(long, cpu) == ("compiled", "")
+    assert choose(replace(long, steps=1000), replace(cpu, length=60)) == ("eager", "")
+    assert choose(replace(long, deterministic=True), cpu) == ("eager", "")
+    assert choose(long, cuda) == ("captured", "")
+    assert choose(replace(long, steps=1000), cuda) == ("eager", ""), "quick does not wait for a compiler"
+    assert choose(replace(long, deterministic=True), cuda) == ("eager", "")
+    gear, cause = choose(replace(long, cycle_beta1=True), cuda)
+    assert gear == "compiled"
+    assert "cycle_beta1" in cause
+    assert choose(replace(long, gear="captured"), cpu)[0] == "compiled"
+    assert choose(replace(long, gear="eager"), cuda) == ("eager", "")
+
+
+def test_dropout_keeps_the_mean():
+    """Every element is dropped as often as any other, and the others are scaled."""
+    torch.manual_seed(0)
+    dropout, x = Dropout(0.3), torch.ones(401, 501)
+    y = dropout(x)
+    assert y.unique().tolist() == pytest.approx([0.0, 1 / 0.7], rel=1e-4)
+    assert abs(float((y == 0).float().mean()) - 0.3) < 0.005
+    assert abs(float((y == 0).float().mean(0).std()) - math.sqrt(0.21 / 401)) < 0.003
+    neighbours = ((y[:, 1:] == 0) & (y[:, :-1] == 0)).float().mean()
+    assert abs(float(neighbours) - 0.09) < 0.005
+    assert dropout.eval()(x) is x
+    assert not Dropout(1.0)(x).any()
