@@ -68,7 +68,7 @@ def finish(row: Row, mix: Tensor) -> Tensor:
     local = convolve(row) if row.options.get("conv") else torch.zeros_like(mix)
     gated = "gate.weight" in row.parameters
     gate = project(row.parameters, "gate", row.x[row.real]) if gated else torch.ones_like(mix)
-    gate = torch.sigmoid(gate) if row.fault == "sigmoid gate" else gate
+    gate = torch.sigmoid(gate) if row.fault == "sigmoid gate" or row.options.get("gate") == "sigmoid" else gate
     y = mix * gate + local if row.fault == "gate on the mix only" else (mix + local) * gate
     return project(row.parameters, "out", y)
 
@@ -157,7 +157,9 @@ def focus(row: Row, t: Tensor) -> Tensor:
 
 
 def pola(row: Row, h: int) -> Tensor:
-    r = 1 + row.options["alpha"] * torch.sigmoid(row.parameters["power"][h, 0])
+    start = row.x.new_zeros(row.dims.dim // row.dims.heads)
+    learned = row.options.get("power") != "fixed"
+    r = 1 + row.options["alpha"] * torch.sigmoid(row.parameters["power"][h, 0] if learned else start)
     q, k = (row.head(t, h) for t in positioned(row))
     q_plus, q_minus = polarise(row, h, q, r)
     k_plus, k_minus = polarise(row, h, k, 1 + 0 * r if row.fault == "power on q only" else r)
@@ -173,6 +175,8 @@ def pola(row: Row, h: int) -> Tensor:
     if row.fault == "halves of the width":
         first, second = (part[:, h * half : (h + 1) * half] for part in row.v.chunk(2, dim=1))
     flows = (opposite, same) if row.fault == "flows swapped" else (same, opposite)
+    chosen = {"same": same, "opposite": opposite}.get(str(row.options.get("flows")))
+    flows = (chosen, chosen) if chosen else flows
     pairs = zip(flows, (first, second), strict=True)
     return torch.cat([average(row.real, row.keys, flow, values, eps) for flow, values in pairs], dim=1)
 

@@ -12,6 +12,7 @@ SPECS = [
     "agent:agents=9,bias=true",
     "flatten:key_positions=true",
     "pola:key_positions=true,conv=0",
+    "pola:gate=off,power=fixed,flows=opposite",
     "local:block=5",
     "swin:window=2",
     "longformer:window=4,tokens=2",

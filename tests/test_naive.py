@@ -32,6 +32,8 @@ SEQUENCE_SPECS = [
     "pola",
     "pola:alpha=5,conv=3,key_positions=true",
     "pola:alpha=7,conv=0",
+    "pola:gate=off,flows=same",
+    "pola:gate=sigmoid,power=fixed,flows=opposite,conv=0",
 ]
 GRID_SPECS = [
     "softmax:conv=3",
