@@ -18,7 +18,7 @@ from typing import Any
 from lra.errors import RecordError
 
 SCHEMA_VERSION = 2  # 2: tuning, correct
-RESULTS_VERSION = 1  # raised when the same configuration gives other numbers than before
+RESULTS_VERSION = 2  # raised when the same configuration gives other numbers than before
 FINAL = ("done", "diverged")
 STATUSES = (*FINAL, "failed")
 KINDS = {
@@ -67,7 +67,7 @@ class Record:
     predictions: str = ""  # of the best checkpoint, test split in order: see pack and unpack
     correct: str = ""  # which of them are right, a bit each: see hits
 
-    seconds: dict[str, float] = field(default_factory=dict)  # train, evaluate
+    seconds: dict[str, float] = field(default_factory=dict)  # compile, train, evaluate
     tokens_per_second: float | None = None  # real tokens, training only
     peak_bytes: int | None = None
     environment: dict[str, Any] = field(default_factory=dict)  # commit, dirty, versions, device, threads, gear

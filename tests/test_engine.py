@@ -1,5 +1,6 @@
 """The gears: every way to compute a step gives the batch's gradient; a captured step needs no word from the host."""
 
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -162,7 +163,7 @@ def test_captured_steps_are_eager_steps(setup, schedule):
         for step in (eager, captured):
             step(data.train, ROWS, number)
     resumed.model.load_state_dict(captured.model.state_dict())
-    resumed.update.load_state_dict(captured.update.state_dict())
+    resumed.update.load_state_dict(copy.deepcopy(captured.update.state_dict()))
     for number in range(6, 12):
         for step in (eager, captured, resumed):
             step(data.train, ROWS, number)
@@ -262,3 +263,18 @@ def test_dropout_keeps_the_mean():
     assert abs(float(neighbours) - 0.09) < 0.005
     assert dropout.eval()(x) is x
     assert not Dropout(1.0)(x).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gear", ["compiled", pytest.param("captured", marks=pytest.mark.gpu)])
+def test_accuracy_does_not_depend_on_the_gear(tmp_path, gear):
+    """Five seeds of a short `quick` run: the gears' mean test accuracies differ by less than noise allows."""
+    accuracies = {}
+    for name in ("eager", gear):
+        overrides = (f"train.gear={name}", "train.steps=300", "model.dropout=0.1")
+        asked = request("elu", *overrides, protocol="quick", out=tmp_path / name)
+        records = run_grid(replace(asked, seeds=[0, 1, 2, 3, 4]))
+        assert {record.environment["gear"] for record in records} == {name}
+        accuracies[name] = np.array([record.test_accuracy for record in records])
+    difference = accuracies[gear] - accuracies["eager"]
+    assert abs(difference.mean()) < 0.01 + 2.8 * difference.std(ddof=1) / math.sqrt(5)
