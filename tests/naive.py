@@ -14,6 +14,7 @@ from torch import Tensor
 
 from attention_zoo import Attention, Dims
 
+UNMASKED = ("no mask", "mask before the map", "mask v instead of k")
 Weight = Callable[[int, int], Tensor]
 DEFAULTS = {"flatten": {"power": 3, "conv": 5}, "agent": {"agents": 49, "conv": 3}, "pola": {"alpha": 3.0, "conv": 5}}
 
@@ -35,7 +36,7 @@ class Row:
     @property
     def keys(self) -> list[int]:
         """The tokens that a query looks at."""
-        return list(range(len(self.x))) if self.fault in ("no mask", "mask before the map") else self.real
+        return list(range(len(self.x))) if self.fault in UNMASKED else self.real
 
     def head(self, t: Tensor, h: int) -> Tensor:
         """t (N, D) -> (N, K): channel c belongs to head c // K."""
@@ -54,9 +55,15 @@ def twin(
     for b in range(len(x)):
         real = [i for i in range(x.shape[1]) if keep is None or keep[b, i]]
         q, k, v = project(parameters, "qkv", x[b]).split(dims.dim, dim=1)
+        v = clear(v, real) if fault == "mask v instead of k" else v
         row = Row(x[b], q, k, v, real, parameters, options, dims, fault)
         y[b, real] = finish(row, torch.cat([MIXES[name](row, h) for h in range(dims.heads)], dim=1))
     return y
+
+
+def clear(t: Tensor, real: list[int]) -> Tensor:
+    """t (N, D) with zeros at padding."""
+    return torch.stack([t[i] if i in real else 0 * t[i] for i in range(len(t))])
 
 
 def project(parameters: Mapping[str, Tensor], name: str, t: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from math import cos, pi, sin, sqrt
 
 import torch
-from naive import Row, average, finish, project
+from naive import Row, average, clear, finish, project
 from torch import Tensor
 
 from attention_zoo import Attention
@@ -43,6 +43,7 @@ def twin(
             y[b, real] = WHOLE[name](row)
             continue
         q, k, v = project(parameters, "qkv", x[b]).split(dims.dim, dim=1)
+        v = clear(v, real) if fault == "mask v instead of k" else v
         row = Row(x[b], q, k, v, real, parameters, chosen, dims, fault)  # pyright: ignore[reportArgumentType]
         y[b, real] = finish(row, torch.cat([MIXES[name](row, h) for h in range(dims.heads)], dim=1))
     return y
