@@ -35,6 +35,7 @@ class Cell:
     seed: int
     precision: str = "float32"
     tuning: dict[str, Any] = field(default_factory=dict)  # as in `Record`
+    matched: dict[str, Any] = field(default_factory=dict)  # as in `Record`
 
     def identity(self, data_hash: str) -> str:
         """Hash of everything that changes the result."""
@@ -160,6 +161,7 @@ def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
         config=configuration.as_dict(cell.config),
         config_hash=configuration.hash_of(cell.config),
         tuning=cell.tuning,
+        matched=cell.matched,
         data={"hash": data.hash, **data.about, **({"file": str(own), "code": own.read_text()} if own else {})},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **results,

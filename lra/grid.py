@@ -38,6 +38,10 @@ def run_cells(request: Request, cells: list[Cell], forgiving: bool = False) -> l
     kind = check_devices(places) if places else find_device(request.device)
     cells = [replace(cell, precision=choose_precision(cell.config.train.precision, kind)) for cell in cells]
     ready = prepare_all(request, cells, forgiving)
+    if request.match_params:
+        from lra.fairness import match
+
+        cells = match(cells, ready)
     slots = [find_slot(cell, ready[cell.data_key], request.out) for cell in cells if cell.data_key in ready]
     missing = [slot for slot in slots if not slot.final]
     for slot in missing:

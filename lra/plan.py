@@ -24,7 +24,8 @@ class Request:
     """What the user asked for. A task may be `all`: the five of the Arena, as far as their data can be had.
 
     devices: one process for each, as "0-3,6" or "cuda:0"; jobs: so many processes on `device`; neither: this process.
-    shard: (i, n), from 1: the i-th of n parts of the cells, for a job array.
+    shard: (i, n), from 1: the i-th of n parts of the cells, for a job array. match_params: beside each row one with as
+    many parameters as softmax.
     """
 
     attentions: list[str]
@@ -38,6 +39,7 @@ class Request:
     devices: str = ""
     jobs: int = 1
     shard: tuple[int, int] = (1, 1)
+    match_params: bool = False
 
     @property
     def places(self) -> list[str]:

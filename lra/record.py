@@ -23,7 +23,9 @@ FINAL = ("done", "diverged")
 STATUSES = (*FINAL, "failed")
 KINDS = {
     **dict.fromkeys(("identity", "status", "task", "row", "protocol", "precision", "predictions", "correct"), str),
-    **dict.fromkeys(("attention", "config", "data", "ladder", "parameters", "accuracy_by", "seconds", "tuning"), dict),
+    **dict.fromkeys(
+        ("attention", "config", "data", "ladder", "parameters", "accuracy_by", "seconds", "tuning", "matched"), dict
+    ),
     "curve": list,
     "seed": int,
     "test_accuracy": float | int | None,
@@ -51,6 +53,8 @@ class Record:
     config_hash: str = ""  # 12 hexadecimal digits over what differs from the defaults
     # of a sweep: values tried per key, pilots, pilot_seed, select, validation_accuracy of each, chosen; {"pilot": True}
     tuning: dict[str, Any] = field(default_factory=dict)
+    # by --match-params: to, mlp, protocol_mlp, difference (relative), config_hash of the row that it stands beside
+    matched: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any]  # label, hash, source, rows {train, validation, test}, settings, terms
     ladder: dict[str, float] = field(default_factory=dict)  # trivial rung -> its accuracy on the test split
     parameters: dict[str, int] = field(default_factory=dict)  # total, without_embeddings, attention

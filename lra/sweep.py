@@ -36,7 +36,7 @@ def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
     pilots = plan_pilots(request, choices, seed, {(cell.task, cell.row) for cell in cells})
     forgiving = "all" in request.tasks
     say(f"{len(pilots)} pilots: {len(choices)} for each mechanism and task, seed {seed}")
-    slots = run_cells(replace(request, out=request.out / "pilots"), pilots, forgiving)
+    slots = run_cells(replace(request, out=request.out / "pilots", match_params=False), pilots, forgiving)
     keys = [text.partition("=")[0] for text in choices[0]]
     tuned, complete = [], True
     for cell in cells:

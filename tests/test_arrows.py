@@ -54,7 +54,19 @@ def test_commands_import_the_standard_library(path):
 @pytest.mark.parametrize("path", sorted((ROOT / "lra").rglob("*.py")), ids=lambda path: path.stem)
 def test_only_the_composition_sees_zoo_and_tasks(path):
     """cell and run join them, those that plan and those that list name them, the commands know their errors."""
-    joining = ("cell", "run", "plan", "grid", "workers", "data", "listing", "new_attention", "cli", "workload")
+    joining = (
+        "cell",
+        "run",
+        "plan",
+        "grid",
+        "workers",
+        "data",
+        "listing",
+        "new_attention",
+        "cli",
+        "workload",
+        "fairness",
+    )
     if path.parent.name not in ("commands", "testing") and path.stem not in joining:
         assert not packages(path) & {"attention_zoo", "tasks"}
 

@@ -27,6 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/runs"), help="records (default results/runs)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest there is)")
     add_processes(parser)
+    parser.add_argument("--match-params", action="store_true", help="beside each row one with softmax's parameters")
     parser.add_argument("--sweep", nargs="+", default=[], metavar="KEY=V,V", help="train.lr=1e-4,3e-4: tune alike")
     parser.add_argument("--select", choices=["validation"], default="validation", help="what chooses among the pilots")
 
@@ -47,6 +48,7 @@ def main(parsed: argparse.Namespace) -> int:
         devices=parsed.devices,
         jobs=parsed.jobs,
         shard=parse_shard(parsed.shard),
+        match_params=parsed.match_params,
     )
     if parsed.sweep:
         from lra.sweep import run_sweep

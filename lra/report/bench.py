@@ -14,7 +14,8 @@ import pandas as pd
 from lra.benchrecord import UNIFORM, Bench, newest
 from lra.errors import RecordError
 from lra.record import write_atomically
-from lra.report.tables import DASH, markdown, title_of
+from lra.report.sheet import DASH, markdown, sheet
+from lra.report.tables import title_of
 
 SHORT = {"out of memory": "OOM", "over budget": "> budget", "failed": "failed"}
 THOUSANDS = {"1K": (1000, 1024), "2K": (2000, 2048), "3K": (3000, 3072), "4K": (4000, 4096)}
@@ -71,7 +72,7 @@ def detail(benches: Sequence[Bench]) -> str:
         ]
         for bench in sorted(newest(benches), key=_group)
     ]
-    return markdown(header, rows, 3)
+    return markdown(sheet("", header, rows, left=3))
 
 
 def frame(benches: Sequence[Bench]) -> pd.DataFrame:
@@ -131,7 +132,7 @@ def _matrix(benches: Sequence[Bench], cell: Cell) -> str:
         [row, *(cell(found[row, place]) if (row, place) in found else DASH for place in across)]
         for row in dict.fromkeys(bench.row for bench in benches)
     ]
-    return markdown(["Attention", *across], rows)
+    return markdown(sheet("", ["Attention", *across], rows))
 
 
 def _published(benches: Sequence[Bench]) -> list[str]:
@@ -167,7 +168,7 @@ def _speeds(found: dict[tuple[str, str], Bench]) -> str:
         [row, *(speed(found[row, name], name) if (row, name) in found else DASH for name in THOUSANDS)]
         for row in dict.fromkeys(row for row, _ in found)
     ]
-    return markdown(["Model", *THOUSANDS], rows)
+    return markdown(sheet("", ["Model", *THOUSANDS], rows))
 
 
 def _filled(found: dict[tuple[str, str], Bench], columns: list[str], cell: Cell) -> str:
@@ -175,7 +176,9 @@ def _filled(found: dict[tuple[str, str], Bench], columns: list[str], cell: Cell)
         [row, *(cell(found[row, column]) if (row, column) in found else DASH for column in columns)]
         for row in dict.fromkeys(row for row, _ in found)
     ]
-    return markdown(["Model", *(column if column in THOUSANDS else title_of(column) for column in columns)], rows)
+    return markdown(
+        sheet("", ["Model", *(column if column in THOUSANDS else title_of(column) for column in columns)], rows)
+    )
 
 
 def _milliseconds(bench: Bench) -> str:

@@ -129,7 +129,7 @@ def rank(row: str) -> tuple[int, str]:
 
 def base(row: str) -> str:
     """'pola:alpha=5' -> 'pola'."""
-    return row.split(":")[0].split("@")[0]
+    return re.split(r"[:@ ]", row)[0]
 
 
 def one_per_cell(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
@@ -168,16 +168,18 @@ def group(records: Sequence[Record]) -> list[Group]:
 def _measured_alike(record: Record) -> str:
     """Equal for records of one task that differ in mechanism, seed and machine alone.
 
-    Of a swept key each mechanism may have another value: what is alike there are the values that were tried.
+    Of a swept key each mechanism may have another value: what is alike there are the values that were tried. A matched
+    row, with another MLP, stands beside the plain one.
     """
     budget = budget_of(record.tuning)
-    config = _unswept(record) if budget else record.config_hash or record.config
+    config = _unswept(record) if budget else record.matched.get("config_hash") or record.config_hash or record.config
     return json.dumps([record.data.get("hash", ""), config, *([budget] if budget else [])], sort_keys=True)
 
 
 def _unswept(record: Record) -> dict[str, Any]:
     """The configuration without the swept keys, with what was tried of each in its place: 'train.lr' -> '0.1 or 0.2'"""
     plain, values = flat("", record.config), budget_of(record.tuning).get("values", {})
+    plain |= {"model.mlp": record.matched["protocol_mlp"]} if "protocol_mlp" in record.matched else {}
     return plain | {key: " or ".join(map(str, found)) for key, found in values.items()}
 
 

@@ -71,7 +71,7 @@ def forests(group: Group) -> list[dict[str, Any]]:
         rows = [row for row in group.rows if any(row in known[c.task][baseline] for c in columns)]
         headings = [{"title": title_of(c.task), "data": data_key(c), "limit": limits[c.task]} for c in columns]
         bars = {row: [_bar(known[c.task][baseline].get(row), limits[c.task]) for c in columns] for row in rows}
-        least = [f"{title_of(c.task)}: {line}" for c in columns if (line := detectable(c, baseline))]
+        least = [f"{title_of(c.task)}: {line}" for c in columns if (line := detectable(known[c.task][baseline]))]
         made += [{"baseline": baseline, "headings": headings, "rows": bars, "least": least}] if rows else []
     return made
 

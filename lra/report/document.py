@@ -1,7 +1,9 @@
 """The files of a report but its figures: report.md, report.json, tables for LaTeX, the numbers as CSV."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -15,6 +17,9 @@ SCALES = (
     "Accuracies are fractions of 1 but in `reproduction`, where they are percent as printed; times are seconds, sizes "
     "bytes; *_95 are ends or half widths of 95 % intervals."
 )
+
+Speed = Mapping[str, float]
+NONE: Speed = MappingProxyType({})
 
 
 def frames(groups: Sequence[Group], runs: pd.DataFrame, baseline: str = "") -> dict[str, pd.DataFrame]:
@@ -35,11 +40,13 @@ def data_files(found: dict[str, pd.DataFrame]) -> dict[str, bytes]:
     return {f"{name}.csv": csv(table) for name, table in found.items()} | {"report.json": text.encode()}
 
 
-def latex_files(groups: Sequence[Group], baseline: str = "") -> dict[str, bytes]:
+def latex_files(groups: Sequence[Group], baseline: str = "", speed: Speed = NONE) -> dict[str, bytes]:
     """Per group the comparison and what each row was given, per task the seeds and differences."""
     files = {}
     for group in groups:
-        sheets = {"table": tables.comparison(group), "given": facts.table(group)}
+        main = tables.comparison(group)
+        main = replace(main, note=f"{main.note}. {tables.CAPTION}")
+        sheets = {"table": main, "given": facts.table(group, speed)}
         theirs = evidence.baseline_of(group, baseline)
         sheets |= {f"seeds-{c.task}": evidence.table(c, group.rows, theirs) for c in group.columns}
         for kind, table in sheets.items():
@@ -53,11 +60,15 @@ def text(
     names: Sequence[str],
     notes: Sequence[str],
     baseline: str = "",
+    speed: Speed = NONE,
 ) -> str:
-    """report.md. names: of the report's other files, for the figures among them; notes: on records left out."""
+    """report.md. names: of the report's other files, for the figures among them; notes: on records left out.
+
+    speed: row -> milliseconds of a training step at 4,096 tokens.
+    """
     parts = [f"# Results\n\n{tables.LEGEND}\n"]
     for group in groups:
-        parts += _group(group, evidence.baseline_of(group, baseline))
+        parts += _group(group, evidence.baseline_of(group, baseline), speed)
         images = [name for name in names if name.startswith(f"figures/{group.slug}-") and name.endswith(".png")]
         parts += [f"![Learning curves]({name})\n" for name in images]
     parts.append(f"## Rows\n\n{tables.mechanisms(groups)}")
@@ -72,15 +83,15 @@ def text(
     return "\n".join([*parts, *published.blocks(published.read())])
 
 
-def _group(group: Group, baseline: str) -> list[str]:
+def _group(group: Group, baseline: str, speed: Speed) -> list[str]:
     main = tables.comparison(group)
     parts = [f"## {main.title}\n\n{main.note}.\n\n{markdown(main)}"]
-    given = facts.table(group)
+    given = facts.table(group, speed)
     parts.append(f"### {given.title}\n\n{given.note}\n\n{markdown(given)}")
-    seeds = [(evidence.table(c, group.rows, baseline), evidence.detectable(c, baseline)) for c in group.columns]
-    if any(table.body for table, _ in seeds):
+    seeds = [found for c in group.columns if (found := evidence.table(c, group.rows, baseline)).body]
+    if seeds:
         parts.append(f"### Seeds and differences\n\n{evidence.LEGEND}\n")
-    parts += [f"#### {t.title}\n\n{markdown(t)}" + (f"\n{line}\n" if line else "") for t, line in seeds if t.body]
+    parts += [f"#### {t.title}\n\n{markdown(t)}" + (f"\n{t.note}\n" if t.note else "") for t in seeds]
     return parts + [f"### {table.title}\n\n{markdown(table)}" for table in tables.breakdowns(group)]
 
 

@@ -1,7 +1,7 @@
 """What the seeds say: intervals of every row and its difference to a baseline, as a table per task and as numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -43,7 +43,7 @@ def table(column: Column, rows: Sequence[str], baseline: str) -> Sheet:
         line = [row, percent(summary.mean, 2), _percent(summary.deviation), str(summary.count), _span(summary.interval)]
         line.append(f"± {percent(noise)}" if math.isfinite(noise) else DASH)
         body.append(line + (_against(found.get(row)) if found else []))
-    return sheet(f"{title_of(column.task)}: seeds and differences", header, body).trimmed()
+    return sheet(f"{title_of(column.task)}: seeds and differences", header, body, note=detectable(found)).trimmed()
 
 
 def verdict(d: Difference) -> str:
@@ -53,18 +53,17 @@ def verdict(d: Difference) -> str:
     return "separated" if d.separated else "not separated"
 
 
-def detectable(column: Column, baseline: str) -> str:
-    """One line: the smallest difference that these runs could have detected."""
-    found = list(against(column, baseline).values()) if baseline in column.cells else []
-    known = sorted(d.detectable for d in found if d.detectable is not None)
-    noise = max((d.test_half_width for d in found), default=None)
-    if noise is None:
+def detectable(found: Mapping[str, Difference]) -> str:
+    """One line: the smallest difference that these runs could have detected; nothing to say without differences."""
+    if not found:
         return ""
+    known = sorted(d.detectable for d in found.values() if d.detectable is not None)
+    noise = max(d.test_half_width for d in found.values())
     rows = f"Counting on the test rows alone blurs a difference of two mechanisms by up to ± {percent(noise)} points."
     if not known:
         return f"Fewer than {FEWEST} common seeds: no difference of mechanisms could be detected. {rows}"
     ends = dict.fromkeys(percent(known[i], 2) for i in (0, -1))
-    return f"The smallest difference to {baseline} that these runs could detect: {DASH.join(ends)} points. {rows}"
+    return f"The smallest difference that these runs could detect: {DASH.join(ends)} points. {rows}"
 
 
 def numbers(groups: Sequence[Group], baseline: str = "") -> pd.DataFrame:

@@ -73,11 +73,12 @@ def _beside(figure: Figure, groups: Sequence[Group]) -> Iterator[dict[str, Any]]
         return
     here = [group for group in groups if group.protocol == figure["protocol"]]
     cells = [(g, c, row) for g in here for c in g.columns if c.task == figure["task"] for row in c.cells]
-    ran = [(g, c, c.cells[row]) for g, c, row in cells if same(row, figure["attention"]) and c.cells[row].done]
+    ran = [(g, c, c.cells[row]) for g, c, row in cells if same(row, figure["attention"])]
     if not ran:
         yield {"verdict": "not run"}
     for group, column, cell in ran:
-        yield {"precision": group.precision, "data": column.label} | _judge(figure, column, cell)
+        found = _judge(figure, column, cell) if cell.done else {"verdict": cell.records[0].status}
+        yield {"precision": group.precision, "data": column.label} | found
 
 
 def _judge(figure: Figure, column: Column, cell: Cell) -> dict[str, Any]:

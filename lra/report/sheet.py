@@ -70,7 +70,7 @@ def latex(table: Sheet, label: str) -> str:
     text = styler.to_latex(
         hrules=True,
         column_format="l" * table.left + "r" * (len(columns) - table.left),
-        caption=" ".join(filter(None, (escape(table.title) + ".", escape(table.note)))),
+        caption=" ".join(escape(text.rstrip(".") + ".") for text in (table.title, table.note) if text),
         label=f"tab:{label}",
         position="t",
         position_float="centering",

@@ -19,6 +19,10 @@ LEGEND = (
     f"from it. {DASH}: no run. A row with a missing cell has no average. Tokens/s: real tokens in training; ranges "
     "cover runs and tasks."
 )
+CAPTION = (
+    "Test accuracy in percent, mean ± sample standard deviation (seeds). ≈: within noise of that rung. "
+    f"{DAGGER}: best step in the last 5 % of training. Bold: the best row and every row not separated from it"
+)
 
 
 def percent(accuracy: float, decimals: int = 1) -> str:
