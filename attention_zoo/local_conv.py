@@ -11,7 +11,7 @@ from attention_zoo import Dims, QKVAttention, register
 
 @register(
     "local_conv",
-    title="Local convolution (control)",
+    title="Convolution (control)",
     paper="https://arxiv.org/abs/2501.14850",
     cost="O(N)",
     ordered=True,

@@ -13,7 +13,7 @@ from attention_zoo._parts import merge_heads, split_heads
 
 @register(
     "pvt",
-    title="PVT (spatial reduction)",
+    title="PVT",
     paper="https://arxiv.org/abs/2102.12122",
     cost="O(N^2)",
     adapted="strided convolution along the sequence",

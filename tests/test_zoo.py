@@ -361,3 +361,10 @@ def test_impossible_options_are_refused(spec: str):
     entry, options = attention_zoo.find(spec)
     with pytest.raises(attention_zoo.SpecError, match=spec.partition(":")[2].partition("=")[0]):
         entry.build(Dims(dim=8, heads=2, length=8), options)
+
+
+def test_all_is_every_mechanism():
+    from lra.plan import Request, plan
+
+    cells = plan(Request(attentions=["all", "softmax"], tasks=["listops"], seeds=[0], protocol="quick"))
+    assert [cell.row for cell in cells] == attention_zoo.names()
