@@ -79,17 +79,23 @@ def run(job: Job, load: Workload, device: torch.device) -> dict[str, Any]:
     def rows(number: int) -> np.ndarray:
         return order(len(load.samples.labels), cell.config.train.batch, 0, number)
 
+    training, computed = job.mode == "training", [0]
+
     def act(number: int) -> None:
-        if job.mode == "training":
+        if training:
             step(load.samples, rows(number), number)
+            computed.append(step.computed_tokens)
         else:
             evaluate(model, load.samples, rows(number), place)
 
     fields = clock(act, job, device)
-    done = range(fields.pop("first"), fields.pop("last"))
-    fields |= tokens(load, [rows(number) for number in done], place)
+    first, last = fields.pop("first"), fields.pop("last")
+    batches = [rows(number) for number in range(first, last)]
+    sums = computed[last] - computed[first] if training else sum(padded(load, rows, place) for rows in batches)
+    real = sum(int(load.samples.lengths[documents(load.samples, rows)].sum()) for rows in batches)
+    fields |= {"computed_tokens": sums / len(batches), "real_tokens": real / len(batches)}
     fields |= {"length": cell.length(load.spec), "parameters": count_parameters(model)}
-    return fields | operations(load, [rows(number) for number in done], place, model, job.mode == "training")
+    return fields | operations(load, batches, place, model, training)
 
 
 def clock(act: Callable[[int], None], job: Job, device: torch.device) -> dict[str, Any]:
@@ -130,15 +136,12 @@ def clock(act: Callable[[int], None], job: Job, device: torch.device) -> dict[st
     }
 
 
-def tokens(load: Workload, batches: list[np.ndarray], place: Place) -> dict[str, float]:
-    """Real tokens and tokens with padding, of one step, on average over these."""
-    samples, twice = load.samples, 1 if load.samples.pairs is None else 2
-    real = [int(samples.lengths[documents(samples, rows)].sum()) for rows in batches]
-    computed = []
-    for lengths in (sizes(samples, rows) for rows in batches):
-        parts = [lengths[part] for part in slices_of(lengths, place)]
-        computed.append(twice * sum(len(part) * (place.length if place.whole else int(part.max())) for part in parts))
-    return {"real_tokens": float(np.mean(real)), "computed_tokens": float(np.mean(computed))}
+def padded(load: Workload, rows: np.ndarray, place: Place) -> int:
+    """Tokens that an evaluation of these rows computes, padding included."""
+    lengths = sizes(load.samples, rows)
+    parts = [lengths[part] for part in slices_of(lengths, place)]
+    tokens = sum(len(part) * (place.length if place.whole else int(part.max())) for part in parts)
+    return tokens if load.samples.pairs is None else 2 * tokens
 
 
 def operations(

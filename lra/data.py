@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,13 +48,24 @@ def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> st
 
 def prepare(task_name: str, protocol: str, overrides: list[str], data_dir: Path | None) -> tasks.Data:
     """Prepares a task's data as a protocol wants it. Raises DataError or ConfigError."""
-    config = resolve_for(task_name, protocol, overrides)
+    return prepare_for(task_name, resolve_for(task_name, protocol, overrides), data_dir)
+
+
+def prepare_for(task_name: str, config: Config, data_dir: Path | None) -> tasks.Data:
+    """Prepares a task's data as a resolved configuration wants it. Raises DataError."""
     return tasks.find(task_name).prepare(config.data, data_dir, cache_folder(), progress=True)
 
 
 def climb(task_name: str, data: tasks.Data, store: Path | None) -> str:
     """Computes the ladder of a task's data afresh; writes it to `store`, too. Raises DataError or ConfigError."""
-    rungs = tasks.find(task_name).ladder(data, fresh=True)
+    task = tasks.find(task_name)
+    rungs = task.climb(data)
+    if task.networks:
+        from lra.rungs import accuracy
+
+        rungs |= {name: accuracy(network, data, f"{task.title}: {name}") for name, network in task.networks.items()}
+    with suppress(OSError):
+        tasks.store_ladder(data.folder, data, rungs)
     lines = [f"  {100 * accuracy:5.1f} %  {rung}" for rung, accuracy in rungs.items()]
     if store:
         try:

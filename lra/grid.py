@@ -12,6 +12,7 @@ from lra.errors import ConfigError
 from lra.plan import ARENA, Request, name_rows, part_of, plan
 from lra.record import Record
 from lra.slot import Slot, fill, find_slot
+from lra.track import check_tracker
 
 __all__ = ["ARENA", "Request", "name_rows", "plan", "run_cells", "run_grid"]
 
@@ -33,6 +34,7 @@ def run_cells(request: Request, cells: list[Cell], forgiving: bool = False) -> l
     from lra.place import choose_precision  # torch, from here on
     from lra.work import writable
 
+    check_tracker(request.track)
     writable(request.out)
     places = request.places
     kind = check_devices(places) if places else find_device(request.device)
@@ -42,7 +44,8 @@ def run_cells(request: Request, cells: list[Cell], forgiving: bool = False) -> l
         from lra.fairness import match
 
         cells = match(cells, ready)
-    slots = [find_slot(cell, ready[cell.data_key], request.out) for cell in cells if cell.data_key in ready]
+    known = [cell for cell in cells if cell.data_key in ready]
+    slots = [find_slot(cell, ready[cell.data_key], request.out, request.track) for cell in known]
     missing = [slot for slot in slots if not slot.final]
     for slot in missing:
         slot.work.load_state()  # a damaged checkpoint is told before anything runs
@@ -51,7 +54,7 @@ def run_cells(request: Request, cells: list[Cell], forgiving: bool = False) -> l
     if places and missing:
         from lra.workers import fill_all
 
-        fill_all(missing, ready, places, request.data_dir)
+        fill_all(missing, ready, places, request.data_dir, request.track)
     else:
         for number, slot in enumerate(missing, 1):
             fill(slot, ready[slot.cell.data_key], kind, title_of(slot, number, len(missing)))
@@ -102,5 +105,6 @@ def prepare_all(request: Request, cells: list[Cell], forgiving: bool) -> dict[st
         for cell in {(cell.row, cell.protocol): cell for cell in reversed(mine)}.values():
             make_model(cell, ready[key].data.spec)
     if missing:
-        say(f"{len(ready)} of {len(ready) + len(missing)} tasks have data; missing: {', '.join(missing)}")
+        lost, wanted = list(dict.fromkeys(missing)), {cell.task for cell in cells}
+        say(f"{len(wanted) - len(lost)} of {len(wanted)} tasks have data; missing: {', '.join(lost)}")
     return ready

@@ -27,6 +27,7 @@ class Request:
     devices: one process for each, as "0-3,6" or "cuda:0"; jobs: so many processes on `device`; neither: this process.
     shard: (i, n), from 1: the i-th of n parts of the cells, for a job array. match_params: beside each row one with as
     many parameters as softmax.
+    track: tensorboard or wandb, which then get the progress of every cell, too.
     """
 
     attentions: list[str]
@@ -41,6 +42,7 @@ class Request:
     jobs: int = 1
     shard: tuple[int, int] = (1, 1)
     match_params: bool = False
+    track: str = ""
 
     @property
     def places(self) -> list[str]:

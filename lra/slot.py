@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lra.cell import Cell, describe
+from lra.config import as_dict
 from lra.console import Bar, clock, say
 from lra.data import Ready
 from lra.errors import BusyError
 from lra.record import FINAL, Record, load, save
 from lra.run import train_cell
+from lra.track import Tracker
 
 if TYPE_CHECKING:
     import torch
@@ -39,12 +41,14 @@ class Slot:
         return load(self.path) if self.path.exists() else None
 
 
-def find_slot(cell: Cell, ready: Ready, out: Path) -> Slot:
-    """Raises RecordError as `Slot.read` does."""
+def find_slot(cell: Cell, ready: Ready, out: Path, track: str = "") -> Slot:
+    """track: the tracker its progress also goes to. Raises RecordError as `Slot.read` does."""
     from lra.work import Work
 
     name = describe(cell, ready.data, status="failed").name
-    slot = Slot(cell, out / f"{name}.json", Work(out / "work" / name))
+    about = {"task": cell.task, "row": cell.row, "protocol": cell.protocol, "seed": cell.seed}
+    tracker = Tracker(track, about | as_dict(cell.config))
+    slot = Slot(cell, out / f"{name}.json", Work(out / "work" / name, tracker))
     slot.record = slot.read()
     return slot
 
@@ -56,6 +60,7 @@ def fill(slot: Slot, ready: Ready, device: torch.device, title: str) -> None:
             slot.record = slot.read()  # another process may have finished the cell since
             if not slot.final:
                 slot.record = run_cell(slot, ready, device, title)
+                slot.work.tracker.close()
                 save(slot.record, slot.path.parent)
             if slot.final:
                 slot.work.finish()

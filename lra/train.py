@@ -195,4 +195,4 @@ class Trainer:
             if config.select == "best" and progress.step >= config.select_after * config.steps:
                 progress.best_step = progress.step
                 self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        progress.log_bytes = self.work.log(progress.curve[-1])
+        progress.log_bytes = self.work.log(progress.curve[-1] | {"real_tokens": progress.real_tokens})

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lra.errors import BusyError, WorkError
 from lra.record import write_atomically
+from lra.track import Tracker
 
 try:
     import fcntl
@@ -24,8 +25,8 @@ except ImportError:  # Windows: no advisory locks, two processes on one cell are
 class Work:
     """Files of one cell. Every file is replaced as a whole, so a kill at any moment leaves the one before."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, tracker: Tracker | None = None):
+        self.folder, self.tracker = folder, tracker or Tracker()
         self.resume, self.metrics, self.error = (folder / name for name in ("resume.pt", "metrics.jsonl", "error.txt"))
 
     @contextlib.contextmanager
@@ -67,7 +68,9 @@ class Work:
         """Appends one line and returns the file's size."""
         with self.metrics.open("ab") as file:
             file.write((json.dumps(line) + "\n").encode())
-            return file.tell()
+            size = file.tell()
+        self.tracker.log(self.folder, line)
+        return size
 
     def save_weights(self, name: str, weights: dict[str, Tensor]) -> None:
         write_atomically(self.folder / f"{name}.safetensors", save({k: v.contiguous() for k, v in weights.items()}))

@@ -40,7 +40,9 @@ class Worker:
     slot: Slot | None = None
 
 
-def fill_all(slots: list[Slot], ready: dict[str, Ready], places: list[str], data_dir: Path | None) -> None:
+def fill_all(
+    slots: list[Slot], ready: dict[str, Ready], places: list[str], data_dir: Path | None = None, track: str = ""
+) -> None:
     """Runs every slot's cell, each place one at a time. Raises WorkError when a cell could not be written down.
 
     places: a device for each process. ready: data by `Cell.data_key`, prepared.
@@ -52,7 +54,7 @@ def fill_all(slots: list[Slot], ready: dict[str, Ready], places: list[str], data
     left, workers, problems = list(reversed(slots)), [], []
     try:
         for place in places[: len(slots)]:
-            workers.append(start(place, threads, data_dir))
+            workers.append(start(place, threads, data_dir, track))
             hand(workers[-1], left.pop(), ready, titles)
         while busy := [worker for worker in workers if worker.slot is not None]:
             wait([thing for worker in busy for thing in (worker.pipe, worker.process.sentinel)])
@@ -62,7 +64,7 @@ def fill_all(slots: list[Slot], ready: dict[str, Ready], places: list[str], data
                     problems += [problem] if problem else []
                     if left:
                         if not worker.process.is_alive():
-                            worker.process, worker.pipe = _spawn(worker.place, threads, data_dir)
+                            worker.process, worker.pipe = _spawn(worker.place, threads, data_dir, track)
                         hand(worker, left.pop(), ready, titles)
     finally:
         stop(workers)
@@ -70,13 +72,13 @@ def fill_all(slots: list[Slot], ready: dict[str, Ready], places: list[str], data
         raise WorkError(problems[0])
 
 
-def start(place: str, threads: int, data_dir: Path | None) -> Worker:
-    return Worker(place, *_spawn(place, threads, data_dir))
+def start(place: str, *settings: Any) -> Worker:
+    return Worker(place, *_spawn(place, *settings))
 
 
-def _spawn(place: str, threads: int, data_dir: Path | None) -> tuple[Any, Any]:
+def _spawn(place: str, *settings: Any) -> tuple[Any, Any]:
     ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=serve, args=(theirs, place, threads, data_dir), daemon=True)
+    process = CONTEXT.Process(target=serve, args=(theirs, place, *settings), daemon=True)
     process.start()
     theirs.close()
     return process, ours
@@ -135,7 +137,7 @@ def stop(workers: list[Worker]) -> None:
         worker.process.join()
 
 
-def serve(pipe: Connection, place: str, threads: int, data_dir: Path | None) -> None:
+def serve(pipe: Connection, place: str, threads: int, data_dir: Path | None, track: str) -> None:
     """The worker: runs cells from the pipe until it is closed; answers each with a problem, or ''."""
     import torch
 
@@ -156,13 +158,13 @@ def serve(pipe: Connection, place: str, threads: int, data_dir: Path | None) -> 
         except EOFError:
             return
         try:
-            _run(message, device, data_dir, known)
+            _run(message, device, data_dir, track, known)
             pipe.send("")
         except Exception as error:
             pipe.send(" ".join(f"{type(error).__name__}: {error}".split()))
 
 
-def _run(message: tuple[Any, ...], device: Any, data_dir: Path | None, known: dict[str, Ready]) -> None:
+def _run(message: tuple[Any, ...], device: Any, data_dir: Path | None, track: str, known: dict[str, Ready]) -> None:
     own, spec, content, ladder, path, title = message
     if own:
         tasks.find(own)
@@ -173,7 +175,7 @@ def _run(message: tuple[Any, ...], device: Any, data_dir: Path | None, known: di
     if cell.data_key not in known:
         known[cell.data_key] = Ready(make_ready(cell.task, cell.config, data_dir).data, ladder)
     ready = known[cell.data_key]
-    slot = find_slot(cell, ready, path.parent)
+    slot = find_slot(cell, ready, path.parent, track)
     if slot.path != path:
         raise WorkError(f"the data of {cell.task} has changed since the command started; start it again")
     fill(slot, ready, device, title)

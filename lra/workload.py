@@ -12,7 +12,7 @@ from lra import config as configuration
 from lra.benchrecord import UNIFORM
 from lra.cell import Cell
 from lra.data import make_ready, resolve_for
-from lra.grid import ARENA, Request, name_rows, plan
+from lra.plan import ARENA, Request, name_rows, plan
 
 if TYPE_CHECKING:
     import numpy as np

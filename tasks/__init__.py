@@ -3,7 +3,7 @@
 Importing this package is cheap: numba is imported when data is generated, read or measured.
 """
 
-from tasks._base import Data, DataError, MissingDataError, Spec, Split, Task
+from tasks._base import Data, DataError, MissingDataError, Network, Spec, Split, Task
 from tasks._find import file_of, find, names
 from tasks._ladders import store_ladder
 from tasks._memory import in_memory
@@ -14,6 +14,7 @@ __all__ = [
     "Data",
     "DataError",
     "MissingDataError",
+    "Network",
     "Spec",
     "Split",
     "Task",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tasks._ladders import find_ladder, store_ladder
 
@@ -66,6 +66,18 @@ class Data:
     folder: Path  # the cache folder that holds the arrays
 
 
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A small network as a rung of an image task's ladder; the bench builds and trains it (`lra/rungs.py`)."""
+
+    kind: Literal["patches", "convolutions"]
+    width: int  # features of the first layer
+    steps: int
+    batch: int = 128
+    lr: float = 3e-3  # the peak
+    seed: int = 0
+
+
 class Task(ABC):
     """A task: its name, the fields of its `data` section, and how its data and its trivial answers are made."""
 
@@ -73,6 +85,7 @@ class Task(ABC):
     title: ClassVar[str]
     settings: ClassVar[type]  # a frozen dataclass with typed defaults: the `data.*` keys of a protocol
     section: ClassVar[dict[str, Any]] = {}  # model, train and data keys, where a protocol has no section for the task
+    networks: ClassVar[dict[str, Network]] = {}  # rungs of the ladder that are trained, for `data ladder` alone
 
     @abstractmethod
     def prepare(self, settings: Any, data_dir: Path | None, cache: Path, progress: bool) -> Data:
@@ -87,12 +100,9 @@ class Task(ABC):
         """The rungs a run may wait for where the ladder takes long or needs an extra; None: the whole ladder."""
         return None
 
-    def ladder(self, data: Data, fresh: bool = False) -> dict[str, float]:
-        """The ladder of this data: shipped, else cached, else its quick rungs, else computed and cached.
-
-        `fresh` computes it in any case.
-        """
-        rungs = None if fresh else find_ladder(data) or self.quick_rungs(data)
+    def ladder(self, data: Data) -> dict[str, float]:
+        """The ladder of this data: shipped, else cached, else its quick rungs, else computed and cached."""
+        rungs = find_ladder(data) or self.quick_rungs(data)
         if rungs is None:
             rungs = self.climb(data)
             with suppress(OSError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import numpy as np
 from tqdm import tqdm
 
-from tasks import _numba, _sources, _store
-from tasks._base import Data, DataError, Spec, Split, Task
+from tasks import _numba, _release, _sources, _store
+from tasks._base import Data, DataError, Network, Spec, Split, Task
 
 if TYPE_CHECKING:
     from tasks._pathfinder_images import Generator
@@ -45,11 +46,15 @@ class Pathfinder(Task):
     """Values are grey levels, row by row; label 1 where both markers end the same snake."""
 
     settings = Settings
+    networks: ClassVar = {"small CNN": Network(kind="convolutions", width=16, steps=1000, batch=64)}
     size: ClassVar[int]
     streamed: ClassVar[bool] = False  # generated images are made when read, not stored
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
-        """The released images where `data_dir`, else LRA_DATA, holds them, else generated ones. Raises DataError."""
+        """The released images where `data_dir`, else LRA_DATA, holds them, unpacked or not, else generated ones.
+
+        Raises DataError.
+        """
         from tasks import _pathfinder_files
 
         _numba.use_cache(cache)
@@ -57,6 +62,9 @@ class Pathfinder(Task):
         place = _pathfinder_files.find(source, self.size, settings.difficulty) if source else None
         if place:
             return self._read(settings, place, cache, progress)
+        archive = _release.find_archive(source) if source else None
+        if archive:
+            return self._unpack(settings, archive, cache, progress)
         self.check(settings)
         folder = _store.folder_for(cache, self.name, {"source": GENERATOR, **self._used(settings)})
         if self.streamed:
@@ -64,7 +72,7 @@ class Pathfinder(Task):
         return _store.obtain(folder, lambda new: self._generate(settings, new, progress))
 
     def climb(self, data: Data) -> dict[str, float]:
-        """Constant, grey histogram, distance of the markers, lit path between them."""
+        """Constant, grey histogram, distance of the markers, lit path between them. A small CNN tops them."""
         _numba.use_cache(data.folder.parent)
         from tasks import _pathfinder_ladder
 
@@ -139,7 +147,28 @@ class Pathfinder(Task):
         folder = _store.folder_for(cache, self.name, {"source": files.stamps(place), **used})
         return _store.obtain(folder, lambda new: self._encode(used, place, new, progress))
 
-    def _encode(self, used: dict[str, str], place: Path, folder: Path, progress: bool) -> _store.Built:
+    def _unpack(self, settings: Settings, archive: Path, cache: Path, progress: bool) -> Data:
+        """Released images of lra_release.gz, encoded once; the PNG files lie in the new folder for that time only."""
+        from tasks import _pathfinder_files as files
+
+        used = {"difficulty": settings.difficulty, "split_rule": settings.split_rule}
+        folder = _store.folder_for(cache, self.name, {"source": _release.stamp_of(archive), **used})
+
+        def build(new: Path) -> _store.Built:
+            images = new / "images"
+            try:
+                place = files.unpack(archive, self.size, settings.difficulty, images, progress)
+                return self._encode(used, place, new, progress, source=archive.name)
+            except DataError as error:
+                raise DataError(str(error).replace(str(images), str(archive))) from error
+            finally:
+                shutil.rmtree(images, ignore_errors=True)
+
+        return _store.obtain(folder, build)
+
+    def _encode(
+        self, used: dict[str, str], place: Path, folder: Path, progress: bool, source: str = ""
+    ) -> _store.Built:
         """Fills a cache folder from released images."""
         from tasks import _pathfinder_files as files
 
@@ -148,7 +177,7 @@ class Pathfinder(Task):
         about = {
             "task": self.name,
             "label": "official",
-            "source": str(place),
+            "source": source or str(place),
             "settings": used,
             "seed": None,
             "split_rule": used["split_rule"],

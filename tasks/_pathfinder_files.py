@@ -1,20 +1,28 @@
-"""The released Pathfinder folders: text metadata, PNG images, and the splits that earlier suites made of them."""
+"""The released Pathfinder folders: text metadata, PNG images, and the splits that earlier suites made of them.
+
+Of lra_release.gz the images and metadata of one size and difficulty are unpacked; where it holds a size twice, as it
+does 128 pixels, the folder nearer to its root counts: the other one is faulty (long-range-arena's issue 38).
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
+from tasks import _release
 from tasks._base import DataError, Split
 
 LEVELS = {"easy": "curv_baseline", "intermediate": "curv_contour_length_9", "hard": "curv_contour_length_14"}
 ROOTS = ("", "lra_release", "lra_release/lra_release")
 KNOWN_EMPTY = "pathfinder32/curv_baseline/imgs/0/sample_172.png"  # empty in the release itself
+LARGEST = 1 << 24  # bytes of an image or a metadata file; those of the release have at most some 100,000
+MOST = 1 << 34  # bytes of all that one size and difficulty has
 
 
 class Sample(NamedTuple):
@@ -44,6 +52,30 @@ def find(data_dir: Path, size: int, difficulty: str) -> Path | None:
     return None
 
 
+def unpack(archive: Path, size: int, difficulty: str, target: Path, progress: bool) -> Path:
+    """Writes this size and difficulty of lra_release.gz below `target` -> its folder there. Raises DataError."""
+    name = f"pathfinder{size}/{LEVELS[difficulty]}"
+    inside = re.compile(rf"(lra_release/){{0,2}}{name}/(imgs/[0-9]+/sample_[0-9]+\.png|metadata/[0-9]+\.npy)")
+    total = 0
+
+    def wanted(path: PurePosixPath) -> bool:
+        return bool(inside.fullmatch(str(path)))
+
+    target.mkdir(parents=True, exist_ok=True)
+    with _release.damage_told(archive):
+        for path, length, content in _release.regular_files(archive, wanted, LARGEST, progress):
+            total += length
+            if total > MOST:
+                raise DataError(f"{archive}: {name} holds more than {MOST:,} bytes: refused")
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            with (target / path).open("wb") as file:
+                _release.copy(content, file, path.name, length)
+    place = find(target, size, difficulty)
+    if place is None:
+        raise DataError(f"{archive} is cut short or another archive: it holds no {name}")
+    return place
+
+
 def stamps(place: Path) -> list[tuple[str, int, int]]:
     """What tells whether the folder changed: its metadata files, and the folders of images."""
     found = [*_metadata(place), *sorted((place / "imgs").iterdir())]
@@ -67,7 +99,7 @@ def read_metadata(place: Path) -> tuple[list[Sample], list[str], str]:
         for number, line in enumerate(lines, 1):
             sample = _sample(place, line, f"{path} line {number}")
             if sample.path.as_posix().endswith(f"/{KNOWN_EMPTY}"):
-                skipped.append(f"{sample.path}: empty in the release")
+                skipped.append(f"{KNOWN_EMPTY}: empty in the release")
             else:
                 samples.append(sample)
     return samples, skipped, digest.hexdigest()

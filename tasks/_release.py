@@ -1,17 +1,21 @@
 """The files of LRA's release: found in a folder, or the few that are needed unpacked from `lra_release.gz`.
 
 The archive (a gzipped tar of 8 GB, its folder doubled) is read as a stream. Only regular files whose whole path is one
-of the expected ones are written, so neither links nor absolute paths nor `..` can lead anywhere.
+of the expected ones are written, so neither links nor absolute paths nor `..` can lead anywhere; sizes are bounded,
+those of headers too, which tarfile reads into memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tarfile
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 from tqdm import tqdm
 
@@ -20,7 +24,17 @@ from tasks._base import DataError
 
 ARCHIVE = "lra_release.gz"
 MOST = 16 * 2**30  # bytes a file may have; the largest of the release has 8.5e9
+LONGEST = 2**20  # bytes a header may have: a long name, or a table of attributes
 CHUNK = 2**20
+
+
+class Header(tarfile.TarInfo):
+    """Refuses a header that would fill the memory."""
+
+    def _proc_member(self, archive: tarfile.TarFile):
+        if self.size > LONGEST and not (self.isreg() or self.isdir()):
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(archive)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def find_files(folder: Path, places: Iterable[str], names: Sequence[str], remedy: str) -> dict[str, Path] | None:
@@ -49,24 +63,21 @@ def unpack(
 
     What a stopped call finished is kept. Raises DataError for an archive that is damaged, hostile or lacks a file.
     """
-    archive = folder / ARCHIVE
+    archive = find_archive(folder)
+    if archive is None:
+        return None
     try:
-        if not archive.is_file():
-            return None
-        stat = archive.stat()
-        stamp = f"{archive.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-        target = cache / f"release-{hashlib.sha256(stamp.encode()).hexdigest()[:12]}"
+        target = cache / f"release-{hashlib.sha256(stamp_of(archive).encode()).hexdigest()[:12]}"
         target.mkdir(parents=True, exist_ok=True)
         with _store.locked(target) as alone:
             if alone:
                 for leftover in target.rglob("*.tmp"):
                     leftover.unlink()
             if not _whole(target, places, names):
-                _extract(archive, target, places, names, progress)
+                with damage_told(archive):
+                    _extract(archive, target, places, names, progress)
     except OSError as error:
         raise DataError(f"cannot unpack {archive} into {cache}: {error.strerror or error}") from error
-    except (tarfile.TarError, EOFError) as error:
-        raise DataError(f"{archive} is cut short or damaged ({error}): get it again") from error
     found = _whole(target, places, names)
     if found is None:
         raise DataError(f"{archive} is cut short or another archive: it holds no {' with '.join(names)}")
@@ -83,42 +94,88 @@ def _whole(folder: Path, places: Iterable[str], names: Sequence[str]) -> dict[st
     return next((paths for paths in found if len(paths) == len(names)), None)
 
 
-def _extract(archive: Path, target: Path, places: Sequence[str], names: Sequence[str], progress: bool) -> None:
-    """Streams through the archive until one place is whole."""
-    wanted = {PurePosixPath(place, name) for place in places for name in names}
-    size, disable = archive.stat().st_size, None if progress else True
+def find_archive(folder: Path) -> Path | None:
+    """`folder/lra_release.gz`, or None. Raises DataError."""
+    try:
+        return folder / ARCHIVE if (folder / ARCHIVE).is_file() else None
+    except OSError as error:
+        raise DataError(f"cannot read {folder}: {error.strerror}") from error
+
+
+def stamp_of(archive: Path) -> str:
+    """An archive counts as the same while its path, size and time are."""
+    stat = archive.stat()
+    return f"{archive.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+
+
+@contextmanager
+def damage_told(archive: Path) -> Iterator[None]:
+    """Turns what tarfile raises into a DataError."""
+    try:
+        yield
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise DataError(f"{archive} is cut short or damaged ({error}): get it again") from error
+
+
+def regular_files(
+    archive: Path, wanted: Callable[[PurePosixPath], bool], most: int, progress: bool
+) -> Iterator[tuple[PurePosixPath, int, IO[bytes]]]:
+    """Streams through an archive: path, size and content of each wanted member.
+
+    To be read under `damage_told`. Raises DataError for a wanted member that is no file or has more than `most` bytes.
+    """
     with (
         archive.open("rb") as raw,
-        tqdm(total=size, desc=f"Reading {ARCHIVE}", unit="B", unit_scale=True, disable=disable, leave=False) as bar,
-        tarfile.open(fileobj=raw, mode="r|gz", bufsize=CHUNK) as stream,
+        tqdm.wrapattr(
+            raw,
+            "read",
+            total=archive.stat().st_size,
+            desc=f"Reading {ARCHIVE}",
+            disable=None if progress else True,
+            leave=False,
+        ) as watched,
+        tarfile.open(fileobj=cast("IO[bytes]", watched), mode="r|gz", bufsize=CHUNK, tarinfo=Header) as stream,
     ):
         while (member := stream.next()) is not None:
             vars(stream)["members"].clear()  # millions of images: kept, they would take gigabytes
-            bar.update(raw.tell() - bar.n)
             path = PurePosixPath(member.name)
-            if path not in wanted or (target / path).is_file():
+            if not wanted(path):
                 continue
             content = stream.extractfile(member) if member.isreg() and not member.issparse() else None
-            if content is None or member.size > MOST:
-                raise DataError(f"{archive}: {path} is a link, a device or above {MOST >> 30} GiB: refused")
-            _write(content, target / path, member.size, raw, bar)
-            if _whole(target, places, names):
-                return
+            if content is None or member.size > most:
+                raise DataError(f"{archive}: {path} is a link, a device or above {most:,} bytes: refused")
+            yield path, member.size, content
 
 
-def _write(content: IO[bytes], path: Path, size: int, raw: IO[bytes], bar: tqdm) -> None:
+def _extract(archive: Path, target: Path, places: Sequence[str], names: Sequence[str], progress: bool) -> None:
+    """Streams through the archive until one place is whole."""
+    wanted = {PurePosixPath(place, name) for place in places for name in names}
+
+    def missing(path: PurePosixPath) -> bool:
+        return path in wanted and not (target / path).is_file()
+
+    for path, size, content in regular_files(archive, missing, MOST, progress):
+        _write(content, target / path, size)
+        if _whole(target, places, names):
+            return
+
+
+def _write(content: IO[bytes], path: Path, size: int) -> None:
     """Under a temporary name first, so that a file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            while chunk := content.read(CHUNK):
-                file.write(chunk)
-                bar.update(raw.tell() - bar.n)
+            copy(content, file, path.name, size)
             file.flush()
             os.fsync(file.fileno())
-            if file.tell() != size:
-                raise EOFError(f"{path.name} ends after {file.tell():,} of {size:,} bytes")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy(content: IO[bytes], file: IO[bytes], name: str, size: int) -> None:
+    """Raises EOFError for content of another size."""
+    shutil.copyfileobj(content, file, CHUNK)
+    if file.tell() != size:
+        raise EOFError(f"{name} ends after {file.tell():,} of {size:,} bytes")

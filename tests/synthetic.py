@@ -100,6 +100,7 @@ def bench(row: str, length: int, power: float = 1.0, **changes: Any) -> Bench:
         "model": {"layers": 2},
         "seconds": [0.9 * step, step, 1.2 * step],
         "peak_bytes": int(1e8 + 1e5 * length**power),
+        "held_bytes": int(1e8),
         "environment": {"device": "cpu", "device_name": "A Processor", "threads": 2},
     } | changes
     return Bench(**fields)

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LIGHT = {"errors", "record", "cli", "config", "protocol", "__init__", "grid", "data", "cell", "run"}
-LIGHT |= {"console", "listing", "noise", "benchrecord", "plan", "slot", "workers", "sweep"}
+LIGHT |= {"console", "listing", "noise", "benchrecord", "plan", "slot", "workers", "sweep", "audit", "track"}
 HEAVY = {"torch", "pandas", "matplotlib", "numba", "datasets", "safetensors", "scipy"}
 
 

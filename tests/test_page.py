@@ -299,6 +299,11 @@ def test_growth_is_the_exponent_between_the_longest():
     (found,) = scaling.collect([*benches, synthetic.bench("relu", 256), synthetic.bench("relu", 512)])
     assert found.growth("softmax") == pytest.approx(2)
     assert found.growth("relu") == pytest.approx(1)
+    far = [synthetic.bench(row, n) for row in ("relu", "elu") for n in (1024, 4096)]
+    measured = scaling.collect([*benches, *far])
+    (standard,), (quick,) = (cells.group([synthetic.run("relu", protocol=p)]) for p in ("standard", "quick"))
+    assert scaling.milliseconds(measured, standard) == pytest.approx({"relu": 160, "elu": 160})
+    assert scaling.milliseconds(measured, quick) == {}  # another model
     assert found.lost == ["softmax at 1,024: out of memory"]
     elsewhere = synthetic.bench("relu", 512, environment={"device": "cuda"})
     assert scaling.collect([benches[0], elsewhere]) == []  # one length on each machine is no curve

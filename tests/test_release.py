@@ -62,7 +62,7 @@ def test_no_archive(tmp_path):
 @pytest.mark.parametrize("kind", ["SYMTYPE", "LNKTYPE", "CHRTYPE", "DIRTYPE", "FIFOTYPE"])
 def test_a_file_that_is_none_is_refused(tmp_path, kind):
     archive(tmp_path, [("tsv/a.tsv", getattr(tarfile, kind).decode()), ("tsv/b.tsv", b"b")])
-    with pytest.raises(DataError, match=r"tsv/a\.tsv is a link, a device or above 16 GiB: refused"):
+    with pytest.raises(DataError, match=r"tsv/a\.tsv is a link, a device or above 17,179,869,184 bytes: refused"):
         unpack(tmp_path)
     assert files_in(tmp_path / "cache") == []
 

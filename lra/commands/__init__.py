@@ -8,10 +8,12 @@ NAMES = (
     "run",
     "report",
     "bench",
+    "inspect",
     "check",
     "new-attention",
     "list",
     "data",
     "protocol",
     "cite",
+    "audit",
 )

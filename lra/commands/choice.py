@@ -1,7 +1,13 @@
 """Arguments that several commands share: which task, under which protocol, with data from where."""
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lra.plan import Request
 
 
 def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -18,3 +24,25 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", default="", metavar="0-7", help="these GPUs, a process and a cell on each")
     parser.add_argument("--jobs", type=int, default=1, metavar="K", help="K processes on one device, such as a CPU")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="the I-th of N parts of the cells (job arrays)")
+    parser.add_argument("--track", choices=["tensorboard", "wandb"], default="", help="send progress there, too")
+
+
+def make_request(parsed: argparse.Namespace) -> Request:
+    """Of a command that trains. Raises ConfigError."""
+    from lra.plan import Request, parse_shard
+
+    return Request(
+        attentions=parsed.attn,
+        tasks=parsed.task,
+        seeds=parsed.seed,
+        protocol=parsed.protocol,
+        overrides=tuple(parsed.set),
+        out=parsed.out,
+        data_dir=parsed.data_dir,
+        device=parsed.device,
+        devices=parsed.devices,
+        jobs=parsed.jobs,
+        shard=parse_shard(parsed.shard),
+        match_params=getattr(parsed, "match_params", False),
+        track=parsed.track,
+    )

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lra.commands.choice import add_choice, add_processes
+from lra.commands.choice import add_choice, add_processes, make_request
 
 EXAMPLES = """\
 examples:
@@ -33,23 +33,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.grid import Request, run_grid
-    from lra.plan import parse_shard
+    from lra.grid import run_grid
 
-    request = Request(
-        attentions=parsed.attn,
-        tasks=parsed.task,
-        seeds=parsed.seed,
-        protocol=parsed.protocol,
-        overrides=tuple(parsed.set),
-        out=parsed.out,
-        data_dir=parsed.data_dir,
-        device=parsed.device,
-        devices=parsed.devices,
-        jobs=parsed.jobs,
-        shard=parse_shard(parsed.shard),
-        match_params=parsed.match_params,
-    )
+    request = make_request(parsed)
     if parsed.sweep:
         from lra.sweep import run_sweep
 

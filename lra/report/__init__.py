@@ -59,12 +59,11 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "") -> Report:
     scalings = scaling.collect(benches)
     drawn = _figures(groups, baseline, scalings)
     frames = document.frames(groups, frame(list(found.values()), list(found)), baseline)
-    fast = scaling.milliseconds(scalings)
-    contents = document.data_files(frames) | document.latex_files(groups, baseline, fast)
+    contents = document.data_files(frames) | document.latex_files(groups, baseline, scalings)
     contents |= {f"table-{group.slug}.csv": document.csv(numbers.wide_form(group)) for group in groups}
     material = page.Material(groups, drawn, left_out, baseline, scalings, looks)
     contents |= {**drawn, "report.html": page.render(material).encode()}
-    contents["report.md"] = document.text(groups, list(contents), left_out, baseline, fast).encode()
+    contents["report.md"] = document.text(groups, list(contents), left_out, baseline, scalings).encode()
     files = _write_all(contents, out)
     shown = [f"wrote {file}" for file in files if file.suffix in (".html", ".md")]
     shown.append(f"and {len(files) - len(shown)} more in {out}")

@@ -14,7 +14,7 @@ from lra.report.leaderboard import data_key
 from lra.report.tables import title_of
 from lra.stats import Difference
 
-CAPTION = "Percentage points. Line: 95 % t-interval over pairs of one seed, from three on. Filled: separated (Holm)."
+CAPTION = "Percentage points. Line: 95 % interval over pairs of one seed, from three on. Filled: separated."
 
 
 def draw(group: Group, baseline: str, colours: dict[str, str]) -> dict[str, bytes]:
@@ -27,8 +27,8 @@ def draw(group: Group, baseline: str, colours: dict[str, str]) -> dict[str, byte
     with figures.style(name):
         title = f"Difference to {baseline}, protocol {group.protocol.replace(',', ', ')}, {group.precision}"
         left = 0.3 + 0.075 * max(map(len, rows))
-        size = (max(5.6, left + 2.0 * len(panels)), 1.25 + 0.26 * len(rows))
-        figure = figures.sheet(title, CAPTION, size, (left, 0.2, 0.35))
+        size = (max(5.6, left + 2.0 * len(panels)), 1.4 + 0.26 * len(rows))
+        figure = figures.sheet(title, CAPTION, size, (left, 0.2, 0.5))
         _panels(figure, panels, rows, colours)
         return figures.save(figure, name)
 

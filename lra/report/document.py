@@ -3,11 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 import pandas as pd
 
-from lra.report import evidence, facts, numbers, published, reproduction, tables
+from lra.report import evidence, facts, numbers, published, reproduction, scaling, tables
 from lra.report.cells import Group
 from lra.report.sheet import latex, markdown
 
@@ -17,9 +16,6 @@ SCALES = (
     "Accuracies are fractions of 1 but in `reproduction`, where they are percent as printed; times are seconds, sizes "
     "bytes; *_95 are ends or half widths of 95 % intervals."
 )
-
-Speed = Mapping[str, float]
-NONE: Speed = MappingProxyType({})
 
 
 def frames(groups: Sequence[Group], runs: pd.DataFrame, baseline: str = "") -> dict[str, pd.DataFrame]:
@@ -40,13 +36,15 @@ def data_files(found: dict[str, pd.DataFrame]) -> dict[str, bytes]:
     return {f"{name}.csv": csv(table) for name, table in found.items()} | {"report.json": text.encode()}
 
 
-def latex_files(groups: Sequence[Group], baseline: str = "", speed: Speed = NONE) -> dict[str, bytes]:
+def latex_files(
+    groups: Sequence[Group], baseline: str = "", scalings: Sequence[scaling.Scaling] = ()
+) -> dict[str, bytes]:
     """Per group the comparison and what each row was given, per task the seeds and differences."""
     files = {}
     for group in groups:
         main = tables.comparison(group)
         main = replace(main, note=f"{main.note}. {tables.CAPTION}")
-        sheets = {"table": main, "given": facts.table(group, speed)}
+        sheets = {"table": main, "given": facts.table(group, scaling.milliseconds(scalings, group))}
         theirs = evidence.baseline_of(group, baseline)
         sheets |= {f"seeds-{c.task}": evidence.table(c, group.rows, theirs) for c in group.columns}
         for kind, table in sheets.items():
@@ -60,15 +58,12 @@ def text(
     names: Sequence[str],
     notes: Sequence[str],
     baseline: str = "",
-    speed: Speed = NONE,
+    scalings: Sequence[scaling.Scaling] = (),
 ) -> str:
-    """report.md. names: of the report's other files, for the figures among them; notes: on records left out.
-
-    speed: row -> milliseconds of a training step at 4,096 tokens.
-    """
+    """report.md. names: of the report's other files, for the figures among them; notes: on records left out."""
     parts = [f"# Results\n\n{tables.LEGEND}\n"]
     for group in groups:
-        parts += _group(group, evidence.baseline_of(group, baseline), speed)
+        parts += _group(group, evidence.baseline_of(group, baseline), scaling.milliseconds(scalings, group))
         images = [name for name in names if name.startswith(f"figures/{group.slug}-") and name.endswith(".png")]
         parts += [f"![Learning curves]({name})\n" for name in images]
     parts.append(f"## Rows\n\n{tables.mechanisms(groups)}")
@@ -83,10 +78,10 @@ def text(
     return "\n".join([*parts, *published.blocks(published.read())])
 
 
-def _group(group: Group, baseline: str, speed: Speed) -> list[str]:
+def _group(group: Group, baseline: str, milliseconds: Mapping[str, float]) -> list[str]:
     main = tables.comparison(group)
     parts = [f"## {main.title}\n\n{main.note}.\n\n{markdown(main)}"]
-    given = facts.table(group, speed)
+    given = facts.table(group, milliseconds)
     parts.append(f"### {given.title}\n\n{given.note}\n\n{markdown(given)}")
     seeds = [found for c in group.columns if (found := evidence.table(c, group.rows, baseline)).body]
     if seeds:

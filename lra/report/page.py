@@ -112,7 +112,7 @@ def _group(group: Group, material: Material, colours: dict[str, str]) -> dict[st
         }
         for c in group.columns
     ]
-    board = leaderboard.board(group, scaling.milliseconds(material.scalings))
+    board = leaderboard.board(group, scaling.milliseconds(material.scalings, group))
     return {
         "id": group.slug,
         "protocol": group.protocol,
@@ -177,7 +177,7 @@ def _lengths(found: scaling.Scaling, drawn: dict[str, bytes]) -> dict[str, Any]:
     growths = {row: growth for row in found.rows if (growth := found.growth(row)) is not None}
     words = ", ".join(f"{row} with the power {growth:.1f} of the length" for row, growth in growths.items())
     longest = {row: b[-1] for row in found.rows if (b := found.of(row))}
-    peaks = {row: f"{b.peak_bytes / 1e9:.2f} GB at {b.length:,}" for row, b in longest.items() if b.peak_bytes}
+    peaks = {row: f"{b.step_bytes / 1e9:.2f} GB at {b.length:,}" for row, b in longest.items() if b.step_bytes}
     sizes = ", ".join(f"{row} {peak}" for row, peak in peaks.items())
     made = (
         _drawing(

@@ -10,16 +10,18 @@ from typing import Any
 
 from PIL import Image
 
+SHRINK = 0.6  # pictures have 150 dots per inch; this gives their text the size of the text in other figures
 MOST_BYTES = 1_200_000  # of pictures in one page, so that it can still be mailed
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a data URI, or the name of one that was left out."""
+    """A picture as a data URI, and what to say in its place."""
 
     title: str
     alt: str
     source: str
+    width: int  # on the page, in its pixels
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,12 @@ def _read(folder: Path, room: int) -> Look:
     pictures: list[Picture] = []
     left_out: list[str] = []
     for figure in index["figures"]:
-        source = _embed(folder / Path(figure["file"]).name)
+        source, width = _embed(folder / Path(figure["file"]).name)
         if len(source) > room:
             left_out.append(f"{folder.name}/{Path(figure['file']).name}")
             continue
         room -= len(source)
-        pictures.append(Picture(str(figure["title"]), str(figure["alt"]), source))
+        pictures.append(Picture(str(figure["title"]), str(figure["alt"]), source, width))
     return Look(str(index["title"]), _lines(index.get("notes", ())), tuple(pictures), tuple(left_out))
 
 
@@ -65,9 +67,10 @@ def _lines(notes: Sequence[Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(note) for note in notes))
 
 
-def _embed(file: Path) -> str:
-    """A PNG with at most 256 colours, which takes a third of the bytes, as a data URI."""
+def _embed(file: Path) -> tuple[str, int]:
+    """A PNG with at most 256 colours, which takes a third of the bytes, as a data URI, and its width on the page."""
     content = io.BytesIO()
     with Image.open(file) as image:
         image.convert("RGB").quantize(256).save(content, "png", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+        width = round(image.width * SHRINK)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}", width

@@ -90,7 +90,14 @@ def run(record: Record) -> list[str]:
     values += [None if a is None else percent(a) for a in accuracies]
     values += [r.best_step, _rounded(r.seconds.get("train")), _rounded(r.seconds.get("evaluate"))]
     values += [_rounded(r.tokens_per_second), f"{r.peak_bytes / 1e9:.2f}" if r.peak_bytes else None]
-    values += [machine(r), environment.get("torch"), environment.get("gear"), commit, r.identity, r.created[:16]]
+    values += [
+        machine(environment),
+        environment.get("torch"),
+        environment.get("gear"),
+        commit,
+        r.identity,
+        r.created[:16],
+    ]
     return [DASH if value in (None, "") else str(value) for value in values]
 
 

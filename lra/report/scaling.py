@@ -8,10 +8,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from lra.benchrecord import DONE, Bench, newest
+from lra.benchrecord import DONE, UNIFORM, Bench, newest
 from lra.report import figures
-from lra.report.cells import base, rank
+from lra.report.cells import Group, base, rank
+from lra.report.speed import machine
 from lra.report.tables import title_of
+
+FOUR_K = (4000, 4096)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,11 @@ class Scaling:
 
     @property
     def training(self) -> bool:
-        return self.benches[0].mode == "training" and self.benches[0].shape == "uniform"
+        return self.benches[0].mode == "training" and self.benches[0].shape == UNIFORM
+
+    @property
+    def setting(self) -> tuple[str, str]:
+        return self.benches[0].protocol, self.benches[0].precision
 
     def of(self, row: str) -> list[Bench]:
         """The finished ones of a row, by length."""
@@ -60,19 +67,17 @@ def collect(benches: Sequence[Bench]) -> list[Scaling]:
 
 
 def _scaling(found: list[Bench], place: int) -> Scaling:
-    first, about = found[0], found[0].environment
-    shape = "" if first.shape == "uniform" else f"{title_of(first.shape)} lengths, "
+    first = found[0]
+    shape = "" if first.shape == UNIFORM else f"{title_of(first.shape)} lengths, "
     title = f"{first.mode.capitalize()} step, {shape}batch {first.batch}, {first.protocol}, {first.precision}"
-    threads = f", {about['threads']} threads" if about.get("device") == "cpu" and about.get("threads") else ""
-    where = f"{about.get('device_name') or about.get('device') or 'unknown machine'}{threads}, {first.gear}"
+    where = f"{machine(first.environment)}, {first.gear}"
     return Scaling(f"length-{place}", title, where, tuple(found))
 
 
-def milliseconds(scalings: Sequence[Scaling]) -> dict[str, float]:
-    """Row -> of a training step at 4,096 tokens, all from the one setting that measured most rows."""
-    found = [
-        {b.row: 1e3 * b.median for b in s.benches if b.length == 4096 and b.median} for s in scalings if s.training
-    ]
+def milliseconds(scalings: Sequence[Scaling], group: Group) -> dict[str, float]:
+    """Row -> of a training step at 4,096 tokens, under the group's protocol and precision, all on one machine."""
+    alike = [s for s in scalings if s.training and (group.protocol, group.precision) == s.setting]
+    found = [{b.row: 1e3 * b.median for b in s.benches if b.length in FOUR_K and b.median} for s in alike]
     return max(found, key=len, default={})
 
 
@@ -80,11 +85,10 @@ def draw(scaling: Scaling) -> dict[str, bytes]:
     """'length-1-time.svg', 'length-1-memory.svg' and their PDFs -> content."""
     caption = f"Median of repeats; band: quartiles. N^: growth between the two longest. {scaling.place}"
     drawn = _figure(scaling, "time", caption, "milliseconds per step", lambda b: b.median and 1e3 * b.median)
-    if any(b.peak_bytes for row in scaling.rows for b in scaling.of(row)):
-        caption = f"Peak of the process. {scaling.place}"
-        if any(b.environment.get("device") == "cuda" for b in scaling.benches):
-            caption = f"Peak allocated on the device. {scaling.place}"
-        drawn |= _figure(scaling, "memory", caption, "GB", lambda b: b.peak_bytes and b.peak_bytes / 1e9)
+    if largest := max((b.step_bytes or 0 for row in scaling.rows for b in scaling.of(row)), default=0):
+        unit, size = ("GB", 1e9) if largest >= 1e9 else ("MB", 1e6)
+        caption = f"Peak of a step beyond what is held between steps. {scaling.place}"
+        drawn |= _figure(scaling, "memory", caption, unit, lambda b: b.step_bytes / size if b.step_bytes else None)
     return drawn
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
 from statistics import fmean
+from typing import Any
 
 from matplotlib.axes import Axes
 
-from lra.record import Record
 from lra.report import figures
 from lra.report.cells import CONTROLS, Column, Group, base
 from lra.report.tables import title_of
@@ -53,11 +53,11 @@ def _beats(one: Bubble, other: Bubble) -> bool:
     return no_worse and (one.accuracy, one.speed) != (other.accuracy, other.speed)
 
 
-def machine(record: Record) -> str:
-    """What speeds of two records must share to be compared."""
-    about = record.environment
-    threads = f", {about['threads']} threads" if about.get("device") == "cpu" and about.get("threads") else ""
-    return f"{about.get('device_name') or about.get('device') or 'unknown machine'}{threads}"
+def machine(environment: dict[str, Any]) -> str:
+    """What speeds of two records must share to be compared: the device and, on a CPU, the threads."""
+    name = str(environment.get("device_name") or environment.get("device") or "unknown machine")
+    threads = environment.get("threads") if environment.get("device") == "cpu" else None
+    return name if threads is None else f"{name}, {threads} {'thread' if threads == 1 else 'threads'}"
 
 
 def pictures(group: Group) -> list[Picture]:
@@ -65,7 +65,7 @@ def pictures(group: Group) -> list[Picture]:
     runs = [r for c in group.columns for cell in c.cells.values() for r in cell.done if r.tokens_per_second]
     if not runs:
         return []
-    (where, _), *_ = Counter(sorted(machine(r) for r in runs)).most_common()
+    (where, _), *_ = Counter(sorted(machine(r.environment) for r in runs)).most_common()
     found: list[tuple[str, tuple[Column, ...]]] = [(c.task, (c,)) for c in group.columns]
     if len(group.columns) > 1:
         found.insert(0, ("", group.columns))
@@ -76,7 +76,7 @@ def pictures(group: Group) -> list[Picture]:
 def _picture(task: str, columns: Sequence[Column], rows: Sequence[str], where: str) -> Picture:
     bubbles, left_out = [], []
     for row in rows:
-        here = [[r for r in c.cells[row].done if machine(r) == where] for c in columns if row in c.cells]
+        here = [[r for r in c.cells[row].done if machine(r.environment) == where] for c in columns if row in c.cells]
         if len(here) < len(columns) or not all(c.cells[row].done for c in columns):
             continue
         if not all(any(r.tokens_per_second for r in runs) for runs in here):

@@ -1,0 +1,55 @@
+"""look inside attentions: matrices, entropy, rank, gates"""
+
+import argparse
+from pathlib import Path
+
+from lra.commands.choice import add_choice
+from lra.errors import UserError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--attn", nargs="+", default=[], metavar="ATTENTION", help="as for run; of --run: only these")
+    add_choice(parser, required=False)
+    parser.add_argument(
+        "--run", nargs="+", type=Path, default=[], metavar="RUN", help="records or folders: trained encoders, not fresh"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of fresh weights (default 0)")
+    parser.add_argument("--samples", type=int, default=4, metavar="N", help="validation samples to read (default 4)")
+    parser.add_argument("--out", type=Path, default=Path("results/inspect"), help="folder (default results/inspect)")
+
+
+def main(parsed: argparse.Namespace) -> int:
+    if parsed.samples < 1:
+        raise UserError(f"--samples must be at least 1, not {parsed.samples}")
+    if not parsed.run and not (parsed.attn and parsed.task):
+        raise UserError("inspect needs --attn and --task for fresh weights, or --run with the record of a run")
+    from lra.inspect import write
+
+    written = write(subjects(parsed), parsed.samples, parsed.out)
+    for group in written:
+        print(f"\n{group.text}\n" if group.text else "")
+        print("\n".join([*group.notes, f"figures and tables in {group.folder}"]))
+    return int(not all(group.looked for group in written))
+
+
+def subjects(parsed: argparse.Namespace) -> list:
+    """Whom the user means. Raises UserError, SpecError or DataError."""
+    import attention_zoo
+    import tasks
+    from lra import inspect
+    from lra.plan import ARENA, Request, name_rows
+
+    if not parsed.run:
+        return inspect.fresh(
+            Request(
+                attentions=parsed.attn,
+                tasks=parsed.task,
+                seeds=[parsed.seed],
+                protocol=parsed.protocol,
+                overrides=tuple(parsed.set),
+                data_dir=parsed.data_dir,
+            )
+        )
+    rows = name_rows([attention_zoo.find(spec) for spec in parsed.attn])
+    names = [name for task in parsed.task or [] for name in (ARENA if task == "all" else (tasks.find(task).name,))]
+    return inspect.trained(parsed.run, rows, names, parsed.data_dir)

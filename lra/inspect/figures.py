@@ -1,0 +1,209 @@
+"""Figures that compare the attentions of one task: entropy, spectra, reach, powers; the same bytes each time."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.style
+from matplotlib.figure import Figure
+
+from lra.inspect.look import Findings
+from lra.inspect.powers import KERNELS
+from lra.inspect.tables import flow_names, sharpest
+from lra.report.figures import COLOURS, OTHERS
+
+STYLE = {"svg.hashsalt": "lra", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+GREY = "#666666"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure to be: its file's stem, what it shows, the same in words, its size in inches, how to draw it."""
+
+    name: str
+    title: str
+    alt: str
+    size: tuple[float, float]
+    draw: Callable[[Figure], None]
+
+    def render(self) -> dict[str, bytes]:
+        """'name.png' and 'name.svg' -> content."""
+        with matplotlib.style.context(["default", STYLE]):
+            figure = Figure(figsize=self.size, layout="constrained")
+            figure.suptitle(self.title, x=0.02, ha="left", fontsize=10)
+            self.draw(figure)
+            return {f"{self.name}.{kind}": save(figure, kind) for kind in ("png", "svg")}
+
+
+def save(figure: Figure, kind: str) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
+    return content.getvalue()
+
+
+def colours(subjects: Sequence[Findings]) -> dict[str, str]:
+    """Row -> colour: the mechanism's own in the report, in the order of the rows where two share a mechanism."""
+    taken: dict[str, str] = {}
+    spare = iter(OTHERS * len(subjects))
+    for found in subjects:
+        own = COLOURS.get(found.row.split(":")[0])
+        taken[found.row] = own if own and own not in taken.values() else next(spare)
+    return taken
+
+
+def layers(table: Any) -> list[str]:
+    return list(dict.fromkeys(table["layer"])) if len(table) else []
+
+
+def compare(subjects: Sequence[Findings], numbers: Any, powers: Any, where: str) -> list[Picture]:
+    """The figures of all subjects together; numbers and powers as `tables` makes them. where: 'image, quick'."""
+    if not len(numbers):
+        return []
+    every = layers(numbers)
+    wide = 1.6 + 2.9 * len(every)
+    plain = numbers[numbers["convolution"] == "off"]
+    height = 2.2 + 0.02 * len(plain)
+    return [
+        Picture(
+            "entropy",
+            f"Entropy of attention rows over log N ({where})",
+            f"Mean entropy of attention rows relative to log N, the sharpest first: {sharpest(numbers)}.",
+            (wide, height + 1),
+            lambda figure: _entropies(figure, plain, every, colours(subjects)),
+        ),
+        Picture(
+            "spectrum",
+            f"Singular values of attention matrices ({where})",
+            "Singular values over the largest, by their number, per layer and attention; dashed with the convolution.",
+            (wide, 4.2),
+            lambda figure: _spectra(figure, subjects, every),
+        ),
+        Picture(
+            "reach",
+            f"Distance and concentration ({where})",
+            "Mean distance between a query and what it attends to, and mass on its 8 heaviest keys, per attention.",
+            (7.2, 3.2),
+            lambda figure: _reach(figure, plain, colours(subjects)),
+        ),
+        *by_power(powers, where),
+    ]
+
+
+def by_power(powers: Any, where: str) -> list[Picture]:
+    """The figure of the entropies that powers give, if any were measured."""
+    rows = list(dict.fromkeys(powers["attention"]))
+    picture = Picture(
+        "powers",
+        f"Entropy of rows against the power on the model's own q and k ({where})",
+        "Mean entropy relative to log N, and share of rows it lowers, for powers 1 to 7 of four kernels.",
+        (1.2 + 1.7 * len(rows), 4.6),
+        lambda figure: _powers(figure, powers, rows),
+    )
+    return [picture] if rows else []
+
+
+def _entropies(figure: Figure, numbers: Any, every: list[str], colour: dict[str, str]) -> None:
+    """A dot per head and flow, with the span of 90 % of its rows, a panel per layer."""
+    panels: Any = figure.subplots(1, len(every), sharey=True, sharex=True, squeeze=False)[0]
+    rows = list(dict.fromkeys(numbers["attention"]))
+    for panel, layer in zip(panels, every, strict=True):
+        panel.set_title(f"layer {layer}", fontsize=9, loc="left")
+        panel.axvline(1, color=GREY, linewidth=0.6)
+        for place, row in enumerate(rows):
+            mine = numbers[(numbers["attention"] == row) & (numbers["layer"] == layer)]
+            for i, (_, one) in enumerate(mine.iterrows()):
+                y = place + (i - (len(mine) - 1) / 2) * 0.16
+                whole = one["entropy_nats"] / one["entropy_relative"] if one["entropy_relative"] else 1.0
+                ends = [one["entropy_p05"] / whole, one["entropy_p95"] / whole]
+                panel.plot(ends, [y, y], color=colour[row], linewidth=1.2)
+                panel.plot(one["entropy_relative"], y, color=colour[row], marker=_marker(one["flow"]), markersize=4)
+        panel.set_yticks(range(len(rows)), rows)
+        panel.set_xlabel("entropy / log N (1: uniform)")
+        panel.grid(axis="x", color="#E5E5E5", linewidth=0.6)
+    panels[0].invert_yaxis()
+    flows = [flow for flow in dict.fromkeys(numbers["flow"]) if flow != "all"]
+    note = "a dot per head and flow, the mean over rows; line: 5 to 95 % of rows"
+    if flows:
+        note += "; " + ", ".join(f"{'○□'[_marker(flow) == 's']} {flow}" for flow in flows)
+    figure.supxlabel(note, fontsize=7.5, color=GREY, x=0.02, ha="left")
+
+
+def _marker(flow: str) -> str:
+    return "s" if flow == "opposite" else "o"
+
+
+def _spectra(figure: Figure, subjects: Sequence[Findings], every: list[str]) -> None:
+    panels: Any = figure.subplots(1, len(every), sharey=True, squeeze=False)[0]
+    colour = colours(subjects)
+    for panel, layer in zip(panels, every, strict=True):
+        panel.set_title(f"layer {layer}", fontsize=9, loc="left")
+        for found in subjects:
+            names = flow_names(found)
+            for (at, flow, local), values in found.spectra.items():
+                if at != layer:
+                    continue
+                name = names[at, flow]
+                label = found.row if name == "all" else f"{found.row}, {name}"
+                panel.plot(
+                    range(1, len(values) + 1),
+                    values.clamp(min=1e-17).tolist(),
+                    color=colour[found.row],
+                    alpha=0.55 if flow else 1.0,
+                    linestyle=(0, (4, 1.5)) if local else "-",
+                    linewidth=1.3,
+                    label=f"{label} + convolution" if local else label,
+                )
+        panel.set(xscale="log", yscale="log", ylim=(1e-9, 1.5), xlabel="number of the singular value")
+        panel.grid(color="#E5E5E5", linewidth=0.6)
+    panels[0].set_ylabel("over the largest")
+    named = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside right upper", frameon=False, fontsize=7.5)
+
+
+def _reach(figure: Figure, numbers: Any, colour: dict[str, str]) -> None:
+    unit = "pixels" if "distance_pixels" in numbers and numbers["distance_pixels"].notna().all() else "tokens"
+    rows = list(dict.fromkeys(numbers["attention"]))
+    panels: Any = figure.subplots(1, 2, sharey=True)
+    for panel, column in zip(panels, (f"distance_{unit}", "top_8"), strict=True):
+        for place, row in enumerate(rows):
+            mine = numbers[numbers["attention"] == row]
+            for flow, part in mine.groupby("flow", sort=False):
+                values = part[column].tolist()
+                panel.plot(values, [place] * len(values), color=colour[row], linestyle="", marker=_marker(str(flow)),
+                           markersize=4, alpha=0.8)  # fmt: skip
+        panel.set_yticks(range(len(rows)), rows)
+        panel.grid(axis="x", color="#E5E5E5", linewidth=0.6)
+    uniform = {f"distance_{unit}": numbers[f"distance_{unit}_uniform"].mean(), "top_8": (8 / numbers["tokens"]).mean()}
+    for panel, (name, value) in zip(panels, uniform.items(), strict=True):
+        panel.axvline(value, color=GREY, linewidth=0.8)
+        panel.set_xlabel(f"mean distance, {unit} (line: uniform)" if name != "top_8" else "mass on the 8 heaviest keys")
+    panels[0].set_xlim(0, 1.2 * max(uniform[f"distance_{unit}"], numbers[f"distance_{unit}"].max()))
+    panels[1].set_xscale("log")
+    panels[0].invert_yaxis()
+
+
+def _powers(figure: Figure, powers: Any, rows: list[str]) -> None:
+    """Above entropy, below the share of rows with less entropy than at p = 1; a column per attention."""
+    panels: Any = figure.subplots(2, len(rows), sharex=True, sharey="row", squeeze=False)
+    tints = dict(zip(KERNELS, ("#E69F00", "#009E73", "#D55E00", "#0072B2"), strict=True))
+    for column, row in enumerate(rows):
+        mine = powers[powers["attention"] == row].groupby(["kernel", "power"], sort=False).mean(numeric_only=True)
+        for kernel, tint in tints.items():
+            if kernel not in mine.index.get_level_values(0):
+                continue
+            curve = mine.loc[kernel]
+            for panel, name in zip(panels[:, column], ("entropy_relative", "rows_lowered"), strict=True):
+                shown = curve[name] if name == "entropy_relative" else curve[name][curve.index > 1]
+                panel.plot(shown.index, shown, color=tint, marker=".", linewidth=1.3, label=kernel)
+        panels[0, column].set_title(row, fontsize=9, loc="left")
+        panels[1, column].set_xlabel("power p")
+        panels[1, column].set(xticks=(1, 3, 5, 7))
+        for panel in panels[:, column]:
+            panel.grid(color="#E5E5E5", linewidth=0.6)
+    panels[0, 0].set_ylabel("entropy / log N")
+    lowest = powers[powers["power"] > 1].groupby(["attention", "kernel", "power"])["rows_lowered"].mean().min()
+    panels[1, 0].set_ylim(min(0.95, lowest) - 0.02, 1.01)
+    panels[1, 0].set_ylabel("rows lowered against p = 1")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)

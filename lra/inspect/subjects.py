@@ -1,0 +1,158 @@
+"""Whom to look at: fresh encoders of named attentions, or the encoders of finished runs, and the samples they read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from lra.cell import make_model
+from lra.config import Config
+from lra.data import prepare_for
+from lra.errors import UserError
+from lra.place import Place
+from lra.plan import Request, plan
+from lra.report.cells import rank
+from lra.report.frame import find
+from lra.run import load_run
+from lra.slices import load
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lra.encoder import Encoder
+    from lra.record import Record
+    from tasks import Data
+
+LONGEST = 4096  # tokens of a sequence
+
+
+class InspectError(UserError, ValueError):
+    """Runs or samples that cannot be looked into."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One encoder in float64 and the data it is shown. origin: 'fresh' or 'trained, ...'."""
+
+    row: str
+    task: str
+    protocol: str
+    seed: int
+    origin: str
+    model: Encoder
+    place: Place
+    data: Data
+
+    @property
+    def trained(self) -> bool:
+        return self.origin != "fresh"
+
+    @property
+    def group(self) -> str:
+        """Subjects of one group are compared in one figure; also the name of their folder."""
+        return f"{self.task}-{self.protocol}" + ("" if self.trained else "-fresh")
+
+
+def fresh(request: Request) -> list[Subject]:
+    """Untrained encoders, as a run would start. Raises SpecError, DataError or ConfigError."""
+    cells = plan(request)
+    data = {c.task: prepare_for(c.task, c.config, request.data_dir) for c in cells}
+    return [
+        Subject(
+            cell.row,
+            cell.task,
+            cell.protocol,
+            cell.seed,
+            "fresh",
+            make_model(cell, data[cell.task].spec).double().eval(),
+            _place(cell.config, data[cell.task], whole=cell.attention.padding == "fixed"),
+            data[cell.task],
+        )
+        for cell in cells
+    ]
+
+
+def trained(runs: list[Path], rows: list[str], tasks: list[str], data_dir: Path | None) -> list[Subject]:
+    """Encoders of finished runs, from records or folders of records: of these rows and tasks, or of all there are.
+
+    Of several seeds the lowest is taken. Raises InspectError when one is missing, RecordError, WorkError, SpecError or
+    DataError when one cannot be loaded.
+    """
+    chosen = choose(runs, rows, tasks)
+    data: dict[str, Data] = {}
+    subjects = []
+    for path, record in chosen.items():
+        run = load_run(path)
+        if record.data["hash"] not in data:
+            data[record.data["hash"]] = prepare_for(record.data.get("file", record.task), run.config, data_dir)
+        mine = data[record.data["hash"]]
+        if mine.hash != record.data["hash"]:
+            raise InspectError(f"{path} was trained on data {record.data['hash']}, here is {mine.hash}: see --data-dir")
+        accuracy = f"test {100 * record.test_accuracy:.1f} %" if record.test_accuracy is not None else record.status
+        subjects.append(
+            Subject(
+                record.row,
+                record.task,
+                record.protocol,
+                record.seed,
+                f"trained, seed {record.seed}, {accuracy}",
+                run.model(mine.spec).double().eval(),
+                _place(run.config, mine, whole=record.attention.get("padding") == "fixed"),
+                mine,
+            )
+        )
+    return subjects
+
+
+def choose(runs: list[Path], rows: list[str], tasks: list[str]) -> dict[Path, Record]:
+    """One finished record per row, task and protocol, in the order asked for. Raises InspectError."""
+    found, problems = find(runs)
+    kept: dict[tuple[str, str, str], Path] = {}
+    for path, record in sorted(found.items(), key=lambda item: item[1].seed):
+        wanted = (not rows or record.row in rows) and (not tasks or record.task in tasks)
+        if wanted and record.status == "done":
+            kept.setdefault((record.task, record.protocol, record.row), path)
+    missing = [row for row in rows if row not in {key[2] for key in kept}]
+    if missing or not kept:
+        where, what = ", ".join(map(str, runs)), ", ".join(missing) or "these attentions and tasks"
+        broken = f"; unreadable: {problems[0]}" if problems else ""
+        raise InspectError(
+            f"no finished run of {what} in {where}{broken}; train it, or leave out --run for fresh weights"
+        )
+    ranked = sorted(kept, key=lambda key: (key[0], key[1], rows.index(key[2]) if rows else rank(key[2])))
+    return {kept[key]: found[kept[key]] for key in ranked}
+
+
+def _place(config: Config, data: Data, whole: bool) -> Place:
+    """The CPU in float64, samples as the run reads them."""
+    return Place(
+        torch.device("cpu"),
+        length=config.model.length or data.spec.length,
+        whole=whole,
+        padded=data.spec.padded,
+        zero_is_padding=config.model.zero_is_padding,
+    )
+
+
+def samples(subject: Subject, count: int) -> list[tuple[Tensor, Tensor | None]]:
+    """ids (1, N), keep (1, N) or None of `count` validation samples, evenly spaced; of pairs, both documents.
+
+    Only sequences of at most LONGEST tokens. Raises InspectError when there are none.
+    """
+    split, place = subject.data.validation, subject.place
+    lengths = split.lengths if split.pairs is None else split.lengths[split.pairs].max(axis=1)
+    short = np.flatnonzero(np.asarray(lengths) <= LONGEST)
+    if not len(short) or (place.whole and place.length > LONGEST):
+        raise InspectError(f"inspect reads sequences of up to {LONGEST:,} tokens; those of {subject.task} are longer")
+    rows = short[np.linspace(0, len(short) - 1, min(count, len(short))).round().astype(int)]
+    found = []
+    for row in rows:
+        ids, keep, _ = load(split, np.array([row]), place)
+        ids = ids.reshape(-1, ids.shape[-1])
+        masks = [None] * len(ids) if keep is None else keep.reshape(ids.shape)
+        found += [(one[None], None if mask is None else mask[None]) for one, mask in zip(ids, masks, strict=True)]
+    return found

@@ -1,0 +1,122 @@
+"""The quirk audit: every fault is a field, is switched on alone, and its effect is what the records say."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import tasks
+from lra.audit import FAULTS, SUITES, compare, run_audit, sheet_of, table
+from lra.cli import main
+from lra.config import as_dict
+from lra.data import resolve_for
+from lra.errors import ConfigError
+from lra.grid import Request
+from lra.plan import ARENA
+from lra.record import load
+from lra.report.sheet import DASH
+
+
+def asked(out, **changes):
+    wanted = {"attentions": ["elu"], "tasks": ["all"], "seeds": [0], "protocol": "quick"}
+    return Request(**(wanted | {"out": out, "device": "cpu"} | changes))
+
+
+def changed(one, other) -> dict:
+    plain = [
+        {f"{s}.{k}": v for s, values in as_dict(c).items() for k, v in values.items()}
+        for c in (one.config, other.config)
+    ]
+    return {key: (plain[0][key], plain[1][key]) for key in plain[0] if plain[0][key] != plain[1][key]}
+
+
+def test_every_fault_is_a_field_of_every_task_it_names():
+    for fault in FAULTS:
+        assert set(fault.suites) <= set(SUITES)
+        for task in fault.tasks or ARENA:
+            assert task in tasks.names()
+            on, off = (resolve_for(task, "standard", [override]) for override in (fault.switch, fault.sound))
+            assert on != off, fault.name
+
+
+@pytest.mark.parametrize("protocol", ["quick", "skyformer"])
+def test_each_fault_is_switched_on_alone(tmp_path, protocol):
+    """Also under a protocol that has them all: without is without any, with is with one."""
+    comparisons = compare(asked(tmp_path, protocol=protocol))
+    assert {c.fault.name for c in comparisons} == {fault.name for fault in FAULTS}
+    for c in comparisons:
+        for without, faulty in zip(c.without, c.faulty, strict=True):
+            key, value = c.fault.switch.split("=")
+            ((field, (_, on)),) = changed(without, faulty).items()
+            assert (field, str(on).lower()) == (key, value)
+            for other in (f for f in FAULTS if f.concerns(c.task) and not f.choice):
+                section, name = other.sound.split("=")[0].split(".")
+                assert str(as_dict(without.config)[section][name]).lower() == other.sound.split("=")[1]
+
+
+def test_other_faults_of_retrieval_keep_the_protocols_pairs(tmp_path):
+    pairs = {
+        c.fault.name: c.without[0].config.data.retrieval_pairs
+        for c in compare(asked(tmp_path))
+        if c.task == "retrieval"
+    }
+    assert pairs.pop("uniform, not matched pairs") == "matched"
+    assert set(pairs.values()) == {"uniform"}
+
+
+def test_effects_are_what_the_records_say(tiny, tmp_path, capsys):
+    command = ["audit", "--attn", "elu", "mean", "--task", "listops", "--protocol", tiny, "--seed", "0", "1", "2"]
+    command += ["--set", "train.steps=20", "--out", str(tmp_path)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    frame = pd.read_csv(tmp_path / "audit.csv")
+    assert list(frame["fault"].unique()) == [
+        "mean over padding",
+        "no brackets",
+        "last batch dropped",
+        "gradients clipped by value",
+    ]
+    assert len(frame) == 8
+    records = [load(path) for path in tmp_path.glob("*.json")]
+    assert len(records) == 2 * 3 * 5
+    assert len({r.protocol for r in records}) == 5
+    line = frame[(frame["fault"] == "no brackets") & (frame["attention"] == "elu")].iloc[0]
+    sides = [
+        [r.test_accuracy or 0 for r in records if r.row == "elu" and r.protocol == protocol]
+        for protocol in ("tiny[train.steps=20]", "tiny[train.steps=20,data.brackets=False]")
+    ]
+    assert [line["without"], line["with"]] == pytest.approx([sum(side) / 3 for side in sides])
+    assert line["difference"] == pytest.approx(line["with"] - line["without"])
+    assert line["low"] <= line["difference"] <= line["high"]
+    assert line["verdict"] in ("inside noise", "outside noise")
+    dropped = [r.test_rows for r in records if "drop_last" in r.protocol]
+    assert set(dropped) == {88}
+    page = (tmp_path / "audit.md").read_text()
+    assert sum(line.startswith("| listops ") for line in page.splitlines()) == 8
+    assert "pkuzengqi/Skyformer" in page
+    assert "no brackets" in printed
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
+    assert main(command) == 0
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.json")} == before
+    assert pd.read_csv(tmp_path / "audit.csv").equals(frame)
+
+
+def test_what_has_no_data_is_not_measured(tiny, tmp_path, monkeypatch):
+    monkeypatch.delenv("LRA_DATA", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "empty").mkdir()
+    protocol = tmp_path / "both.yaml"
+    protocol.write_text(f"base: {Path(tiny).resolve()}\n")
+    wanted = asked(tmp_path / "runs", tasks=["pathfinder", "retrieval"], protocol=str(protocol), seeds=[0, 1],
+                   data_dir=tmp_path / "empty")  # fmt: skip
+    frame = table(run_audit(wanted))
+    assert set(frame[frame["task"] == "retrieval"]["verdict"]) == {"not measured"}
+    assert set(frame[frame["task"] == "pathfinder"]["verdict"]) == {"2 seeds: no interval"}
+    words = sheet_of(frame).body
+    assert all(line[5] != DASH for line in words if line[0] == "pathfinder")
+    assert all(line[5] == DASH for line in words if line[0] == "retrieval")
+
+
+def test_the_audit_sets_its_own_fields(tmp_path):
+    with pytest.raises(ConfigError, match=r"train\.clip=value: the audit itself sets this field"):
+        compare(asked(tmp_path, overrides=("train.clip=value",)))

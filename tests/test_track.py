@@ -1,0 +1,126 @@
+"""metrics.jsonl is enough to draw progress; trackers get the same lines, and never end a run."""
+
+import importlib
+import json
+import sys
+import types
+
+import pytest
+
+from lra.errors import ConfigError
+from lra.grid import Request, run_grid
+from lra.track import Tracker, WandB, check_tracker
+
+
+def asked(tiny, out, **changes):
+    wanted = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "overrides": ("train.steps=60",)}
+    return Request(**(wanted | {"protocol": tiny, "out": out, "device": "cpu"} | changes))
+
+
+def lines_of(out) -> list[dict]:
+    return [json.loads(line) for line in next(out.glob("work/*/metrics.jsonl")).read_text().splitlines()]
+
+
+class Board:
+    """Stands in for a tracker: keeps what it gets."""
+
+    made: list["Board"] = []  # noqa: RUF012
+
+    def __init__(self, folder, config):
+        self.folder, self.config, self.lines, self.closed = folder, config, [], False
+        Board.made.append(self)
+
+    def log(self, step, values):
+        self.lines.append({"step": step, **values})
+
+    def close(self):
+        self.closed = True
+
+
+def test_metrics_are_enough_to_draw_progress(tiny, tmp_path):
+    """At any moment: each line alone places its numbers on the axes of steps, tokens and seconds."""
+    (record,) = run_grid(asked(tiny, tmp_path))
+    lines = lines_of(tmp_path)
+    for line in lines:
+        assert {"step", "train_loss", "lr", "real_tokens", "seconds"} <= set(line)
+    evaluations = [line for line in lines if "validation_accuracy" in line]
+    assert [line["step"] for line in evaluations] == [20, 40, 60]
+    assert [line["validation_loss"] for line in evaluations] == [point["validation_loss"] for point in record.curve]
+    assert [line["validation_accuracy"] for line in evaluations][-1] == record.curve[-1]["validation_accuracy"]
+    for name in ("step", "real_tokens", "seconds"):
+        values = [line[name] for line in lines]
+        assert values == sorted(values)
+        assert values[0] > 0
+
+
+def test_a_tracker_gets_the_lines_of_the_file(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("lra.grid.check_tracker", lambda _: None)
+    monkeypatch.setattr("lra.track.BACKENDS", {"wandb": Board})
+    run_grid(asked(tiny, tmp_path, track="wandb"))
+    board = Board.made.pop()
+    assert board.lines == lines_of(tmp_path)
+    assert board.closed
+    assert board.config["row"] == "elu"
+    assert board.config["train"]["steps"] == 60
+
+
+@pytest.mark.parametrize("where", ["__init__", "log", "close"])
+def test_a_tracker_that_fails_is_named_once_and_ends_nothing(tiny, tmp_path, monkeypatch, capfd, where):
+    def fails(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr("lra.grid.check_tracker", lambda _: None)
+    monkeypatch.setattr("lra.track.BACKENDS", {"wandb": type("Failing", (Board,), {where: fails})})
+    (record,) = run_grid(asked(tiny, tmp_path, track="wandb"))
+    assert record.status == "done"
+    assert len(lines_of(tmp_path)) == 5
+    assert capfd.readouterr().err.count("wandb failed and gets no more of this cell") == 1
+
+
+def test_a_missing_package_is_told_before_anything_runs(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"--track wandb needs a package: pip install 'lra-suite\[wandb\]'"):
+        run_grid(asked(tiny, tmp_path, track="wandb"))
+    assert not list(tmp_path.iterdir())
+    check_tracker("")
+
+
+def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
+    """The calls as wandb documents them, on a module that stands in for the package."""
+    calls = []
+
+    class Run:
+        def log(self, values, step):
+            calls.append((step, values))
+
+        def finish(self):
+            calls.append("finished")
+
+    def init(**settings):
+        calls.append(settings)
+        return Run()
+
+    package = types.ModuleType("wandb")
+    package.init = init  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    tracker = Tracker("wandb", {"seed": 0})
+    tracker.log(tmp_path, {"step": 50, "train_loss": 2.0, "validation_loss": None})
+    tracker.close()
+    about = {"project": "lra", "name": tmp_path.name, "id": calls[0]["id"], "dir": str(tmp_path)}
+    assert calls == [about | {"config": {"seed": 0}, "resume": "allow"}, (50, {"train_loss": 2.0}), "finished"]
+    WandB(tmp_path, {})
+    assert calls[-1]["id"] == calls[0]["id"]
+    WandB(tmp_path / "elsewhere", {})
+    assert calls[-1]["id"] != calls[0]["id"]
+
+
+def test_tensorboard_writes_its_files(tmp_path):
+    """With the package itself, where it is installed."""
+    pytest.importorskip("tensorboard")
+    tracker = Tracker("tensorboard")
+    tracker.log(tmp_path, {"step": 50, "train_loss": 2.0})
+    tracker.close()
+    accumulator = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train_loss")] == [(50, 2.0)]
