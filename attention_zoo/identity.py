@@ -7,7 +7,7 @@ from attention_zoo import QKVAttention, register
 
 @register("identity", title="Identity (control)", cost="O(N)", expected_failures={"learns": "mixes no tokens"})
 class IdentityAttention(QKVAttention):
-    """y = v; with conv=5 it is the local convolution alone."""
+    """y = v; with conv=5, v and its local convolution (`local_conv` has the convolution alone)."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:  # noqa: ARG002
         return v

@@ -27,19 +27,38 @@ class PolaAttention(QKVAttention):
 
     t+ = max(t / softplus(s), 0)^r, t- = max(-t / softplus(s), 0)^r, r = 1 + alpha * sigmoid(w), per head and channel.
     alpha: range of the learned power. conv: taps of the convolution of v. key_positions: the authors' learned table
-    added to k (length x D). Raises ValueError for an odd head width or a negative alpha.
+    added to k (length x D). For ablations, gate: `on`, `off`, or `sigmoid` of it; power: `learned`, or `fixed` where it
+    starts, at 1 + alpha / 2; flows: `both`, or `same` or `opposite` for the whole of v. Raises ValueError for an odd
+    head width with both flows, a negative alpha or an unknown word.
     """
 
-    def __init__(self, dims: Dims, *, alpha: float = 3.0, conv: int = 5, key_positions: bool = False):
+    power: Tensor
+
+    def __init__(
+        self,
+        dims: Dims,
+        *,
+        alpha: float = 3.0,
+        conv: int = 5,
+        key_positions: bool = False,
+        gate: str = "on",
+        power: str = "learned",
+        flows: str = "both",
+    ):
         super().__init__(dims, conv=conv)
-        if dims.head_dim % 2:
+        check_words(gate, power, flows)
+        if dims.head_dim % 2 and flows == "both":
             raise ValueError(f"the head width must be even to hold two flows, not {dims.head_dim}")
         if not 0 <= alpha < float("inf"):
             raise ValueError(f"alpha={alpha}: must be at least 0")
-        self.alpha = alpha
-        self.gate = nn.Linear(dims.dim, dims.dim)
+        self.alpha, self.flows, self.squash = alpha, flows, gate == "sigmoid"
+        self.gate = None if gate == "off" else nn.Linear(dims.dim, dims.dim)
         self.scale = nn.Parameter(torch.zeros(dims.dim))
-        self.power = nn.Parameter(torch.zeros(dims.heads, 1, dims.head_dim))
+        start = torch.zeros(dims.heads, 1, dims.head_dim)
+        if power == "learned":
+            self.power = nn.Parameter(start)
+        else:
+            self.register_buffer("power", start, persistent=False)
         self.positions = nn.Parameter(torch.zeros(dims.length, dims.dim)) if key_positions else None
 
     def features(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,15 +72,35 @@ class PolaAttention(QKVAttention):
             scale = F.softplus(self.scale).view_as(power) ** (-2 * power)
             scale = torch.cat((scale, scale), dim=-1)
             state, total = state * scale.transpose(-2, -1), total * scale
-            # q- and q+ exchanged before a state is the state's halves exchanged.
-            width, half = q.shape[-1], v.shape[-1] // 2
-            state = torch.cat((state[..., :half], state.roll(width, -2)[..., half:]), dim=-1)
-            total = torch.cat((total, total.roll(width, -1)), dim=-2)
-            return read(polarise(q, power), state, total, 1e-6 * keys)
+            return read(polarise(q, power), *self.route(state, total), 1e-6 * keys)
+
+    def route(self, state: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        """state (B, H, 2K, K), total (B, H, 1, 2K) as [q+ | q-] reads them -> the same for the flows, total with each.
+
+        q- and q+ exchanged before a state is the state's halves exchanged.
+        """
+        if self.flows == "same":
+            return state, total
+        width, half = total.shape[-1] // 2, state.shape[-1] // 2
+        opposite, its_total = state.roll(width, -2), total.roll(width, -1)
+        if self.flows == "opposite":
+            return opposite, its_total
+        return torch.cat((state[..., :half], opposite[..., half:]), dim=-1), torch.cat((total, its_total), dim=-2)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         x = zero_padding(x, keep)
-        return self.out(self.mix(x, keep).to(x.dtype) * self.gate(x))
+        y = self.mix(x, keep).to(x.dtype)
+        if self.gate is None:
+            return self.out(y)
+        return self.out(y * (self.gate(x).sigmoid() if self.squash else self.gate(x)))
+
+
+def check_words(gate: str, power: str, flows: str) -> None:
+    """Raises ValueError for a value that an option does not have."""
+    known = {"gate": ("on", "off", "sigmoid"), "power": ("learned", "fixed"), "flows": ("both", "same", "opposite")}
+    for (name, words), word in zip(known.items(), (gate, power, flows), strict=True):
+        if word not in words:
+            raise ValueError(f"{name}={word}: must be {', '.join(words[:-1])} or {words[-1]}")
 
 
 def polarise(t: Tensor, power: Tensor) -> Tensor:

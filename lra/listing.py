@@ -12,7 +12,7 @@ def listing() -> str:
     for name in attention_zoo.names():
         entry, _ = attention_zoo.find(name)
         options = ", ".join(f"{key}={default}" for key, (_, default) in entry.options.items())
-        lines.append(f"  {name:<10} {entry.title:<20} {entry.cost:<7} {options}")
+        lines.append(f"  {name:<10} {entry.title:<21} {entry.cost:<10} {options}")
     lines += ["  ./mine.py  any file with a registered class (README: add an attention)", "", "tasks (--task)"]
     lines += [f"  {name:<10} {tasks.find(name).title}" for name in tasks.names()]
     lines += ["  ./mine.py  any file with a task (docs/add-a-task.md)", "", "protocols (--protocol)"]

@@ -22,7 +22,8 @@ ARENA = ("listops", "text", "retrieval", "image", "pathfinder")
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user asked for. A task may be `all`: the five of the Arena, as far as their data can be had.
+    """What the user asked for. A task may be `all`: the five of the Arena, as far as their data can be had; an
+    attention may be `all`: every built-in one.
 
     devices: one process for each, as "0-3,6" or "cuda:0"; jobs: so many processes on `device`; neither: this process.
     shard: (i, n), from 1: the i-th of n parts of the cells, for a job array. match_params: beside each row one with as
@@ -81,7 +82,8 @@ def plan(request: Request) -> list[Cell]:
     """Every cell asked for, once, in order. Raises SpecError, DataError or ConfigError; no torch for built-ins."""
     names = [name for task in request.tasks for name in (ARENA if task == "all" else (tasks.find(task).name,))]
     configs = {task: _resolve(request, task) for task in dict.fromkeys(names)}
-    found = [attention_zoo.find(spec) for spec in request.attentions]
+    specs = [spec for asked in request.attentions for spec in (attention_zoo.names() if asked == "all" else [asked])]
+    found = [attention_zoo.find(spec) for spec in specs]
     deviations = deviations_of(request.protocol)
     cells = [
         Cell(
@@ -96,7 +98,7 @@ def plan(request: Request) -> list[Cell]:
             deviations=deviations,
         )
         for task, (label, config) in configs.items()
-        for spec, (entry, options), row in zip(request.attentions, found, name_rows(found), strict=True)
+        for spec, (entry, options), row in zip(specs, found, name_rows(found), strict=True)
         for seed in request.seeds
     ]
     return list({(cell.task, cell.row, cell.seed): cell for cell in cells}.values())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from attention_zoo import Attention, Dims
 
+UNMASKED = ("no mask", "mask before the map", "mask v instead of k")
 Weight = Callable[[int, int], Tensor]
 DEFAULTS = {"flatten": {"power": 3, "conv": 5}, "agent": {"agents": 49, "conv": 3}, "pola": {"alpha": 3.0, "conv": 5}}
 
@@ -35,7 +36,7 @@ class Row:
     @property
     def keys(self) -> list[int]:
         """The tokens that a query looks at."""
-        return list(range(len(self.x))) if self.fault in ("no mask", "mask before the map") else self.real
+        return list(range(len(self.x))) if self.fault in UNMASKED else self.real
 
     def head(self, t: Tensor, h: int) -> Tensor:
         """t (N, D) -> (N, K): channel c belongs to head c // K."""
@@ -54,9 +55,15 @@ def twin(
     for b in range(len(x)):
         real = [i for i in range(x.shape[1]) if keep is None or keep[b, i]]
         q, k, v = project(parameters, "qkv", x[b]).split(dims.dim, dim=1)
+        v = clear(v, real) if fault == "mask v instead of k" else v
         row = Row(x[b], q, k, v, real, parameters, options, dims, fault)
         y[b, real] = finish(row, torch.cat([MIXES[name](row, h) for h in range(dims.heads)], dim=1))
     return y
+
+
+def clear(t: Tensor, real: list[int]) -> Tensor:
+    """t (N, D) with zeros at padding."""
+    return torch.stack([t[i] if i in real else 0 * t[i] for i in range(len(t))])
 
 
 def project(parameters: Mapping[str, Tensor], name: str, t: Tensor) -> Tensor:
@@ -68,7 +75,7 @@ def finish(row: Row, mix: Tensor) -> Tensor:
     local = convolve(row) if row.options.get("conv") else torch.zeros_like(mix)
     gated = "gate.weight" in row.parameters
     gate = project(row.parameters, "gate", row.x[row.real]) if gated else torch.ones_like(mix)
-    gate = torch.sigmoid(gate) if row.fault == "sigmoid gate" else gate
+    gate = torch.sigmoid(gate) if row.fault == "sigmoid gate" or row.options.get("gate") == "sigmoid" else gate
     y = mix * gate + local if row.fault == "gate on the mix only" else (mix + local) * gate
     return project(row.parameters, "out", y)
 
@@ -157,7 +164,9 @@ def focus(row: Row, t: Tensor) -> Tensor:
 
 
 def pola(row: Row, h: int) -> Tensor:
-    r = 1 + row.options["alpha"] * torch.sigmoid(row.parameters["power"][h, 0])
+    start = row.x.new_zeros(row.dims.dim // row.dims.heads)
+    learned = row.options.get("power") != "fixed"
+    r = 1 + row.options["alpha"] * torch.sigmoid(row.parameters["power"][h, 0] if learned else start)
     q, k = (row.head(t, h) for t in positioned(row))
     q_plus, q_minus = polarise(row, h, q, r)
     k_plus, k_minus = polarise(row, h, k, 1 + 0 * r if row.fault == "power on q only" else r)
@@ -173,6 +182,8 @@ def pola(row: Row, h: int) -> Tensor:
     if row.fault == "halves of the width":
         first, second = (part[:, h * half : (h + 1) * half] for part in row.v.chunk(2, dim=1))
     flows = (opposite, same) if row.fault == "flows swapped" else (same, opposite)
+    chosen = {"same": same, "opposite": opposite}.get(str(row.options.get("flows")))
+    flows = (chosen, chosen) if chosen else flows
     pairs = zip(flows, (first, second), strict=True)
     return torch.cat([average(row.real, row.keys, flow, values, eps) for flow, values in pairs], dim=1)
 

@@ -12,6 +12,13 @@ SPECS = [
     "agent:agents=9,bias=true",
     "flatten:key_positions=true",
     "pola:key_positions=true,conv=0",
+    "pola:gate=off,power=fixed,flows=opposite",
+    "local:block=5",
+    "swin:window=2",
+    "longformer:window=4,tokens=2",
+    "performer:kernel=relu",
+    "nystrom:landmarks=4,conv=0",
+    "pvt:reduction=3,conv=3",
 ]
 
 

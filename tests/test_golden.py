@@ -15,13 +15,27 @@ from lra.record import RESULTS_VERSION
 SPEC = tasks.Spec(vocab=16, classes=10, length=60)
 LOSSES = {
     "agent": 2.433951,
+    "cosformer": 2.341063,
     "elu": 2.33941,
     "flatten": 2.322973,
+    "fnet": 2.324007,
+    "hedgehog": 2.339928,
     "identity": 2.315528,
+    "linformer": 2.376998,
+    "local": 2.340936,
+    "local_conv": 2.340027,
+    "longformer": 2.341544,
     "mean": 2.339062,
+    "nystrom": 2.31812,
+    "performer": 2.334081,
     "pola": 2.333192,
+    "polapp": 2.335848,
+    "pvt": 2.310465,
     "relu": 2.339639,
+    "s4d": 2.315699,
     "softmax": 2.341638,
+    "swin": 2.341624,
+    "taylor": 2.341691,
 }
 
 

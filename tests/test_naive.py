@@ -32,6 +32,8 @@ SEQUENCE_SPECS = [
     "pola",
     "pola:alpha=5,conv=3,key_positions=true",
     "pola:alpha=7,conv=0",
+    "pola:gate=off,flows=same",
+    "pola:gate=sigmoid,power=fixed,flows=opposite,conv=0",
 ]
 GRID_SPECS = [
     "softmax:conv=3",
@@ -196,9 +198,9 @@ FAULTS = {
     ("softmax:conv=3", "padded"): ["no mask", "no scale", "heads interleaved", "kernel reversed"],
     ("softmax:conv=5", "padded"): ["convolution sees padding"],
     ("softmax:conv=3", "3 x 4, padded"): ["convolution sees padding", "kernel reversed"],
-    ("relu", "padded"): ["no mask"],
+    ("relu", "padded"): ["no mask", "mask v instead of k"],
     ("relu", "tiny"): ["eps of the other form"],
-    ("elu", "padded"): ["mask before the map", "no mask"],
+    ("elu", "padded"): ["mask before the map", "no mask", "mask v instead of k"],
     ("mean", "padded"): ["no mask"],
     ("flatten", "padded"): ["norm per head", "heads interleaved", "convolution sees padding"],
     ("flatten", "tiny"): ["eps of the other form", "eps of the padded length"],
@@ -210,6 +212,7 @@ FAULTS = {
     ("agent:agents=4,bias=true", "3 x 4, padded"): ["pool over padding", "empty agents stay", "corners aligned"],
     ("agent:agents=9,bias=true", "3 x 4, padded"): ["tables swapped", "bins end early"],
     ("pola", "padded"): [
+        "mask v instead of k",
         "flows swapped",
         "halves of the width",
         "sigmoid gate",

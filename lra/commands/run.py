@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "--attn", nargs="+", required=True, metavar="ATTENTION", help="pola, softmax:conv=5, ./mine.py, ..."
+        "--attn", nargs="+", required=True, metavar="ATTENTION", help="pola, softmax:conv=5, ./mine.py, ... or all"
     )
     add_choice(parser)
     parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="one cell per seed (default 0)")

@@ -18,7 +18,7 @@ from lra.report.frame import flat
 from lra.stats import Summary, summarise, within_noise
 
 ORDER = ("softmax", "relu", "elu", "flatten", "agent", "pola")
-CONTROLS = ("mean", "identity")
+CONTROLS = ("mean", "identity", "local_conv")
 LATE = 0.95
 TASKS = ("listops", "text", "retrieval", "image", "pathfinder")
 

@@ -26,7 +26,7 @@ def shapes(spec: str, grid: Grid = None) -> None:
 
 def gradients(spec: str, grid: Grid = None) -> None:
     """Every parameter gets a finite gradient that is not all zero; a detached path or a dead option shows here."""
-    attention, x = make(spec, grid).train(), sample(grid)
+    attention, x = make(spec, grid).train(), sample(grid).requires_grad_()  # x too: a mechanism may have no parameters
     attention(x, padding(x)).square().sum().backward()
     for name, parameter in attention.named_parameters():
         assert parameter.grad is not None, f"{name} gets no gradient: is it used?"
@@ -76,7 +76,7 @@ def scattered_padding(spec: str, grid: Grid = None) -> None:
 
 def all_padding(spec: str, grid: Grid = None) -> None:
     """A row of padding alone gives finite output and gradients; no division by zero tokens."""
-    attention, x = make(spec, grid).train(), sample(grid)
+    attention, x = make(spec, grid).train(), sample(grid).requires_grad_()
     keep = padding(x)
     keep[1] = False
     y = attention(x, keep)

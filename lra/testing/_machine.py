@@ -43,7 +43,7 @@ def compiles(spec: str, grid: Grid = None) -> None:
     torch._dynamo.reset()
     attention = make(spec, grid).train()
     compiled = torch.compile(attention, fullgraph=True, backend="aot_eager")
-    x = sample(grid)
+    x = sample(grid).requires_grad_()
     try:
         y = compiled(x, padding(x))
         y.sum().backward()

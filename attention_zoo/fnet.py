@@ -1,0 +1,27 @@
+"""Fourier mixing (FNet; Lee-Thorp et al. 2021, https://arxiv.org/abs/2105.03824)."""
+
+import torch
+from torch import Tensor
+
+from attention_zoo import Attention, Dims, register
+from attention_zoo._parts import wide, zero_padding
+
+
+@register("fnet", title="FNet", paper="https://arxiv.org/abs/2105.03824", cost="O(N log N)", ordered=True)
+class FNetAttention(Attention):
+    """y = Re(F_N x F_D): Fourier transforms over the tokens and over the width, no parameters at all.
+
+    The transform over tokens always has the length of the longest sequence, with zeros at padding, which is the same as
+    padding every sequence to it. orthonormal: divide by sqrt(length D), so that y is as large as x; the paper does not,
+    but normalises after the residual sum, which this suite's pre-norm encoder never does.
+    """
+
+    def __init__(self, dims: Dims, *, orthonormal: bool = True):
+        super().__init__(dims)
+        self.norm = "ortho" if orthonormal else "backward"
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        seen = wide(zero_padding(x, keep))
+        spectrum = torch.fft.fft(seen, dim=-1, norm=self.norm)
+        mixed = torch.fft.fft(spectrum, n=self.dims.length, dim=-2, norm=self.norm)
+        return mixed.real[:, : x.shape[1]].to(x.dtype)

@@ -1,0 +1,34 @@
+"""Linear attention with learned, spiky features (Hedgehog; Zhang et al. 2024, https://arxiv.org/abs/2402.04347).
+
+After FeatureMap in the authors' lolcats/src/model/feature_map.py, in the form with a softmax over the features.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from attention_zoo import Dims, QKVAttention, linear_attention, register
+from attention_zoo._parts import wide
+
+
+@register("hedgehog", title="Hedgehog", paper="https://arxiv.org/abs/2402.04347", cost="O(N)")
+class HedgehogAttention(QKVAttention):
+    """Linear attention on f(t) = [softmax(W t) | softmax(-W t)], softmax over the K channels; W per head.
+
+    q and k have a W each, 2 H K^2 parameters, the identity at the start. The paper trains them to imitate a softmax
+    model before the task; here they are trained with everything else. Mixing costs 4 N K D multiply-adds and the maps
+    2 N K D.
+    """
+
+    def __init__(self, dims: Dims, *, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        start = torch.eye(dims.head_dim).repeat(dims.heads, 1, 1)
+        self.queries, self.keys = nn.Parameter(start.clone()), nn.Parameter(start)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        with torch.autocast(q.device.type, enabled=False):
+            return linear_attention(spread(wide(q) @ self.queries), spread(wide(k) @ self.keys), v, keep)
+
+
+def spread(t: Tensor) -> Tensor:
+    """t (B, H, N, K) -> (B, H, N, 2 K), positive."""
+    return torch.cat((t.softmax(-1), (-t).softmax(-1)), dim=-1)

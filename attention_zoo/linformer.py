@@ -1,0 +1,43 @@
+"""Attention over projected keys and values (Linformer; Wang et al. 2020, https://arxiv.org/abs/2006.04768).
+
+After equation 7 of the paper: keys and values are projected along the sequence once they have their heads. The authors'
+fairseq example projects x before W_k and W_v, which differs by the place of the bias alone. Skyformer's port never
+trained E (it was no leaf of the graph); here it is a parameter.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from attention_zoo import Dims, QKVAttention, register, softmax_attention
+
+
+@register("linformer", title="Linformer", paper="https://arxiv.org/abs/2006.04768", cost="O(N)", ordered=True)
+class LinformerAttention(QKVAttention):
+    """softmax(q (E k)^T / sqrt K) F v, with E and F of `rank` rows and as many columns as the longest sequence.
+
+    Columns beyond a sequence's real tokens meet zeros, so padding has no influence. rank: 128 as Skyformer's suite has
+    it; as many as tokens, with E the identity, is softmax attention. share: F = E, else a matrix of its own. All heads
+    share E: rank length parameters, twice that without `share`, from the authors' uniform start (Xavier's bound over
+    sqrt 2). Mixing costs 4 N rank D multiply-adds. Raises ValueError for a rank below 1.
+    """
+
+    def __init__(self, dims: Dims, *, rank: int = 128, share: bool = True, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        if rank < 1:
+            raise ValueError(f"rank={rank}: must be at least 1")
+        self.keys = projection(rank, dims.length)
+        self.values = None if share else projection(rank, dims.length)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        tokens = q.shape[2]
+        if keep is not None:
+            k, v = (torch.where(keep[:, None, :, None], t, 0) for t in (k, v))
+        keys, values = self.keys, self.keys if self.values is None else self.values
+        dropout = self.dims.dropout if self.training else 0.0
+        return softmax_attention(q, keys[:, :tokens] @ k, values[:, :tokens] @ v, dropout=dropout)
+
+
+def projection(rank: int, length: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.xavier_uniform_(torch.empty(rank, length), gain=1 / math.sqrt(2)))

@@ -1,0 +1,33 @@
+"""Block-local attention: the "Local" row of Long Range Arena (Tay et al. 2021, https://arxiv.org/abs/2011.04006).
+
+The Arena's own code shapes tokens as (block, blocks) before it attends over the first of the two, so that its blocks
+hold every (N / block)-th token instead of neighbours; here they hold neighbours.
+"""
+
+from torch import Tensor
+
+from attention_zoo import Dims, QKVAttention, register, softmax_attention
+from attention_zoo._windows import Windows
+
+
+@register("local", title="Local (blocks)", paper="https://arxiv.org/abs/2011.04006", cost="O(N)")
+class LocalAttention(QKVAttention):
+    """softmax(q k^T / sqrt K) v within blocks of consecutive tokens that do not overlap.
+
+    block: tokens of a block, 50 as in the Arena; N or more is softmax attention. No parameters of its own. Mixing costs
+    2 N block D multiply-adds. Raises ValueError for a block below 1.
+    """
+
+    def __init__(self, dims: Dims, *, block: int = 50, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        if block < 1:
+            raise ValueError(f"block={block}: must be at least 1")
+        self.block = block
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        tokens = q.shape[2]
+        windows = Windows(shape=(tokens,), size=min(self.block, tokens))
+        dropout = self.dims.dropout if self.training else 0.0
+        q, k, v, keep = windows.cut(q), windows.cut(k), windows.cut(v), windows.mask(keep, q)
+        y = softmax_attention(q, k, v, keep, dropout=dropout)
+        return windows.join(y)

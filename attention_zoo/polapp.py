@@ -1,0 +1,79 @@
+"""PolaFormer++ (Meng et al. 2026, https://github.com/ZacharyMeng/PolaFormerPP).
+
+After PolaLinearAttention in the authors' polaformer++/models/pola.py: exponential features with temperatures in place
+of PolaFormer's powers, and rotary positions.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attention_zoo import Dims, QKVAttention, register
+from attention_zoo._parts import wide, zero_padding
+
+
+@register(
+    "polapp",
+    title="PolaFormer++",
+    paper="https://github.com/ZacharyMeng/PolaFormerPP",
+    cost="O(N)",
+    adapted="1-D convolution and rotation",
+)
+class PolaPlusAttention(QKVAttention):
+    """Two linear attentions on f(k) = exp([k+ | k-]) - 1, one for each half of every head's v, gated as in PolaFormer.
+
+    The same-signed flow has exp(sigmoid(s1) [q+ | q-]) - 1, the opposite one exp(sigmoid(s2) [q- | q+]) - 1. Features
+    of numerators are rotated by their position, those of normalisers are not. rotary: that rotation. conv: taps of the
+    convolution of v, one kernel per channel. Own parameters: s1 and s2, 4 D, zero at the start; the gate, D^2 + D.
+    Mixing costs 4 N K D multiply-adds. Raises ValueError for an odd head width.
+    """
+
+    shared_conv = False
+
+    def __init__(self, dims: Dims, *, conv: int = 5, rotary: bool = True):
+        super().__init__(dims, conv=conv)
+        if dims.head_dim % 2:
+            raise ValueError(f"the head width must be even to hold two flows, not {dims.head_dim}")
+        self.rotary = rotary
+        self.gate = nn.Linear(dims.dim, dims.dim)
+        self.same, self.opposite = (nn.Parameter(torch.zeros(dims.heads, 1, 2 * dims.head_dim)) for _ in range(2))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        with torch.autocast(q.device.type, enabled=False):
+            q, k, v = wide(q), wide(k), wide(v)
+            same = (torch.cat((F.relu(q), F.relu(-q)), dim=-1) * self.same.sigmoid()).expm1()
+            opposite = (torch.cat((F.relu(-q), F.relu(q)), dim=-1) * self.opposite.sigmoid()).expm1()
+            k = torch.cat((F.relu(k), F.relu(-k)), dim=-1).expm1()
+            count: Tensor | int = k.shape[2]
+            if keep is not None:
+                k = torch.where(keep[:, None, :, None], k, 0)
+                count = keep.sum(-1).clamp(min=1).to(k.dtype)[:, None, None, None]
+            normaliser = k.sum(-2).unsqueeze(-1)
+            states = (self.rotate(k).transpose(-2, -1) @ v).chunk(2, dim=-1)
+            flows = [
+                self.rotate(flow) @ state / (flow @ normaliser + 1e-6 * count)
+                for flow, state in zip((same, opposite), states, strict=True)
+            ]
+        return torch.cat(flows, dim=-1)
+
+    def rotate(self, t: Tensor) -> Tensor:
+        """t (B, H, N, F) -> the same: channels 2 c and 2 c + 1 are turned as a plane."""
+        if not self.rotary:
+            return t
+        angle = angles(t, self.dims.grid)
+        cosine, sine = angle.cos(), angle.sin()
+        even, odd = t[..., ::2], t[..., 1::2]
+        return torch.stack((even * cosine - odd * sine, odd * cosine + even * sine), dim=-1).flatten(-2)
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        x = zero_padding(x, keep)
+        return self.out(self.mix(x, keep).to(x.dtype) * self.gate(x))
+
+
+def angles(t: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    """Angles (N, F / 2) for t (B, H, N, F), speeds from 1 to 1 / 10,000; on a grid one half by row, one by column."""
+    tokens, planes = t.shape[2], t.shape[3] // 2
+    place = torch.arange(tokens, device=t.device)
+    axes = (place,) if grid is None else (place // grid[1], place % grid[1])
+    speed = 10_000.0 ** -torch.linspace(0, 1, planes // len(axes), device=t.device, dtype=t.dtype)
+    return torch.cat([axis[:, None] * speed for axis in axes], dim=-1)

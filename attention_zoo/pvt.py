@@ -1,0 +1,69 @@
+"""Attention to a shortened sequence (PVT's spatial reduction; Wang et al. 2021, https://arxiv.org/abs/2102.12122).
+
+After Attention in the authors' classification/pvt.py. Where the reduction does not divide the length, the last patch is
+filled with zeros, so that no token is lost; a patch counts as real when any of its tokens is.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attention_zoo import Dims, QKVAttention, register, softmax_attention
+from attention_zoo._parts import merge_heads, split_heads
+
+
+@register(
+    "pvt",
+    title="PVT",
+    paper="https://arxiv.org/abs/2102.12122",
+    cost="O(N^2)",
+    adapted="strided convolution along the sequence",
+)
+class PVTAttention(QKVAttention):
+    """softmax(q k^T / sqrt K) v, with k and v projected from norm(c), c a strided convolution of x.
+
+    reduction: R, length and stride of the kernel, per axis (the authors take 8, 4, 2, 1 from stage to stage); 1 is
+    softmax attention. Above 1 there are D^2 R + 3 D parameters more, D^2 R^2 + 3 D on a grid, which start as PyTorch's
+    layers do. conv: taps of a convolution of the unshortened v. Mixing costs 2 N^2 D / R multiply-adds, 2 N^2 D / R^2
+    on a grid. Raises ValueError for a reduction below 1.
+    """
+
+    def __init__(self, dims: Dims, *, reduction: int = 4, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        if reduction < 1:
+            raise ValueError(f"reduction={reduction}: must be at least 1")
+        self.reduction = reduction
+        if reduction > 1:
+            layer = nn.Conv1d if dims.grid is None else nn.Conv2d
+            self.shorten = layer(dims.dim, dims.dim, reduction, stride=reduction)
+            self.norm = nn.LayerNorm(dims.dim)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, N, D) -> q (B, H, N, K), k, v (B, H, M, K) of the M patches."""
+        if self.reduction == 1:
+            return super().project(x)
+        width, weight, bias = self.dims.dim, self.qkv.weight, self.qkv.bias
+        patches = self.shorten(self.as_image(x)).flatten(2).transpose(1, 2)
+        k, v = F.linear(self.norm(patches), weight[width:], bias[width:]).chunk(2, dim=-1)
+        q = F.linear(x, weight[:width], bias[:width])
+        return split_heads(q, self.dims.heads), split_heads(k, self.dims.heads), split_heads(v, self.dims.heads)
+
+    def as_image(self, t: Tensor) -> Tensor:
+        """t (B, N, C) -> (B, C, N) or (B, C, rows, columns), zeros up to whole patches."""
+        image = t.transpose(1, 2)
+        image = image if self.dims.grid is None else image.unflatten(-1, self.dims.grid)
+        pads = [pad for n in reversed(image.shape[2:]) for pad in (0, -n % self.reduction)]
+        return F.pad(image, pads)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        if keep is not None and self.reduction > 1:
+            pool = F.max_pool1d if self.dims.grid is None else F.max_pool2d
+            keep = pool(self.as_image(keep.unsqueeze(-1)).to(q.dtype), self.reduction).flatten(1) > 0
+        return softmax_attention(q, k, v, keep, dropout=self.dims.dropout if self.training else 0.0)
+
+    def mix(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        y = self.attend(*self.project(x), keep)
+        if self.local is not None:
+            width = self.dims.dim
+            v = F.linear(x, self.qkv.weight[2 * width :], self.qkv.bias[2 * width :])
+            y = y + self.local(split_heads(v, self.dims.heads), keep)
+        return merge_heads(y)

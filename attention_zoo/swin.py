@@ -1,0 +1,65 @@
+"""Shifted-window attention (Swin; Liu et al. 2021, https://arxiv.org/abs/2103.14030).
+
+After the authors' models/swin_transformer.py. Odd layers shift their windows by half a window. The authors roll the
+image and mask what wrapped around; here the first windows start before the image, which is the same.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from attention_zoo import Dims, QKVAttention, register, softmax_attention
+from attention_zoo._windows import Windows
+
+
+@register(
+    "swin",
+    title="Swin",
+    paper="https://arxiv.org/abs/2103.14030",
+    cost="O(N)",
+    adapted="windows along the sequence, of window^2 tokens",
+)
+class SwinAttention(QKVAttention):
+    """softmax(q k^T / sqrt K + B) v within windows; B depends on the distance of two tokens, per head.
+
+    window: side of a window on a grid; a sequence gets windows of window^2 tokens. The authors take 7 for images of 56
+    cells; 8 divides those of the Arena. bias: the learned table B, drawn from a normal of std 0.02: for each
+    head (2 window - 1)^2 parameters on a grid and 2 window^2 - 1 on a sequence. Where one window holds everything, no
+    layer shifts. Mixing costs 2 N window^2 D multiply-adds. Raises ValueError for a window below 1.
+    """
+
+    def __init__(self, dims: Dims, *, window: int = 8, bias: bool = True, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        if window < 1:
+            raise ValueError(f"window={window}: must be at least 1")
+        self.side = window if dims.grid else window**2
+        largest = max(dims.grid or (dims.length,))
+        self.shift = self.side // 2 if dims.layer % 2 and self.side < largest else 0
+        self.bias = DistanceBias(dims.heads, self.side, axes=2 if dims.grid else 1) if bias else None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        windows = Windows(shape=self.dims.grid or (q.shape[2],), size=self.side, shift=self.shift)
+        bias = None if self.bias is None else self.bias()
+        dropout = self.dims.dropout if self.training else 0.0
+        q, k, v, keep = windows.cut(q), windows.cut(k), windows.cut(v), windows.mask(keep, q)
+        y = softmax_attention(q, k, v, keep, bias=bias, dropout=dropout)
+        return windows.join(y)
+
+
+class DistanceBias(nn.Module):
+    """B (H, P, P) from a table with an entry for each head and each distance of two places of a window."""
+
+    index: Tensor
+
+    def __init__(self, heads: int, side: int, *, axes: int):
+        super().__init__()
+        reach = 2 * side - 1
+        self.table = nn.Parameter(0.02 * torch.randn(heads, reach**axes))
+        steps = torch.arange(side)
+        distance = steps[:, None] - steps + side - 1
+        if axes == 2:
+            rows, columns = distance[:, None, :, None], distance[None, :, None, :]
+            distance = (rows * reach + columns).reshape(side**2, side**2)
+        self.register_buffer("index", distance, persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.table[:, self.index]
