@@ -1,9 +1,15 @@
 """The `data` command and `--task all`: what is there, what is missing, carried to another machine."""
 
 import io
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +19,8 @@ from test_pathfinder_files import write as write_pathfinder
 import tasks
 from lra.cli import main
 from lra.data import describe_data
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -125,3 +133,23 @@ def test_official_data_unpacked_here_go_before_the_generator(elsewhere, name):
     assert task.prepare(other, None, here, False).about["label"] == "generated"
     shutil.rmtree(found.folder)
     assert task.prepare(settings, None, here, False).hash == generated.hash
+
+
+def test_a_preparation_killed_at_half_leaves_nothing_wrong(tmp_path):
+    """SIGKILL while the arrays are written: no folder under its name; the next call builds it whole and clears up."""
+    cache = tmp_path / "cache"
+    more = ["data.train_rows=60000", "data.validation_rows=500", "data.test_rows=500"]
+    command = [sys.executable, str(ROOT / "run_lra.py"), "data", "prepare", "--task", "listops", "--set", *more]
+    environment = os.environ | {"LRA_CACHE": str(cache)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(cache.rglob("*.tmp")):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "it was done before it could be killed"
+    assert list(cache.rglob("*.tmp"))
+    assert not [path for path in cache.rglob("*.json") if ".tmp" not in str(path)]
+    done = subprocess.run(
+        command, env=os.environ | {"LRA_CACHE": str(cache)}, capture_output=True, text=True, check=True
+    )
+    assert "60,000 / 500 / 500 samples" in done.stdout
+    assert not list(cache.rglob("*.tmp"))

@@ -27,17 +27,18 @@ KERNELS = {
 def signed(call: Call) -> tuple[Tensor, Tensor]:
     """q and k (M, H, K) of the real tokens before any power.
 
-    What `attend` receives, where it has both signs; a mechanism whose features made it non-negative is asked for what
-    its projection gave, over softplus of its `scale`.
+    What `attend` receives, where it has both signs; of a mechanism with a `scale`, or whose features are non-negative,
+    what its projection gave, over softplus of the scale, wherever the mechanism itself divides by it.
     """
     q, k = (t[0].transpose(0, 1) for t in (call.q, call.k))
     module = call.module
-    if bool((q < 0).any()) or not hasattr(module, "qkv"):
+    scale = getattr(module, "scale", None)
+    if not hasattr(module, "qkv") or (scale is None and bool((q < 0).any())):
         return q[call.real], k[call.real]
     projected = module.get_submodule("qkv")(call.x).chunk(3, dim=-1)
     table = getattr(module, "positions", None)
     moved = projected[1] if table is None else projected[1] + table[: len(call.x)]
-    by = F.softplus(module.scale) if isinstance(getattr(module, "scale", None), Tensor) else 1  # pyright: ignore[reportArgumentType]
+    by = F.softplus(scale) if isinstance(scale, Tensor) else 1
     return tuple((t / by).unflatten(-1, q.shape[1:])[call.real] for t in (projected[0], moved))  # pyright: ignore[reportReturnType]
 
 
