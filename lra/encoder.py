@@ -29,7 +29,7 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         dropped = round(self.p * 65_536)
-        if not self.training or x.device.type != "cpu" or dropped == 65_536:
+        if not self.training or x.device.type != "cpu" or dropped in (0, 65_536):
             return F.dropout(x, self.p, self.training)
         kept = draw_compiled if torch.compiler.is_compiling() else draw
         return x * kept(x.detach(), dropped)
