@@ -23,6 +23,9 @@ from lra.slices import Samples, load, sizes, slices_of
 EARNED_STEPS = 4_000
 EARNED_TOKENS = 100_000_000
 
+# Compilations of the encoder in a process, torch's cap; its default, 8, refuses the fifth mechanism of a grid.
+COMPILATIONS = 256
+
 
 class Eager:
     """Runs the model as it is written. compile_seconds: spent on making the gear, none here."""
@@ -86,7 +89,9 @@ class Compiled(Eager):
 
     def __init__(self, model: nn.Module, place: Place, backend: Any = "inductor"):
         super().__init__(model, place)
-        self.forward = torch.compile(model, fullgraph=True, backend=backend)
+        self.forward = torch.compile(  # pyright: ignore[reportCallIssue]
+            model, fullgraph=True, backend=backend, recompile_limit=COMPILATIONS
+        )
         self.made: set[str] = set()
 
     def logits(self, samples: Samples, rows: np.ndarray) -> tuple[Tensor, Tensor, int]:
