@@ -86,10 +86,16 @@ class Captured(Compiled):
         if table is None:
             raise CaptureError("the training split does not fit on the device")
 
+        parameters = self.update.parameters
+
         def run() -> None:
             ids, keep, labels = gather(table, self.indices, self.place, length)
             loss = F.cross_entropy(self.compute(ids, keep), labels, reduction="sum") / self.batch
-            loss.backward()
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            pairs = [(p.grad, g) for p, g in zip(parameters, found, strict=True) if g is not None]
+            sums, parts = map(list, zip(*pairs, strict=True))
+            # one kernel, where backward() takes one for each
+            torch._foreach_add_(sums, parts)  # pyright: ignore[reportPrivateImportUsage]
             self.update.loss += loss.detach()
 
         with self.first(f"length {length}"):
