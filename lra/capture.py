@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lra.gears import Compiled
 from lra.place import Place
-from lra.slices import SLICE_TOKENS, Samples, gather, resident, sizes
+from lra.slices import SLICE_TOKENS, Samples, gather, resident, sizes, to_device
 from lra.update import Update
 
 SLICES = 4  # of a batch whose sequences differ in length
@@ -154,9 +154,3 @@ class CUDARecord:
 def side_stream(device: torch.device) -> torch.cuda.Stream:
     """For warm-up and capture, one for all graphs: cuBLAS keeps 32 MiB for every stream and thread that it has seen."""
     return torch.cuda.Stream(device)
-
-
-def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """A copy that does not wait: from ordinary memory CUDA would wait for everything before it."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

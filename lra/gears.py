@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lra.config import Train
 from lra.place import Place
-from lra.slices import Samples, load, sizes, slices_of
+from lra.slices import Samples, load, sizes, slices_of, to_device
 
 # Work after which the compiler's time is earned back. On CUDA a small step is launches, so steps count: a minute of
 # compiling, some 15 ms of a step. On a CPU work counts, in tokens, padded: 2 to 3 minutes, a quarter of a step.
@@ -74,7 +74,7 @@ class Eager:
             with self.first("evaluation"):
                 logits, labels, _ = self.logits(samples, rows[part])
             total += F.cross_entropy(logits, labels, reduction="sum")
-            predictions[torch.from_numpy(part).to(device)] = logits[: len(part)].argmax(-1).to(torch.uint8)
+            predictions[to_device(part, device)] = logits[: len(part)].argmax(-1).to(torch.uint8)
         return predictions.cpu().numpy(), float(total) / len(rows)
 
 
