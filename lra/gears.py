@@ -26,6 +26,8 @@ EARNED_TOKENS = 100_000_000
 # Compilations of the encoder in a process, torch's cap; its default, 8, refuses the fifth mechanism of a grid.
 COMPILATIONS = 256
 
+ALIGNED = 16  # CUDA's attention with a mask is compiled apart for lengths that are no multiple of 8
+
 
 class Eager:
     """Runs the model as it is written. compile_seconds: spent on making the gear, none here."""
@@ -96,6 +98,8 @@ class Compiled(Eager):
 
     def logits(self, samples: Samples, rows: np.ndarray) -> tuple[Tensor, Tensor, int]:
         longest = self.place.length if self.place.whole else int(sizes(samples, rows).max())
+        if self.place.device.type == "cuda":
+            longest = min(-(-longest // ALIGNED) * ALIGNED, self.place.length)
         ids, keep, labels = load(samples, rows, self.place, (max(2, len(rows)), max(2, longest)))
         return self.compute(ids, keep), labels, ids.numel()
 
