@@ -135,7 +135,7 @@ def clock(act: Callable[[int], None], job: Job, device: torch.device) -> dict[st
         "seconds": seconds,
         "steps": steps,
         "start_seconds": start,
-        "peak_bytes": peak_bytes(device),
+        "peak_bytes": peak_bytes(device, held),
         "held_bytes": held,
         "first": first,
         "last": number,

@@ -4,21 +4,27 @@ One graph for each length of a slice gathers its samples on the device and adds 
 moves the parameters and sets the rate. The host only says which samples, and the seed of each slice.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.gears import Compiled
 from lra.place import Place
-from lra.slices import SLICE_TOKENS, Samples, gather, resident, sizes
+from lra.slices import SLICE_TOKENS, Samples, gather, resident, sizes, to_device
 from lra.update import Update
 
 SLICES = 4  # of a batch whose sequences differ in length
 LENGTHS = 8  # a slice's length is a multiple of the longest by 1 / LENGTHS, rounded up to a multiple of 16
+
+
+class CaptureError(RuntimeError):
+    """What the compiler takes and a graph does not."""
 
 
 class Record(Protocol):
@@ -75,15 +81,21 @@ class Captured(Compiled):
         return computed
 
     def add_graph(self, samples: Samples, length: int) -> None:
-        """Raises RuntimeError when the split is not on the device."""
+        """Raises CaptureError when the split is not on the device."""
         table = resident(samples, self.place.device)
         if table is None:
-            raise RuntimeError("the training split does not fit on the device")
+            raise CaptureError("the training split does not fit on the device")
+
+        parameters = self.update.parameters
 
         def run() -> None:
             ids, keep, labels = gather(table, self.indices, self.place, length)
             loss = F.cross_entropy(self.compute(ids, keep), labels, reduction="sum") / self.batch
-            loss.backward()
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            pairs = [(p.grad, g) for p, g in zip(parameters, found, strict=True) if g is not None]
+            sums, parts = map(list, zip(*pairs, strict=True))
+            # one kernel, where backward() takes one for each
+            torch._foreach_add_(sums, parts)  # pyright: ignore[reportPrivateImportUsage]
             self.update.loss += loss.detach()
 
         with self.first(f"length {length}"):
@@ -105,23 +117,40 @@ class CUDARecord:
 
     def __call__(self, function: Callable[[], None], touched: list[Tensor]) -> Callable[[], None]:
         saved = [tensor.clone() for tensor in touched]
-        try:
-            current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        with torch.cuda.device(touched[0].device):
+            current, side = torch.cuda.current_stream(), side_stream(touched[0].device)
             side.wait_stream(current)
-            with torch.cuda.stream(side):
-                for _ in range(3):  # compiles, chooses kernels, makes lazy state
-                    function()
-            current.wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self.pool):
+            try:
+                with torch.cuda.stream(side):
+                    for _ in range(3):  # compiles, chooses kernels, makes lazy state
+                        function()
+                return self.capture(function, side)
+            finally:
+                current.wait_stream(side)
+                for tensor, value in zip(touched, saved, strict=True):
+                    tensor.copy_(value)
+
+    def capture(self, function: Callable[[], None], side: torch.cuda.Stream) -> Callable[[], None]:
+        """Raises CaptureError, after which work can go on as if nothing had been tried."""
+        current, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+        generator = torch.cuda.default_generators[side.device.index]
+        spare = generator.clone_state()
+        # NCCL's threads may ask for events meanwhile, which the default mode forbids every thread
+        mode = "thread_local" if dist.is_available() and dist.is_initialized() else "global"
+        try:
+            with torch.cuda.graph(graph, pool=self.pool, stream=side, capture_error_mode=mode):
                 function()
-        finally:
-            for tensor, value in zip(touched, saved, strict=True):
-                tensor.copy_(value)
+        except Exception as error:
+            # A failed capture leaves its stream current and the generator refusing to draw outside of a graph, and
+            # ends with an error of its own, which hides the cause.
+            torch.cuda.set_stream(current)
+            generator.graphsafe_set_state(spare)
+            cause = error.__context__ or error
+            raise CaptureError(f"{type(cause).__name__}: {cause}") from error
         return graph.replay
 
 
-def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """A copy that does not wait: from ordinary memory CUDA would wait for everything before it."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+@functools.cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """For warm-up and capture, one for all graphs: cuBLAS keeps 32 MiB for every stream and thread that it has seen."""
+    return torch.cuda.Stream(device)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lra.capture import Captured, Record
+from lra.capture import Captured, CaptureError, Record
 from lra.config import Train
 from lra.console import say
 from lra.encoder import seed_of
@@ -91,7 +91,7 @@ class Step:
         return self.attempt(lambda: self.gear.evaluate(samples, rows))
 
     def attempt(self, work: Callable[[], T]) -> T:
-        """Does the work; when a faster gear fails, in eager, after one line that says why."""
+        """Does the work; when a faster gear fails, in the next, after one line that says why."""
         try:
             return work()
         except torch.OutOfMemoryError:
@@ -100,18 +100,18 @@ class Step:
             if self.gear.name == "eager":
                 raise
             self.fall_back(error)
-            return work()
+            return self.attempt(work)
 
     def fall_back(self, error: Exception) -> None:
-        """To eager. What the compiler refuses cannot be captured either."""
+        """To compiled after what only a graph refuses, else to eager, since what is captured is compiled."""
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         self.cause = f"{self.gear.name} failed: {type(error).__name__}: {reason}"[:200]
         seconds = self.gear.compile_seconds
         if isinstance(self.gear, Captured):
             self.update.set_static(False)
-        self.gear = Eager(self.model, self.place)
+        self.gear = (Compiled if isinstance(error, CaptureError) else Eager)(self.model, self.place)
         self.gear.compile_seconds = seconds
-        say(f"gear eager: {self.cause}")
+        say(f"gear {self.gear.name}: {self.cause}")
 
 
 def evaluate(model: nn.Module, samples: Samples, rows: np.ndarray, place: Place) -> tuple[np.ndarray, float]:

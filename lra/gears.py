@@ -16,12 +16,17 @@ from torch import Tensor, nn
 
 from lra.config import Train
 from lra.place import Place
-from lra.slices import Samples, load, sizes, slices_of
+from lra.slices import Samples, load, sizes, slices_of, to_device
 
 # Work after which the compiler's time is earned back. On CUDA a small step is launches, so steps count: a minute of
 # compiling, some 15 ms of a step. On a CPU work counts, in tokens, padded: 2 to 3 minutes, a quarter of a step.
 EARNED_STEPS = 4_000
 EARNED_TOKENS = 100_000_000
+
+# Compilations of the encoder in a process, torch's cap; its default, 8, refuses the fifth mechanism of a grid.
+COMPILATIONS = 256
+
+ALIGNED = 16  # CUDA's attention with a mask is compiled apart for lengths that are no multiple of 8
 
 
 class Eager:
@@ -71,7 +76,7 @@ class Eager:
             with self.first("evaluation"):
                 logits, labels, _ = self.logits(samples, rows[part])
             total += F.cross_entropy(logits, labels, reduction="sum")
-            predictions[torch.from_numpy(part).to(device)] = logits[: len(part)].argmax(-1).to(torch.uint8)
+            predictions[to_device(part, device)] = logits[: len(part)].argmax(-1).to(torch.uint8)
         return predictions.cpu().numpy(), float(total) / len(rows)
 
 
@@ -86,11 +91,15 @@ class Compiled(Eager):
 
     def __init__(self, model: nn.Module, place: Place, backend: Any = "inductor"):
         super().__init__(model, place)
-        self.forward = torch.compile(model, fullgraph=True, backend=backend)
+        self.forward = torch.compile(  # pyright: ignore[reportCallIssue]
+            model, fullgraph=True, backend=backend, recompile_limit=COMPILATIONS
+        )
         self.made: set[str] = set()
 
     def logits(self, samples: Samples, rows: np.ndarray) -> tuple[Tensor, Tensor, int]:
         longest = self.place.length if self.place.whole else int(sizes(samples, rows).max())
+        if self.place.device.type == "cuda":
+            longest = min(-(-longest // ALIGNED) * ALIGNED, self.place.length)
         ids, keep, labels = load(samples, rows, self.place, (max(2, len(rows)), max(2, longest)))
         return self.compute(ids, keep), labels, ids.numel()
 

@@ -24,13 +24,22 @@ def reset_peak(device: torch.device) -> None:
             CLEAR.write_text("5")  # Linux: resets the peak resident size
 
 
-def peak_bytes(device: torch.device) -> int | None:
-    """Since `reset_peak`: bytes allocated on a CUDA device; on Linux the whole process's resident bytes; else None."""
+def peak_bytes(device: torch.device, held: int | None = 0) -> int | None:
+    """Since `reset_peak`: bytes allocated on a CUDA device; on Linux the whole process's resident bytes; else None.
+
+    held: of `held_bytes`, to which a replayed CUDA graph adds what it keeps.
+    """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return max(torch.cuda.max_memory_allocated(device), (held or 0) + graph_bytes(device))
     if device.type == "cpu" and STATUS.exists():
         return _status_bytes("VmHWM")
     return None
+
+
+def graph_bytes(device: torch.device) -> int:
+    """Now: bytes that CUDA graphs keep for their replays, which allocate nothing."""
+    segments = [s for s in torch.cuda.memory_snapshot() if s["device"] == (device.index or 0)]
+    return sum(s["total_size"] - s["allocated_size"] for s in segments if tuple(s["segment_pool_id"]) != (0, 0))
 
 
 def held_bytes(device: torch.device) -> int | None:

@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 
 import tasks
-from lra.capture import Captured
+from lra.capture import Captured, CaptureError
 from lra.cell import make_model
 from lra.config import Train
 from lra.data import make_ready
@@ -225,6 +225,20 @@ def test_an_attention_that_cannot_be_compiled_runs_eager(tmp_path, capfd):
     (again,) = run_grid(request(str(file), "train.gear=eager", out=tmp_path / "runs"))
     assert again == record, "the gear is no part of a record's identity"
     assert record.protocol == "tiny"
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_what_only_a_graph_refuses_is_compiled(setup):
+    """The next gear, not the last."""
+    cell, data, model, place = setup()
+
+    def refuse(function, touched):  # noqa: ARG001
+        raise CaptureError("no graph of this")
+
+    step = Step(model, replace(cell.config.train, steps=9, warmup=2), place, 0, record=refuse)
+    step(data.train, ROWS, 0)
+    assert step.gear_name == "compiled (captured failed: CaptureError: no graph of this)"
+    assert_close(step.update.flat[-1], gradient(Eager(model, place), model, data.train)[-1], rtol=0.1, atol=0.1)
 
 
 def test_a_user_error_is_told_as_it_is(setup, monkeypatch):

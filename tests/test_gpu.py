@@ -1,0 +1,99 @@
+"""Captured steps on a CUDA device: what their stand-in on a CPU cannot show."""
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lra.capture import Captured, CaptureError, CUDARecord
+from lra.cell import make_model
+from lra.config import Train
+from lra.data import make_ready
+from lra.gears import Eager
+from lra.grid import Request, plan
+from lra.measure import graph_bytes
+from lra.place import Place
+from lra.update import Update
+
+pytestmark = pytest.mark.gpu
+CONFIG = Train(steps=9, batch=30, lr=1e-3, warmup=0, evaluate_every=1)
+ROWS = np.random.default_rng(0).permutation(60)[:30]
+
+
+def device():
+    """The last one, so that with several the current one is another."""
+    return torch.device("cuda", torch.cuda.device_count() - 1)
+
+
+def gears(tiny, attention, *overrides):
+    """An eager and a captured gear of one model, with their updates, and the samples."""
+    asked = Request(
+        attentions=[attention], tasks=["listops"], seeds=[0], protocol=tiny, overrides=("train.batch=30", *overrides)
+    )
+    cell = plan(asked)[0]
+    data = make_ready("listops", cell.config, None).data
+    place = Place(device(), length=cell.length(data.spec), whole=cell.attention.padding == "fixed")
+    model = make_model(cell, data.spec).to(device())
+    eager = Update(list(model.parameters()), CONFIG)
+    Eager(model, place).gradients(data.train, ROWS, eager.flat, lambda _: None)
+    update = Update(list(model.parameters()), CONFIG)
+    return eager, Captured(model, place, update, 30), update, data.train
+
+
+def seed_all(seed):
+    torch.manual_seed(seed)
+
+
+def gradient(gear, update, samples, seed=0):
+    update.flat.zero_()
+    gear.gradients(samples, ROWS, update.flat, lambda number: seed_all(seed + number))
+    return update.flat.clone()
+
+
+@pytest.mark.parametrize("attention", ["elu", "pola", "agent", "softmax", "linformer", "fnet", "s4d", "nystrom"])
+def test_captured_gradients_are_eager_ones(tiny, attention):
+    eager, gear, update, samples = gears(tiny, attention, "model.dropout=0.0")
+    for _ in range(2):
+        assert_close(gradient(gear, update, samples), eager.flat, rtol=1e-3, atol=1e-5)
+    assert graph_bytes(device()) > 0
+
+
+def test_a_replay_draws_by_its_seed(tiny):
+    _, gear, update, samples = gears(tiny, "elu", "model.dropout=0.3")
+    first, other, again = (gradient(gear, update, samples, seed) for seed in (0, 100, 0))
+    assert_close(first, again, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(first, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_replayed_step_does_not_wait(tiny):
+    _, gear, update, samples = gears(tiny, "pola", "model.dropout=0.1")
+    for _ in range(2):
+        gradient(gear, update, samples)
+        gear.finish()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        gradient(gear, update, samples)
+        gear.finish()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_after_a_failed_capture_work_goes_on():
+    x = torch.ones(1000, device=device())
+    stream = torch.cuda.current_stream(device())
+
+    def waits():
+        if float(torch.nn.functional.dropout(x).sum()) > 0:
+            x.add_(1)
+
+    with pytest.raises(CaptureError):
+        CUDARecord()(waits, [x])
+    assert torch.cuda.current_stream(device()) == stream
+    assert x.eq(1).all()
+    torch.nn.functional.dropout(x).sum().item()
+
+    def grow():
+        x.add_(1)
+
+    CUDARecord()(grow, [x])()
+    assert x.eq(2).all()
