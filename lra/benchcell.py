@@ -76,9 +76,7 @@ def run(job: Job, load: Workload, device: torch.device) -> dict[str, Any]:
     model = make_model(cell, load.spec).to(device)
     train = cell.config.train
     if device.type == "cpu" and train.gear == "auto":
-        train = dataclasses.replace(
-            train, gear="eager"
-        )  # minutes of compiling before seconds of measuring: only when asked for
+        train = dataclasses.replace(train, gear="eager")  # minutes of compiling for seconds: only when asked for
     step = Step(model, train, place, cell.seed)
 
     def rows(number: int) -> np.ndarray:
