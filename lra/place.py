@@ -40,7 +40,9 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} cannot be used here; there are: {', '.join(devices())}") from error
+        there = devices()
+        why = f": {str(error).splitlines()[0]}" if name in (*there, "cuda") and len(there) > 1 else ""
+        raise ConfigError(f"device {name!r} cannot be used here{why or '; there are: ' + ', '.join(there)}") from error
     return device
 
 
