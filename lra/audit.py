@@ -123,10 +123,14 @@ class Effect:
 
 
 def run_audit(request: Request) -> list[Effect]:
-    """Runs what is missing and returns every effect, those without a finished pair too. Raises as `run_grid` does."""
+    """Runs what is missing and returns every effect, those without a finished pair too.
+
+    Of several tasks those without data are left out. Raises as `run_grid` does.
+    """
     comparisons = compare(request)
     cells = {_key(cell): cell for c in comparisons for cell in (*c.without, *c.faulty)}
-    slots = run_cells(request, part_of(list(cells.values()), request.shard), forgiving=True)
+    several = len({cell.task for cell in cells.values()}) > 1
+    slots = run_cells(request, part_of(list(cells.values()), request.shard), forgiving=several)
     done = {_key(slot.cell): slot.record for slot in slots if slot.record and slot.record.test_accuracy is not None}
     effects = []
     for c in comparisons:

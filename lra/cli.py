@@ -16,6 +16,7 @@ from types import ModuleType
 from lra.commands import NAMES
 from lra.commands.run import EXAMPLES
 from lra.errors import UserError
+from lra.protocol import suggestion
 
 NEEDED = ("torch", "numpy", "scipy", "numba", "datasets", "pandas", "matplotlib", "tqdm", "yaml", "jsonargparse",
           "safetensors", "tabulate", "jinja2")  # fmt: skip
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not {"-h", "--help"} & set(arguments):
             check_installation()
+        check_words(arguments)
         parsed = build_parser().parse_args(arguments)
         if getattr(parsed, "accept_mirror", False):
             os.environ["LRA_ACCEPT_MIRROR"] = "1"
@@ -81,6 +83,22 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("TORCHELASTIC_RUN_ID") is None or os.environ.get("RANK") == "0":  # not once for each process
             print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
+
+
+def check_words(arguments: list[str]) -> None:
+    """Raises UserError for a command or an option that there is not, with the nearest; argparse would list them all."""
+    name, *words = arguments
+    if name.startswith("-"):
+        return
+    if name not in NAMES:
+        raise UserError(f"unknown command {name!r}{suggestion(name, NAMES)}; there are {', '.join(NAMES)}")
+    own = Parser()
+    command(name).add(own)
+    known = [option for action in own._actions for option in action.option_strings if option.startswith("--")]
+    for word in words:
+        option = word.partition("=")[0]
+        if len(option) > 2 and option.startswith("--") and not any(there.startswith(option) for there in known):
+            raise UserError(f"{name} has no option {option}{suggestion(option, known)}; see `run_lra.py {name} --help`")
 
 
 def check_installation() -> None:

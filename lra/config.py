@@ -160,11 +160,13 @@ def _typed(plain: dict[str, Any], data_type: type, where: str) -> Config:
     sections = {"model": Model, "train": Train, "data": data_type}
     for section, values in plain.items():
         if section not in sections:
-            raise ConfigError(f"{where}: unknown key {section!r}{suggestion(section, list(sections))}")
+            keys = {f.name: f"{name}.{f.name}" for name, kind in sections.items() for f in fields(kind)}
+            near = f", did you mean {keys[section]!r}?" if section in keys else suggestion(section, list(sections))
+            raise ConfigError(f"{where}: unknown key {section!r}{near}")
         known = [field.name for field in fields(sections[section])]
         for key in values if isinstance(values, dict) else [values]:
             if key not in known:
-                near = suggestion(str(key), known)
+                near = suggestion(f"{section}.{key}", [f"{section}.{name}" for name in known])
                 raise ConfigError(f"{where}: unknown key {section}.{key}{near or ', known: ' + ', '.join(known)}")
     parser = ArgumentParser(exit_on_error=False)
     for section, kind in sections.items():

@@ -21,6 +21,9 @@ TARGET = "softmax"  # whose number the others are brought to
 TOLERANCE = 0.01
 LONG, SHORT = 4_096, 1_024  # tokens at which operations are counted
 SIZES = tasks.Spec(vocab=2, classes=10, length=2_000)  # ListOps, but for the embeddings
+LEGEND = """\
+parameters: of the standard model for ListOps, without embeddings; to softmax: how far from its number
+MFLOP 1K, 4K: attention of one layer, forward, one sequence of 1,024 or 4,096 tokens"""
 HEADER = ("attention", "parameters", "to softmax", "cost", "MFLOP 1K", "MFLOP 4K", "fidelity", "source")
 
 
@@ -82,7 +85,7 @@ def matched_width(row: str, width: int, goal: int, count_at: Callable[[int], int
             f"width {best} leaves {100 * difference:+.1f} %: leave it out, or set model.mlp for all"
         )
     say(
-        f"{row}: {here:,} parameters, {TARGET} {goal:,}; "
+        f"{row}: {here:,} parameters without embeddings, {TARGET} {goal:,}; "
         + (f"matched with model.mlp={best}" if best != width else "alike")
     )
     return best, difference
@@ -106,7 +109,7 @@ def long_listing() -> str:
 
         operations = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
         difference = f"{100 * (counts[cell.row] / counts[TARGET] - 1):+.1f} %"
-        fidelity = f"adapted: {entry.adapted}" if entry.adapted else "official"
+        fidelity = f"adapted: {entry.adapted}" if entry.adapted else "official" if entry.paper else "control"
         if entry.padding == "fixed":
             fidelity += ", fixed length"
         rows.append((entry.name, f"{counts[cell.row]:,}", difference, entry.cost, *operations, fidelity, entry.paper))
@@ -118,4 +121,4 @@ def long_listing() -> str:
         )
         for line in (HEADER, *rows)
     ]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join([*(line.rstrip() for line in lines), "", LEGEND])

@@ -13,7 +13,7 @@ from lra.data import Ready, describe_data, make_ready
 from lra.errors import ConfigError
 from lra.plan import ARENA, Request, name_rows, part_of, plan
 from lra.record import Record
-from lra.slot import Slot, fill, find_slot
+from lra.slot import Slot, fill, find_slot, titles
 from lra.track import check_tracker
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def run_missing(
 
         fill_all(missing, ready, request.places, request.data_dir, request.track)
         return
-    for number, slot in enumerate(missing, 1):
-        title = f"[{number}/{len(missing)}] {slot.cell.task} {slot.cell.row} seed {slot.cell.seed}"
+    for slot, title in zip(missing, titles(missing), strict=True):
         if group:
             from lra.parallel import fill_together
 

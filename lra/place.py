@@ -40,8 +40,16 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        there = devices()
+        why = f": {str(error).splitlines()[0]}" if name in (*there, "cuda") and len(there) > 1 else ""
+        raise ConfigError(f"device {name!r} cannot be used here{why or '; there are: ' + ', '.join(there)}") from error
     return device
+
+
+def devices() -> list[str]:
+    """The names of what this machine can compute on."""
+    cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return ["cpu", *cards, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:

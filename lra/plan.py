@@ -48,8 +48,10 @@ class Request:
     @property
     def places(self) -> list[str]:
         """The device of each process, or nothing where this process does it all. Raises ConfigError."""
-        if self.jobs < 1 or (self.devices and self.jobs > 1):
-            raise ConfigError("--jobs takes a number from 1; --devices already starts a process for each device")
+        if self.jobs < 1:
+            raise ConfigError(f"--jobs takes a number from 1, not {self.jobs}")
+        if self.devices and self.jobs > 1:
+            raise ConfigError("--devices already starts a process for each device; leave --jobs out")
         if self.devices:
             return parse_devices(self.devices)
         return [self.device] * self.jobs if self.jobs > 1 else []
@@ -80,6 +82,8 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def plan(request: Request) -> list[Cell]:
     """Every cell asked for, once, in order. Raises SpecError, DataError or ConfigError; no torch for built-ins."""
+    if min(request.seeds, default=0) < 0:
+        raise ConfigError(f"--seed takes numbers from 0, not {min(request.seeds)}")
     names = [name for task in request.tasks for name in (ARENA if task == "all" else (tasks.find(task).name,))]
     configs = {task: _resolve(request, task) for task in dict.fromkeys(names)}
     specs = [spec for asked in request.attentions for spec in (attention_zoo.names() if asked == "all" else [asked])]

@@ -6,6 +6,7 @@
 import difflib
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def about_protocol(name: str) -> str:
     return re.split(r"(?<=\.) (?=[A-Z])", comment)[0]
 
 
-def suggestion(word: str, known: list[str]) -> str:
+def suggestion(word: str, known: Sequence[str]) -> str:
     """', did you mean ...?' or nothing."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""

@@ -155,6 +155,8 @@ def load(path: Path) -> Record:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         version = int(fields["schema_version"])
+    except FileNotFoundError as error:
+        raise RecordError(f"{path}: no such file or folder") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} is not a record: {error}") from error
     if version > SCHEMA_VERSION:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,16 @@ def find_slot(cell: Cell, ready: Ready, out: Path, track: str = "") -> Slot:
     slot = Slot(cell, out / f"{name}.json", Work(out / "work" / name, tracker))
     slot.record = slot.read()
     return slot
+
+
+def titles(slots: list[Slot]) -> list[str]:
+    """What each cell is called while it runs, with its protocol where only that tells it from another."""
+    names = [f"{slot.cell.task} {slot.cell.row} seed {slot.cell.seed}" for slot in slots]
+    count = Counter(names)
+    return [
+        f"[{number}/{len(slots)}] {name}" + (f" {slot.cell.protocol}" if count[name] > 1 else "")
+        for number, (name, slot) in enumerate(zip(names, slots, strict=True), 1)
+    ]
 
 
 def fill(slot: Slot, ready: Ready, device: torch.device, title: str) -> None:

@@ -78,6 +78,8 @@ class Work:
     def load_weights(self, name: str) -> dict[str, Tensor]:
         """Raises WorkError when they are not there, or are damaged."""
         path = self.folder / f"{name}.safetensors"
+        if not path.exists():
+            raise WorkError(f"no weights at {path}: they lie in work/ on the machine that trained the record")
         try:
             return load_file(path)
         except Exception as error:
@@ -97,4 +99,4 @@ def writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise WorkError(f"cannot write to the output folder {folder}: {error.strerror}") from error
+        raise WorkError(f"cannot write to the output folder {folder}: {error.strerror}; give another --out") from error

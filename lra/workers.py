@@ -25,7 +25,7 @@ from lra.console import say
 from lra.data import Ready, make_ready
 from lra.errors import BusyError, WorkError
 from lra.record import save
-from lra.slot import Slot, fill, find_slot
+from lra.slot import Slot, fill, find_slot, titles
 
 CONTEXT = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads and CUDA's state
 
@@ -50,12 +50,12 @@ def fill_all(
     import torch
 
     threads = max(1, torch.get_num_threads() // len(places))
-    titles = {id(slot): f"[{number}/{len(slots)}]" for number, slot in enumerate(slots, 1)}
+    names = {id(slot): title for slot, title in zip(slots, titles(slots), strict=True)}
     left, workers, problems = list(reversed(slots)), [], []
     try:
         for place in places[: len(slots)]:
             workers.append(start(place, threads, data_dir, track))
-            hand(workers[-1], left.pop(), ready, titles)
+            hand(workers[-1], left.pop(), ready, names)
         while busy := [worker for worker in workers if worker.slot is not None]:
             wait([thing for worker in busy for thing in (worker.pipe, worker.process.sentinel)])
             for worker in busy:
@@ -65,7 +65,7 @@ def fill_all(
                     if left:
                         if not worker.process.is_alive():
                             worker.process, worker.pipe = _spawn(worker.place, threads, data_dir, track)
-                        hand(worker, left.pop(), ready, titles)
+                        hand(worker, left.pop(), ready, names)
     finally:
         stop(workers)
     if problems:
@@ -84,11 +84,11 @@ def _spawn(place: str, *settings: Any) -> tuple[Any, Any]:
     return process, ours
 
 
-def hand(worker: Worker, slot: Slot, ready: dict[str, Ready], titles: dict[int, str]) -> None:
+def hand(worker: Worker, slot: Slot, ready: dict[str, Ready], names: dict[int, str]) -> None:
     """Sends a cell. A user's files are named first, because a pickle only names what they define."""
     cell = slot.cell
     own = tasks.file_of(cell.task)
-    title = f"{titles[id(slot)]} {cell.task} {cell.row} seed {cell.seed}"
+    title = names[id(slot)]
     title += f" on {worker.place}" if worker.place.startswith("cuda:") else ""
     worker.slot = slot
     with contextlib.suppress(OSError):  # it is dead already; `listen` will notice

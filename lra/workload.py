@@ -60,7 +60,8 @@ class Workload:
 
 
 def rows_of(specs: list[str]) -> dict[str, str]:
-    """Specs -> their names in tables, each once. Raises SpecError."""
+    """Specs and `all` -> their names in tables, each once. Raises SpecError."""
+    specs = [spec for asked in specs for spec in (attention_zoo.names() if asked == "all" else [asked])]
     found = [attention_zoo.find(spec) for spec in specs]
     rows = dict(zip(name_rows(found), specs, strict=True))
     return {spec: row for row, spec in rows.items()}

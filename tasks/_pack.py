@@ -57,7 +57,10 @@ def unpack(archive: Path, cache: Path) -> list[str]:
                 (temporary / name).rename(cache / name)
             (cache / name / _store.UNPACKED).touch()  # brought here on purpose: it goes before the generator
         return names
+    except tarfile.ReadError as error:
+        raise DataError(f"{archive} is no packed data; `data pack` writes such a file") from error
     except (OSError, tarfile.TarError) as error:
-        raise DataError(f"cannot unpack {archive}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot unpack {archive}: {reason}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -107,7 +107,7 @@ def find_source(settings: Settings, folder: Path | None, cache: Path, progress: 
         raise MissingDataError(
             f"retrieval: data.retrieval_pairs={wanted} needs aan/{DOCUMENTS} and aan/{LISTS[wanted]}, but {where}; "
             f"with them: {COMMAND} --data-dir DIR; with lra_release.gz in DIR: {OFFICIAL} --data-dir DIR; "
-            f"without files: LRA_ACCEPT_MIRROR=1 {OFFICIAL} (10 GB of hub mirror {MIRROR}; terms: {TERMS})"
+            f"without files: {OFFICIAL} --accept-mirror (10 GB of hub mirror {MIRROR}; terms: {TERMS})"
         )
     if folder:
         names = [*FILES.values()]
@@ -119,7 +119,7 @@ def find_source(settings: Settings, folder: Path | None, cache: Path, progress: 
         return Source("official mirror", f"{MIRROR}@{REVISION}", fetch_mirror(progress))
     raise MissingDataError(
         f"retrieval: data.retrieval_pairs=official needs new_aan_pairs.*.tsv or lra_release.gz, but {where}; with "
-        f"either: {OFFICIAL} --data-dir DIR; without files: LRA_ACCEPT_MIRROR=1 {OFFICIAL} (10 GB of hub mirror "
+        f"either: {OFFICIAL} --data-dir DIR; without files: {OFFICIAL} --accept-mirror (10 GB of hub mirror "
         f"{MIRROR}; terms: {TERMS})"
     )
 

@@ -120,3 +120,9 @@ def test_what_has_no_data_is_not_measured(tiny, tmp_path, monkeypatch):
 def test_the_audit_sets_its_own_fields(tmp_path):
     with pytest.raises(ConfigError, match=r"train\.clip=value: the audit itself sets this field"):
         compare(asked(tmp_path, overrides=("train.clip=value",)))
+
+
+def test_a_single_task_without_data_is_a_mistake(tiny, tmp_path, monkeypatch):
+    monkeypatch.delenv("LRA_DATA", raising=False)
+    with pytest.raises(tasks.DataError, match="retrieval"):
+        run_audit(asked(tmp_path, tasks=["retrieval"], protocol=tiny, data_dir=tmp_path))

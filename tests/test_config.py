@@ -54,7 +54,7 @@ def test_overrides_and_round_trip():
     ("override", "message"),
     [
         ("train.learning_rate=1", "unknown key train.learning_rate"),
-        ("train.stepss=1", r"unknown key train\.stepss, did you mean 'steps'\?"),
+        ("train.stepss=1", r"unknown key train\.stepss, did you mean 'train\.steps'\?"),
         ("modle.layers=1", r"unknown key 'modle', did you mean 'model'\?"),
         ("model.layers=abc", r"model\.layers must be int, not abc"),
         ("model.layers=2.5", r"model\.layers must be int, not 2\.5"),

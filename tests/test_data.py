@@ -80,7 +80,7 @@ def test_unpack_refuses_damage(elsewhere, capsys):
     archive.write_bytes(b"no tar at all" * 100)
     (elsewhere / "cache").mkdir()
     assert main(["data", "unpack", "--file", str(archive)]) == 2
-    assert "cannot unpack" in capsys.readouterr().err
+    assert "is no packed data" in capsys.readouterr().err
     assert main(["data", "pack", "--file", str(archive)]) == 2
     assert "data pack needs --task" in capsys.readouterr().err
 

@@ -50,7 +50,9 @@ def test_long_list(capsys):
     assert main(["list", "--long"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert "to softmax" in header
-    found = {line.split()[0]: line for line in lines}
+    blank = lines.index("")
+    assert lines[blank + 1].startswith("parameters: of the standard model")
+    found = {line.split()[0]: line for line in lines[:blank]}
     assert set(found) == set(attention_zoo.names())
     assert "76,682" in found["softmax"]
     assert "+11.7 %" in found["pola"]

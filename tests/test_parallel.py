@@ -111,7 +111,7 @@ def test_a_run_of_one_process_goes_on_in_two(tiny, tmp_path, monkeypatch):
     ("extra", "message"),
     [
         (("train.batch=7",), "train.batch=7 cannot be shared by 2 processes"),
-        (("train.lrr=7",), "unknown key train.lrr, did you mean 'lr'?"),
+        (("train.lrr=7",), "unknown key train.lrr, did you mean 'train.lr'?"),
     ],
 )
 def test_mistakes_are_told_once(tiny, tmp_path, extra, message):

@@ -8,6 +8,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from lra.cli import main
 from lra.errors import ConfigError
 from lra.grid import Request, plan, run_grid
 from lra.plan import parse_devices, parse_shard, part_of
+from lra.slot import titles
 
 ROOT = Path(__file__).parent.parent
 DEADLY = """
@@ -132,6 +135,14 @@ def test_mistakes_are_told_before_anything_runs(tiny, tmp_path):
         run_grid(asked(tiny, tmp_path, devices="63"))
     with pytest.raises(ConfigError, match="--jobs takes a number from 1"):
         run_grid(asked(tiny, tmp_path, jobs=0))
-    with pytest.raises(ConfigError, match="--jobs takes a number from 1"):
+    with pytest.raises(ConfigError, match="leave --jobs out"):
         run_grid(replace(asked(tiny, tmp_path), jobs=2, devices="0"))
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_cells_that_only_the_protocol_tells_apart_are_told_apart():
+    cells = [
+        SimpleNamespace(task="listops", row="elu", seed=seed, protocol=p) for seed, p in ((0, "a"), (0, "b"), (1, "a"))
+    ]
+    slots: Any = [SimpleNamespace(cell=cell) for cell in cells]
+    assert titles(slots) == ["[1/3] listops elu seed 0 a", "[2/3] listops elu seed 0 b", "[3/3] listops elu seed 1"]

@@ -6,13 +6,23 @@ from pathlib import Path
 
 from lra.commands.choice import add_choice, add_processes, make_request
 
+EXAMPLE = """\
+example:
+  python run_lra.py audit --attn softmax elu pola --task all --protocol quick --seed 0 1 2
+"""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "example: python run_lra.py audit --attn softmax elu pola --task all --protocol quick --seed 0 1 2"
+    parser.epilog = EXAMPLE
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--attn", nargs="+", required=True, metavar="ATTENTION", help="as for run")
     add_choice(parser)
-    parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="three or more give an interval")
-    parser.add_argument("--out", type=Path, default=Path("results/audit"), help="records, audit.md and audit.csv")
+    parser.add_argument(
+        "--seed", nargs="+", type=int, default=[0], metavar="N", help="default 0; three give an interval"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/audit"), help="records, audit.md, audit.csv (default results/audit)"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest there is)")
     add_processes(parser)
 

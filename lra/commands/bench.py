@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "--attn", nargs="+", required=True, metavar="ATTENTION", help="pola, softmax:conv=5, ./mine.py, ..."
+        "--attn", nargs="+", required=True, metavar="ATTENTION", help="pola, softmax:conv=5, ./mine.py, ... or all"
     )
     parser.add_argument(
         "--lengths",
@@ -32,9 +32,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--published", action="store_true", help="--lengths 1000 2000 3000 4000 --batch 32")
     add_choice(parser, required=False)
-    parser.add_argument("--mode", nargs="+", choices=("training", "forward"), default=["training", "forward"])
+    modes = ("training", "forward")
+    parser.add_argument("--mode", nargs="+", choices=modes, default=list(modes), help="what to time (default both)")
     parser.add_argument("--batch", type=int, default=0, metavar="B", help="default: the protocol's, on a CPU 4")
-    parser.add_argument("--gear", default="auto", help="eager, compiled, captured (default: what a run would take)")
+    parser.add_argument(
+        "--gear",
+        choices=("auto", "eager", "compiled", "captured"),
+        default="auto",
+        metavar="GEAR",
+        help="eager, compiled, captured (default: what a run would take)",
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest there is)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument("--repeats", type=int, default=10, metavar="N", help="timed repeats of a cell (default 10)")
@@ -42,7 +49,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory", type=float, default=0.0, metavar="GB", help="for a cell on a CPU (default: what is free)"
     )
-    parser.add_argument("--out", type=Path, default=Path("results/runs/bench"), help="default results/runs/bench")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/runs/bench"), help="records (default results/runs/bench)"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""BibTeX of the mechanisms, tasks and protocols of a report"""
+"""BibTeX of the mechanisms, tasks and protocols in records"""
 
 import argparse
 import sys
@@ -10,13 +10,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.errors import RecordError
     from lra.report.cite import cite, read
-    from lra.report.frame import find
+    from lra.report.frame import find, none_found
 
-    found, problems = find([Path(run) for run in parsed.runs])
+    paths = [Path(run) for run in parsed.runs]
+    found, problems = find(paths)
     if not found:
-        raise RecordError(f"no records in {', '.join(parsed.runs)}: name the records or folders that the report is of")
+        raise none_found(paths, problems)
     print(cite(list(found.values()), read()), end="")
     for problem in problems:
         print(f"skipped: {problem}", file=sys.stderr)

@@ -7,12 +7,14 @@ from pathlib import Path
 from lra.commands.choice import add_choice
 from lra.errors import UserError
 
+ACTIONS = "make the data ready; say what is ready; what trivial readers score on it; carry it elsewhere in one archive"
+
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("prepare", "status", "ladder", "pack", "unpack"))
+    parser.add_argument("action", choices=("prepare", "status", "ladder", "pack", "unpack"), help=ACTIONS)
     add_choice(parser, required=False)
     parser.add_argument("--store", type=Path, metavar="DIR", help="ladder: write it to this folder, too")
-    parser.add_argument("--file", type=Path, default=Path("lra-data.tar"), help="pack, unpack: the archive")
+    parser.add_argument("--file", type=Path, default=Path("lra-data.tar"), help="pack, unpack: default lra-data.tar")
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -25,7 +27,7 @@ def main(parsed: argparse.Namespace) -> int:
         return 0
     asked = parsed.task or (["all"] if parsed.action == "status" else [])
     if not asked:
-        raise UserError(f"data {parsed.action} needs --task")
+        raise UserError(f"data {parsed.action} needs --task: names from `list`, or all")
     chosen = [name for task in asked for name in (ARENA if task == "all" else (tasks.find(task).name,))]
     if parsed.action == "status":
         print("\n".join(status(task) for task in chosen))

@@ -8,14 +8,16 @@ from lra.errors import UserError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--attn", nargs="+", default=[], metavar="ATTENTION", help="as for run; of --run: only these")
+    parser.add_argument("--attn", nargs="+", default=[], metavar="ATTENTION", help="as for run; with --run: only these")
     add_choice(parser, required=False)
     parser.add_argument(
         "--run", nargs="+", type=Path, default=[], metavar="RUN", help="records or folders: trained encoders, not fresh"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of fresh weights (default 0)")
     parser.add_argument("--samples", type=int, default=4, metavar="N", help="validation samples to read (default 4)")
-    parser.add_argument("--out", type=Path, default=Path("results/inspect"), help="folder (default results/inspect)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/inspect"), help="figures, tables (default results/inspect)"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:

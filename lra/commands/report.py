@@ -1,4 +1,4 @@
-"""tables and plots of records"""
+"""tables, figures and a page of records"""
 
 import argparse
 import sys

@@ -48,7 +48,7 @@ def main(parsed: argparse.Namespace) -> int:
         print(terminal(records))
         if "all" in parsed.task and request.shard == (1, 1):
             print_missing({record.task for record in records})
-        print(f"\nrecords in {parsed.out}; tables and plots: python run_lra.py report {parsed.out}")
+        print(f"\nrecords in {parsed.out}; tables and figures: python run_lra.py report {parsed.out}")
     return int(not records or not complete or any(record.status == "failed" for record in records))
 
 

@@ -22,7 +22,7 @@ from lra.report import (
     speed,
     tables,
 )
-from lra.report.frame import find, frame, read
+from lra.report.frame import find, frame, none_found, read
 from lra.report.sheet import markdown
 
 __all__ = ["Report", "frame", "read", "terminal", "write"]
@@ -50,8 +50,7 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "") -> Report:
     """
     found, problems = find(paths)
     if not found:
-        unreadable = f"; {len(problems)} unreadable, the first: {problems[0]}" if problems else ""
-        raise RecordError(f"no records in {', '.join(map(str, paths))}{unreadable}")
+        raise none_found(paths, problems)
     records, notes = cells.one_per_cell(list(found.values()))
     groups = cells.group(records)
     _check_baseline(baseline, groups)
@@ -112,5 +111,5 @@ def _write_all(contents: dict[str, bytes], out: Path) -> list[Path]:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(out / name, content)
     except OSError as error:
-        raise RecordError(f"cannot write the report: {error}") from error
+        raise RecordError(f"cannot write the report to {out}: {error.strerror}; choose another --out") from error
     return [out / name for name in contents]

@@ -34,6 +34,15 @@ def find(paths: Sequence[Path]) -> tuple[dict[Path, Record], list[str]]:
     return dict(sorted(found.items(), key=lambda item: (item[1].name, item[0].as_posix()))), problems
 
 
+def none_found(paths: Sequence[Path], problems: Sequence[str]) -> RecordError:
+    """To raise where `find` found no record."""
+    where = ", ".join(map(str, paths))
+    absent = not any(path.exists() for path in paths)
+    unreadable = f"; {len(problems)} unreadable, the first: {problems[0]}" if problems and not absent else ""
+    why = f": no such file or folder{'s' if len(paths) > 1 else ''}" if absent else unreadable
+    return RecordError(f"no records in {where}{why}; train some first, or name the files or folders that hold them")
+
+
 def frame(records: Sequence[Record], paths: Sequence[Path] = ()) -> pd.DataFrame:
     """One row per record, in the order given; accuracies are fractions of 1, times seconds, sizes bytes.
 
