@@ -20,7 +20,7 @@ import torch
 
 from lra import workload
 from lra.benchrecord import DONE, FAILED, NO_MEMORY, TOO_SLOW, Bench
-from lra.cell import make_model
+from lra.cell import make_model, make_place
 from lra.encoder import count_parameters
 from lra.engine import Step
 from lra.errors import CountError
@@ -65,14 +65,7 @@ def run(job: Job, load: Workload, device: torch.device) -> dict[str, Any]:
     """The measured fields."""
     cell = load.cell
     set_deterministic(cell.config.train.deterministic)
-    place = Place(
-        device,
-        precision=cell.precision,
-        length=cell.length(load.spec),
-        whole=cell.attention.padding == "fixed",
-        padded=load.spec.padded,
-        zero_is_padding=cell.config.model.zero_is_padding,
-    )
+    place = make_place(cell, load.spec, device)
     model = make_model(cell, load.spec).to(device)
     train = cell.config.train
     if device.type == "cpu" and train.gear == "auto":  # minutes of compiling for seconds of measuring: if asked for

@@ -18,7 +18,10 @@ from lra.errors import ConfigError
 from lra.record import RESULTS_VERSION, Record, budget_of, identity_of
 
 if TYPE_CHECKING:
+    import torch
+
     from lra.encoder import Encoder
+    from lra.place import Place
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,6 +72,20 @@ class Cell:
 
     def all_options(self) -> dict[str, Any]:
         return self.attention.all_options(self.options)
+
+
+def make_place(cell: Cell, spec: tasks.Spec, device: torch.device) -> Place:
+    """Where and how a cell computes, and how the task's samples become its ids."""
+    from lra.place import Place
+
+    return Place(
+        device,
+        precision=cell.precision,
+        length=cell.length(spec),
+        whole=cell.attention.padding == "fixed",
+        padded=spec.padded,
+        zero_is_padding=cell.config.model.zero_is_padding,
+    )
 
 
 def make_model(cell: Cell, spec: tasks.Spec) -> Encoder:

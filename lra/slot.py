@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.cell import Cell, describe
+from lra.cell import Cell, describe, make_place
 from lra.config import as_dict
 from lra.console import Bar, clock, say
 from lra.data import Ready
@@ -86,17 +86,9 @@ def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str, group: 
     group: the processes that share the cell; each calls this.
     """
     from lra.measure import environment
-    from lra.place import Place
 
     cell, data = slot.cell, ready.data
-    place = Place(
-        device,
-        precision=cell.precision,
-        length=cell.length(data.spec),
-        whole=cell.attention.padding == "fixed",
-        padded=data.spec.padded,
-        zero_is_padding=cell.config.model.zero_is_padding,
-    )
+    place = make_place(cell, data.spec, device)
     bar = Bar(title, cell.config.train, len(data.validation.labels), hint=quick_hint(cell, device))
     try:
         record = train_cell(cell, data, place, slot.work, ready.ladder, bar.update, group)
