@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeCopyMode, FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -44,11 +44,20 @@ def attention_flops(
 ) -> int:
     """Operations of an attention, projections included, at x (batch, length, dim) without padding.
 
-    make: length -> the module for sequences of at most this length; called where tensors hold no data. With training x
-    needs a gradient, as inside an encoder. Raises CountError.
+    make: length -> the module for sequences of at most this length; called where tensors hold no data, or, where its
+    initialisation looks at values (trunc_normal_ does), for real. With training x needs a gradient, as inside an
+    encoder. Raises CountError.
     """
-    with FakeTensorMode():
-        return _count(make(length), [torch.empty(batch, length, dim, requires_grad=training)], training)
+    mode = FakeTensorMode()
+    try:
+        with mode:
+            module = make(length)
+    except DataDependentOutputException:
+        real = make(length)
+        with FakeCopyMode(mode):
+            module = copy.deepcopy(real)
+    with mode:
+        return _count(module, [torch.empty(batch, length, dim, requires_grad=training)], training)
 
 
 def _count(module: nn.Module, inputs: list[Tensor | None], training: bool) -> int:

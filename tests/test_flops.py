@@ -51,6 +51,11 @@ def test_fused_attention_with_a_mask_counts():
     assert flops(Masked(), q, mask) == 2 * 2 * 2 * 3 * 32 * 32 * 8
 
 
+def test_initialisation_may_look_at_values():
+    """The authors' tables of Agent start by trunc_normal_, which redraws what lies outside."""
+    assert agrees(exponent(maker("agent:bias=true"), dim=DIM), "O(N)")
+
+
 def test_fourier_transforms_count():
     class Mix(nn.Module):
         def forward(self, x):
