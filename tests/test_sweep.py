@@ -140,7 +140,7 @@ def test_products_and_mistakes(tiny, tmp_path):
         read_choices(["data.max_length=1,2"], ())
     with pytest.raises(ConfigError, match="sweep without --match-params"):
         run_sweep(asked(tiny, tmp_path, match_params=True), list(VALUES))
-    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'train\.lr'"):
         run_sweep(asked(tiny, tmp_path), ["train.lrr=1,2"])
     assert not list(tmp_path.iterdir())
 
