@@ -116,7 +116,7 @@ def _find_one(spec: str) -> tuple[Entry, dict[str, Value]]:
 
 def _entry_of_file(path: Path, name: str) -> Entry:
     if not path.is_file():
-        raise SpecError(f"no attention file at {path}")
+        raise SpecError(f"no attention file at {path}: check the path, or begin one with `new-attention NAME`")
     path = path.resolve()
     if not any(where == path for where, _ in classes):
         source = path.read_text(encoding="utf-8", errors="replace")  # before the import, so that it is what ran
