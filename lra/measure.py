@@ -12,6 +12,7 @@ from typing import Any
 import numpy
 import torch
 
+RESULTS = ":(exclude)results"  # data, no code: a run's own record does not change what the next one computes
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -86,9 +87,12 @@ def lra_version() -> str:
 
 @functools.cache
 def commit() -> dict[str, Any]:
-    """Commit of this checkout, and whether files differ from it; None from an installed package."""
+    """Commit of this checkout, and whether code differs from it; None from an installed package."""
+    return commit_of(Path(__file__).resolve().parent.parent)
 
-    root = Path(__file__).resolve().parent.parent
+
+def commit_of(root: Path) -> dict[str, Any]:
+    """The same of a checkout at `root`; None where that is no checkout's top."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
@@ -97,7 +101,7 @@ def commit() -> dict[str, Any]:
     try:
         if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
             return {"commit": None, "dirty": None}  # installed inside somebody else's repository
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ".", RESULTS))}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
 

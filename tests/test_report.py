@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from records import LADDER, make
 
+import attention_zoo
 from lra.errors import RecordError
 from lra.record import Record, save
-from lra.report import cells, curves, facts, frame, read, tables, terminal, write
+from lra.report import cells, curves, facts, figures, frame, read, tables, terminal, write
 from lra.report.sheet import DASH, markdown
 
 
@@ -207,6 +208,14 @@ def test_same_records_same_bytes(runs: Path, tmp_path: Path):
     for words in ("softmax", "relu (diverged)", "root operator 36.4", "1 level 60.4", "10,000 test rows"):
         assert f"<!-- {words}" in picture or words in picture
     assert "2 levels" not in picture
+
+
+def test_rows_of_one_colour_have_lines_of_their_own():
+    rows = [*attention_zoo.names(), "softmax:conv=5", "elu:conv=5"]
+    colours = figures.colours_of(rows)
+    assert len({colours[cells.base(row)] for row in rows}) < len(rows)
+    dashes = figures.dashes_of(rows, colours)
+    assert len({(colours[cells.base(row)], dashes[row]) for row in rows}) == len(rows)
 
 
 def test_frame_and_terminal(runs: Path):

@@ -34,7 +34,7 @@ def _figure(group: Group, column: Column, colours: dict[str, str]) -> dict[str, 
         margins = (0.62, 1.75 if column.ladder else 0.2, 0.45 + legend)
         figure = figures.sheet(title, _caption(column), (6.4, 4.2 + legend), margins)
         axes = figure.add_subplot()
-        dashes = figures.dashes_of(rows)
+        dashes = figures.dashes_of(rows, colours)
         heights = [_draw(axes, row, column.cells[row].records, colours[base(row)], dashes[row]) for row in rows]
         _ladder(axes, column.ladder, [y for found in heights for y in found])
         axes.set_xlabel("training step")

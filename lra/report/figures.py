@@ -6,6 +6,7 @@ A figure is drawn once and saved as PNG, SVG and PDF; the page takes the SVG in,
 import io
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 
 import matplotlib.style
@@ -52,14 +53,14 @@ def colours_of(rows: Sequence[str]) -> dict[str, str]:
     return COLOURS | {name: OTHERS[i % len(OTHERS)] for i, name in enumerate(strangers)}
 
 
-def dashes_of(rows: Sequence[str]) -> dict[str, object]:
-    """A pattern per set of options of one mechanism; controls are dotted."""
-    variants: dict[str, list[str]] = {}
-    for row in rows:
-        variants.setdefault(base(row), []).append(row)
+def dashes_of(rows: Sequence[str], colours: dict[str, str]) -> dict[str, object]:
+    """A pattern per row, so that rows of one colour differ; controls are dotted."""
+    seen: Counter[str] = Counter()
     patterns: dict[str, object] = {}
-    for found in variants.values():
-        patterns |= {row: ":" if base(row) in CONTROLS else DASHES[i % len(DASHES)] for i, row in enumerate(found)}
+    for row in rows:
+        colour = colours[base(row)]
+        patterns[row] = ":" if base(row) in CONTROLS else DASHES[seen[colour] % len(DASHES)]
+        seen[colour] += 1
     return patterns
 
 

@@ -98,7 +98,8 @@ def _figure(
     rows, name = scaling.rows, f"{scaling.slug}-{what}"
     columns = max(1, min(4, 84 // (14 + max(map(len, rows)))))
     legend = 0.2 + 0.19 * math.ceil(len(rows) / columns)
-    colours, dashes = figures.colours_of(rows), figures.dashes_of(rows)
+    colours = figures.colours_of(rows)
+    dashes = figures.dashes_of(rows, colours)
     with figures.style(name):
         figure = figures.sheet(scaling.title, caption, (6.4, 4.2 + legend), (0.72, 0.2, 0.45 + legend))
         axes = figure.add_subplot()
