@@ -49,6 +49,10 @@ class Captured(Compiled):
         self.last: Callable[[], None] | None = None
         update.set_static(True)
 
+    def separate(self) -> None:
+        super().separate()
+        self.graphs.clear()
+
     @property
     def shapes(self) -> list[int]:
         return sorted(self.graphs)

@@ -103,14 +103,21 @@ class Step:
             return self.attempt(work)
 
     def fall_back(self, error: Exception) -> None:
-        """To compiled after what only a graph refuses, else to eager, since what is captured is compiled."""
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        self.cause = f"{self.gear.name} failed: {type(error).__name__}: {reason}"[:200]
-        seconds = self.gear.compile_seconds
-        if isinstance(self.gear, Captured):
-            self.update.set_static(False)
-        self.gear = (Compiled if isinstance(error, CaptureError) else Eager)(self.model, self.place)
-        self.gear.compile_seconds = seconds
+        """To compiled after what only a graph refuses, else to eager, since what is captured is compiled.
+
+        Where kernels were combined, first to the same gear without.
+        """
+        gear, refused = self.gear, isinstance(error, CaptureError)
+        what, why = gear.name, next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        if isinstance(gear, Compiled) and gear.combined and not refused:
+            what = "combined kernels"
+            gear.separate()
+        else:
+            if isinstance(gear, Captured):
+                self.update.set_static(False)
+            self.gear = (Compiled if refused else Eager)(self.model, self.place)
+            self.gear.compile_seconds = gear.compile_seconds
+        self.cause = f"{what} failed: {type(error).__name__}: {why}"[:200]
         say(f"gear {self.gear.name}: {self.cause}")
 
 

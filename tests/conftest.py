@@ -9,6 +9,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch; as the command 
 TINY = Path(__file__).parent / "tiny.yaml"
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")

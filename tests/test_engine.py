@@ -241,6 +241,29 @@ def test_what_only_a_graph_refuses_is_compiled(setup):
     assert_close(step.update.flat[-1], gradient(Eager(model, place), model, data.train)[-1], rtol=0.1, atol=0.1)
 
 
+@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.parametrize("record", [None, Recorder()])
+def test_combined_kernels_that_fail_are_separated(setup, monkeypatch, record):
+    """The gear stays; the record says what was left out."""
+    cell, data, model, place = setup()
+    monkeypatch.setattr("lra.gears.COMBINED", ("cpu",))
+    compute = Compiled.compute
+
+    def fail(self, ids, keep):
+        if self.combined:
+            raise RuntimeError("no such kernel")
+        return compute(self, ids, keep)
+
+    monkeypatch.setattr(Compiled, "compute", fail)
+    step = Step(model, replace(cell.config.train, steps=9, warmup=2, gear="compiled"), place, 0, record=record)
+    assert isinstance(step.gear, Compiled)
+    assert step.gear.combined
+    name = step.gear.name
+    step.gradients(data.train, ROWS, 0)
+    assert step.gear_name == f"{name} (combined kernels failed: RuntimeError: no such kernel)"
+    assert_close(step.update.flat, gradient(Eager(model, place), model, data.train), rtol=1e-4, atol=1e-5)
+
+
 def test_a_user_error_is_told_as_it_is(setup, monkeypatch):
     cell, data, model, place = setup()
     monkeypatch.setattr(model.blocks[0].attention, "attend", lambda *_: torch.zeros(3) @ torch.zeros(4))
