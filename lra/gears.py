@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._functorch import config as functorch
 
 from lra.config import Train
 from lra.place import Place
@@ -124,7 +125,7 @@ class Compiled(Eager):
             if tensor is not None:
                 torch._dynamo.mark_dynamic(tensor, 0)
                 torch._dynamo.mark_dynamic(tensor, tensor.ndim - 1)
-        with self.place.autocast():
+        with self.place.autocast(), backward_as_written():
             return self.forward(ids, keep).float()
 
     @contextlib.contextmanager
@@ -138,6 +139,13 @@ class Compiled(Eager):
             yield
         self.made.add(what)
         self.compile_seconds += time.monotonic() - started
+
+
+def backward_as_written() -> contextlib.AbstractContextManager[None]:
+    """Compiles backward passes outside of autocast, where eager ones run; else their long sums become bfloat16."""
+    if not hasattr(functorch, "backward_pass_autocast"):
+        return contextlib.nullcontext()
+    return functorch.patch(backward_pass_autocast="off")
 
 
 def torch_release() -> tuple[int, int]:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch.testing import assert_close
 
 import tasks
@@ -131,6 +133,25 @@ def test_compiled_drops_what_eager_drops(setup):
         gradients.append(gradient(gear, model, data.train, rows))
     assert_close(gradients[0], gradients[1])
     assert not torch.allclose(gradients[0], gradients[2]), "another seed drops others"
+
+
+def test_long_sums_stay_float32_in_a_compiled_backward_pass(setup):
+    """As in the eager gear, whose backward passes run outside of autocast."""
+    _, data, model, place = setup("pola")
+    backward = []
+
+    def compiler(kept):
+        return lambda module, _: (kept.append(module), make_boxed_func(module.forward))[1]
+
+    backend = aot_autograd(fw_compiler=compiler([]), bw_compiler=compiler(backward))
+    gear = Compiled(model, replace(place, precision="bfloat16"), backend=backend)
+    torch.compiler.reset()
+    found = gradient(gear, model, data.train, ROWS[:7])
+    kinds = [node.meta["val"].dtype for node in backward[0].graph.nodes if node.target is torch.ops.aten.bmm.default]
+    assert len(kinds) >= 8, "of two layers, the gradients of q, k, v and the state"
+    assert set(kinds) == {torch.float32}
+    expected = gradient(Eager(model, gear.place), model, data.train, ROWS[:7])
+    assert float((found - expected).norm() / expected.norm()) < 0.02
 
 
 @pytest.mark.parametrize("gear", ["captured", "compiled"])
