@@ -20,8 +20,8 @@ class NystromAttention(QKVAttention):
     landmarks: how many segments, at most the longest sequence's tokens, which is close to softmax attention. conv: taps
     of the authors' convolution of v, one kernel per head along the sequence (heads times conv parameters, PyTorch's
     default start); 0 leaves it out, as Skyformer's suite does. iterations: of the pseudo-inverse. Mixing costs
-    4 N landmarks D multiply-adds and, per head, 4 iterations landmarks^3. Raises ValueError for less than one landmark
-    or an even number of taps.
+    6 N landmarks D multiply-adds, 2 of them for the means, and, per head, 4 iterations landmarks^3. Raises ValueError
+    for less than one landmark or an even number of taps.
     """
 
     def __init__(self, dims: Dims, *, landmarks: int = 64, conv: int = 35, iterations: int = 6):

@@ -33,7 +33,8 @@ class SwinAttention(QKVAttention):
             raise ValueError(f"window={window}: must be at least 1")
         self.side = window if dims.grid else window**2
         largest = max(dims.grid or (dims.length,))
-        self.shift = self.side // 2 if dims.layer % 2 and self.side < largest else 0
+        # Rolled back by half a window, an image has that half in its first window; so has one that starts early.
+        self.shift = -(self.side // 2) % self.side if dims.layer % 2 and self.side < largest else 0
         self.bias = DistanceBias(dims.heads, self.side, axes=2 if dims.grid else 1) if bias else None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -25,7 +25,7 @@ from lra.encoder import count_parameters
 from lra.engine import Step
 from lra.errors import CountError
 from lra.measure import environment, held_bytes, peak_bytes, reset_peak
-from lra.place import Place, choose_device, choose_precision, set_deterministic
+from lra.place import Place, choose_device, choose_precision, set_backends
 from lra.slices import documents, sizes, slices_of
 from lra.train import order
 from lra.workload import Job, Workload
@@ -64,7 +64,7 @@ def limit_memory(size: int) -> None:
 def run(job: Job, load: Workload, device: torch.device) -> dict[str, Any]:
     """The measured fields."""
     cell = load.cell
-    set_deterministic(cell.config.train.deterministic)
+    set_backends(cell.config.train.deterministic)
     place = make_place(cell, load.spec, device)
     model = make_model(cell, load.spec).to(device)
     train = cell.config.train

@@ -124,7 +124,8 @@ class Compiled(Eager):
         for tensor in (ids, keep):
             if tensor is not None:
                 torch._dynamo.mark_dynamic(tensor, 0)
-                torch._dynamo.mark_dynamic(tensor, tensor.ndim - 1)
+                if self.place.padded and not self.place.whole:  # else a constant, as the sides of a grid are
+                    torch._dynamo.mark_dynamic(tensor, tensor.ndim - 1)
         with self.place.autocast(), backward_as_written():
             return self.forward(ids, keep).float()
 

@@ -57,8 +57,13 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     return wanted if wanted != "auto" else "bfloat16" if device.type == "cuda" else "float32"
 
 
-def set_deterministic(wanted: bool) -> None:
-    """Bit-equal runs on CUDA, or PyTorch's fast default; an operation without a deterministic form then raises."""
+def set_backends(deterministic: bool) -> None:
+    """Bit-equal runs on CUDA, or PyTorch's fast default; an operation without a deterministic form then raises.
+
+    Never cuDNN's attention, which PyTorch prefers on an H100: it plans anew for every shape, for half a second and
+    more, and slices have hundreds of shapes; its backward pass can give NaN with a mask (pytorch issue 196678).
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.use_deterministic_algorithms(wanted)
-    torch.backends.cuda.enable_mem_efficient_sdp(not wanted)  # its backward pass is not deterministic
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.backends.cuda.enable_mem_efficient_sdp(not deterministic)  # its backward pass is not deterministic

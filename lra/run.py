@@ -45,11 +45,11 @@ def train_cell(
     """
     from lra.engine import Step
     from lra.measure import reset_peak
-    from lra.place import set_deterministic
+    from lra.place import set_backends
     from lra.train import Trainer
 
     reset_peak(place.device)
-    set_deterministic(cell.config.train.deterministic)
+    set_backends(cell.config.train.deterministic)
     model = make_model(cell, data.spec).to(place.device)
     if group is None:
         step = Step(model, cell.config.train, place, cell.seed)

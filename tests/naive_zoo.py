@@ -84,7 +84,7 @@ def swin(row: Row, h: int) -> Tensor:
         return divmod(i, grid[1]) if grid else (i,)
 
     def sees(i: int, j: int) -> bool:
-        return [(p + shift) // side for p in place(i)] == [(p + shift) // side for p in place(j)]
+        return [(p - shift) // side for p in place(i)] == [(p - shift) // side for p in place(j)]
 
     def bias(i: int, j: int) -> Tensor:
         entry = 0

@@ -262,6 +262,22 @@ def test_what_only_a_graph_refuses_is_compiled(setup):
     assert_close(step.update.flat[-1], gradient(Eager(model, place), model, data.train)[-1], rtol=0.1, atol=0.1)
 
 
+@pytest.mark.parametrize("attention", ["pola", "swin", "agent"])
+def test_a_grid_is_compiled(attention):
+    """Its sides are constants: only the number of rows varies."""
+    cell = plan(replace(request(attention, "model.grid=true", protocol="quick"), tasks=["image"]))[0]
+    spec = tasks.Spec(vocab=256, classes=10, length=64, grid=(8, 8), padded=False)
+    random = np.random.default_rng(0)
+    data = tasks.Split(random.integers(0, 256, (9, 64), dtype=np.uint8), np.full(9, 64, np.int32), np.arange(9))
+    model, place = make_model(cell, spec), Place(torch.device("cpu"), length=64, padded=False)
+    graphs = []
+    gear = Compiled(model, place, backend=lambda module, _: (graphs.append(module), module.forward)[1])
+    torch.compiler.reset()
+    for rows in (np.arange(9), np.arange(5)):
+        assert_close(gradient(gear, model, data, rows), gradient(Eager(model, place), model, data, rows))
+    assert len(graphs) == 1
+
+
 @pytest.mark.usefixtures("no_compiler")
 @pytest.mark.parametrize("record", [None, Recorder()])
 def test_combined_kernels_that_fail_are_separated(setup, monkeypatch, record):
