@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from attention_zoo._entry import Entry
 from attention_zoo._options import SpecError
 from attention_zoo._registry import find, names, register
+from attention_zoo._stack import Stack
 
 if TYPE_CHECKING:
     from attention_zoo._base import Attention, QKVAttention
@@ -31,6 +32,7 @@ __all__ = [
     "LocalConv",
     "QKVAttention",
     "SpecError",
+    "Stack",
     "find",
     "linear_attention",
     "names",

@@ -23,7 +23,7 @@ class Attention(nn.Module):
         self.dims = dims
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method forward(x, keep=None)")
 
 
 class QKVAttention(Attention):
@@ -45,7 +45,7 @@ class QKVAttention(Attention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         """q, k, v (B, H, N, K), keep (B, N) -> (B, H, N, K): the mechanism itself."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no method attend(q, k, v, keep=None)")
 
     def features(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """q, k (B, N, D) -> the same shapes: work on the whole width before the heads are split; usually none."""
@@ -63,6 +63,9 @@ class QKVAttention(Attention):
         """x (B, N, D) -> (B, N, D): everything between the projections, the convolution included."""
         q, k, v = self.project(x)
         y = self.attend(q, k, v, keep)
+        if getattr(y, "shape", None) != v.shape:  # else a smaller one would be broadcast, unseen
+            found = tuple(y.shape) if hasattr(y, "shape") else f"a {type(y).__name__}"
+            raise ValueError(f"{type(self).__name__}.attend returned {found} for v of {tuple(v.shape)}")
         if self.local is not None:
             y = y + self.local(v, keep)
         return merge_heads(y)

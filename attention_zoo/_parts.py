@@ -137,7 +137,7 @@ class LocalConv(nn.Module):
     def __init__(self, dims: Dims, *, taps: int, shared: bool = True):
         super().__init__()
         if taps < 1 or taps % 2 == 0:
-            raise ValueError(f"conv={taps}: the number of taps must be odd")
+            raise ValueError(f"conv={taps}: the number of taps must be odd and positive, or 0 for none")
         self.grid, self.shared = dims.grid, shared
         channels = dims.head_dim if shared else dims.dim
         layer = nn.Conv1d if dims.grid is None else nn.Conv2d

@@ -107,8 +107,9 @@ def _find_one(spec: str) -> tuple[Entry, dict[str, Value]]:
         elif name in (points := advertised()):
             entry = _entry_of_point(points[name])
         else:
+            here = f", did you mean ./{name}.py?" if Path(f"{name}.py").is_file() else ""
             raise SpecError(
-                f"unknown attention {name!r}{nearest(name, names() + list(points))}; "
+                f"unknown attention {name!r}{here or nearest(name, names() + list(points))}; "
                 f"`list` shows all, a file of your own goes by its path: ./mine.py"
             )
     return entry, read_options(options, entry.options, entry.name)

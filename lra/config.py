@@ -18,8 +18,8 @@ from lra.record import identity_of
 def _check(section: Any, name: str, least: float, most: float, *keys: str) -> None:
     for key in keys:
         value = getattr(section, key)
-        if not least <= value <= most:
-            between = f"at least {least}" if most == math.inf else f"{least} to {most}"
+        if not least <= value <= most or value == math.inf:
+            between = f"{least} to {most}" if most < math.inf else f"at least {least}" + " and finite" * (value == most)
             raise ConfigError(f"{name}.{key} must be {between}, not {value}")
 
 
@@ -80,7 +80,9 @@ class Train:
     def __post_init__(self):
         _check(self, "train", 1, math.inf, "steps", "batch", "evaluate_every")
         # Google's Retrieval ends inside its warm-up
-        _check(self, "train", 0, math.inf if self.schedule == "rsqrt" else self.steps, "warmup")
+        _check(self, "train", 0, math.inf, "warmup")
+        if self.schedule != "rsqrt" and self.warmup > self.steps:
+            raise ConfigError(f"train.warmup={self.warmup} must not exceed train.steps={self.steps}: set both")
         _check(self, "train", 0, math.inf, "lr", "eps", "weight_decay", "clip_at", "validation_batches")
         _check(self, "train", 0, 1, "start_lr", "end_lr", "beta1", "beta2", "select_after")
 

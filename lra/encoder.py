@@ -50,6 +50,14 @@ draw_compiled = torch.library.custom_op(
 draw_compiled.register_fake(lambda x, dropped: x.new_empty(x.shape))  # noqa: ARG005
 
 
+class ShapeError(ValueError):
+    """An attention returned something else than a tensor in the shape of x; smaller ones would be broadcast unseen."""
+
+    def __init__(self, name: str, mixed: object, x: Tensor):
+        found = f"{tuple(mixed.shape)}" if isinstance(mixed, Tensor) else f"a {type(mixed).__name__}"
+        super().__init__(f"{name} returned {found} for x of {tuple(x.shape)}; it must keep the shape, see `check`")
+
+
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
@@ -64,7 +72,10 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), keep))
+        mixed = self.attention(self.attention_norm(x), keep)
+        if not isinstance(mixed, Tensor) or mixed.shape != x.shape:
+            raise ShapeError(type(self.attention).__name__, mixed, x)
+        x = x + self.dropout(mixed)
         return x + self.mlp(self.mlp_norm(x))
 
 

@@ -63,7 +63,7 @@ def parse_devices(text: str) -> list[str]:
     for part in text.split(","):
         numbers = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if numbers:
-            first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+            first, last = sorted((int(numbers[1]), int(numbers[2] or numbers[1])))
             found += [f"cuda:{number}" for number in range(first, last + 1)]
         elif re.fullmatch(r"cuda:\d+", part.strip()):
             found.append(part.strip())
@@ -88,6 +88,13 @@ def plan(request: Request) -> list[Cell]:
     configs = {task: _resolve(request, task) for task in dict.fromkeys(names)}
     specs = [spec for asked in request.attentions for spec in (attention_zoo.names() if asked == "all" else [asked])]
     found = [attention_zoo.find(spec) for spec in specs]
+    fewest = min((config.model.layers for _, config in configs.values()), default=0)
+    for entry, _ in found:
+        if isinstance(entry, attention_zoo.Stack) and len(entry.parts) > fewest:
+            raise attention_zoo.SpecError(
+                f"{entry.name} names {len(entry.parts)} mechanisms for {fewest} layers; "
+                f"give each one: --set model.layers={len(entry.parts)}"
+            )
     deviations = deviations_of(request.protocol)
     cells = [
         Cell(

@@ -64,6 +64,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path}: its base: leads back to itself")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"no protocol file at {path}; there are: {', '.join(protocols())}, or a path") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"protocol file {path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -69,6 +69,11 @@ def test_mistakes(spec, message):
         attention_zoo.find(spec)
 
 
+def test_every_part_needs_a_layer():
+    with pytest.raises(SpecError, match=r"names 3 mechanisms for 2 layers; give each one: --set model\.layers=3"):
+        plan(Request(attentions=["softmax+elu+pola"], tasks=["listops"], seeds=[0]))
+
+
 MINE = """
 from attention_zoo import QKVAttention, register
 

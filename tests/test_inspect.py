@@ -403,6 +403,15 @@ def test_mistakes(arguments, message, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_damaged_record_is_named(runs, capsys, tmp_path):
+    for file in runs.glob("*.json"):
+        (tmp_path / file.name).write_text(file.read_text())
+    (tmp_path / "work").symlink_to(runs / "work")
+    (tmp_path / "damaged.json").write_text("{")
+    assert main(["inspect", "--run", str(tmp_path), "--samples", "1", "--out", str(tmp_path / "out")]) == 0
+    assert f"skipped: {tmp_path / 'damaged.json'}" in capsys.readouterr().err
+
+
 def test_a_run_that_is_not_there(runs, capsys, tmp_path):
     assert main(["inspect", "--attn", "elu", "--run", str(runs), "--out", str(tmp_path)]) == 2
     assert f"no finished run of elu in {runs}" in capsys.readouterr().err

@@ -36,6 +36,47 @@ def mine(tmp_path):
     return path
 
 
+WRONG = """
+from attention_zoo import Attention, QKVAttention, register
+
+
+@register("wrong", title="Wrong")
+class Wrong({base}):
+    def {method}:
+        return {result}
+"""
+
+
+@pytest.mark.parametrize(
+    ("base", "method", "result", "message"),
+    [
+        (
+            "QKVAttention",
+            "attend(self, q, k, v, keep=None)",
+            "v.mean(2, keepdim=True)",
+            "Wrong.attend returned (8, 2, 1, ",
+        ),
+        (
+            "QKVAttention",
+            "attend(self, q, k, v, keep=None)",
+            "None",
+            "Wrong.attend returned a NoneType for v of (8, 2, ",
+        ),
+        ("QKVAttention", "atend(self, q, k, v, keep=None)", "v", "Wrong has no method attend(q, k, v, keep=None)"),
+        ("Attention", "forward(self, x, keep=None)", "x.mean(1, keepdim=True)", "Wrong returned (8, 1, "),
+        ("Attention", "forward(self, x, keep=None)", "(x, keep)", "Wrong returned a tuple for x of (8, "),
+    ],
+)
+def test_what_does_not_keep_the_shape_fails(tiny, tmp_path, base, method, result, message):
+    """A smaller result would be broadcast and trained as if nothing were wrong."""
+    path = tmp_path / "wrong.py"
+    path.write_text(WRONG.format(base=base, method=method, result=result))
+    asked = Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
+    (record,) = run_grid(asked)
+    assert record.status == "failed"
+    assert message in record.reason
+
+
 def test_by_path(mine):
     for spec in (f"{mine}", f"{mine}:mine", f"{mine}:mine:power=3", f"{mine}:power=3"):
         entry, options = attention_zoo.find(spec)
@@ -135,7 +176,7 @@ def test_bad_spec(spec, message):
 @pytest.mark.parametrize(
     ("spec", "sizes", "message"),
     [
-        ("softmax:conv=4", {}, "conv=4: the number of taps must be odd"),
+        ("softmax:conv=4", {}, "conv=4: the number of taps must be odd and positive"),
         ("agent:agents=10", {"length": 12, "grid": (3, 4)}, "agents=10: must be positive, and a square on a grid"),
         ("pola", {"dim": 6}, "head width must be even"),
         ("pola:alpha=-1", {}, "alpha=-1.0: must be at least 0"),

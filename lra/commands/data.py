@@ -25,7 +25,7 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.action == "unpack":
         print("\n".join(f"unpacked {name}" for name in tasks.unpack(parsed.file, cache_folder())))
         return 0
-    asked = parsed.task or (["all"] if parsed.action == "status" else [])
+    asked = parsed.task or (tasks.names() if parsed.action == "status" else [])
     if not asked:
         raise UserError(f"data {parsed.action} needs --task: names from `list`, or all")
     chosen = [name for task in asked for name in (ARENA if task == "all" else (tasks.find(task).name,))]

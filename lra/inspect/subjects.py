@@ -11,6 +11,7 @@ import torch
 
 from lra.cell import make_model
 from lra.config import Config
+from lra.console import say
 from lra.data import prepare_for
 from lra.errors import UserError
 from lra.place import Place
@@ -123,6 +124,8 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str]) -> dict[Path, Re
         raise InspectError(
             f"no finished run of {what} in {where}{broken}; train it, or leave out --run for fresh weights"
         )
+    for problem in problems:
+        say(f"skipped: {problem}")
     ranked = sorted(kept, key=lambda key: (key[0], key[1], rows.index(key[2]) if rows else rank(key[2])))
     return {kept[key]: found[kept[key]] for key in ranked}
 

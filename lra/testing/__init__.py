@@ -22,6 +22,7 @@ __all__ = ["CHECKS", "THOROUGH", "build_attention", "parametrize_with_checks"]
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
+        _contract.runs,
         _contract.shapes,
         _contract.gradients,
         _contract.gradcheck,

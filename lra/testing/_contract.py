@@ -13,6 +13,15 @@ from torch.testing import assert_close
 from lra.testing._setup import LENGTH, Grid, make, padding, sample
 
 
+def runs(spec: str, grid: Grid = None) -> None:
+    """It is built from dims, has attend(self, q, k, v, keep=None) or forward(self, x, keep=None), keeps the shape."""
+    attention, x = make(spec, grid), sample(grid)
+    for keep in (None, padding(x)):
+        y = attention(x, keep)
+        assert isinstance(y, torch.Tensor), f"returned a {type(y).__name__}"
+        assert y.shape == x.shape, f"{tuple(x.shape)} became {tuple(y.shape)}"
+
+
 def shapes(spec: str, grid: Grid = None) -> None:
     """(B, N, D) in, the same out: batch of 1, lengths 1, odd, prime and maximal."""
     attention = make(spec, grid)
@@ -55,7 +64,7 @@ def padding_content(spec: str, grid: Grid = None) -> None:
 
 
 def padding_amount(spec: str, grid: Grid = None) -> None:
-    """How much padding follows changes nothing; divide by the number of real tokens, not by N."""
+    """How much padding follows changes nothing: pass keep on, mask keys, divide by the real tokens, not by N."""
     if grid is not None:
         return
     attention, x = make(spec), sample(None)
