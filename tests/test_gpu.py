@@ -25,14 +25,15 @@ def device():
     return torch.device("cuda", torch.cuda.device_count() - 1)
 
 
-def gears(tiny, attention, *overrides):
+def gears(tiny, attention, *overrides, precision="float32"):
     """An eager and a captured gear of one model, with their updates, and the samples."""
     asked = Request(
         attentions=[attention], tasks=["listops"], seeds=[0], protocol=tiny, overrides=("train.batch=30", *overrides)
     )
     cell = plan(asked)[0]
     data = make_ready("listops", cell.config, None).data
-    place = Place(device(), length=cell.length(data.spec), whole=cell.attention.padding == "fixed")
+    whole = cell.attention.padding == "fixed"
+    place = Place(device(), precision, length=cell.length(data.spec), whole=whole)
     model = make_model(cell, data.spec).to(device())
     eager = Update(list(model.parameters()), CONFIG)
     Eager(model, place).gradients(data.train, ROWS, eager.flat, lambda _: None)
@@ -56,6 +57,14 @@ def test_captured_gradients_are_eager_ones(tiny, attention):
     for _ in range(2):
         assert_close(gradient(gear, update, samples), eager.flat, rtol=1e-3, atol=1e-5)
     assert graph_bytes(device()) > 0
+
+
+@pytest.mark.parametrize("attention", ["elu", "pola", "agent", "softmax", "nystrom"])
+def test_captured_gradients_in_bfloat16(tiny, attention):
+    """Long sums are float32 in both, so that only the rounding of other products differs."""
+    eager, gear, update, samples = gears(tiny, attention, "model.dropout=0.0", precision="bfloat16")
+    found = gradient(gear, update, samples)
+    assert float((found - eager.flat).norm() / eager.flat.norm()) < 0.02
 
 
 def test_a_replay_draws_by_its_seed(tiny):
