@@ -17,7 +17,7 @@ from lra.console import say
 from lra.encoder import seed_of
 from lra.gears import Compiled, Eager, choose
 from lra.place import Place
-from lra.slices import Samples, documents
+from lra.slices import Samples, documents, load
 from lra.update import Update
 
 T = TypeVar("T")
@@ -67,8 +67,17 @@ class Step:
             self.update.flat.zero_()
             return self.gear.gradients(samples, rows, self.update.flat, reseed)
 
+        if not self.real_tokens and self.gear.name != "eager":
+            self.look(samples, rows[:2])
         self.computed_tokens += self.attempt(whole)
         self.real_tokens += int(samples.lengths[documents(samples, rows)].sum())
+
+    @torch.no_grad()
+    def look(self, samples: Samples, rows: np.ndarray) -> None:
+        """Runs the model as it is written, so that its own errors come before the compiler's, or instead of silence."""
+        ids, keep, _ = load(samples, rows, self.place)
+        with self.place.autocast():
+            self.model(ids, keep)
 
     def __call__(self, samples: Samples, rows: np.ndarray, step: int) -> Tensor:
         """Step number `step` (from 0) on these rows; returns the batch's mean loss, on the device, until the next."""

@@ -123,9 +123,9 @@ class Compiled(Eager):
         """ids (B, N) or (B, 2, N) -> logits (B, classes) in float32."""
         for tensor in (ids, keep):
             if tensor is not None:
-                torch._dynamo.mark_dynamic(tensor, 0)
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
                 if self.place.padded and not self.place.whole:  # else a constant, as the sides of a grid are
-                    torch._dynamo.mark_dynamic(tensor, tensor.ndim - 1)
+                    torch._dynamo.maybe_mark_dynamic(tensor, tensor.ndim - 1)
         with self.place.autocast(), backward_as_written():
             return self.forward(ids, keep).float()
 

@@ -63,7 +63,7 @@ def parse_devices(text: str) -> list[str]:
     for part in text.split(","):
         numbers = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if numbers:
-            first, last = sorted((int(numbers[1]), int(numbers[2] or numbers[1])))
+            first, last = int(numbers[1]), int(numbers[2] or numbers[1])
             found += [f"cuda:{number}" for number in range(first, last + 1)]
         elif re.fullmatch(r"cuda:\d+", part.strip()):
             found.append(part.strip())

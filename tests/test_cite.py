@@ -50,7 +50,8 @@ def test_the_committed_runs(capsys: pytest.CaptureFixture[str]):
     assert {"vaswani2017attention", "han2024agent", "meng2025polaformer"} <= set(keys(printed))
     assert "% relu, elu, elu:conv=5\n@inproceedings{katharopoulos2020transformers," in printed
     assert "maas2011imdb" not in printed
-    assert "@misc" not in printed
+    assert "% polapp\n@misc{polapp," in printed, "its source is a repository"
+    assert printed.count("@misc") == 1
 
 
 def test_a_users_mechanism_gets_an_entry_of_its_own():

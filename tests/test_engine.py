@@ -124,6 +124,20 @@ def test_compiled_once_for_every_shape(setup, attention):
     assert len(graphs) == 2, "one more for evaluation"
 
 
+def test_a_longest_slice_first_is_no_reason_to_run_eager(setup):
+    """A table as long as the longest sequence is cut by none there, which the compiler takes for a constant."""
+    cell, data, model, place = setup("linformer:rank=5")
+    lengths = data.train.lengths.copy()
+    lengths[ROWS[0]] = place.length
+    samples = tasks.Split(data.train.values, lengths, data.train.labels)
+    step = Step(model, replace(cell.config.train, gear="compiled"), place, 0)
+    step.gear = Compiled(model, place, backend="aot_eager")
+    torch.compiler.reset()
+    step.gradients(samples, ROWS, 0)
+    assert step.gear_name == "compiled"
+    assert_close(step.update.flat, gradient(Eager(model, place), model, samples), rtol=1e-4, atol=1e-6)
+
+
 def test_compiled_drops_what_eager_drops(setup):
     """Dropout's draws on a CPU do not depend on the gear."""
     _, data, model, place = setup("elu", "model.dropout=0.3")
