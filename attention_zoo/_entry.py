@@ -106,8 +106,8 @@ def import_file(path: Path) -> list[Path]:
     sys.path.insert(0, str(path.parent))  # so that the file may import its neighbours
     try:
         spec.loader.exec_module(module)
-    except SpecError:
-        raise
+    except SpecError as error:
+        raise SpecError(error if str(path) in str(error) else f"{path}: {error}") from error
     except (Exception, SystemExit) as error:
         raise SpecError(f"{path} fails to import: {type(error).__name__}: {error}") from error
     finally:

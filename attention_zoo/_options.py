@@ -13,9 +13,17 @@ class SpecError(ValueError):
 
 
 def options_of(cls: type) -> Options:
-    """The keyword-only arguments of a class's constructor, which are its options."""
+    """The keyword-only arguments of a class's constructor, which are its options. Raises SpecError for others."""
     options: Options = {}
     for parameter in inspect.signature(cls).parameters.values():
+        if (
+            parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+            and parameter.default is not inspect.Parameter.empty
+        ):
+            raise SpecError(
+                f"{cls.__name__}: option {parameter.name!r} must be keyword-only: "
+                f"def __init__(self, dims, *, {parameter.name}: ... = {parameter.default!r})"
+            )
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         hint = parameter.annotation
@@ -36,6 +44,8 @@ def read_options(text: str, known: Options, name: str) -> dict[str, Value]:
         if key not in known:
             all_of_them = ", ".join(known) or "none"
             raise SpecError(f"attention {name} has no option {key!r}{nearest(key, list(known))}; it has: {all_of_them}")
+        if key in options:
+            raise SpecError(f"attention {name}: {key} is given twice")
         kind = known[key][0]
         try:
             if not equals:

@@ -30,7 +30,7 @@ _entries: dict[tuple[Path, str], Entry] = {}
 def register(
     name: str,
     *,
-    title: str,
+    title: str = "",
     paper: str = "",
     cost: str = "",
     adapted: str = "",
@@ -40,12 +40,15 @@ def register(
 ) -> Callable[[type[Attention]], type[Attention]]:
     """Class decorator that gives a mechanism its name on the command line; see `Entry` for the fields.
 
-    Raises SpecError when the name is malformed or taken.
+    Raises SpecError when the title is missing, the name is malformed or taken, or the class is no module.
     """
+    if isinstance(name, type) or not title:
+        raise SpecError("a mechanism needs a name and a title: @register('mine', title='Mine') above its class")
 
     def add(cls: type[Attention]) -> type[Attention]:
         path = Path(inspect.getfile(cls)).resolve()
         _check_name(name, path, cls)
+        _check_class(path, cls)
         if padding not in ("masked", "fixed"):
             raise SpecError(f"{path}: padding is 'masked' or 'fixed', not {padding!r}")
         classes[path, name] = cls
@@ -73,6 +76,15 @@ def _check_name(name: str, path: Path, cls: type[Attention]) -> None:
         raise SpecError(f"{path}: the name {name!r} is taken by a built-in attention; choose another")
     if (path, name) in classes and classes[path, name].__qualname__ != cls.__qualname__:
         raise SpecError(f"{path}: the name {name!r} is taken by {classes[path, name].__qualname__} in the same file")
+
+
+def _check_class(path: Path, cls: type) -> None:
+    from torch import nn  # the file of a class has been imported, and torch with it
+
+    if not issubclass(cls, nn.Module):
+        raise SpecError(
+            f"{path}: {cls.__name__} is no module: extend QKVAttention (q, k, v -> y) or Attention (x -> y)"
+        )
 
 
 def names() -> list[str]:

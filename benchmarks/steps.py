@@ -77,8 +77,7 @@ class Contender:
 
 def gears(device: torch.device) -> list[str]:
     """The gears a run can have here."""
-    known = typing.get_type_hints(Train).get("gear")
-    names = [name for name in typing.get_args(known) if name != "auto"] or ["eager"]
+    names = [name for name in typing.get_args(typing.get_type_hints(Train)["gear"]) if name != "auto"]
     return [name for name in names if name != "captured" or device.type == "cuda"]
 
 
@@ -117,7 +116,7 @@ def ours(load_: Workload, gear: str, device: torch.device) -> Contender:
         whole=cell.attention.padding == "fixed",
         padded=load_.spec.padded,
     )
-    config = dataclasses.replace(cell.config.train, **({"gear": gear} if hasattr(cell.config.train, "gear") else {}))
+    config = dataclasses.replace(cell.config.train, gear=gear)
     step = Step(make_model(cell, load_.spec).to(device), config, place, 0)
 
     def act(number: int) -> object:

@@ -32,7 +32,7 @@ class Cell:
     attention: attention_zoo.Entry
     options: dict[str, Any]
     spec: str  # as the user typed it
-    row: str  # the name in tables
+    row: str  # the name in tables, here of all cells that were asked for together
     protocol: str  # with its overrides
     config: Config
     seed: int
@@ -154,12 +154,15 @@ def attention_maker(cell: Cell, spec: tasks.Spec) -> Callable[[int], attention_z
 
 
 def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
-    """A record of this cell with these results."""
+    """A record of this cell with these results; its row is named as if no other file's had the same name.
+
+    So that the cell is found again whatever stands beside it; tables tell such rows apart themselves.
+    """
     entry, own = cell.attention, tasks.file_of(cell.task)
     return Record(
         identity=cell.identity(data.hash),
         task=cell.task,
-        row=cell.row,
+        row=cell.row.replace(f"@{entry.source_hash[:4]}", ""),
         protocol=cell.protocol,
         seed=cell.seed,
         precision=cell.precision,

@@ -12,6 +12,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from lra.commands import NAMES
 from lra.commands.run import EXAMPLES
@@ -23,8 +24,24 @@ NEEDED = ("torch", "numpy", "scipy", "numba", "datasets", "pandas", "matplotlib"
 ROOT = Path(__file__).resolve().parent.parent
 
 
+class Store(argparse._StoreAction):
+    """Stores; an option that takes several words and is given again adds to them, any other is a mistake."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *rest: Any):
+        held = getattr(namespace, self.dest, self.default)
+        if held is not self.default and self.option_strings:
+            if not isinstance(held, list):
+                parser.error(f"{self.option_strings[0]} is given twice")
+            values = [*held, *values]
+        super().__call__(parser, namespace, values, *rest)
+
+
 class Parser(argparse.ArgumentParser):
     """One line on stderr and exit code 2, without the usage block."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        self.register("action", None, Store)
 
     def error(self, message: str):
         wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
@@ -64,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
             check_installation()
         check_words(arguments)
         parsed = build_parser().parse_args(arguments)
+        check_set(getattr(parsed, "set", []))
         if getattr(parsed, "accept_mirror", False):
             os.environ["LRA_ACCEPT_MIRROR"] = "1"
         # torch's threads spin while they wait: on two cores with another process beside it a step took 15 times as long
@@ -99,6 +117,14 @@ def check_words(arguments: list[str]) -> None:
         option = word.partition("=")[0]
         if len(option) > 2 and option.startswith("--") and not any(there.startswith(option) for there in known):
             raise UserError(f"{name} has no option {option}{suggestion(option, known)}; see `run_lra.py {name} --help`")
+
+
+def check_set(texts: list[str]) -> None:
+    """Raises UserError for a key with two values, of which one would be dropped unseen."""
+    keys = [text.partition("=")[0].strip() for text in texts]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UserError(f"--set {key} is given {keys.count(key)} times; one value a key, or --sweep {key}=A,B")
 
 
 def check_installation() -> None:

@@ -4,6 +4,7 @@ YAML files and overrides merge as plain dicts; jsonargparse turns the result int
 one line with the path of the key and the nearest key there is.
 """
 
+import difflib
 import math
 import re
 from dataclasses import asdict, dataclass, fields
@@ -163,7 +164,8 @@ def _typed(plain: dict[str, Any], data_type: type, where: str) -> Config:
     for section, values in plain.items():
         if section not in sections:
             keys = {f.name: f"{name}.{f.name}" for name, kind in sections.items() for f in fields(kind)}
-            near = f", did you mean {keys[section]!r}?" if section in keys else suggestion(section, list(sections))
+            close = difflib.get_close_matches(section, [*sections, *keys], n=1)
+            near = f", did you mean {keys.get(close[0], close[0])!r}?" if close else ""
             raise ConfigError(f"{where}: unknown key {section!r}{near}")
         known = [field.name for field in fields(sections[section])]
         for key in values if isinstance(values, dict) else [values]:

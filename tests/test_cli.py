@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lra.cli import main
+from lra.cli import build_parser, main
 
 ROOT = Path(__file__).parent.parent
 
@@ -91,14 +91,23 @@ def test_records_from_python(runs):
         ),
         (["--attn", "pola"], "required: --task"),
         (["--task", "listops"], "required: --attn"),
-        (["--attn", "pola", "--task", "listops", "--seed", "x"], "invalid int value: 'x'"),
+        (
+            ["--attn", "pola", "--task", "listops", "--seed", "0-2"],
+            "takes numbers from 0, as in --seed 0 1 2, not '0-2'",
+        ),
         (["report", "/nowhere"], "no records in /nowhere: no such file or folder; train some first"),
         (["repotr"], "unknown command 'repotr', did you mean 'report'?"),
         (["lst"], "did you mean 'list'?"),
         (["report", "--bseline", "elu"], "report has no option --bseline, did you mean '--baseline'?"),
         (["--atn", "pola", "--task", "listops"], "run has no option --atn, did you mean '--attn'?"),
         (["--attn", "pola", "--task", "listops", "--set", "lr=3"], "unknown key 'lr', did you mean 'train.lr'?"),
-        (["--attn", "pola", "--task", "listops", "--seed", "-1"], "--seed takes numbers from 0, not -1"),
+        (["--attn", "pola", "--task", "listops", "--seed", "-1"], "--seed: takes numbers from 0"),
+        (["--attn", "pola", "--task", "listops", "--set", "step=3"], "unknown key 'step', did you mean 'train.steps'?"),
+        (
+            ["--attn", "pola", "--task", "listops", "--set", "train.lr=3e-4", "--set", "train.lr=1e-4"],
+            "--set train.lr is given 2 times; one value a key, or --sweep train.lr=A,B",
+        ),
+        (["--attn", "pola", "--task", "listops", "--device", "cpu", "--device", "mps"], "--device is given twice"),
         (["repotr"], "did you mean 'report'?"),
         (["data", "prepair"], "did you mean 'prepare'?"),
     ],
@@ -114,6 +123,13 @@ def test_mistakes(arguments, message, runs, tiny, capsys):
     assert printed.err.count("\n") == 1
     assert printed.out == ""
     assert fingerprint(runs) == before
+
+
+def test_words_of_an_option_given_again_are_added():
+    parsed = build_parser().parse_args(
+        ["run", "--attn", "elu", "--attn", "pola", "--task", "listops", "--seed", "1", "2", "--seed", "3"]
+    )
+    assert (parsed.attn, parsed.seed, parsed.set) == (["elu", "pola"], [1, 2, 3], [])
 
 
 @pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else False, reason="root may write anywhere")

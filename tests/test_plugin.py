@@ -112,6 +112,18 @@ def test_two_files_with_one_name(mine, tmp_path):
     assert all(row.startswith("mine@") and len(row) == 9 for row in rows)
 
 
+def test_a_cell_is_found_again_beside_another_of_its_name(mine, tiny, tmp_path, capsys):
+    other = tmp_path / "other.py"
+    other.write_text(MINE.replace("relu(q)", "relu(-q)"))
+    asked = Request(attentions=[str(mine)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
+    (alone,) = run_grid(asked)
+    first, second = run_grid(replace(asked, attentions=[str(mine), str(other)]))
+    assert "1 of 2 cells have a record and are skipped" in capsys.readouterr().err
+    assert first == alone
+    assert first.row == second.row == "mine"
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 2
+
+
 def test_source_hash_ignores_comments(mine):
     entry, _ = attention_zoo.find(str(mine))
     assert hash_of(MINE.replace("relu(q)^p", "another docstring") + "\n# a comment\n") == entry.source_hash
@@ -145,6 +157,16 @@ def test_source_hash_sees_the_neighbours(tmp_path):
         (MINE + MINE.replace('"mine"', '"second"'), "registers mine, second: choose one with"),
         (MINE + MINE.replace("MyAttention", "Other"), "the name 'mine' is taken by MyAttention in the same file"),
         (MINE.replace("power: float = 2.0", "power: int | None = None"), "option 'power' needs a type of int"),
+        (
+            MINE.replace("*, power", "power"),
+            r"option 'power' must be keyword-only: def __init__\(self, dims, \*, power",
+        ),
+        (MINE.replace(', title="Mine", cost="O(N)"', ""), r"bad.py: a mechanism needs a name and a title"),
+        (
+            "from attention_zoo import register\n@register\nclass A: ...",
+            r"bad.py: a mechanism needs a name and a title",
+        ),
+        ("from attention_zoo import register\n@register('a', title='A')\nclass A: ...", "A is no module: extend QKV"),
         ("raise SystemExit('bye')", "fails to import: SystemExit: bye"),
     ],
 )
@@ -164,6 +186,7 @@ def test_bad_file(tmp_path, text, message):
         ("pola:alpa=3", r"attention pola has no option 'alpa', did you mean 'alpha'\?; it has: alpha, conv"),
         ("pola:alpha=big", "alpha must be of type float, not 'big'"),
         ("pola:alpha", "alpha must be of type float"),
+        ("pola:alpha=3,alpha=5", "attention pola: alpha is given twice"),
         ("flatten:power=2.5", "power must be of type int, not '2.5'"),
         ("agent:bias=maybe", "bias must be true or false, not 'maybe'"),
     ],

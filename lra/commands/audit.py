@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from lra.commands.choice import add_choice, add_processes, make_request
+from lra.commands.choice import add_choice, add_processes, make_request, seed
 
 EXAMPLE = """\
 example:
@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attn", nargs="+", required=True, metavar="ATTENTION", help="as for run")
     add_choice(parser)
     parser.add_argument(
-        "--seed", nargs="+", type=int, default=[0], metavar="N", help="default 0; three give an interval"
+        "--seed", nargs="+", type=seed, default=[0], metavar="N", help="default 0; three give an interval"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("results/audit"), help="records, audit.md, audit.csv (default results/audit)"

@@ -20,6 +20,13 @@ def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
     )
 
 
+def seed(text: str) -> int:
+    """One value of --seed."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"takes numbers from 0, as in --seed 0 1 2, not {text!r}")
+    return int(text)
+
+
 def add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", default="", metavar="0-7", help="these GPUs, a process and a cell on each")
     parser.add_argument("--jobs", type=int, default=1, metavar="K", help="K processes on one device, such as a CPU")

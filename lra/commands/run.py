@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lra.commands.choice import add_choice, add_processes, make_request
+from lra.commands.choice import add_choice, add_processes, make_request, seed
 
 EXAMPLES = """\
 examples:
@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--attn", nargs="+", required=True, metavar="ATTENTION", help="pola, softmax:conv=5, ./mine.py, ... or all"
     )
     add_choice(parser)
-    parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="one cell per seed (default 0)")
+    parser.add_argument("--seed", nargs="+", type=seed, default=[0], metavar="N", help="one cell per seed (default 0)")
     parser.add_argument("--out", type=Path, default=Path("results/runs"), help="records (default results/runs)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest there is)")
     add_processes(parser)
