@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+from typing import Any, cast
 
 TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 Value = int | float | bool | str
@@ -16,23 +17,21 @@ def options_of(cls: type) -> Options:
     """The keyword-only arguments of a class's constructor, which are its options. Raises SpecError for others."""
     options: Options = {}
     for parameter in inspect.signature(cls).parameters.values():
-        if (
-            parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-            and parameter.default is not inspect.Parameter.empty
-        ):
+        kind, default = parameter.kind, cast(Any, parameter.default)
+        if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and default is not inspect.Parameter.empty:
             raise SpecError(
                 f"{cls.__name__}: option {parameter.name!r} must be keyword-only: "
-                f"def __init__(self, dims, *, {parameter.name}: ... = {parameter.default!r})"
+                f"def __init__(self, dims, *, {parameter.name}: ... = {default!r})"
             )
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        if kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         hint = parameter.annotation
         hint = hint if isinstance(hint, str) else getattr(hint, "__name__", str(hint))
-        if hint not in TYPES or parameter.default is inspect.Parameter.empty:
+        if hint not in TYPES or default is inspect.Parameter.empty:
             raise SpecError(
                 f"{cls.__name__}: option {parameter.name!r} needs a type of {', '.join(TYPES)} and a default"
             )
-        options[parameter.name] = (TYPES[hint], parameter.default)
+        options[parameter.name] = (TYPES[hint], default)
     return options
 
 
