@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-from typing import Any, cast
 
 TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 Value = int | float | bool | str
@@ -17,8 +16,8 @@ def options_of(cls: type) -> Options:
     """The keyword-only arguments of a class's constructor, which are its options. Raises SpecError for others."""
     options: Options = {}
     for parameter in inspect.signature(cls).parameters.values():
-        kind, default = parameter.kind, cast(Any, parameter.default)
-        if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and default is not inspect.Parameter.empty:
+        kind, default, empty = parameter.kind, parameter.default, parameter.default is inspect.Parameter.empty
+        if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and not empty:
             raise SpecError(
                 f"{cls.__name__}: option {parameter.name!r} must be keyword-only: "
                 f"def __init__(self, dims, *, {parameter.name}: ... = {default!r})"
@@ -27,7 +26,7 @@ def options_of(cls: type) -> Options:
             continue
         hint = parameter.annotation
         hint = hint if isinstance(hint, str) else getattr(hint, "__name__", str(hint))
-        if hint not in TYPES or default is inspect.Parameter.empty:
+        if hint not in TYPES or empty:
             raise SpecError(
                 f"{cls.__name__}: option {parameter.name!r} needs a type of {', '.join(TYPES)} and a default"
             )
