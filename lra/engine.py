@@ -42,6 +42,7 @@ class Step:
         self.model, self.config, self.place, self.seed, self.reduce = model, config, place, seed, reduce
         self.update = Update([p for p in model.parameters() if p.requires_grad], config)
         self.real_tokens = self.computed_tokens = 0
+        self.looked = False
         wanted, self.cause = ("captured", "") if record is not None else choose(config, place)
         if wanted == "captured":
             self.gear: Eager = Captured(model, place, self.update, config.batch, record)
@@ -67,8 +68,9 @@ class Step:
             self.update.flat.zero_()
             return self.gear.gradients(samples, rows, self.update.flat, reseed)
 
-        if not self.real_tokens and self.gear.name != "eager":
+        if not self.looked and self.gear.name != "eager":
             self.look(samples, rows[:2])
+            self.looked = True
         self.computed_tokens += self.attempt(whole)
         self.real_tokens += int(samples.lengths[documents(samples, rows)].sum())
 

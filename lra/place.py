@@ -33,17 +33,29 @@ class Place:
 
 
 def choose_device(name: str) -> torch.device:
-    """auto: CUDA, else MPS, else the CPU. Raises ConfigError for a device that is not there."""
+    """auto: CUDA, else MPS, else the CPU; a GPU has its number. Raises ConfigError for a device that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device == torch.device("cuda"):
+            device = torch.device("cuda", torch.cuda.current_device())
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         there = devices()
         why = f": {str(error).splitlines()[0]}" if name in (*there, "cuda") and len(there) > 1 else ""
         raise ConfigError(f"device {name!r} cannot be used here{why or '; there are: ' + ', '.join(there)}") from error
     return device
+
+
+def lost(device: torch.device) -> bool:
+    """Has a kernel's error, such as a wrong index, ended this process's use of the GPU? CUDA cannot recover from it."""
+    try:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    except RuntimeError:
+        return True
+    return False
 
 
 def devices() -> list[str]:

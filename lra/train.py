@@ -136,7 +136,7 @@ class Trainer:
                 progress.evaluate_seconds += clock - now - self.compiled()
             if clock > now or clock - saved > SAVE_EVERY:  # after an evaluation, or when it is time
                 self.save()
-                saved = clock
+                saved = clock = time.monotonic()
             observe(progress)
         return progress
 

@@ -21,7 +21,7 @@ from lra.encoder import Dropout
 from lra.engine import Step, evaluate
 from lra.gears import Compiled, Eager, choose
 from lra.grid import Request, plan, run_grid
-from lra.place import Place
+from lra.place import Place, choose_device
 from lra.update import Update
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
@@ -315,12 +315,34 @@ def test_combined_kernels_that_fail_are_separated(setup, monkeypatch, record):
     assert_close(step.update.flat, gradient(Eager(model, place), model, data.train), rtol=1e-4, atol=1e-5)
 
 
+def test_the_model_is_looked_at_once(setup, monkeypatch):
+    cell, data, model, place = setup()
+    seen = []
+    monkeypatch.setattr(Step, "look", lambda _, __, rows: seen.append(len(rows)))
+    step = Step(model, replace(cell.config.train, steps=9, warmup=2), place, 0, record=Recorder())
+    for number in range(3):
+        step(data.train, ROWS, number)
+        step.real_tokens = 0  # as a run does, which keeps its own count
+    assert seen == [2]
+
+
 def test_a_user_error_is_told_as_it_is(setup, monkeypatch):
     cell, data, model, place = setup()
     monkeypatch.setattr(model.blocks[0].attention, "attend", lambda *_: torch.zeros(3) @ torch.zeros(4))
     step = Step(model, replace(cell.config.train, gear="compiled"), place, 0)
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         step(data.train, ROWS, 0)
+
+
+def test_a_gpu_has_its_number(monkeypatch):
+    empty = torch.empty
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    monkeypatch.setattr(torch, "empty", lambda *sizes, **_: empty(*sizes))
+    assert [str(choose_device(name)) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda:2"] * 2 + [
+        "cuda:1",
+        "cpu",
+    ]
 
 
 def test_the_choice_of_a_gear():
