@@ -44,10 +44,10 @@ def draw(x: Tensor, dropped: int) -> Tensor:
 
 
 # The compiler's own draws take longer still; it calls this one as it is, so that it drops what eager drops.
-draw_compiled = torch.library.custom_op(
-    "lra::draw", draw, mutates_args=(), device_types="cpu", tags=torch.Tag.nondeterministic_seeded
-)
-draw_compiled.register_fake(lambda x, dropped: x.new_empty(x.shape))  # noqa: ARG005
+torch.library.define("lra::draw", "(Tensor x, int dropped) -> Tensor", tags=torch.Tag.nondeterministic_seeded)
+torch.library.impl("lra::draw", "cpu", draw)
+torch.library.register_fake("lra::draw", lambda x, dropped: x.new_empty(x.shape))  # noqa: ARG005
+draw_compiled = torch.ops.lra.draw.default
 
 
 class ShapeError(ValueError):

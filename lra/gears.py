@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._dynamo import config as dynamo
 from torch._functorch import config as functorch
 
 from lra.config import Train
@@ -101,10 +102,9 @@ class Compiled(Eager):
         self.compile()
 
     def compile(self) -> None:
-        options = {"combo_kernels": True} if self.combined else None
-        self.forward = torch.compile(  # pyright: ignore[reportCallIssue]
-            self.model, fullgraph=True, backend=self.backend, options=options, recompile_limit=COMPILATIONS
-        )
+        setattr(dynamo, "recompile_limit" if hasattr(dynamo, "recompile_limit") else "cache_size_limit", COMPILATIONS)
+        options: Any = {"combo_kernels": True} if self.combined else None
+        self.forward = torch.compile(self.model, fullgraph=True, backend=self.backend, options=options)
         self.made.clear()
 
     def separate(self) -> None:
