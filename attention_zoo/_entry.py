@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -92,11 +93,24 @@ def hash_of(*sources: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def import_file(path: Path) -> list[Path]:
-    """Imports a mechanism's file and returns the files beside it that came with it. Raises SpecError."""
+def with_neighbours(path: Path) -> list[Path]:
+    """A file, and the files beside it that it imports, directly or through one another."""
+    found = [path]
+    for file in found:  # which grows
+        with contextlib.suppress(SyntaxError):  # the import will tell
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8", errors="replace"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+                beside = [path.with_name(f"{name.split('.')[0]}.py") for name in names]
+                found += [other for other in dict.fromkeys(beside) if other.is_file() and other not in found]
+    return [path, *sorted(found[1:])]
+
+
+def import_file(path: Path) -> None:
+    """Imports a mechanism's file. Raises SpecError."""
     if path.parent == HERE:
         importlib.import_module(f"attention_zoo.{path.stem}")
-        return []
+        return
     module_name = f"lra_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
@@ -112,5 +126,3 @@ def import_file(path: Path) -> list[Path]:
         raise SpecError(f"{path} fails to import: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(path.parent))
-    files = {Path(name) for found in list(sys.modules.values()) if (name := getattr(found, "__file__", None))}
-    return sorted(file for file in files if file.parent == path.parent and file.suffix == ".py" and file != path)

@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attention_zoo._entry import HERE, Entry, classes, hash_of, import_file
+from attention_zoo._entry import HERE, Entry, classes, hash_of, import_file, with_neighbours
 from attention_zoo._options import TYPES, Options, SpecError, Value, nearest, options_of, read_options
 from attention_zoo._stack import split, stack
 
@@ -132,12 +132,12 @@ def _entry_of_file(path: Path, name: str) -> Entry:
         raise SpecError(f"no attention file at {path}: check the path, or begin one with `new-attention NAME`")
     path = path.resolve()
     if not any(where == path for where, _ in classes):
-        source = path.read_text(encoding="utf-8", errors="replace")  # before the import, so that it is what ran
-        neighbours = import_file(path)
-        code = hash_of(source, *(file.read_text(encoding="utf-8") for file in neighbours))
+        # before the import, so that it is what ran
+        sources = [file.read_text(encoding="utf-8", errors="replace") for file in with_neighbours(path)]
+        import_file(path)
         for key, entry in list(_entries.items()):
             if key[0] == path:
-                _entries[key] = replace(entry, source=source, source_hash=code)
+                _entries[key] = replace(entry, source=sources[0], source_hash=hash_of(*sources))
     found = {entry.name: entry for (where, _), entry in _entries.items() if where == path}
     if not found:
         raise SpecError(f"{path} registers no attention: put @register('name', title='...') above its class")

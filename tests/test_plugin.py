@@ -6,7 +6,7 @@ import pytest
 
 import attention_zoo
 from attention_zoo import SpecError
-from attention_zoo._entry import hash_of
+from attention_zoo._entry import hash_of, with_neighbours
 from lra.grid import Request, name_rows, run_grid
 from lra.record import load
 from lra.run import load_run
@@ -142,6 +142,14 @@ def test_source_hash_sees_the_neighbours(tmp_path):
         path.write_text(f"from neighbour_{folder} import POWER\n" + MINE)
         hashes.append(attention_zoo.find(str(path))[0].source_hash)
     assert len(set(hashes)) == 3
+    (tmp_path / "a" / "stranger.py").write_text(MINE.replace('"mine"', '"stranger"'))
+    attention_zoo.find(str(tmp_path / "a" / "stranger.py"))
+    again = tmp_path / "a" / "again.py"
+    again.write_text((tmp_path / "a" / "mine.py").read_text())
+    assert attention_zoo.find(str(again))[0].source_hash == hashes[0], "what else was imported is not its code"
+    (tmp_path / "a" / "neighbour_a.py").write_text("from deeper import POWER\n")
+    (tmp_path / "a" / "deeper.py").write_text("POWER = 2.0\n")
+    assert [file.stem for file in with_neighbours(again)] == ["again", "deeper", "neighbour_a"]
 
 
 @pytest.mark.parametrize(
