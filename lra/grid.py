@@ -10,7 +10,7 @@ import tasks
 from lra.cell import Cell, make_model
 from lra.console import say
 from lra.data import Ready, describe_data, make_ready
-from lra.errors import ConfigError
+from lra.errors import ConfigError, WorkError
 from lra.plan import ARENA, Request, name_rows, part_of, plan
 from lra.record import Record
 from lra.slot import Slot, fill, find_slot, titles
@@ -84,6 +84,8 @@ def run_missing(
 
         fill_all(missing, ready, request.places, request.data_dir, request.track)
         return
+    from lra.place import lost
+
     for slot, title in zip(missing, titles(missing), strict=True):
         if group:
             from lra.parallel import fill_together
@@ -91,6 +93,8 @@ def run_missing(
             fill_together(slot, ready[slot.cell.data_key], group, title)
         else:
             fill(slot, ready[slot.cell.data_key], device, title)
+            if lost(device):
+                raise WorkError(f"{device} is lost to this process after {title}: start the same command again")
 
 
 def find_group(request: Request) -> Group | None:

@@ -1,7 +1,7 @@
 """A grid in several processes, one cell at a time in each: `--devices 0-7`, or `--jobs 2` on a CPU.
 
 A worker lives for many cells, so that imports and compiled code are paid for once. One that dies takes its cell with
-it: this cell's record says `failed` and why, another worker takes the next.
+it: this cell's record says `failed` and why, another worker takes the next. A device on which none can start is left.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ CONTEXT = multiprocessing.get_context("spawn")  # a fork would inherit torch's t
 
 @dataclass
 class Worker:
-    """A process on one device, and the slot it is at."""
+    """A process on one device, and the slot it is at. ready: has it said that it can compute?"""
 
     place: str
     process: Any
-    pipe: Connection
+    pipe: Any
     slot: Slot | None = None
+    ready: bool = False
 
 
 def fill_all(
@@ -49,23 +50,25 @@ def fill_all(
     """
     import torch
 
-    threads = max(1, torch.get_num_threads() // len(places))
+    settings = max(1, torch.get_num_threads() // len(places)), data_dir, track
     names = {id(slot): title for slot, title in zip(slots, titles(slots), strict=True)}
-    left, workers, problems = list(reversed(slots)), [], []
+    left, problems, workers = list(reversed(slots)), [], []
     try:
         for place in places[: len(slots)]:
-            workers.append(start(place, threads, data_dir, track))
-            hand(workers[-1], left.pop(), ready, names)
-        while busy := [worker for worker in workers if worker.slot is not None]:
-            wait([thing for worker in busy for thing in (worker.pipe, worker.process.sentinel)])
-            for worker in busy:
+            workers.append(start(place, *settings))
+        while left or any(worker.slot for worker in workers):
+            for number, worker in enumerate(workers):
+                if left and worker.slot is None:
+                    if not worker.process.is_alive():
+                        workers[number] = worker = start(worker.place, *settings)
+                    hand(worker, left.pop(), ready, names)
+            wait([thing for worker in workers if worker.slot for thing in (worker.pipe, worker.process.sentinel)])
+            for worker in [worker for worker in workers if worker.slot]:
                 problem = listen(worker, ready)
-                if problem is not None:
-                    problems += [problem] if problem else []
-                    if left:
-                        if not worker.process.is_alive():
-                            worker.process, worker.pipe = _spawn(worker.place, threads, data_dir, track)
-                        hand(worker, left.pop(), ready, names)
+                if problem is None:
+                    left.append(give_up(worker, workers))
+                elif problem:
+                    problems.append(problem)
     finally:
         stop(workers)
     if problems:
@@ -73,15 +76,25 @@ def fill_all(
 
 
 def start(place: str, *settings: Any) -> Worker:
-    return Worker(place, *_spawn(place, *settings))
-
-
-def _spawn(place: str, *settings: Any) -> tuple[Any, Any]:
+    """settings: threads, data_dir and track, as `serve` takes them."""
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(target=serve, args=(theirs, place, *settings), daemon=True)
     process.start()
     theirs.close()
-    return process, ours
+    return Worker(place, process, ours)
+
+
+def give_up(worker: Worker, workers: list[Worker]) -> Slot:
+    """Leaves the device of a worker that could not start; its cell is for others. Raises WorkError for the last one."""
+    workers.remove(worker)
+    worker.pipe.close()
+    worker.process.join()
+    assert worker.slot is not None
+    what = f"no process can start on {worker.place} (exit code {worker.process.exitcode})"
+    if not workers:
+        raise WorkError(f"{what}: see its message above")
+    say(f"{what}: the others go on without it")
+    return worker.slot
 
 
 def hand(worker: Worker, slot: Slot, ready: dict[str, Ready], names: dict[int, str]) -> None:
@@ -97,17 +110,26 @@ def hand(worker: Worker, slot: Slot, ready: dict[str, Ready], names: dict[int, s
 
 
 def listen(worker: Worker, ready: dict[str, Ready]) -> str | None:
-    """None while the worker's cell goes on; else its slot is read again, and a problem is told, or nothing ('')."""
+    """Takes what the worker says; reads its slot again when the cell has ended, and returns a problem, or ''.
+
+    None: the worker has died before it was ready, so that its cell is not to blame.
+    """
     slot, problem = worker.slot, ""
     assert slot is not None
     try:
-        if worker.pipe.poll():
-            problem = worker.pipe.recv()
-        elif worker.process.is_alive():
-            return None
-        else:
+        if not worker.pipe.poll():
+            if worker.process.is_alive():
+                return ""
             raise EOFError
+        if not worker.ready:
+            worker.ready = worker.pipe.recv()
+            return ""
+        problem, healthy = worker.pipe.recv()
+        if not healthy:
+            worker.process.join()
     except (EOFError, OSError):
+        if not worker.ready:
+            return None
         worker.process.join()
         mourn(slot, ready[slot.cell.data_key], worker.process.exitcode)
     worker.slot, slot.record = None, slot.read()
@@ -138,10 +160,13 @@ def stop(workers: list[Worker]) -> None:
 
 
 def serve(pipe: Connection, place: str, threads: int, data_dir: Path | None, track: str) -> None:
-    """The worker: runs cells from the pipe until it is closed; answers each with a problem, or ''."""
+    """The worker: says that it is ready, then runs cells from the pipe until it is closed.
+
+    It answers each with a problem, or '', and whether it can take another, or ends because its GPU is lost to it.
+    """
     import torch
 
-    from lra.place import choose_device
+    from lra.place import choose_device, lost
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, and it stops us
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -152,16 +177,20 @@ def serve(pipe: Connection, place: str, threads: int, data_dir: Path | None, tra
     else:
         torch.set_num_threads(threads)
     known: dict[str, Ready] = {}
-    while True:
+    pipe.send(True)
+    healthy = True
+    while healthy:
         try:
             message = pipe.recv()
         except EOFError:
             return
+        problem = ""
         try:
             _run(message, device, data_dir, track, known)
-            pipe.send("")
         except Exception as error:
-            pipe.send(" ".join(f"{type(error).__name__}: {error}".split()))
+            problem = " ".join(f"{type(error).__name__}: {error}".split())
+        healthy = not lost(device)
+        pipe.send((problem, healthy))
 
 
 def _run(message: tuple[Any, ...], device: Any, data_dir: Path | None, track: str, known: dict[str, Ready]) -> None:

@@ -12,9 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
+from lra import workers
 from lra.cli import main
-from lra.errors import ConfigError
+from lra.errors import ConfigError, WorkError
 from lra.grid import Request, plan, run_grid
 from lra.plan import parse_devices, parse_shard, part_of
 from lra.slot import titles
@@ -43,8 +45,6 @@ def numbers(record) -> tuple:
 
 
 def test_two_jobs_give_the_records_of_one(tiny, tmp_path, capfd):
-    import torch
-
     alone = run_grid(asked(tiny, tmp_path / "one", overrides=("model.dropout=0.1",)))
     both = run_grid(asked(tiny, tmp_path / "two", overrides=("model.dropout=0.1",), jobs=2))
     assert [record.status for record in both] == ["done"] * 4
@@ -65,6 +65,34 @@ def test_a_killed_worker_is_one_failed_cell(tiny, tmp_path, capfd):
     assert "its process ended by signal SIGKILL" in status["deadly", 0].reason
     assert {status[row, seed].status for row in ("elu", "relu") for seed in (0, 1)} == {"done"}
     assert "deadly seed 0: failed: its process ended" in capfd.readouterr().err
+
+
+def stillborn(pipe, place, *_):
+    """Stands in for `serve` on a device where nothing can start."""
+
+
+def test_a_device_without_a_process_costs_no_cell(tiny, tmp_path, monkeypatch, capfd):
+    real = workers.CONTEXT.Process
+
+    def process(target, args, daemon):
+        broken = args[1] == "cuda:0"
+        return real(target=stillborn if broken else target, args=(args[0], "cpu", *args[2:]), daemon=daemon)
+
+    monkeypatch.setattr(workers, "CONTEXT", SimpleNamespace(Process=process, Pipe=workers.CONTEXT.Pipe))
+    monkeypatch.setattr("lra.grid.check_devices", lambda _: torch.device("cpu"))
+    records = run_grid(asked(tiny, tmp_path, devices="0,1"))
+    assert [record.status for record in records] == ["done"] * 4
+    assert "no process can start on cuda:0 (exit code 0): the others go on without it" in capfd.readouterr().err
+    with pytest.raises(WorkError, match="no process can start on cuda:0"):
+        run_grid(asked(tiny, tmp_path, devices="0", seeds=[2]))
+
+
+def test_a_lost_gpu_ends_the_process_that_lost_it(tiny, tmp_path, monkeypatch):
+    """One cell each; what the next would get is an error of the cell before."""
+    monkeypatch.setattr("lra.place.lost", lambda _: True)
+    with pytest.raises(WorkError, match=r"cpu is lost to this process after \[1/2\] listops elu seed 0"):
+        run_grid(asked(tiny, tmp_path, attentions=["elu"]))
+    assert len(list(tmp_path.glob("*.json"))) == 1
 
 
 def test_an_exception_in_a_worker_is_a_record(tiny, tmp_path):
