@@ -30,7 +30,6 @@ from lra.encoder import seed_of
 from lra.engine import Step
 from lra.errors import BusyError, ConfigError, WorkError
 from lra.place import Place, choose_device
-from lra.record import save
 from lra.slices import Samples, documents, sizes
 from lra.slot import Slot, run_cell
 from lra.work import Work
@@ -179,7 +178,7 @@ def _lead(slot: Slot, own: Work, ready: Ready, group: Group, title: str) -> None
             if group.tell(not slot.final):
                 slot.record = run_cell(slot, ready, group.device, title, group)
                 slot.work.tracker.close()
-                save(slot.record, slot.path.parent)
+                slot.keep()
             if slot.final:
                 own.finish()
     except BusyError as error:

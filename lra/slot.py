@@ -42,6 +42,14 @@ class Slot:
         """Raises RecordError when a file stands where the record belongs but is none."""
         return load(self.path) if self.path.exists() else None
 
+    def keep(self) -> None:
+        """Writes the record, unless a final one has come from a process that no lock could keep away."""
+        there, own = self.read(), self.record
+        if there is not None and there.status in FINAL:
+            self.record = there
+        elif own is not None:
+            save(own, self.path.parent)
+
 
 def find_slot(cell: Cell, ready: Ready, out: Path, track: str = "") -> Slot:
     """track: the tracker its progress also goes to. Raises RecordError as `Slot.read` does."""
@@ -73,7 +81,7 @@ def fill(slot: Slot, ready: Ready, device: torch.device, title: str) -> None:
             if not slot.final:
                 slot.record = run_cell(slot, ready, device, title)
                 slot.work.tracker.close()
-                save(slot.record, slot.path.parent)
+                slot.keep()
             if slot.final:
                 slot.work.finish()
     except BusyError as error:

@@ -1,6 +1,7 @@
 """The folder of a cell in progress: resume file, metrics.jsonl, lock, and the weights it ends with."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from lra.console import say
 from lra.errors import BusyError, WorkError
 from lra.record import write_atomically
 from lra.track import Tracker
@@ -39,8 +41,10 @@ class Work:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise BusyError(f"another process is working in {self.folder}") from None
-                except OSError:
-                    pass  # a network file system without locks
+                except OSError as error:
+                    say_once(
+                        f"no locks in {self.folder.parent} ({error.strerror}): start each cell in one process only"
+                    )
             yield
 
     def save_state(self, state: dict[str, Any]) -> None:
@@ -89,6 +93,11 @@ class Work:
         """Drops what only a resumed or a failed run needs."""
         for path in (self.resume, self.error):
             path.unlink(missing_ok=True)
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    say(line)
 
 
 def writable(folder: Path) -> None:

@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lra import slot
 from lra.cli import build_parser, main
+from lra.grid import Request, run_grid
+from lra.record import load, save
 
 ROOT = Path(__file__).parent.parent
 
@@ -163,6 +167,27 @@ def test_broken_record_is_not_overwritten(runs, tiny, tmp_path, capsys):
     assert broken.read_text() == record.read_text()[:1000]
     assert main(["report", str(runs), str(broken), "--out", str(tmp_path / "report")]) == 1
     assert "skipped" in capsys.readouterr().err
+
+
+def test_without_locks_a_record_is_kept(tiny, tmp_path, monkeypatch, capsys):
+    """On file systems that have none two processes may train one cell; the first record stays, the grid goes on."""
+
+    def nothing(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("lra.work.fcntl.flock", nothing)
+    asked = Request(attentions=["mean"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path)
+    real, others = slot.run_cell, []
+
+    def overtaken(*arguments):
+        found = real(*arguments)
+        others.append(save(replace(found, seconds={"train": 1.0}), tmp_path))
+        return found
+
+    monkeypatch.setattr(slot, "run_cell", overtaken)
+    (record,) = run_grid(asked)
+    assert record == load(others[0])
+    assert "no locks in" in capsys.readouterr().err
 
 
 def test_locked_cell_is_skipped(runs, tiny, tmp_path, capsys):
