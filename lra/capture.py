@@ -4,6 +4,7 @@ One graph for each length of a slice gathers its samples on the device and adds 
 moves the parameters and sets the rate. The host only says which samples, and the seed of each slice.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Protocol
@@ -145,9 +146,11 @@ class CUDARecord:
             with torch.cuda.graph(graph, pool=self.pool, stream=side, capture_error_mode=mode):
                 function()
         except Exception as error:
-            # A failed capture leaves its stream current and the generator refusing to draw outside of a graph, and
-            # ends with an error of its own, which hides the cause.
+            # A failed capture leaves its stream current, the generator refusing to draw outside of a graph and the
+            # allocator refusing to give back what it caches, and ends with an error of its own, which hides the cause.
             torch.cuda.set_stream(current)
+            with contextlib.suppress(Exception):
+                torch._C._cuda_endAllocateToPool(side.device.index, self.pool)
             generator.graphsafe_set_state(spare)
             cause = error.__context__ or error
             raise CaptureError(f"{type(cause).__name__}: {cause}") from error

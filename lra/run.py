@@ -46,8 +46,10 @@ def train_cell(
     from lra.engine import Step
     from lra.measure import reset_peak
     from lra.place import set_backends
+    from lra.slices import release
     from lra.train import Trainer
 
+    release(data.train, data.validation, data.test)
     reset_peak(place.device)
     set_backends(cell.config.train.deterministic)
     model = make_model(cell, data.spec).to(place.device)

@@ -84,20 +84,39 @@ class Table:
 _tables: dict[tuple[int, str], tuple[Samples, Table | None]] = {}  # the samples are kept, so that an id stays theirs
 
 
+def release(*needed: Samples) -> None:
+    """Frees what GPUs hold of other splits, those of the tasks before."""
+    for key, (samples, _) in list(_tables.items()):
+        if not any(samples is one for one in needed):
+            del _tables[key]
+
+
 def resident(samples: Samples, device: torch.device) -> Table | None:
     """The split on a GPU, copied once, where its values take at most a quarter of the free memory; else None."""
     if device.type not in RESIDENT or not isinstance(samples.values, np.ndarray):
         return None
     key = (id(samples), str(device))
     if key not in _tables:
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
         table = None
-        if samples.values.nbytes <= free / 4:
+        values = values_on(samples.values, device)
+        if values is not None:
             lengths, labels = integers(samples.lengths, device), integers(samples.labels, device)
             pairs = None if samples.pairs is None else integers(samples.pairs, device)
-            table = Table(torch.from_numpy(np.array(samples.values)).to(device), lengths, labels, pairs)
+            table = Table(values, lengths, labels, pairs)
         _tables[key] = samples, table
     return _tables[key][1]
+
+
+def values_on(values: np.ndarray, device: torch.device) -> Tensor | None:
+    """A copy there, one for all splits that share the array; None where it takes over a quarter of what is free."""
+    for samples, table in _tables.values():
+        if samples.values is values and table is not None and table.values.device == device:
+            return table.values
+    free = math.inf
+    if device.type == "cuda":  # what PyTorch caches is free, too
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + cached
+    return torch.from_numpy(np.array(values)).to(device) if values.nbytes <= free / 4 else None
 
 
 def integers(array: np.ndarray, device: torch.device) -> Tensor:

@@ -25,7 +25,7 @@ from lra.place import Place
 from lra.record import hits
 from lra.run import load_run
 from lra.schedule import learning_rate, momentum
-from lra.slices import cut, load
+from lra.slices import cut, load, release, resident
 from lra.train import order, validation_rows
 
 CPU = Place(torch.device("cpu"))
@@ -290,6 +290,23 @@ def test_values_on_the_device_are_the_values_on_disk(cell_and_data, monkeypatch,
     monkeypatch.setattr("lra.slices.RESIDENT", ("cpu",))
     for from_disk, from_device in zip(stored, load(data.train, rows, place), strict=True):
         assert_close(from_device, from_disk, rtol=0, atol=0)
+
+
+def test_what_a_device_holds_of_splits(cell_and_data, monkeypatch):
+    """One copy of an array that splits share; nothing of the task before."""
+    monkeypatch.setattr("lra.slices.RESIDENT", ("cpu",))
+    _, data = cell_and_data
+    device = torch.device("cpu")
+    release()
+    other = replace(data.train, labels=data.train.labels[::-1])
+    first, second = resident(data.train, device), resident(other, device)
+    assert first is not None
+    assert second is not None
+    assert first.values is second.values
+    release(other)
+    assert resident(other, device) is second
+    assert resident(data.train, device) is not first
+    release()
 
 
 def test_values_without_padding():
