@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from lra.place import Place
 
 
+CLASSES = 256  # a prediction is a byte
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cell:
     """One attention, task and seed under one resolved configuration."""
@@ -122,6 +125,8 @@ def attention_maker(cell: Cell, spec: tasks.Spec) -> Callable[[int], attention_z
     from lra.encoder import seed_of
 
     model = cell.config.model
+    if spec.classes > CLASSES:
+        raise ConfigError(f"{cell.task} has {spec.classes} classes; predictions are kept for at most {CLASSES}")
     if spec.vocab > (model.vocab or spec.vocab) or spec.length > cell.length(spec):
         raise ConfigError(
             f"{cell.task} has {spec.vocab} ids and up to {spec.length} tokens: more than model.vocab={model.vocab}, "
@@ -184,7 +189,7 @@ def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
         config_hash=configuration.hash_of(cell.config),
         tuning=cell.tuning,
         matched=cell.matched,
-        data={"hash": data.hash, **data.about, **({"file": str(own), "code": own.read_text()} if own else {})},
+        data={"hash": data.hash, **data.about, **({"file": str(own), "code": tasks.code_of(cell.task)} if own else {})},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **results,
     )

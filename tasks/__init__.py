@@ -4,7 +4,7 @@ Importing this package is cheap: numba is imported when data is generated, read 
 """
 
 from tasks._base import Data, DataError, MissingDataError, Network, Spec, Split, Task
-from tasks._find import file_of, find, names
+from tasks._find import code_of, file_of, find, names
 from tasks._ladders import store_ladder
 from tasks._memory import in_memory
 from tasks._pack import pack, unpack
@@ -19,6 +19,7 @@ __all__ = [
     "Spec",
     "Split",
     "Task",
+    "code_of",
     "file_of",
     "find",
     "in_memory",

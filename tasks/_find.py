@@ -11,7 +11,8 @@ from pathlib import Path
 from tasks._base import DataError, Task
 
 HERE = Path(__file__).parent
-_own: dict[str, tuple[Path, Task]] = {}  # tasks of users' files, by name
+_own: dict[str, tuple[Path, Task, str]] = {}  # of users' files: path, task and text, by name
+_texts: dict[str, str] = {}  # of modules, as they were imported
 
 
 def names() -> list[str]:
@@ -42,6 +43,11 @@ def file_of(name: str) -> Path | None:
     return _own[name][0] if name in _own else None
 
 
+def code_of(name: str) -> str | None:
+    """The text of this file as it was imported; None for a task of ours."""
+    return _own[name][2] if name in _own else None
+
+
 def _load(path: Path) -> Task:
     if not path.is_file():
         raise DataError(f"no task file at {path}")
@@ -52,6 +58,7 @@ def _load(path: Path) -> Task:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
+        _texts[module_name] = path.read_text(encoding="utf-8", errors="replace")
         try:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
@@ -62,7 +69,7 @@ def _load(path: Path) -> Task:
         raise DataError(f"{path} holds no task: end it with `task = MyTask()`, a subclass of tasks.Task")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", task.name):
         raise DataError(f"{path}: a name is lower-case letters, digits and _, not {task.name!r}")
-    if task.name in names() or _own.get(task.name, (path,))[0] != path:
+    if task.name in names() or (file_of(task.name) or path) != path:
         raise DataError(f"{path}: the name {task.name!r} is taken by another task; choose another")
-    _own[task.name] = (path, task)
+    _own[task.name] = (path, task, _texts[module_name])
     return task

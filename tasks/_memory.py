@@ -26,7 +26,8 @@ def in_memory(task: Task, settings: Any, spec: Spec, splits: Mapping[str, Split]
         if name not in splits:
             raise DataError(f"{task.name}: no {name} split")
         check(task.name, name, splits[name], spec)
-        for array in (splits[name].values, splits[name].lengths, splits[name].labels):
+        split = splits[name]
+        for array in (split.values, split.lengths, split.labels, *([] if split.pairs is None else [split.pairs])):
             digest.update(np.ascontiguousarray(array).data)
     code = digest.hexdigest()[:12]
     about = {
@@ -40,16 +41,26 @@ def in_memory(task: Task, settings: Any, spec: Spec, splits: Mapping[str, Split]
 
 
 def check(task: str, name: str, split: Split, spec: Spec) -> None:
-    """Raises DataError for wrong types, shapes, lengths, values or labels."""
-    values, lengths, labels = split.values, split.lengths, split.labels
+    """Raises DataError for wrong types, shapes, lengths, values, labels or pairs."""
+    values, lengths, labels, pairs = split.values, split.lengths, split.labels, split.pairs
+    samples = len(lengths if pairs is None else pairs)
     wrong = None
     if (values.dtype, lengths.dtype, labels.dtype) != (np.uint8, np.int32, np.int64):
         wrong = f"values, lengths, labels are uint8, int32, int64, not {values.dtype}, {lengths.dtype}, {labels.dtype}"
-    elif values.ndim != 2 or values.shape[1] > spec.length or not len(values) == len(lengths) == len(labels) > 0:
+    elif (
+        values.ndim != 2
+        or values.shape[1] > spec.length
+        or len(values) != len(lengths)
+        or not samples == len(labels) > 0
+    ):
         wrong = f"values {values.shape}, lengths {lengths.shape}, labels {labels.shape} do not fit up to {spec.length}"
     elif lengths.min() < 1 or lengths.max() > values.shape[1] or (not spec.padded and (lengths != spec.length).any()):
         wrong = f"lengths must be 1 to {values.shape[1]}, and all {spec.length} without padding"
     elif int(values.max()) + spec.padded >= spec.vocab or labels.min() < 0 or labels.max() >= spec.classes:
         wrong = f"an id of {int(values.max()) + spec.padded} or a label of {labels.max()} is beyond the spec"
+    elif spec.pair != (pairs is not None):
+        wrong = "spec.pair and the split's pairs belong together"
+    elif pairs is not None and (pairs.shape != (samples, 2) or pairs.min() < 0 or pairs.max() >= len(values)):
+        wrong = f"pairs {pairs.shape} must be ({samples}, 2), rows of the {len(values)} documents"
     if wrong:
         raise DataError(f"{task}, {name}: {wrong}")

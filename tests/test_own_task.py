@@ -1,13 +1,17 @@
 """A task in a user's own file: the one of docs/add-a-task.md, and every way such a file can be wrong."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lra
 import tasks
 from lra.cli import main
+from lra.errors import ConfigError
+from lra.grid import Request, plan, run_grid
 from tasks import DataError
 
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-task.md"
@@ -36,6 +40,53 @@ def test_the_page_runs_and_is_learned(majority, tmp_path, capsys):
 def prepare(path, cache):
     task = tasks.find(str(path))
     return task.prepare(task.settings(), None, cache, False)
+
+
+def test_the_record_keeps_the_text_that_ran(majority, tmp_path):
+    """Also where the file is gone by then."""
+    text = majority.read_text()
+    wanted = Request(attentions=["mean"], tasks=[str(majority)], seeds=[0], protocol="quick", out=tmp_path / "runs")
+    plan(wanted)
+    majority.unlink()
+    (record,) = run_grid(replace(wanted, tasks=[text.split('name = "')[1].split('"')[0]]))
+    assert record.data["code"] == text
+
+
+def pairs(**changes):
+    rng = np.random.default_rng(0)
+    split = {
+        "values": rng.integers(0, 2, (3, 5)).astype(np.uint8),
+        "lengths": np.full(3, 5, np.int32),
+        "labels": np.array([0, 1, 1, 0]),
+        "pairs": np.array([[0, 1], [1, 2], [2, 0], [1, 1]], np.int32),
+    }
+    return tasks.Split(**(split | changes))
+
+
+def of_pairs(split, cache, **changes):
+    task = tasks.find("retrieval")
+    spec = tasks.Spec(**({"vocab": 3, "classes": 2, "length": 5, "pair": True} | changes))
+    return tasks.in_memory(task, task.settings(), spec, dict.fromkeys(("train", "validation", "test"), split), cache)
+
+
+def test_pairs_of_ones_own(tmp_path):
+    """More samples than documents; other pairs are other data."""
+    data, other = (of_pairs(pairs(**c), tmp_path) for c in ({}, {"pairs": np.zeros((4, 2), np.int32)}))
+    assert data.hash != other.hash
+    for changes, message in (
+        ({"pairs": np.full((4, 2), 3, np.int32)}, r"pairs \(4, 2\) must be \(4, 2\), rows of the 3 documents"),
+        ({"pairs": None, "labels": np.array([0, 1, 1])}, "spec.pair and the split's pairs belong together"),
+        ({"labels": np.array([0, 1, 1])}, "do not fit"),
+    ):
+        with pytest.raises(DataError, match=message):
+            of_pairs(pairs(**changes), tmp_path)
+
+
+def test_more_classes_than_a_byte_has(majority, tmp_path):
+    majority.write_text(majority.read_text().replace("classes=2", "classes=257"))
+    asked = Request(attentions=["mean"], tasks=[str(majority)], seeds=[0], protocol="quick", out=tmp_path / "runs")
+    with pytest.raises(ConfigError, match="has 257 classes; predictions are kept for at most 256"):
+        run_grid(asked)
 
 
 @pytest.mark.parametrize(
