@@ -85,5 +85,8 @@ def free_bytes() -> int:
         left.append(int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024)
     with contextlib.suppress(OSError, ValueError):
         group = Path("/sys/fs/cgroup")
-        left.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+        used = int((group / "memory.current").read_text())
+        lines = (group / "memory.stat").read_text().splitlines()
+        files = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))  # given back at need
+        left.append(int((group / "memory.max").read_text()) - used + files)
     return max(0, min(left, default=0))

@@ -65,6 +65,8 @@ def read_choices(texts: list[str], overrides: tuple[str, ...]) -> list[Choice]:
             raise ConfigError(f"--sweep takes section.key=value,value,..., as in train.lr=1e-4,3e-4, not {text!r}")
         if key.startswith("data."):
             raise ConfigError(f"--sweep: {key} would make the task another one; sweep train.* and model.*")
+        if key in ("train.precision", "train.gear"):
+            raise ConfigError(f"--sweep: {key} says how to compute, which is not for validation to choose; use --set")
         if key in lists or any(other.partition("=")[0] == key for other in overrides):
             raise ConfigError(f"--sweep: {key} is given twice; values of one key go into one list, and not into --set")
         lists[key] = [f"{key}={value}" for value in found]

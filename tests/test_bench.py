@@ -179,6 +179,16 @@ def test_the_machine_is_looked_at():
     assert free_bytes() > 0
 
 
+def test_files_in_a_containers_memory_are_given_back(tmp_path, monkeypatch):
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("1000\n")
+    (group / "memory.current").write_text("900\n")
+    (group / "memory.stat").write_text("anon 300\ninactive_file 500\n")
+    monkeypatch.setattr("lra.alone.Path", lambda name: tmp_path / name.lstrip("/"))
+    assert free_bytes() == 600
+
+
 def test_records_are_never_replaced(tmp_path):
     first, second = made(), made(seconds=[0.5])
     paths = [save(bench, tmp_path) for bench in (first, second, first)]

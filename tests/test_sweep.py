@@ -138,6 +138,8 @@ def test_products_and_mistakes(tiny, tmp_path):
         read_choices(["train.lr=1,2"], ("train.lr=3",))
     with pytest.raises(ConfigError, match="would make the task another one"):
         read_choices(["data.max_length=1,2"], ())
+    with pytest.raises(ConfigError, match=r"train\.gear says how to compute"):
+        read_choices(["train.gear=eager,compiled"], ())
     with pytest.raises(ConfigError, match="sweep without --match-params"):
         run_sweep(asked(tiny, tmp_path, match_params=True), list(VALUES))
     with pytest.raises(ConfigError, match=r"did you mean 'train\.lr'"):
