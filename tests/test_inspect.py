@@ -313,6 +313,8 @@ def test_parts_that_only_some_have():
     assert gate.numbers()["mean_1"] == pytest.approx(float(values[:, order[8:]].mean()))
     between = torch.corrcoef(values.T)[order[:8]][:, order[8:]].mean()
     assert gate.numbers()["correlation_between"] == pytest.approx(float(between))
+    (squashed, *_) = calls(encoder("pola:alpha=5,gate=sigmoid"), padded=True)
+    torch.testing.assert_close(parts.gate(squashed), values.sigmoid())
     (plain, *_) = calls(encoder("elu"))
     assert parts.gate(plain) is None
     assert not parts.learned(plain.module)

@@ -19,9 +19,15 @@ AGREES = 1e-6  # of two maps whose product is the mechanism's matrix
 
 @torch.no_grad()
 def gate(call: Call) -> Tensor | None:
-    """Values of a gate (`gate`, a projection of the input): (M, D) at real tokens, or None."""
+    """Values of a gate (`gate`, a projection of the input): (M, D) at real tokens, or None.
+
+    As they multiply the output: after the sigmoid where the module says `squash`.
+    """
     layer = getattr(call.module, "gate", None)
-    return layer(call.x)[call.real] if isinstance(layer, nn.Linear) else None
+    if not isinstance(layer, nn.Linear):
+        return None
+    values = layer(call.x)[call.real]
+    return values.sigmoid() if getattr(call.module, "squash", False) else values
 
 
 @dataclass(frozen=True)
