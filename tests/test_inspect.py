@@ -390,6 +390,17 @@ def test_command_on_fresh_weights(tmp_path, tiny, capsys):
     assert flows == {"0": {"all"}, "1": {"same", "opposite"}}  # a hybrid: each layer is read as what it is
 
 
+def test_command_with_a_row_that_cannot_be_read(tmp_path, tiny, capsys):
+    given = ["inspect", "--task", "listops", "--protocol", tiny, "--samples", "1"]
+    assert main([*given, "--attn", "fnet", "softmax", "--out", str(tmp_path / "beside")]) == 0
+    shown = capsys.readouterr()
+    assert "| softmax " in shown.out
+    assert "fnet, layer 0: skipped" in shown.out + shown.err
+    folder = tmp_path / "beside" / "listops-tiny-fresh"
+    assert (folder / "spectrum.png").exists()
+    assert not (folder / "matrices-fnet.png").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

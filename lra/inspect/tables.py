@@ -12,7 +12,12 @@ KEY = ["attention", "layer", "head", "flow", "channels", "convolution"]
 
 
 def flow_names(found: Findings) -> dict[tuple[str, int], str]:
-    """(layer, flow) -> 'all' channels; of two flows that go with and against the sign of q k^T, same and opposite."""
+    """(layer, flow) -> 'all' channels; of two flows that go with and against the sign of q k^T, same and opposite.
+
+    Empty where no layer could be read.
+    """
+    if not found.numbers:
+        return {}
     plain: Any = pd.DataFrame([line for line in found.numbers if line["convolution"] == "off"])
     names: dict[tuple[str, int], str] = {}
     for layer, table in plain.groupby("layer", sort=False):
