@@ -85,9 +85,12 @@ def t_quantile(count: int) -> float:
 
 
 def half_width(summary: Summary, rows: int) -> float:
-    """Noise of a mean accuracy against a fixed number: that of the test rows, which all seeds share, and 1.96 standard
-    errors over the seeds, in quadrature."""
-    seeds = Z * summary.deviation / math.sqrt(summary.count) if summary.deviation is not None else 0.0
+    """Noise of a mean accuracy against a fixed number: that of the test rows, which all seeds share, and half of
+    Student's interval over the seeds, in quadrature; at two seeds, which have none, 1.96 standard errors."""
+    if summary.deviation is None:
+        return binomial_half_width(summary.mean, rows)
+    quantile = t_quantile(summary.count) if summary.count >= FEWEST else Z
+    seeds = quantile * summary.deviation / math.sqrt(summary.count)
     return math.hypot(binomial_half_width(summary.mean, rows), seeds)
 
 

@@ -14,7 +14,7 @@ from lra.noise import binomial_half_width
 
 
 def test_noise_is_binomial_and_over_seeds_in_quadrature():
-    one, three = stats.summarise([0.4]), stats.summarise([0.40, 0.41, 0.42])
+    one, two, three = (stats.summarise(values) for values in ([0.4], [0.40, 0.42], [0.40, 0.41, 0.42]))
     assert (one.deviation, one.count, three.count) == (None, 1, 3)
     assert three.mean == pytest.approx(0.41)
     assert three.deviation == pytest.approx(0.01)
@@ -22,8 +22,13 @@ def test_noise_is_binomial_and_over_seeds_in_quadrature():
     assert binomial_half_width(0.5, 0) == math.inf
     assert stats.half_width(one, 10_000) == binomial_half_width(0.4, 10_000)
     assert stats.half_width(three, 10_000) == pytest.approx(
-        math.hypot(binomial_half_width(three.mean, 10_000), 1.959964 * 0.01 / math.sqrt(3))
+        math.hypot(binomial_half_width(three.mean, 10_000), 4.302653 * 0.01 / math.sqrt(3))
     )
+    assert stats.half_width(two, 10_000) == pytest.approx(
+        math.hypot(binomial_half_width(two.mean, 10_000), 1.959964 * 0.01)
+    )
+    low, high = three.interval or (0, 0)  # of the seeds alone: the same quantile
+    assert stats.half_width(three, 10**12) == pytest.approx((high - low) / 2, rel=1e-4)
     assert stats.within_noise(one, 10_000, 0.409)
     assert not stats.within_noise(one, 10_000, 0.41)
 
