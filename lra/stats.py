@@ -3,8 +3,8 @@
 An interval is a 95 % one. Over seeds it is Student's t, and there is none below three seeds: at two it is 12.7 standard
 errors wide and calls any two numbers equal. Differences are paired by seed. From ten pairs on they are tested by exact
 sign flips and carry a BCa bootstrap interval (Efron 1987); below, sign flips cannot reach 5 % (five pairs: 2 / 2^5) or
-hardly can, and BCa does not hold its level. Several differences are adjusted together (Holm 1979). Accuracies are
-fractions of 1.
+hardly can, and BCa does not hold its level. Several differences are adjusted together (Holm 1979); so many that sign
+flips cannot reach 5 % among them (10 pairs: more than 25) are tested by t instead. Accuracies are fractions of 1.
 """
 
 import math
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from lra.noise import Z, binomial_half_width
 
@@ -23,6 +23,8 @@ POWER = 0.8
 FEWEST = 3  # seeds for an interval or a test
 MANY = 10  # pairs for sign flips and BCa
 EXACT = 16  # pairs up to which all 2^n sign flips are tried; beyond, so many of them drawn from a fixed seed
+FLIPS = "sign flips, BCa"
+FLAT = 1e-12  # a spread below is none: there is nothing to resample
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Difference:
     `interval`, `p` and `detectable` are None below three pairs. `p` is two-sided; `adjusted` is p after Holm over the
     differences that were adjusted together. `test_half_width` is the 95 % noise of the test rows, as if the two erred
     independently, which is too wide when they err alike. `detectable`: the smallest true difference that this many
-    pairs of this spread would have separated in four of five repetitions.
+    pairs of this spread would have separated in four of five repetitions, among the differences adjusted together.
     """
 
     mean: float
@@ -58,7 +60,7 @@ class Difference:
     interval: tuple[float, float] | None
     p: float | None
     adjusted: float | None
-    method: str  # "t", "sign flips, BCa" or nothing
+    method: str  # "t", FLIPS, "t, for so large a family" or nothing
     test_half_width: float
     detectable: float | None
 
@@ -79,9 +81,13 @@ def t_half_width(deviation: float, count: int) -> float:
     return t_quantile(count) * deviation / math.sqrt(count)
 
 
-def t_quantile(count: int) -> float:
-    """Half of Student's 95 % interval in standard errors: 4.3 for three runs, 1.96 for very many."""
-    return float(stats.t.ppf(1 - LEVEL / 2, count - 1))
+@cache
+def t_quantile(count: int, tests: int = 1) -> float:
+    """Half of Student's 95 % interval in standard errors: 4.3 for three runs, 1.96 for very many.
+
+    tests: how many such intervals are to hold at once (Bonferroni).
+    """
+    return float(stats.t.ppf(1 - LEVEL / 2 / tests, count - 1))
 
 
 def half_width(summary: Summary, rows: int) -> float:
@@ -110,20 +116,34 @@ def difference(ours: Sequence[float], theirs: Sequence[float], rows: int) -> Dif
     noise = math.hypot(*(binomial_half_width(statistics.fmean(side), rows) for side in zip(*pairs, strict=True)))
     if summary.deviation is None or summary.count < FEWEST:
         return Difference(summary.mean, summary.deviation, summary.count, None, None, None, "", noise, None)
-    least = detectable(summary.deviation, summary.count)
-    flat = summary.deviation < 1e-12  # equal differences: nothing to resample
+    least = detectable(summary.deviation, summary.count, noise=noise)
+    flat = summary.deviation < FLAT
     if summary.count >= MANY and not flat:
-        p, interval, method = sign_flip_p(gains), bca_interval(gains), "sign flips, BCa"
+        p, interval, method = sign_flip_p(gains), bca_interval(gains), FLIPS
     else:
         p, interval, method = _t_p(summary, flat), summary.interval, "t"
     return Difference(summary.mean, summary.deviation, summary.count, interval, p, p, method, noise, least)
 
 
 def adjust(differences: dict[str, Difference]) -> dict[str, Difference]:
-    """The same differences with p adjusted over all that have one."""
-    tested = {name: d.p for name, d in differences.items() if d.p is not None}
-    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
-    return {name: replace(d, adjusted=adjusted.get(name)) for name, d in differences.items()}
+    """The same differences as one family: p adjusted over all that have one, and what is detectable among so many.
+
+    Of n pairs the smallest p by sign flips is 2 / 2^n: times the size of the family it must be below the level, or
+    else the difference is tested by t.
+    """
+    size = sum(d.p is not None for d in differences.values())
+    tested = {name: _among(d, size) for name, d in differences.items() if d.p is not None}
+    adjusted = holm([d.p for d in tested.values() if d.p is not None])
+    judged = {name: replace(d, adjusted=p) for (name, d), p in zip(tested.items(), adjusted, strict=True)}
+    return {name: judged.get(name, d) for name, d in differences.items()}
+
+
+def _among(d: Difference, size: int) -> Difference:
+    """A tested difference as one of so many, before the adjustment."""
+    summary = Summary(d.mean, d.deviation, d.count)
+    if d.method == FLIPS and size * 2.0 ** (1 - min(d.count, EXACT)) >= LEVEL:
+        d = replace(d, p=_t_p(summary, flat=False), interval=summary.interval, method="t, for so large a family")
+    return replace(d, detectable=detectable(d.deviation or 0.0, d.count, size, d.test_half_width))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -136,16 +156,24 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def detectable(deviation: float, count: int) -> float:
-    """The smallest true mean of differences of this spread that a two-sided t-test of 5 % finds with power 80 %."""
-    return _shift(count) * deviation / math.sqrt(count)
+def detectable(deviation: float, count: int, tests: int = 1, noise: float = 0.0) -> float:
+    """The smallest true mean of differences of this spread that is found with power 80 %.
+
+    Found: by a two-sided t-test at 5 % over the number of tests, Holm's first step, and beyond the noise of the test
+    rows. For sign flips it is an approximation: they find less, two in three where the family only just allows them.
+    """
+    if deviation < FLAT or not math.isfinite(noise):
+        return noise
+    error = deviation / math.sqrt(count)
+    bars = np.maximum(noise / error, t_quantile(count, tests) * _spreads(count))
+    shift = optimize.brentq(lambda c: special.ndtr(c - bars).mean() - POWER, 0.0, bars.max() + 1)
+    return float(shift) * error  # pyright: ignore[reportArgumentType]
 
 
 @cache
-def _shift(count: int) -> float:
-    """The same in standard errors of the mean."""
-    freedom, critical = count - 1, t_quantile(count)
-    return float(optimize.brentq(lambda c: stats.nct.sf(critical, freedom, c) - POWER, 0.1, 60.0))  # pyright: ignore[reportArgumentType]
+def _spreads(count: int) -> np.ndarray:
+    """A thousand quantiles of the sample standard deviation of so many values whose true one is 1."""
+    return np.sqrt(stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, count - 1) / (count - 1))
 
 
 def sign_flip_p(gains: Sequence[float]) -> float:

@@ -66,7 +66,9 @@ def test_two_pairs_say_nothing_about_mechanisms():
 def test_equal_differences_are_no_division_by_zero():
     assert stats.difference([0.5, 0.6, 0.7], [0.4, 0.5, 0.6], 10_000).p == 0
     assert stats.difference([0.5] * 12, [0.5] * 12, 10_000).p == 1
-    assert stats.difference([0.5] * 3, [0.5] * 3, 10_000).detectable == 0
+    equal = stats.difference([0.5] * 3, [0.5] * 3, 10_000)
+    assert equal.detectable == equal.test_half_width
+    assert stats.difference([0.5, 0.6, 0.7], [0.4, 0.5, 0.7], 0).detectable == math.inf
 
 
 def test_what_is_within_the_noise_of_the_test_rows_is_not_separated():
@@ -134,6 +136,50 @@ def test_the_detectable_difference_is_found_four_times_in_five(count: int):
     t = gains.mean(axis=1) / (gains.std(axis=1, ddof=1) / math.sqrt(count))
     found = np.abs(t) > scipy.stats.t.ppf(0.975, count - 1)
     assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("count", "family", "rows"), [(3, 1, 10**9), (3, 23, 10**9), (5, 6, 10**9), (5, 6, 3_000), (12, 6, 10**9)]
+)
+def test_the_detectable_difference_is_separated_among_others_four_times_in_five(count: int, family: int, rows: int):
+    """One row differs so much, the others do not; sign flips, of 12 pairs, find a little less."""
+    rng, deviation, repeats = np.random.default_rng(count), 0.01, 300
+    theirs = [0.4] * count
+    others = {str(i): stats.difference(list(rng.normal(0.4, deviation, count)), theirs, rows) for i in range(1, family)}
+    noise = stats.difference(theirs, theirs, rows).test_half_width
+    shift = stats.detectable(deviation, count, family, noise)
+    found = 0
+    for _ in range(repeats):
+        ours = stats.difference(list(rng.normal(0.4 + shift, deviation, count)), theirs, rows)
+        found += stats.adjust(others | {"ours": ours})["ours"].separated
+    assert found / repeats == pytest.approx(0.8, abs=0.06)
+
+
+def test_what_is_detectable_depends_on_how_many_are_adjusted_together():
+    rng = np.random.default_rng(2)
+    alone = {str(i): stats.difference(list(rng.normal(0.4, 0.01, 3)), [0.4] * 3, 10**9) for i in range(23)}
+    for name, found in stats.adjust(alone).items():
+        assert found.detectable == stats.detectable(found.deviation or 0, 3, 23, found.test_half_width)
+        assert (found.detectable or 0) > 3 * (alone[name].detectable or 0)
+
+
+@pytest.mark.parametrize(("count", "family"), [(10, 26), (11, 52)])
+def test_a_large_family_can_be_separated_where_sign_flips_cannot(count: int, family: int):
+    """2 / 2^10 times 26 is above 5 %."""
+    rng = np.random.default_rng(7)
+    theirs = rng.normal(0.4, 0.01, count)
+    ours = theirs + rng.normal(0.05, 0.001, count)
+    one = stats.difference(list(ours), list(theirs), 10**9)
+    assert one.method == stats.FLIPS
+    fewer = stats.adjust({str(i): one for i in range(family - 1)})
+    assert {d.method for d in fewer.values()} == {stats.FLIPS}
+    assert fewer["0"].separated
+    found = stats.adjust({str(i): one for i in range(family)})
+    expected = scipy.stats.ttest_rel(ours, theirs)
+    assert found["0"].method == "t, for so large a family"
+    assert found["0"].p == pytest.approx(expected.pvalue)
+    assert found["0"].interval == pytest.approx(tuple(expected.confidence_interval()))
+    assert found["0"].separated
 
 
 @pytest.mark.parametrize("count", [3, 5, 11])

@@ -16,9 +16,10 @@ from lra.stats import FEWEST, Difference
 LEGEND = (
     "Test accuracy in percent, over seeds. 95 %: Student's t-interval, from three seeds on. Test rows: half of the 95 "
     "% interval that counting on so many rows leaves, whatever the seeds. Differences are paired by seed; p is of the "
-    "paired t-test, from ten pairs on of all sign flips with a BCa interval, adjusted over the rows (Holm). Separated: "
-    "p below 0.05 and a difference beyond the noise of the test rows. Detectable: the smallest true difference that "
-    "so many pairs of this spread would have found in four of five repetitions."
+    "paired t-test, from ten pairs on of all sign flips with a BCa interval, unless the rows are too many for them to "
+    "reach 5 %, adjusted over the rows (Holm). Separated: p below 0.05 and a difference beyond the noise of the test "
+    "rows. Detectable: the smallest true difference that so many pairs of this spread would have separated in four of "
+    "five repetitions, by a t-test at 5 % over the number of rows (Holm's first step)."
 )
 
 COLUMNS = ("table", "task", "data_hash", "baseline", "row", "pairs", "difference", "deviation", "low_95", "high_95",
@@ -54,16 +55,19 @@ def verdict(d: Difference) -> str:
 
 
 def detectable(found: Mapping[str, Difference]) -> str:
-    """One line: the smallest difference that these runs could have detected; nothing to say without differences."""
+    """One line: the smallest difference that these runs would have separated; nothing to say without differences."""
     if not found:
         return ""
-    known = sorted(d.detectable for d in found.values() if d.detectable is not None)
+    known = sorted(d.detectable for d in found.values() if d.detectable is not None and math.isfinite(d.detectable))
     noise = max(d.test_half_width for d in found.values())
     rows = f"Counting on the test rows alone blurs a difference of two mechanisms by up to ± {percent(noise)} points."
     if not known:
         return f"Fewer than {FEWEST} common seeds: no difference of mechanisms could be detected. {rows}"
     ends = dict.fromkeys(percent(known[i], 2) for i in (0, -1))
-    return f"The smallest difference that these runs could detect: {DASH.join(ends)} points. {rows}"
+    return (
+        f"The smallest true difference that these runs would have separated in four of five repetitions, by row: "
+        f"{DASH.join(ends)} points. {rows}"
+    )
 
 
 def numbers(groups: Sequence[Group], baseline: str = "") -> pd.DataFrame:
@@ -88,7 +92,7 @@ def _against(d: Difference | None) -> list[str]:
     if d is None:
         return [DASH] * 5
     p = DASH if d.adjusted is None else ("< 0.001" if d.adjusted < 0.001 else f"{d.adjusted:.3f}")
-    least = DASH if d.detectable is None else percent(d.detectable, 2)
+    least = DASH if d.detectable is None or not math.isfinite(d.detectable) else percent(d.detectable, 2)
     return [signed(d.mean), _span(d.interval, signed), p, verdict(d), least]
 
 
