@@ -13,18 +13,25 @@ Check = Callable[..., str | None]
 
 
 def build_attention(
-    spec: str, *, dim: int = DIM, heads: int = HEADS, length: int = LENGTH, grid: Grid = None, dropout: float = 0.0
+    spec: str,
+    *,
+    dim: int = DIM,
+    heads: int = HEADS,
+    length: int = LENGTH,
+    grid: Grid = None,
+    dropout: float = 0.0,
+    seed: int = 0,
 ) -> attention_zoo.Attention:
     """One attention by spec, outside any encoder, as its constructor makes it. Raises SpecError."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     length = grid[0] * grid[1] if grid else length
     entry, options = attention_zoo.find(spec)
     return entry.build(attention_zoo.Dims(dim=dim, heads=heads, length=length, grid=grid, dropout=dropout), options)
 
 
-def make(spec: str, grid: Grid = None, *, length: int = LENGTH, dropout: float = 0.0) -> attention_zoo.Attention:
+def make(spec: str, grid: Grid = None, *, dropout: float = 0.0, seed: int = 0) -> attention_zoo.Attention:
     """The attention in float64, evaluating, every parameter moved off its start, so that zeros hide nothing."""
-    attention = build_attention(spec, length=length, grid=grid, dropout=dropout).double()
+    attention = build_attention(spec, grid=grid, dropout=dropout, seed=seed).double()
     with torch.no_grad():
         for parameter in attention.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
