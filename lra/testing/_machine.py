@@ -110,7 +110,10 @@ class _Reader(nn.Module):
 
 
 def _toy(batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """ids (B, N), labels (B,): token 0 asks; each other shows the label with probability 0.55, else one of four."""
+    """ids (B, N), labels (B,): token 0 asks; each other shows the label with probability 0.4, else any of the four.
+
+    So the label is shown with probability 0.55 in all.
+    """
     labels = torch.randint(4, (batch,), generator=generator)
     shape = (batch, LENGTH + 7)
     noise = torch.randint(4, shape, generator=generator)
