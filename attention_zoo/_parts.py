@@ -117,10 +117,10 @@ def softmax_attention(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
 
-def rotate(t: Tensor, head_dim: int, base: float = 10_000.0) -> Tensor:
+def rotate(t: Tensor, head_dim: int) -> Tensor:
     """Rotary positions (Su et al. 2021): t (B, N, D) -> (B, N, D), channels c and c + K/2 of each head as a plane."""
     half = head_dim // 2
-    speed = base ** (-torch.arange(half, device=t.device, dtype=torch.float32) / half)
+    speed = 10_000.0 ** (-torch.arange(half, device=t.device, dtype=torch.float32) / half)
     angle = torch.arange(t.shape[1], device=t.device, dtype=torch.float32)[:, None] * speed
     cos, sin = angle.cos().to(t.dtype)[:, None], angle.sin().to(t.dtype)[:, None]
     first, second = t.unflatten(-1, (-1, 2, half)).unbind(-2)

@@ -39,14 +39,11 @@ def flops(module: nn.Module, *inputs: Tensor | None, training: bool = False) -> 
         return _count(fake, tensors, training)
 
 
-def attention_flops(
-    make: Callable[[int], nn.Module], length: int, *, dim: int, batch: int = 1, training: bool = False
-) -> int:
-    """Operations of an attention, projections included, at x (batch, length, dim) without padding.
+def attention_flops(make: Callable[[int], nn.Module], length: int, *, dim: int) -> int:
+    """Operations of an attention forward, projections included, at x (1, length, dim) without padding.
 
     make: length -> the module for sequences of at most this length; called where tensors hold no data, or, where its
-    initialisation looks at values (trunc_normal_ does), for real. With training x needs a gradient, as inside an
-    encoder. Raises CountError.
+    initialisation looks at values (trunc_normal_ does), for real. Raises CountError.
     """
     mode = FakeTensorMode()
     try:
@@ -57,7 +54,7 @@ def attention_flops(
         with FakeCopyMode(mode):
             module = copy.deepcopy(real)
     with mode:
-        return _count(module, [torch.empty(batch, length, dim, requires_grad=training)], training)
+        return _count(module, [torch.empty(1, length, dim)], training=False)
 
 
 def _count(module: nn.Module, inputs: list[Tensor | None], training: bool) -> int:
