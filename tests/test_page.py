@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -305,6 +306,22 @@ def test_growth_is_the_exponent_between_the_longest():
     assert found.lost == ["softmax at 1,024: out of memory"]
     elsewhere = synthetic.bench("relu", 512, environment={"device": "cuda"})
     assert scaling.collect([benches[0], elsewhere]) == []  # one length on each machine is no curve
+
+
+def test_a_mechanism_has_one_colour_in_all_figures_of_a_report(tmp_path: Path):
+    """Rows of bench records with others before them in the table, and one that the table lacks."""
+    for record in (synthetic.run(row, seed=seed) for row in ("fnet", "nystrom", "s4d") for seed in range(3)):
+        save(record, tmp_path)
+    for bench in (synthetic.bench(row, n) for row in ("nystrom", "s4d", "taylor") for n in (256, 512)):
+        benchrecord.save(bench, tmp_path / "bench")
+    made = write([tmp_path], tmp_path / "out")
+    seen: dict[str, set[str]] = {}
+    for file in made.files:
+        if file.suffix == ".svg":
+            for row, part in re.findall(r'<g id="row ([^"]*)">(.*?)</g>', file.read_text(), re.DOTALL):
+                seen.setdefault(row, set()).update(re.findall(r"stroke: (#[0-9a-f]{6})", part))
+    assert seen.keys() == {"fnet", "nystrom", "s4d", "taylor"}
+    assert all(len(colours) == 1 for colours in seen.values())
 
 
 def test_pictures_have_a_ceiling_and_a_broken_index_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -94,14 +94,14 @@ def _check_baseline(baseline: str, groups: Sequence[cells.Group]) -> None:
 
 def _figures(groups: Sequence[cells.Group], baseline: str, scalings: Sequence[scaling.Scaling]) -> dict[str, bytes]:
     """Name below the report's folder -> content of every figure."""
-    colours, drawn = figures.palette(groups), {}
+    colours, drawn = figures.palette(groups, scaling.rows_of(scalings)), {}
     for group in groups:
         drawn |= curves.draw(group, colours)
         for picture in speed.pictures(group):
             drawn |= speed.draw(group, picture, colours)
         drawn |= differences.draw(group, evidence.baseline_of(group, baseline), colours)
     for found in scalings:
-        drawn |= scaling.draw(found)
+        drawn |= scaling.draw(found, colours)
     return {f"figures/{name}": content for name, content in drawn.items()}
 
 

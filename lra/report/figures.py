@@ -42,9 +42,9 @@ STYLE = {
 }
 
 
-def palette(groups: Sequence[Group]) -> dict[str, str]:
-    """Mechanism -> colour, one and the same in all figures of a report."""
-    return colours_of([row for group in groups for row in group.rows])
+def palette(groups: Sequence[Group], measured: Sequence[str] = ()) -> dict[str, str]:
+    """Mechanism -> colour, one and the same in all figures of a report. measured: rows of bench records."""
+    return colours_of([*(row for group in groups for row in group.rows), *measured])
 
 
 def colours_of(rows: Sequence[str]) -> dict[str, str]:

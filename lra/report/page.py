@@ -58,7 +58,7 @@ class Material:
 
 def render(material: Material) -> str:
     """The page's HTML."""
-    groups, colours = material.groups, figures.palette(material.groups)
+    groups, colours = material.groups, figures.palette(material.groups, scaling.rows_of(material.scalings))
     records = [r for g in groups for c in g.columns for cell in c.cells.values() for r in cell.records]
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(

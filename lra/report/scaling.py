@@ -66,6 +66,11 @@ def collect(benches: Sequence[Bench]) -> list[Scaling]:
     return [_scaling(found, place) for place, found in enumerate(several, 1)]
 
 
+def rows_of(scalings: Sequence[Scaling]) -> list[str]:
+    """Of all figures, for the report's palette."""
+    return [row for scaling in scalings for row in scaling.rows]
+
+
 def _scaling(found: list[Bench], place: int) -> Scaling:
     first = found[0]
     shape = "" if first.shape == UNIFORM else f"{title_of(first.shape)} lengths, "
@@ -81,24 +86,30 @@ def milliseconds(scalings: Sequence[Scaling], group: Group) -> dict[str, float]:
     return max(found, key=len, default={})
 
 
-def draw(scaling: Scaling) -> dict[str, bytes]:
+def draw(scaling: Scaling, colours: dict[str, str]) -> dict[str, bytes]:
     """'length-1-time.svg', 'length-1-memory.svg' and their PDFs -> content."""
     caption = f"Median of repeats; band: quartiles. N^: growth between the two longest. {scaling.place}"
-    drawn = _figure(scaling, "time", caption, "milliseconds per step", lambda b: b.median and 1e3 * b.median)
+    drawn = _figure(scaling, "time", caption, "milliseconds per step", lambda b: b.median and 1e3 * b.median, colours)
     if largest := max((b.step_bytes or 0 for row in scaling.rows for b in scaling.of(row)), default=0):
         unit, size = ("GB", 1e9) if largest >= 1e9 else ("MB", 1e6)
         caption = f"Peak of a step beyond what is held between steps. {scaling.place}"
-        drawn |= _figure(scaling, "memory", caption, unit, lambda b: b.step_bytes / size if b.step_bytes else None)
+        drawn |= _figure(
+            scaling, "memory", caption, unit, lambda b: b.step_bytes / size if b.step_bytes else None, colours
+        )
     return drawn
 
 
 def _figure(
-    scaling: Scaling, what: str, caption: str, unit: str, value: Callable[[Bench], float | None]
+    scaling: Scaling,
+    what: str,
+    caption: str,
+    unit: str,
+    value: Callable[[Bench], float | None],
+    colours: dict[str, str],
 ) -> dict[str, bytes]:
     rows, name = scaling.rows, f"{scaling.slug}-{what}"
     columns = max(1, min(4, 84 // (14 + max(map(len, rows)))))
     legend = 0.2 + 0.19 * math.ceil(len(rows) / columns)
-    colours = figures.colours_of(rows)
     dashes = figures.dashes_of(rows, colours)
     with figures.style(name):
         figure = figures.sheet(scaling.title, caption, (6.4, 4.2 + legend), (0.72, 0.2, 0.45 + legend))
