@@ -17,7 +17,7 @@ import attention_zoo
 from attention_zoo import Attention, Dims, QKVAttention
 from lra.cli import main
 from lra.encoder import Encoder, initialise
-from lra.inspect import parts, powers
+from lra.inspect import figures, maps, parts, powers, tables
 from lra.inspect.capture import Call, Skipped, capture
 from lra.inspect.look import look
 from lra.inspect.numbers import describe, effective_rank, numerical_rank, row_entropy
@@ -428,6 +428,34 @@ def test_a_damaged_record_is_named(runs, capsys, tmp_path):
 def test_a_run_that_is_not_there(runs, capsys, tmp_path):
     assert main(["inspect", "--attn", "elu", "--run", str(runs), "--out", str(tmp_path)]) == 2
     assert f"no finished run of elu in {runs}" in capsys.readouterr().err
+
+
+def test_no_text_is_cut_and_none_covers_another(monkeypatch):
+    """A long name of a protocol, one row alone and several."""
+    where = "listops, quick[train.steps=30, train.warmup=0, data.train_rows=300]"
+    specs = ("softmax", "pola", "agent:agents=5", "flatten")
+    found = [look(spec, "trained, seed 0, test 17.4 %", encoder(spec), [inputs(False)]) for spec in specs]
+    drawn = []
+
+    def save(figure, kind):
+        figure.draw_without_rendering()
+        drawn.append(kind)
+        texts = list(figure.texts)
+        for axes in figure.axes:
+            texts += [axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title]
+        for part in [text for text in texts if text.get_text()] + figure.legends:
+            corners = part.get_window_extent().corners()
+            assert figure.bbox.padded(1).count_contains(corners) == 4, (figure.texts[0].get_text(), part)
+        title = figure.texts[0].get_window_extent()
+        assert not any(title.overlaps(part.get_window_extent()) for part in (*figure.axes, *figure.legends))
+        return b""
+
+    monkeypatch.setattr(figures, "save", save)
+    for some in (found[:1], found):
+        made = figures.compare(some, tables.numbers(some), tables.powers(some), where)
+        for picture in [*made, *(own for one in some for own in maps.own(one, where))]:
+            picture.render()
+    assert len(drawn) > 20
 
 
 def test_not_a_matrix_is_an_error_of_its_own():

@@ -55,7 +55,7 @@ def _write_group(subjects: Sequence[Subject], count: int, folder: Path) -> Writt
         say(f"{subject.task} {subject.row}: {subject.origin}, {len(inputs)} validation samples")
         found.append(look(subject.row, subject.origin, subject.model, inputs, subject.data.spec.grid))
     first = subjects[0]
-    where = f"{first.task}, {first.protocol}"
+    where = f"{first.task}, {first.protocol.replace(',', ', ')}"
     data = {
         "numbers": tables.numbers(found),
         "powers": tables.powers(found),

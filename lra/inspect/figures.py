@@ -1,12 +1,14 @@
 """Figures that compare the attentions of one task: entropy, spectra, reach, powers; the same bytes each time."""
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.style
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from lra.inspect.look import Findings
 from lra.inspect.powers import KERNELS
@@ -29,9 +31,11 @@ class Picture:
 
     def render(self) -> dict[str, bytes]:
         """'name.png' and 'name.svg' -> content."""
+        width, height = self.size
+        lines = textwrap.wrap(self.title, int(11.5 * width))
         with matplotlib.style.context(["default", STYLE]):
-            figure = Figure(figsize=self.size, layout="constrained")
-            figure.suptitle(self.title, x=0.02, ha="left", fontsize=10)
+            figure = Figure(figsize=(width, height + 0.17 * (len(lines) - 1)), layout="constrained")
+            figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=10)
             self.draw(figure)
             return {f"{self.name}.{kind}": save(figure, kind) for kind in ("png", "svg")}
 
@@ -64,6 +68,7 @@ def compare(subjects: Sequence[Findings], numbers: Any, powers: Any, where: str)
     wide = 1.6 + 2.9 * len(every)
     plain = numbers[numbers["convolution"] == "off"]
     height = 2.2 + 0.02 * len(plain)
+    curves = sum(len({key[1:] for key in found.spectra}) for found in subjects)
     return [
         Picture(
             "entropy",
@@ -76,14 +81,14 @@ def compare(subjects: Sequence[Findings], numbers: Any, powers: Any, where: str)
             "spectrum",
             f"Singular values of attention matrices ({where})",
             "Singular values over the largest, by their number, per layer and attention; dashed with the convolution.",
-            (wide, 4.2),
+            (wide + 1, max(4.2, 0.6 + 0.16 * curves)),
             lambda figure: _spectra(figure, subjects, every),
         ),
         Picture(
             "reach",
             f"Distance and concentration ({where})",
             "Mean distance between a query and what it attends to, and mass on its 8 heaviest keys, per attention.",
-            (7.2, 3.2),
+            (7.2, max(2.2, 1.2 + 0.25 * plain["attention"].nunique())),
             lambda figure: _reach(figure, plain, colours(subjects)),
         ),
         *by_power(powers, where),
@@ -97,7 +102,7 @@ def by_power(powers: Any, where: str) -> list[Picture]:
         "powers",
         f"Entropy of rows against the power on the model's own q and k ({where})",
         "Mean entropy relative to log N, and share of rows it lowers, for powers 1 to 7 of four kernels.",
-        (1.2 + 1.7 * len(rows), 4.6),
+        (1.4 + 1.7 * len(rows), 4.8),
         lambda figure: _powers(figure, powers, rows),
     )
     return [picture] if rows else []
@@ -125,7 +130,7 @@ def _entropies(figure: Figure, numbers: Any, every: list[str], colour: dict[str,
     flows = [flow for flow in dict.fromkeys(numbers["flow"]) if flow != "all"]
     note = "a dot per head and flow, the mean over rows; line: 5 to 95 % of rows"
     if flows:
-        note += "; " + ", ".join(f"{'○□'[_marker(flow) == 's']} {flow}" for flow in flows)
+        note += "; " + ", ".join(f"{'●■'[_marker(flow) == 's']} {flow}" for flow in flows)
     figure.supxlabel(note, fontsize=7.5, color=GREY, x=0.02, ha="left")
 
 
@@ -158,7 +163,7 @@ def _spectra(figure: Figure, subjects: Sequence[Findings], every: list[str]) -> 
         panel.grid(color="#E5E5E5", linewidth=0.6)
     panels[0].set_ylabel("over the largest")
     named = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(named.values(), named.keys(), loc="outside right upper", frameon=False, fontsize=7.5)
+    figure.legend(named.values(), named.keys(), loc="outside right center", frameon=False, fontsize=7.5)
 
 
 def _reach(figure: Figure, numbers: Any, colour: dict[str, str]) -> None:
@@ -173,14 +178,18 @@ def _reach(figure: Figure, numbers: Any, colour: dict[str, str]) -> None:
                 panel.plot(values, [place] * len(values), color=colour[row], linestyle="", marker=_marker(str(flow)),
                            markersize=4, alpha=0.8)  # fmt: skip
         panel.set_yticks(range(len(rows)), rows)
-        panel.grid(axis="x", color="#E5E5E5", linewidth=0.6)
+        panel.grid(axis="x", which="both", color="#E5E5E5", linewidth=0.6)
     uniform = {f"distance_{unit}": numbers[f"distance_{unit}_uniform"].mean(), "top_8": (8 / numbers["tokens"]).mean()}
     for panel, (name, value) in zip(panels, uniform.items(), strict=True):
         panel.axvline(value, color=GREY, linewidth=0.8)
-        panel.set_xlabel(f"mean distance, {unit} (line: uniform)" if name != "top_8" else "mass on the 8 heaviest keys")
+        what = "mass on the 8 heaviest keys" if name == "top_8" else f"mean distance, {unit}"
+        panel.set_xlabel(f"{what} (line: uniform)")
     panels[0].set_xlim(0, 1.2 * max(uniform[f"distance_{unit}"], numbers[f"distance_{unit}"].max()))
     panels[1].set_xscale("log")
-    panels[0].invert_yaxis()
+    panels[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[1].xaxis.set_major_formatter("{x:g}")
+    panels[1].xaxis.set_minor_formatter(NullFormatter())
+    panels[0].set_ylim(len(rows) - 0.5, -0.5)
 
 
 def _powers(figure: Figure, powers: Any, rows: list[str]) -> None:
@@ -204,6 +213,6 @@ def _powers(figure: Figure, powers: Any, rows: list[str]) -> None:
     panels[0, 0].set_ylabel("entropy / log N")
     lowest = powers[powers["power"] > 1].groupby(["attention", "kernel", "power"])["rows_lowered"].mean().min()
     panels[1, 0].set_ylim(min(0.95, lowest) - 0.02, 1.01)
-    panels[1, 0].set_ylabel("rows lowered against p = 1")
+    panels[1, 0].set_ylabel("rows lowered\nagainst p = 1")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, 2 * len(rows)), frameon=False, fontsize=8)
