@@ -50,6 +50,28 @@ def test_rows_say_where_they_are_from(accuracies: list[Row]):
         find(spec)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "mechanism", "task", "spec"),
+    [
+        ("google", "Linformer", "text", "linformer:rank=16"),
+        ("google", "Longformer", "text", "longformer:window=512,tokens=0"),
+        ("google", "Local", "text", "local"),
+        ("google", "Local", "image", "local:block=64"),
+        ("google", "Performer", "listops", "performer:features=2"),
+        ("google", "Performer", "text", "relu"),  # its default needs no random features
+        ("nystromformer", "Linformer", "text", "linformer:rank=256"),
+        ("nystromformer", "Performer", "text", "performer:features=256"),
+        ("nystromformer", "Nystromformer", "text", "nystrom"),
+        ("skyformer", "Linformer", "text", "linformer"),
+        ("skyformer", "Performer", "text", "performer"),
+        ("skyformer", "Nystromformer", "text", "nystrom:landmarks=128,conv=0"),
+    ],
+)
+def test_ours_has_the_options_of_the_suites_code(protocol: str, mechanism: str, task: str, spec: str):
+    place = {"protocol": protocol, "mechanism": mechanism, "task": task}
+    assert {row["attention"] for row in rows_of("*.csv") if place.items() <= row.items()} == {spec}
+
+
 def test_softmax_differs_most_between_suites(accuracies: list[Row]):
     names = {"lra_paper": "Transformer", "nystromformer": "Standard", "skyformer": "Self-Attention"}
     names["flashattention"] = "Transformer"
@@ -92,4 +114,5 @@ def test_blocks_stand_alone(tmp_path: Path):
     assert "   1,000, steps/s |" in cost
     assert "- Synthesizer on 3,000, steps/s: as printed" in cost
     assert "- Sinkhorn on Average: misprint" in paper
+    assert "| Local       | local; local:block=64 " in paper
     assert published.blocks(published.read(tmp_path)) == ["No published tables are installed here.\n"]

@@ -53,7 +53,8 @@ def _block(source: str, protocol: str, figures: list[Figure]) -> str:
     body, notes = [], {}
     for mechanism, found in rows.items():
         values = {_place(figure): figure["value"] for figure in found}
-        body.append([mechanism, found[0]["attention"], *(values.get(place, DASH) for place in columns)])
+        ours = "; ".join(dict.fromkeys(figure["attention"] for figure in found))
+        body.append([mechanism, ours, *(values.get(place, DASH) for place in columns)])
         for note in dict.fromkeys(figure["note"] for figure in found if figure["note"]):
             noted = [figure for figure in found if figure["note"] == note]
             whole_row = len(noted) > 1 or len(columns) == 1
