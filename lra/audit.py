@@ -64,7 +64,7 @@ FAULTS = (
         ("listops", "text", "retrieval"),
         ("nystromformer", "skyformer"),
     ),
-    Fault("no brackets", "data.brackets=false", "data.brackets=true", ("listops",), ("skyformer",)),
+    Fault("no brackets", "data.brackets=false", "data.brackets=true", ("listops",), ("nystromformer", "skyformer")),
     Fault(
         "validation on the test set",
         "data.text_validation=test",
@@ -72,7 +72,13 @@ FAULTS = (
         ("text",),
         ("google", "nystromformer", "skyformer"),
     ),
-    Fault("last batch dropped", "train.drop_last=true", "train.drop_last=false", (), ("nystromformer", "skyformer")),
+    Fault(
+        "last batch dropped",
+        "train.drop_last=true",
+        "train.drop_last=false",
+        (),
+        ("google", "nystromformer", "skyformer"),
+    ),
     Fault("gradients clipped by value", "train.clip=value", "train.clip=norm", (), ("skyformer",)),
     Fault("grey by Pillow, not luma", "data.grey=pil", "data.grey=luma", ("image",), ("s4",), choice=True),
     Fault(

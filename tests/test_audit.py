@@ -39,6 +39,15 @@ def test_every_fault_is_a_field_of_every_task_it_names():
             assert on != off, fault.name
 
 
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if not fault.choice], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("suite", ["google", "nystromformer", "skyformer"])
+def test_a_suite_has_the_faults_of_its_protocol(fault, suite):
+    """On one task at least."""
+    mine = [task for task in ARENA if fault.concerns(task)]
+    faulty = [task for task in mine if resolve_for(task, suite, []) == resolve_for(task, suite, [fault.switch])]
+    assert bool(faulty) == (suite in fault.suites), faulty
+
+
 @pytest.mark.parametrize("protocol", ["quick", "skyformer"])
 def test_each_fault_is_switched_on_alone(tmp_path, protocol):
     """Also under a protocol that has them all: without is without any, with is with one."""
