@@ -76,12 +76,13 @@ class Record:
     curve: list[dict[str, float]] = field(default_factory=list)
     best_step: int | None = None
     validation_accuracy: float | None = None  # at the best step
-    test_accuracy: float | None = None  # of the best checkpoint by validation, on the whole test split
+    # on the test split, whole unless train.drop_last; of the best checkpoint by validation, or by train.select the last
+    test_accuracy: float | None = None
     test_accuracy_last: float | None = None  # of the last checkpoint
     test_rows: int = 0
     learned: bool | None = None  # False: validation accuracy never left the binomial band around the constant answer
     accuracy_by: dict[str, dict[str, float]] = field(default_factory=dict)  # group -> value -> test accuracy
-    predictions: str = ""  # of the best checkpoint, test split in order: see pack and unpack
+    predictions: str = ""  # behind test_accuracy, test split in order: see pack and unpack
     correct: str = ""  # which of them are right, a bit each: see hits
 
     seconds: dict[str, float] = field(default_factory=dict)  # compile, train, evaluate

@@ -103,7 +103,7 @@ def finish(cell: Cell, data: tasks.Data, trainer: Trainer, ladder: dict[str, flo
 
 
 def test(cell: Cell, data: tasks.Data, trainer: Trainer) -> dict[str, Any]:
-    """Fields of the record that come from the test split: best checkpoint by validation, and the last one."""
+    """Fields of the record that come from the test split: of the checkpoint `train.select` names, and of the last."""
     import numpy as np
 
     from lra.train import evaluation_rows

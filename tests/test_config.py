@@ -139,7 +139,9 @@ def test_deviations_of_a_protocol(tmp_path):
     assert "transformer's configuration" in google["sizes"]
     assert {"initialisation", "Pathfinder pooling", "Retrieval head"} <= set(google)
     assert protocol.deviations_of("standard") == {}
-    assert {"warm start", "precision", "attention dropout"} <= set(protocol.deviations_of("skyformer")), "with those of its base"
+    assert {"warm start", "precision", "attention dropout"} <= set(protocol.deviations_of("skyformer")), (
+        "with those of its base"
+    )
     (tmp_path / "mine.yaml").write_text("base: standard\ndeviations: [sizes]\n")
     with pytest.raises(ConfigError, match="expected words and their explanations"):
         protocol.deviations_of(str(tmp_path / "mine.yaml"))

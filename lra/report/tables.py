@@ -11,9 +11,10 @@ from lra.report.sheet import DASH, Sheet, sheet
 MINUS = "\N{MINUS SIGN}"
 DAGGER = "\N{DAGGER}"
 LEGEND = (
-    "Test accuracy in percent, of the checkpoint that was best on validation: mean ± sample standard deviation over "
-    "seeds (number of seeds). ≈: within 95 % noise of that rung of the task's ladder, where noise is the binomial one "
-    "of the test rows and, for several seeds, 1.96 standard errors of their mean, in quadrature. Best trivial: the "
+    "Test accuracy in percent, of the checkpoint that was best on validation, or of the last where the protocol says "
+    "`select: last`: mean ± sample standard deviation over seeds (number of seeds). ≈: within 95 % noise of that rung "
+    "of the task's ladder, where noise is the binomial one of the test rows and, for several seeds, 1.96 standard "
+    "errors of their mean, in quadrature. Best trivial: the "
     f"strongest rung that reads no nesting. {DAGGER}: the best step of a run lies in the last 5 % of training, so that "
     "longer training might score higher. Bold, from three common seeds on: the best row and every row not separated "
     f"from it. {DASH}: no run. A row with a missing cell has no average. Tokens/s: real tokens in training; ranges "
