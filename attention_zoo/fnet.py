@@ -7,7 +7,14 @@ from attention_zoo import Attention, Dims, register
 from attention_zoo._parts import wide, zero_padding
 
 
-@register("fnet", title="FNet", paper="https://arxiv.org/abs/2105.03824", cost="O(N log N)", ordered=True)
+@register(
+    "fnet",
+    title="FNet",
+    paper="https://arxiv.org/abs/2105.03824",
+    cost="O(N log N)",
+    ordered=True,
+    adapted="orthonormal transforms",
+)
 class FNetAttention(Attention):
     """y = Re(F_N x F_D): Fourier transforms over the tokens and over the width, no parameters at all.
 

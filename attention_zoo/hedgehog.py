@@ -10,7 +10,13 @@ from attention_zoo import Dims, QKVAttention, linear_attention, register
 from attention_zoo._parts import wide
 
 
-@register("hedgehog", title="Hedgehog", paper="https://arxiv.org/abs/2402.04347", cost="O(N)")
+@register(
+    "hedgehog",
+    title="Hedgehog",
+    paper="https://arxiv.org/abs/2402.04347",
+    cost="O(N)",
+    adapted="trained with the rest, not distilled from softmax first",
+)
 class HedgehogAttention(QKVAttention):
     """Linear attention on f(t) = [softmax(W t) | softmax(-W t)], softmax over the K channels; W per head.
 

@@ -10,7 +10,13 @@ from attention_zoo import Dims, QKVAttention, register, softmax_attention
 from attention_zoo._windows import Windows
 
 
-@register("local", title="Local (blocks)", paper="https://arxiv.org/abs/2011.04006", cost="O(N)")
+@register(
+    "local",
+    title="Local (blocks)",
+    paper="https://arxiv.org/abs/2011.04006",
+    cost="O(N)",
+    adapted="blocks of neighbours, not of tokens N / block apart",
+)
 class LocalAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v within blocks of consecutive tokens that do not overlap.
 

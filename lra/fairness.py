@@ -97,6 +97,7 @@ def long_listing() -> str:
     Operations are those of one layer's attention, projections included, at width 64, forward, of one sequence.
     """
     from lra.flops import attention_flops
+    from lra.report.cells import CONTROLS
 
     cells = plan(Request(attentions=attention_zoo.names(), tasks=["listops"], seeds=[0]))
     counts = {cell.row: count(cell, SIZES) for cell in cells}
@@ -109,7 +110,8 @@ def long_listing() -> str:
 
         operations = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
         difference = f"{100 * (counts[cell.row] / counts[TARGET] - 1):+.1f} %"
-        fidelity = f"adapted: {entry.adapted}" if entry.adapted else "official" if entry.paper else "control"
+        fidelity = f"adapted: {entry.adapted}" if entry.adapted else "official"
+        fidelity = "control" if entry.name in CONTROLS else fidelity
         if entry.padding == "fixed":
             fidelity += ", fixed length"
         rows.append((entry.name, f"{counts[cell.row]:,}", difference, entry.cost, *operations, fidelity, entry.paper))

@@ -8,7 +8,7 @@ from lra.errors import ConfigError
 from lra.fairness import matched_width
 from lra.grid import Request, run_grid
 from lra.record import Record
-from lra.report.cells import group, rank
+from lra.report.cells import CONTROLS, group, rank
 
 
 def run(tiny, out, *attentions, **more) -> dict[str, Record]:
@@ -57,4 +57,6 @@ def test_long_list(capsys):
     assert "76,682" in found["softmax"]
     assert "+11.7 %" in found["pola"]
     assert "adapted: 1-D convolution" in found["pola"]
+    assert {name for name, line in found.items() if " control " in f"{line} "} == set(CONTROLS)
+    assert all(" adapted: " in found[name] for name in ("fnet", "hedgehog", "local", "taylor"))
     assert "O(N^2)" in found["softmax"]

@@ -277,6 +277,14 @@ def test_what_each_row_was_given():
     assert "ms/step at 4K" not in facts.table(group).header
 
 
+def test_controls_are_called_so_whatever_their_record_says():
+    about = {"title": "Convolution", "fidelity": "official", "paper": "https://example.org"}
+    runs = [make(row, 0.4, attention=about) for row in ("local_conv", "identity:conv=5", "elu")]
+    group = only(runs)
+    assert [facts.facts(group, row).fidelity for row in group.rows] == ["official", "control", "control"]
+    assert "- `local_conv`: Convolution; control; https://example.org\n" in tables.mechanisms([group])
+
+
 def test_a_late_best_step_has_a_dagger():
     settings: dict[str, Any] = {"config": {"train": {"lr": 1e-3, "steps": 1000}}}
     assert text_of(make("pola", 0.5, best_step=960, **settings)) == "50.0 (1)†"

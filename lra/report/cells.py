@@ -132,6 +132,11 @@ def base(row: str) -> str:
     return re.split(r"[:@ ]", row)[0]
 
 
+def fidelity(record: Record) -> str:
+    """'official', 'adapted: ...' or, of what stands for no mechanism, 'control'."""
+    return "control" if base(record.row) in CONTROLS else str(record.attention.get("fidelity", ""))
+
+
 def one_per_cell(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     """Of records with one identity the first final one, and a line for each that is left out."""
     ordered = sorted(records, key=lambda r: (r.status not in FINAL, r.created, r.name))

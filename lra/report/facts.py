@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lra.record import Record, budget_of
-from lra.report.cells import Group
+from lra.report.cells import Group, fidelity
 from lra.report.sheet import DASH, Sheet, sheet
 from lra.report.tables import span
 
@@ -28,7 +28,7 @@ class Facts:
     precision: str
     lr: tuple[float, ...]
     tuning: str  # "none", or how many values of which settings were tried: "3 of train.lr"
-    fidelity: str  # "official", or "adapted" with what was adapted
+    fidelity: str  # "official", "control", or "adapted" with what was adapted
     learned: int
     finished: int
     tokens_per_second: tuple[float, ...]
@@ -49,7 +49,7 @@ def facts(group: Group, row: str, milliseconds: Mapping[str, float] | None = Non
         precision=group.precision,
         lr=_known(r.config.get("train", {}).get("lr") for r in records),
         tuning="; ".join(dict.fromkeys(tuning(r) for r in records)),
-        fidelity=str(about.get("fidelity", "")),
+        fidelity=fidelity(records[0]),
         learned=sum(cell.learned for cell in cells),
         finished=len(done),
         tokens_per_second=_known(r.tokens_per_second for r in done),

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from lra.noise import binomial_half_width
-from lra.report.cells import Column, Group, average
+from lra.report.cells import Column, Group, average, fidelity
 from lra.report.compare import accuracies, not_separated
 from lra.report.facts import tuning
 
@@ -42,7 +42,7 @@ def _numbers(column: Column, row: str) -> dict[str, Any]:
     numbers |= {"parameters": sizes.get("total"), "parameters_without_embeddings": sizes.get("without_embeddings")}
     numbers |= {"parameters_attention": sizes.get("attention"), "taps": (about.get("options") or {}).get("conv")}
     numbers |= {"lr": cell.records[0].config.get("train", {}).get("lr"), "tuning": tuning(cell.records[0])}
-    numbers |= {"fidelity": about.get("fidelity")}
+    numbers |= {"fidelity": fidelity(cell.records[0])}
     if summary is None:
         return numbers
     low, high = summary.interval or (None, None)

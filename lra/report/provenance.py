@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from lra.record import Record
-from lra.report.cells import Cell, Column, Group
+from lra.report.cells import Cell, Column, Group, fidelity
 from lra.report.sheet import DASH
 from lra.report.speed import machine
 from lra.report.tables import percent, title_of
@@ -70,7 +70,7 @@ def about(records: Sequence[Record]) -> dict[str, str]:
     source = "built in" if attention.get("builtin", True) else f"a user's file, {attention.get('path', '')}"
     found = {
         "Paper": attention.get("paper"),
-        "Fidelity": attention.get("fidelity"),
+        "Fidelity": fidelity(records[0]),
         "Cost": attention.get("cost"),
         "Padding": attention.get("padding"),
         "Options": options,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from lra.record import RESULTS_VERSION, Record
-from lra.report.cells import Cell, Column, Group, average, best_trivial, rank
+from lra.report.cells import Cell, Column, Group, average, best_trivial, fidelity, rank
 from lra.report.compare import not_separated
 from lra.report.sheet import DASH, Sheet, sheet
 
@@ -105,7 +105,8 @@ def mechanisms(groups: Sequence[Group]) -> str:
         for row, cell in column.cells.items():
             about = cell.records[0].attention
             source = "" if about.get("builtin", True) else f"a user's file, {about.get('source_hash', '')}"
-            words = [str(about.get(key, "")) for key in ("title", "fidelity", "cost", "paper")]
+            words = [str(about.get(key, "")) for key in ("title", "cost", "paper")]
+            words.insert(1, fidelity(cell.records[0]))
             words += ["always padded to the full length"] if about.get("padding") == "fixed" else []
             found.setdefault(row, f"- `{row}`: {'; '.join(filter(None, [*words, source]))}\n")
     return "".join(found[row] for row in sorted(found, key=rank))
