@@ -16,11 +16,12 @@ from attention_zoo._parts import wide
 class PerformerAttention(QKVAttention):
     """Linear attention on f(t) = exp(W t' - |t'|^2 / 2) / sqrt F, t' = t / K^(1/4), whose mean is the softmax kernel.
 
-    features: F, rows of W (the authors take 256; 128 as in Skyformer's suite). kernel: `softmax`, or `relu`, the
-    authors' generalised form relu(W t') / sqrt F + 1e-3. W (F, K) is drawn once, from the seed, by blocks of orthogonal
-    rows with the lengths of Gaussian ones, the same for all heads: a buffer, neither trained nor drawn again. To the
-    softmax features the authors add 1e-6 after the largest exponent is taken out, per query, and over a sequence's
-    real keys. Mixing costs 4 N F D multiply-adds. Raises ValueError for no features or an unknown kernel.
+    features: F, rows of W (the authors take 256; 128 as in Skyformer's suite). kernel: `softmax`, or `relu`:
+    relu(W t') / sqrt F + 1e-3, the authors' generalised form with t' for t. W (F, K) is drawn once, from the seed, by
+    blocks of orthogonal rows with the lengths of Gaussian ones, the same for all heads: a buffer, neither trained nor
+    drawn again. The softmax features get 1e-6 more once the largest exponent is taken out, per query, and over a
+    sequence's real keys; the authors take out the largest W t' instead. Mixing costs 4 N F D multiply-adds. Raises
+    ValueError for no features or an unknown kernel.
     """
 
     directions: Tensor
