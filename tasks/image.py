@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from tasks import _draws, _linear, _sources, _store
+from tasks import _draws, _linear, _numba, _sources, _store
 from tasks._base import Data, DataError, Network, Spec, Split, Task
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class Image(Task):
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
         """The CIFAR-10 files of a data directory, else of the hub. Raises DataError."""
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "numba"))  # read once, when numba is imported
+        _numba.use_cache(cache)
         used = {"encoding": ENCODING, "settings": asdict(settings)}
 
         def build(found: _sources.Found, folder: Path) -> _store.Built:

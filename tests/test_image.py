@@ -44,6 +44,12 @@ def prepare(folder, **change):
     return TASK.prepare(replace(TASK.settings(), **change), folder, folder.parent / "cache", False)
 
 
+def test_numba_keeps_what_it_compiled_per_state_of_the_sources(folder, monkeypatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    prepare(folder)
+    assert Path(os.environ["NUMBA_CACHE_DIR"]).name.startswith("numba-")
+
+
 @pytest.mark.parametrize(
     ("colour", "luma", "pil"),
     [
