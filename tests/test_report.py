@@ -11,6 +11,7 @@ import pytest
 from records import LADDER, make
 
 import attention_zoo
+import tasks
 from lra.errors import RecordError
 from lra.record import Record, save
 from lra.report import cells, curves, facts, figures, frame, read, tables, terminal, write
@@ -109,6 +110,11 @@ def test_averages_with_and_without_retrieval():
     ]
     assert lines[0][3:] == ["Retrieval (matched pairs)", "Image", "Average of 4", "without Retrieval"]
     assert lines[-1][-2:] == ["52.5", "46.7"]
+
+
+@pytest.mark.parametrize("name", ["listops", "pathfinder", "pathfinder64", "pathx", "path256", "text", "retrieval"])
+def test_a_task_has_one_title(name: str):
+    assert tables.title_of(name) == tasks.find(name).title
 
 
 def test_rows_come_in_the_order_of_the_paper_and_controls_last():

@@ -10,6 +10,7 @@ from lra.report.sheet import DASH, Sheet, sheet
 
 MINUS = "\N{MINUS SIGN}"
 DAGGER = "\N{DAGGER}"
+TITLES = {"listops": "ListOps", "pathfinder64": "Pathfinder-64", "pathx": "Path-X", "path256": "Path-256"}
 LEGEND = (
     "Test accuracy in percent, of the checkpoint that was best on validation, or of the last where the protocol says "
     "`select: last`: mean ± sample standard deviation over seeds (number of seeds). ≈: within 95 % noise of that rung "
@@ -33,7 +34,7 @@ def percent(accuracy: float, decimals: int = 1) -> str:
 
 def title_of(task: str) -> str:
     """The task's name in headings."""
-    return {"listops": "ListOps", "pathx": "Path-X", "path256": "Path-256"}.get(task, task.capitalize())
+    return TITLES.get(task, task.capitalize())
 
 
 def heading(group: Group) -> str:
