@@ -142,6 +142,6 @@ def test_real_reviews(tmp_path):
     ]  # fmt: skip
     assert reviews(data.test)[0].startswith(b"Kahin Pyaar Na Ho Jaaye is a great family movie.")
     assert data.about["label"] == "official"
-    assert data.hash == "96298bc8c9d2"
+    assert data.hash == "30871260eb71"
     shipped = Path(__file__).parent.parent / "results" / "ladders" / f"text-{data.hash}.json"
     assert TASK.ladder(data) == json.loads(shipped.read_text())["rungs"]
