@@ -92,6 +92,7 @@ def _build(settings: Settings, used: dict[str, Any], found: _sources.Found, fold
     for split, (source, rows) in drawn.items():
         shape = (len(rows), settings.length)
         digests[split] = _store.write_split(folder, split, shape, _blocks(*reviews[source], rows, settings.length))
+    texts = {split: [reviews[source][0][row] for row in rows] for split, (source, rows) in drawn.items()}
     held = "the test split itself"
     if settings.text_validation == "held-out":
         held = f"{settings.validation_rows} training reviews, as many of each label, drawn by data.seed"
@@ -102,6 +103,7 @@ def _build(settings: Settings, used: dict[str, Any], found: _sources.Found, fold
         "rows": {split: len(rows) for split, (_, rows) in drawn.items()},
         "split_rule": f"reviews in the order of their SHA-256; validation: {held}",
         "split_hash": {split: _draws.hash_of(rows) for split, (_, rows) in drawn.items()},
+        "leakage": _leakage(texts),
     }
     return _store.Built(Spec(vocab=257, classes=2, length=settings.length), about, digests, {"label": NAMES})
 
@@ -136,6 +138,15 @@ def _split(settings: Settings, train: np.ndarray, test: np.ndarray) -> dict[str,
             raise DataError(f"text: data.validation_rows {len(rows)} leaves none of {len(train)} reviews to train on")
     kept = rest[_draws.part(name, "train_rows", seed, train[rest], settings.train_rows)]
     return {"train": ("train", kept), "validation": held, "test": tested}
+
+
+def _leakage(texts: dict[str, list[bytes]]) -> dict[str, dict[str, float]]:
+    """The shares of validation's and of test's reviews that training holds word for word, too."""
+    known = set(texts["train"])
+    return {
+        split: {"reviews": sum(text in known for text in texts[split]) / len(texts[split])}
+        for split in ("validation", "test")
+    }
 
 
 def _blocks(texts: list[bytes], labels: np.ndarray, rows: np.ndarray, length: int) -> Iterator[Split]:

@@ -57,6 +57,7 @@ def test_splits(small, tmp_path):
     assert sorted(reviews(small.train) + reviews(small.validation)) == sorted(reviews(small.test))
     assert small.about["label"] == "own files"
     assert set(small.about["split_hash"]) == {"train", "validation", "test"}
+    assert small.about["leakage"] == {"validation": {"reviews": 0.0}, "test": {"reviews": 0.75}}  # the files are equal
     historic = TASK.prepare(replace(SMALL, text_validation="test"), tmp_path / "data", tmp_path / "cache", False)
     assert historic.about["rows"] == {"train": 8, "validation": 8, "test": 8}
     assert reviews(historic.validation) == reviews(historic.test)
@@ -64,6 +65,16 @@ def test_splits(small, tmp_path):
     part = TASK.prepare(fewer, tmp_path / "data", tmp_path / "cache", False)
     assert [np.bincount(split.labels).tolist() for split in (part.train, part.test)] == [[2, 2], [2, 2]]
     assert set(reviews(part.train)) <= set(reviews(small.train))
+
+
+def test_reviews_prepared_before_their_leakage_was_counted_go_on(small, tmp_path):
+    manifest = small.folder / "manifest.json"
+    older = json.loads(manifest.read_text())
+    del older["about"]["leakage"]
+    manifest.write_text(json.dumps(older))
+    again = TASK.prepare(SMALL, tmp_path / "data", tmp_path / "cache", False)
+    assert (again.folder, again.hash) == (small.folder, small.hash)
+    assert TASK.prepare(SMALL, None, tmp_path / "cache", False).folder == small.folder
 
 
 def test_the_order_of_the_files_changes_nothing(small, tmp_path):
@@ -143,5 +154,6 @@ def test_real_reviews(tmp_path):
     assert reviews(data.test)[0].startswith(b"Kahin Pyaar Na Ho Jaaye is a great family movie.")
     assert data.about["label"] == "official"
     assert data.hash == "30871260eb71"
+    assert data.about["leakage"] == {"validation": {"reviews": 17 / 2500}, "test": {"reviews": 112 / 25_000}}
     shipped = Path(__file__).parent.parent / "results" / "ladders" / f"text-{data.hash}.json"
     assert TASK.ladder(data) == json.loads(shipped.read_text())["rungs"]
