@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GENERATOR = "generator v1"  # raised when the same settings give other images
 PADDLES = {"easy": 6, "intermediate": 9, "hard": 14}
+SPREAD = {32: 20, 64: 22, 128: 35, 256: 30}  # by image size: paddles of all short snakes together, about
 BLOCK = 1 << 24  # pixels made at a time; does not change what is made
 HASHED = 100  # images of a streamed split that its hash covers
 
@@ -38,7 +39,7 @@ class Settings:
     validation_rows: int = 20_000
     test_rows: int = 20_000
     difficulty: Literal["easy", "intermediate", "hard"] = "hard"  # 6, 9 or 14 paddles per long snake
-    distractors: int = 5  # short snakes tried; as LRA's parameter file reads, which can be read as twice that
+    distractors: int = 0  # short snakes tried; 0: by LRA's formula (32: 10, 6, 5; 128: 17, 11, 8), see `distractors_of`
     split_rule: Literal["sorted-80-10-10", "s4"] = "sorted-80-10-10"  # of released images
 
 
@@ -95,10 +96,18 @@ class Pathfinder(Task):
         from tasks._pathfinder_images import Generator
 
         paddles = PADDLES[settings.difficulty]
-        return Generator(self.size, settings.seed, split, (paddles, paddles // 3), settings.distractors)
+        return Generator(self.size, settings.seed, split, (paddles, paddles // 3), self.distractors_of(settings))
+
+    def distractors_of(self, settings: Settings) -> int:
+        """Short snakes tried: the setting, or as many as LRA's parameter file asks for at this size and difficulty.
+
+        Its formula is read per difficulty; the authors' wrapper may have kept the number of the easy images for all.
+        """
+        return settings.distractors or SPREAD[self.size] // (PADDLES[settings.difficulty] // 3)
 
     def _used(self, settings: Settings) -> dict[str, Any]:
-        return {name: value for name, value in asdict(settings).items() if name != "split_rule"}
+        used = {name: value for name, value in asdict(settings).items() if name != "split_rule"}
+        return used | {"distractors": self.distractors_of(settings)}
 
     def _spec(self) -> Spec:
         return Spec(vocab=256, classes=2, length=self.size**2, grid=(self.size, self.size), padded=False)

@@ -47,8 +47,21 @@ def test_shapes(small):
     assert isinstance(small.train.values, np.memmap)
     assert small.train.values.shape == (1500, 1024)
     assert set(small.train.lengths) == {1024}
-    assert tasks.find("pathx").settings().distractors == 8
-    assert tasks.find("path256").settings().distractors == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [("pathfinder", (10, 6, 5)), ("pathfinder64", (11, 7, 5)), ("pathx", (17, 11, 8)), ("path256", (15, 10, 7))],
+)
+def test_distractors_by_difficulty(name, numbers):
+    task: Any = tasks.find(name)
+    for difficulty, number in zip(("easy", "intermediate", "hard"), numbers, strict=True):
+        assert task.distractors_of(task.settings(difficulty=difficulty)) == number
+        assert task.distractors_of(task.settings(difficulty=difficulty, distractors=3)) == 3
+
+
+def test_what_is_written_about_data_has_their_number(small):
+    assert small.about["settings"]["distractors"] == 5
 
 
 def test_statistics(generator):
