@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from tasks import _sources
 from tasks._base import DataError
 
 LABELS = {b"0": 0, b"1": 1, b"0.0": 0, b"1.0": 1}
@@ -105,8 +106,7 @@ def read_compact(documents: Path, listed: Path, length: int) -> Read:
     empty = [name.decode() for name, split in SPLITS.items() if not found[split][1]]
     if empty:
         raise DataError(f"{listed} has no rows of {' and '.join(empty)}: it is cut short")
-    with documents.open("rb") as file:
-        sha256 = {documents.name: hashlib.file_digest(file, "sha256").hexdigest(), listed.name: digest.hexdigest()}
+    sha256 = {documents.name: _sources.sha256(documents), listed.name: digest.hexdigest()}
     splits = {split: _arrays(*rows) for split, rows in found.items()}
     return Read(*papers.arrays(), splits, sha256)
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from tasks._base import Data, DataError, Spec, Split, Task
-
-SPLITS = ("train", "validation", "test")
+from tasks._store import SPLITS
 
 
 def in_memory(task: Task, settings: Any, spec: Spec, splits: Mapping[str, Split], cache: Path) -> Data:

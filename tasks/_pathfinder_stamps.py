@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tasks._pathfinder_tables import COSINE_STEP, DEGREE, FILE, PARAMETERS, Parameters, pack
+from tasks._pathfinder_tables import COSINE_STEP, DEGREE, FILE, PARAMETERS, Parameters, dilate, pack
 
 Arrays = dict[str, np.ndarray]
 
@@ -81,18 +81,8 @@ def _paddle(form: Parameters, margin: int, y: int, x: int) -> tuple[np.ndarray, 
     line = [(centre, centre), (centre + x, centre + y)]
     ImageDraw.Draw(canvas).line(line, fill=255, width=round(2 * form.thickness))
     drawn = np.asarray(canvas)
-    return _reduce(drawn, centre + 1), _reduce(_dilate(drawn, 2 * margin), centre + 1)
-
-
-def _dilate(image: np.ndarray, radius: int) -> np.ndarray:
-    side = len(image)
-    wide = np.zeros((side + 2 * radius,) * 2, np.uint8)
-    for y in range(2 * radius + 1):
-        for x in range(2 * radius + 1):
-            if (y - radius) ** 2 + (x - radius) ** 2 <= radius**2:
-                part = wide[y : y + side, x : x + side]
-                np.maximum(part, image, out=part)
-    return wide[radius:-radius, radius:-radius]
+    cut = slice(2 * margin, -2 * margin)
+    return _reduce(drawn, centre + 1), _reduce(dilate(drawn[None], 2 * margin)[0, cut, cut], centre + 1)
 
 
 def _marker(form: Parameters) -> np.ndarray:

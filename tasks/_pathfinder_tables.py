@@ -156,7 +156,7 @@ def load(size: int, margin: int) -> Tables:
         weights=weights,
         lines=_cells(stored["lines"], 0, row, reach),
         masks=in_pieces(np.where(masks > FREE, masks, 0), row, reach),
-        dilated=in_pieces(_dilate(masks, margin), row, reach + margin),
+        dilated=in_pieces(dilate(masks, margin), row, reach + margin),
         hits=_hits(masks, row, reach),
         cores=_cells(cores, 0, row, reach + 1),
         marker=_cells(stored["marker"][None], 0, row, stored["marker"].shape[0] // 2),
@@ -175,7 +175,7 @@ def _hits(masks: np.ndarray, row: np.ndarray, reach: int) -> Cells:
     return cells._replace(values=SUM - cells.values)
 
 
-def _dilate(stamps: np.ndarray, margin: int) -> np.ndarray:
+def dilate(stamps: np.ndarray, margin: int) -> np.ndarray:
     """Stamps (S, side, side) dilated by a disc of radius `margin`, so larger by it on every side."""
     side = stamps.shape[1]
     wide = np.zeros((len(stamps), side + 2 * margin, side + 2 * margin), stamps.dtype)
