@@ -14,9 +14,9 @@ TITLES = {"listops": "ListOps", "pathfinder64": "Pathfinder-64", "pathx": "Path-
 LEGEND = (
     "Test accuracy in percent, of the checkpoint that was best on validation, or of the last where the protocol says "
     "`select: last`: mean ± sample standard deviation over seeds (number of seeds). ≈: within 95 % noise of that rung "
-    "of the task's ladder, where noise is the binomial one of the test rows and, for several seeds, 1.96 standard "
-    "errors of their mean, in quadrature. Best trivial: the "
-    f"strongest rung that reads no nesting. {DAGGER}: the best step of a run lies in the last 5 % of training, so that "
+    "of the task's ladder, where noise is the binomial one of the test rows and, from three seeds on, half of "
+    "Student's interval of their mean, in quadrature. Best trivial: the strongest rung that reads no nesting. "
+    f"{DAGGER}: the best step of a run lies in the last 5 % of training, so that "
     "longer training might score higher. Bold, from three common seeds on: the best row and every row not separated "
     f"from it. {DASH}: no run. A row with a missing cell has no average. Tokens/s: real tokens in training; ranges "
     "cover runs and tasks."
