@@ -32,6 +32,7 @@ class Entry:
     paper: str = ""
     cost: str = ""
     adapted: str = ""  # how the published form for images was brought to sequences; empty: it was made for them
+    differs: str = ""  # from the published form, wherever it runs
     padding: str = "masked"  # "fixed": always padded to Dims.length, because the mechanism cannot mask
     ordered: bool | None = None  # does it see the order of tokens? None: it depends on the options, or was not said
     expected_failures: dict[str, str] = field(default_factory=dict)  # check of the contract -> reason
@@ -47,6 +48,11 @@ class Entry:
     def address(self) -> str:
         """A spec that finds it again."""
         return self.name if self.builtin else f"{self.path}:{self.name}"
+
+    def fidelity(self, grid: bool = False) -> str:
+        """'official', or 'adapted: ...' with how; grid: it sees rows and columns, as its authors have it."""
+        found = self.differs or ("" if grid else self.adapted)
+        return f"adapted: {found}" if found else "official"
 
     def all_options(self, options: dict[str, Value]) -> dict[str, Value]:
         """These options and the defaults of the others."""

@@ -13,7 +13,7 @@ from attention_zoo._parts import wide, zero_padding
     paper="https://arxiv.org/abs/2105.03824",
     cost="O(N log N)",
     ordered=True,
-    adapted="orthonormal transforms",
+    differs="orthonormal transforms",
 )
 class FNetAttention(Attention):
     """y = Re(F_N x F_D): Fourier transforms over the tokens and over the width, no parameters at all.

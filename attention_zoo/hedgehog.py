@@ -15,7 +15,7 @@ from attention_zoo._parts import wide
     title="Hedgehog",
     paper="https://arxiv.org/abs/2402.04347",
     cost="O(N)",
-    adapted="trained with the rest, not distilled from softmax first",
+    differs="trained with the rest, not distilled from softmax first",
 )
 class HedgehogAttention(QKVAttention):
     """Linear attention on f(t) = [softmax(W t) | softmax(-W t)], softmax over the K channels; W per head.

@@ -15,7 +15,7 @@ from attention_zoo._windows import Windows
     title="Local (blocks)",
     paper="https://arxiv.org/abs/2011.04006",
     cost="O(N)",
-    adapted="blocks of neighbours, not of tokens N / block apart",
+    differs="blocks of neighbours, not of tokens N / block apart",
 )
 class LocalAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v within blocks of consecutive tokens that do not overlap.

@@ -16,7 +16,7 @@ from attention_zoo._parts import wide
     title="Taylor exp",
     paper="https://arxiv.org/abs/2402.18668",
     cost="O(N)",
-    adapted="on the whole head, not on 16 projected channels",
+    differs="on the whole head, not on 16 projected channels",
 )
 class TaylorAttention(QKVAttention):
     """Weights 1 + s + s^2 / 2, s = q k^T / sqrt K, normalised per query: exp(s) to the second order, at least 1/2.

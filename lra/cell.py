@@ -179,7 +179,7 @@ def describe(cell: Cell, data: tasks.Data, **results: Any) -> Record:
             "options": cell.all_options(),
             "cost": entry.cost,
             "padding": entry.padding,
-            "fidelity": f"adapted: {entry.adapted}" if entry.adapted and not cell.config.model.grid else "official",
+            "fidelity": entry.fidelity(cell.config.model.grid),
             "source_hash": entry.source_hash,
             "builtin": entry.builtin,
             "address": entry.address,

@@ -110,8 +110,7 @@ def long_listing() -> str:
 
         operations = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
         difference = f"{100 * (counts[cell.row] / counts[TARGET] - 1):+.1f} %"
-        fidelity = f"adapted: {entry.adapted}" if entry.adapted else "official"
-        fidelity = "control" if entry.name in CONTROLS else fidelity
+        fidelity = "control" if entry.name in CONTROLS else entry.fidelity()
         if entry.padding == "fixed":
             fidelity += ", fixed length"
         rows.append((entry.name, f"{counts[cell.row]:,}", difference, entry.cost, *operations, fidelity, entry.paper))

@@ -58,5 +58,7 @@ def test_long_list(capsys):
     assert "+11.7 %" in found["pola"]
     assert "adapted: 1-D convolution" in found["pola"]
     assert {name for name, line in found.items() if " control " in f"{line} "} == set(CONTROLS)
+    assert attention_zoo.find("pola")[0].fidelity(grid=True) == "official"
+    assert attention_zoo.find("taylor")[0].fidelity(grid=True).startswith("adapted: ")
     assert all(" adapted: " in found[name] for name in ("fnet", "hedgehog", "local", "taylor"))
     assert "O(N^2)" in found["softmax"]
