@@ -25,15 +25,13 @@ def device_lock(device: str) -> Iterator[None]:
     name = str(choose_device(device)).replace(":", "")
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir()) / f"lra-bench-{user}-{name}"
-    try:
-        lock = Work(folder).lock()
-        lock.__enter__()
-    except BusyError:
-        raise BusyError(f"another bench is measuring on {name}: wait for it, or choose another --device") from None
-    except OSError as error:
-        raise RecordError(f"cannot write the lock {folder}: {error.strerror}") from error
     with contextlib.ExitStack() as stack:
-        stack.push(lock.__exit__)
+        try:
+            stack.enter_context(Work(folder).lock())
+        except BusyError:
+            raise BusyError(f"another bench is measuring on {name}: wait for it, or choose another --device") from None
+        except OSError as error:
+            raise RecordError(f"cannot write the lock {folder}: {error.strerror}") from error
         yield
 
 
