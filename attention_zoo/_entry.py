@@ -50,7 +50,9 @@ class Entry:
         return self.name if self.builtin else f"{self.path}:{self.name}"
 
     def fidelity(self, grid: bool = False) -> str:
-        """'official', or 'adapted: ...' with how; grid: it sees rows and columns, as its authors have it."""
+        """'official', 'own' of a user's, or 'adapted: ...' with how; grid: with rows and columns, as its authors'."""
+        if not self.builtin:
+            return "own"
         found = self.differs or ("" if grid else self.adapted)
         return f"adapted: {found}" if found else "official"
 

@@ -81,12 +81,10 @@ def _check_name(name: str, path: Path, cls: type[Attention]) -> None:
 
 
 def _check_class(path: Path, cls: type) -> None:
-    from torch import nn  # the file of a class has been imported, and torch with it
+    from attention_zoo._base import Attention  # the file of a class has been imported, and torch with it
 
-    if not issubclass(cls, nn.Module):
-        raise SpecError(
-            f"{path}: {cls.__name__} is no module: extend QKVAttention (q, k, v -> y) or Attention (x -> y)"
-        )
+    if not issubclass(cls, Attention):
+        raise SpecError(f"{path}: {cls.__name__} must extend QKVAttention (q, k, v -> y) or Attention (x -> y)")
 
 
 def names() -> list[str]:
@@ -121,7 +119,8 @@ def _find_one(spec: str) -> tuple[Entry, dict[str, Value]]:
         elif name in (points := advertised()):
             entry = _entry_of_point(points[name])
         else:
-            here = f", did you mean ./{name}.py?" if Path(f"{name}.py").is_file() else ""
+            file = Path(f"{name}.py")
+            here = f", did you mean {file if file.is_absolute() else f'./{file}'}?" if file.is_file() else ""
             raise SpecError(
                 f"unknown attention {name!r}{here or nearest(name, names() + list(points))}; "
                 f"`list` shows all, a file of your own goes by its path: ./mine.py"

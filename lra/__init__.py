@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas
 
     from lra.run import Loaded
@@ -17,12 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["load", "records"]
 
 
-def records(*paths: str | Path) -> pandas.DataFrame:
-    """One row per record of these files and folders (default results/runs). Raises RecordError for a broken file."""
+def records(*paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
+    """One row per record of these files and folders, or lists of them (default results/runs).
+
+    Raises RecordError for a broken file.
+    """
     from lra.errors import RecordError
     from lra.report.frame import read
 
-    frame, problems = read([Path(path) for path in paths or ("results/runs",)])
+    lists = ([path] if isinstance(path, str | Path) else path for path in paths or ("results/runs",))
+    frame, problems = read([Path(path) for some in lists for path in some])
     if problems:
         raise RecordError("; ".join(problems))
     return frame

@@ -53,7 +53,7 @@ def plan(ask: Ask) -> list[Job]:
 
     kind = choose_device(ask.device).type
     shapes = [(task, 0) for task in workload.task_names(ask.tasks)]
-    shapes = shapes or [(UNIFORM, length) for length in sorted(ask.lengths or LENGTHS.get(kind, LONG))]
+    shapes = shapes or [(UNIFORM, length) for length in sorted(set(ask.lengths or LENGTHS.get(kind, LONG)))]
     batch = ask.batch or (CPU_BATCH if kind == "cpu" else 0)
     memory = int(1e9 * ask.memory) or int(MEMORY_SHARE * free_bytes())
     jobs = [

@@ -16,11 +16,14 @@ from lra.protocol import merge, parse_override, protocols, read_protocol, sugges
 from lra.record import identity_of
 
 
-def _check(section: Any, name: str, least: float, most: float, *keys: str) -> None:
+def _check(section: Any, name: str, least: float, most: float, *keys: str, below: bool = False) -> None:
+    """Raises ConfigError for a value outside; below: `most` itself is outside, too."""
     for key in keys:
         value = getattr(section, key)
-        if not least <= value <= most or value == math.inf:
-            between = f"{least} to {most}" if most < math.inf else f"at least {least}" + " and finite" * (value == most)
+        if not least <= value <= most or value == math.inf or (below and value == most):
+            between = f"{least} to{' below' * below} {most}"
+            if most == math.inf:
+                between = f"at least {least}" + " and finite" * (value == most)
             raise ConfigError(f"{name}.{key} must be {between}, not {value}")
 
 
@@ -47,7 +50,7 @@ class Model:
     def __post_init__(self):
         _check(self, "model", 1, math.inf, "layers", "dim", "heads", "mlp", "head")
         _check(self, "model", 0, math.inf, "vocab", "length", "embedding_std")
-        _check(self, "model", 0, 1, "dropout", "attention_dropout")
+        _check(self, "model", 0, 1, "dropout", "attention_dropout", below=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,10 @@ class Train:
         if self.schedule != "rsqrt" and self.warmup > self.steps:
             raise ConfigError(f"train.warmup={self.warmup} must not exceed train.steps={self.steps}: set both")
         _check(self, "train", 0, math.inf, "lr", "eps", "weight_decay", "clip_at", "validation_batches")
-        _check(self, "train", 0, 1, "start_lr", "end_lr", "beta1", "beta2", "select_after")
+        _check(self, "train", 0, 1, "start_lr", "end_lr", "select_after")
+        _check(self, "train", 0, 1, "beta1", "beta2", below=True)
+        if self.clip != "none" and self.clip_at == 0:
+            raise ConfigError("train.clip_at=0 would set every gradient to 0; train.clip=none leaves them as they are")
 
 
 @dataclass(frozen=True, kw_only=True)

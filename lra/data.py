@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +35,8 @@ def resolve_for(task_name: str, protocol: str, overrides: list[str]) -> Config:
 
 def make_ready(task_name: str, config: Config, data_dir: Path | None) -> Ready:
     """Finds or generates, verifies and encodes, or takes what the cache has. Raises DataError."""
-    task = tasks.find(task_name)
-    data = task.prepare(config.data, data_dir, cache_folder(), progress=True)
-    return Ready(data, task.ladder(data))
+    data = prepare_for(task_name, config, data_dir)
+    return Ready(data, tasks.find(task_name).ladder(data))
 
 
 def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> str:
@@ -62,7 +62,17 @@ def prepare(task_name: str, protocol: str, overrides: list[str], data_dir: Path 
 
 def prepare_for(task_name: str, config: Config, data_dir: Path | None) -> tasks.Data:
     """Prepares a task's data as a resolved configuration wants it. Raises DataError."""
-    return tasks.find(task_name).prepare(config.data, data_dir, cache_folder(), progress=True)
+    try:
+        return tasks.find(task_name).prepare(config.data, data_dir, cache_folder(), progress=True)
+    except tasks.DataError:
+        raise
+    except Exception as error:
+        file = tasks.file_of(task_name)
+        if file is None:
+            raise
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        where = f"{file}, line {lines[-1]}" if lines else str(file)
+        raise tasks.DataError(f"{where}: prepare fails: {type(error).__name__}: {error}") from error
 
 
 def climb(task_name: str, data: tasks.Data, store: Path | None) -> str:

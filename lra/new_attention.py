@@ -1,5 +1,6 @@
 """`new-attention`: a file that works as it is, and its test, to start one's own mechanism from."""
 
+import importlib.util
 import keyword
 import re
 from pathlib import Path
@@ -52,6 +53,8 @@ def create(name: str, folder: Path) -> list[Path]:
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(f"new-attention {name!r}: a name is lower-case letters, digits and _, and starts with a letter")
+    if importlib.util.find_spec(name) is not None:
+        raise UserError(f"new-attention {name!r}: a package has this name, which the file would hide; choose another")
     if name in attention_zoo.names():
         raise UserError(f"new-attention {name!r}: a built-in attention has this name; choose another")
     words = {"name": name, "title": name.replace("_", " ").capitalize()}

@@ -77,8 +77,13 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = content.pop("base", None)
     if base is None:
         return content
-    below = path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base))
-    return merge(_read(below, (*seen, path)), content)
+    below = _read(path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base)), (*seen, path))
+    # what a file says of all tasks goes before what its base says of one
+    general = {key: content[key] for key in ("model", "train", "data") if content.get(key)}
+    sections = below.get("tasks")
+    if isinstance(sections, dict):
+        below["tasks"] = {task: merge(section or {}, general) for task, section in sections.items()}
+    return merge(below, content)
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

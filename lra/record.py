@@ -22,7 +22,10 @@ RESULTS_VERSION = 2  # raised when the same configuration gives other numbers th
 FINAL = ("done", "diverged")
 STATUSES = (*FINAL, "failed")
 KINDS = {
-    **dict.fromkeys(("identity", "status", "task", "row", "protocol", "precision", "predictions", "correct"), str),
+    **dict.fromkeys(
+        ("identity", "status", "task", "row", "protocol", "precision", "predictions", "correct", "created", "reason"),
+        str,
+    ),
     **dict.fromkeys(
         (
             "attention",
@@ -40,7 +43,8 @@ KINDS = {
     ),
     "curve": list,
     "seed": int,
-    "test_accuracy": float | int | None,
+    "test_rows": int,
+    **dict.fromkeys(("test_accuracy", "test_accuracy_last", "validation_accuracy"), float | int | None),
 }
 
 
@@ -122,7 +126,10 @@ def hits(record: Record) -> list[bool] | None:
     """Whether each test row was answered rightly; None for a record that does not say."""
     if not record.correct:
         return None
-    packed = unpack(record.correct)
+    try:
+        packed = unpack(record.correct)
+    except (ValueError, zlib.error) as error:
+        raise RecordError(f"{record.name} is damaged: correct: {error}") from error
     return [bool(packed[i // 8] >> (7 - i % 8) & 1) for i in range(record.test_rows)]
 
 
@@ -170,6 +177,9 @@ def load(path: Path) -> Record:
     if not wrong:
         wrong += [] if all(isinstance(point, dict) for point in record.curve) else ["curve"]
         wrong += [] if all(isinstance(accuracy, float | int) for accuracy in record.ladder.values()) else ["ladder"]
+        wrong += [] if all(isinstance(by, dict) for by in record.accuracy_by.values()) else ["accuracy_by"]
+        shares = ("test_accuracy", "test_accuracy_last", "validation_accuracy")
+        wrong += [name for name in shares if (share := getattr(record, name)) is not None and not 0 <= share <= 1]
     if wrong or record.status not in STATUSES:
         raise RecordError(f"{path} is not a record: bad {', '.join(wrong) or 'status'}")
     return record

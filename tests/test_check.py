@@ -146,6 +146,7 @@ def test_a_failure_is_exit_code_1_with_advice(tmp_path, capsys):
         (["new-attention", "softmax"], "a built-in attention has this name"),
         (["new-attention", "My-Own"], "lower-case letters"),
         (["new-attention", "class"], "lower-case letters"),
+        (["new-attention", "random"], "a package has this name"),
     ],
 )
 def test_mistakes(arguments, message, capsys, tmp_path, monkeypatch):
@@ -153,6 +154,27 @@ def test_mistakes(arguments, message, capsys, tmp_path, monkeypatch):
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_gated_linear_attention_is_right(tmp_path):
+    """PyTorch expects other strides of elu's gradient than it makes; a compiler does not mind."""
+    path = tmp_path / "gated.py"
+    path.write_text(
+        HEAD.format(cost="O(N)", more="")
+        + """
+    def __init__(self, dims, *, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        self.gate = torch.nn.Linear(dims.dim, dims.dim)
+
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.elu(q) + 1, F.elu(k) + 1, v, keep)
+
+    def forward(self, x, keep=None):
+        x = x if keep is None else torch.where(keep.unsqueeze(-1), x, 0)
+        return self.out(self.mix(x, keep) * self.gate(x).sigmoid())
+"""
+    )
+    (CHECKS | THOROUGH)["compiles"](str(path))
 
 
 def test_new_attention_passes_its_own_test(tmp_path, capsys):

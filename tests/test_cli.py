@@ -64,7 +64,7 @@ def test_protocol_diff(capsys):
 def test_records_from_python(runs):
     import lra
 
-    frame = lra.records(runs)
+    frame = lra.records([runs])
     assert list(frame["row"]) == ["elu"]
     (path,) = runs.glob("*.json")
     loaded = lra.load(path)

@@ -68,7 +68,9 @@ def test_overrides_and_round_trip():
         ("train.lr=1e400", r"train\.lr must be at least 0 and finite, not inf"),
         ("train.lr=-1", r"train\.lr must be at least 0"),
         ("model.heads=0", r"model\.heads must be at least 1"),
-        ("model.dropout=2", r"model\.dropout must be 0 to 1, not 2"),
+        ("model.dropout=2", r"model\.dropout must be 0 to below 1, not 2"),
+        ("train.beta1=1", r"train\.beta1 must be 0 to below 1, not 1"),
+        ("train.clip_at=0", r"train\.clip=none leaves them as they are"),
         ("train=5", "expected keys and values, found 5"),
         ("train.lr", "takes section.key=value"),
         ("=5", "takes section.key=value"),
@@ -115,6 +117,14 @@ def test_own_file_inherits(tmp_path):
     path.write_text("base: standard\nmodel: {dim: 128}\ntasks: {listops: {train: {lr: 1e-3}}}\n")
     config = resolve(path)
     assert (config.model.dim, config.train.lr, config.train.steps) == (128, 1e-3, 20_000)
+
+
+def test_what_a_file_says_of_all_tasks_goes_before_its_base(tmp_path):
+    """Though the base says it of one task; what the file itself says of one task goes before both."""
+    path: Path = tmp_path / "mine.yaml"
+    path.write_text("base: quick\ntrain: {steps: 500, batch: 4}\ntasks: {listops: {train: {batch: 8}}}\n")
+    assert resolve("quick").train.steps != 500
+    assert (resolve(path).train.steps, resolve(path).train.batch) == (500, 8)
 
 
 def test_hash_sees_changes_and_not_new_defaults():

@@ -108,6 +108,17 @@ def test_bad_file(majority, tmp_path, old, new, message):
     assert "\n" not in str(caught.value)
 
 
+def test_an_error_in_prepare_names_its_line(majority, tmp_path):
+    text = majority.read_text()
+    majority.write_text(text.replace("        rng = ", "        1 / 0\n        rng = "))
+    line = text[: text.index("        rng = ")].count("\n") + 1
+    asked = Request(attentions=["mean"], tasks=[str(majority)], seeds=[0], protocol="quick", out=tmp_path / "runs")
+    with pytest.raises(
+        DataError, match=f"majority.py, line {line}: prepare fails: ZeroDivisionError: division by zero"
+    ):
+        run_grid(asked)
+
+
 def test_taken_names(tmp_path):
     for name, file in (("listops", "a.py"), ("twice", "b.py")):
         (tmp_path / file).write_text(LISTING.replace('"majority"', f'"{name}"'))

@@ -174,7 +174,7 @@ def test_source_hash_sees_the_neighbours(tmp_path):
             "from attention_zoo import register\n@register\nclass A: ...",
             r"bad.py: a mechanism needs a name and a title",
         ),
-        ("from attention_zoo import register\n@register('a', title='A')\nclass A: ...", "A is no module: extend QKV"),
+        ("from attention_zoo import register\n@register('a', title='A')\nclass A: ...", "A must extend QKVAttention"),
         ("raise SystemExit('bye')", "fails to import: SystemExit: bye"),
     ],
 )

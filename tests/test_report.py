@@ -1,6 +1,8 @@
 """Records -> tables, curves and published blocks: golden text, and nothing averaged that was not measured alike."""
 
 import dataclasses
+import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +178,18 @@ def test_one_cell_counts_once(runs: Path, tmp_path: Path):
     assert "36.0 (1)" in report.text
     assert "41.0 ± 1.0 (3)" in report.text
     assert f"{first.name} of 2027 is left out" in report.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"created": 5}, {"test_accuracy": math.nan}, {"test_accuracy": 7}, {"accuracy_by": {"a": 3}}, {"test_rows": "x"}],
+    ids=str,
+)
+def test_a_damaged_record_is_left_out(runs: Path, tmp_path: Path, change: dict):
+    path = min(runs.glob("*.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    report = write([runs], tmp_path / "out")
+    assert f"{path} is not a record: bad {next(iter(change))}" in report.problems
 
 
 def test_broken_files_are_named_and_the_rest_reported(runs: Path, tmp_path: Path):

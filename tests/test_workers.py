@@ -139,11 +139,13 @@ def test_shards_are_a_partition(tiny, tmp_path):
     assert record.seed == 1
 
 
-def test_a_shard_on_the_command_line(tiny, tmp_path):
+def test_a_shard_on_the_command_line(tiny, tmp_path, capsys):
     command = ["--attn", "elu", "--task", "listops", "--protocol", tiny, "--seed", "0", "1", "--out", str(tmp_path)]
     assert main([*command, "--shard", "1/2"]) == 0
     (path,) = tmp_path.glob("*.json")
     assert json.loads(path.read_text())["seed"] == 0
+    assert main([*command, "--shard", "3/3"]) == 0
+    assert "part 3/3 has no cells" in capsys.readouterr().err
 
 
 def test_devices_and_shards_as_text():

@@ -1,6 +1,7 @@
 """time and memory of attentions against length"""
 
 import argparse
+import math
 from pathlib import Path
 
 from lra.commands.choice import add_choice
@@ -92,12 +93,8 @@ def check(parsed: argparse.Namespace) -> None:
         raise UserError("--task takes the tasks' own lengths: leave out --lengths and --published")
     if parsed.lengths and parsed.published:
         raise UserError("--published has lengths of its own: leave out --lengths")
-    least = {"lengths": min(parsed.lengths, default=1), "repeats": parsed.repeats, "batch": parsed.batch + 1}
-    for name, value in {
-        **least,
-        "budget": parsed.budget,
-        "threads": parsed.threads + 1,
-        "memory": parsed.memory + 1,
-    }.items():
-        if value <= 0 or (name not in ("budget", "memory") and value < 1):
+    positive = {"lengths": min(parsed.lengths, default=1), "repeats": parsed.repeats, "budget": parsed.budget}
+    positive |= {"batch": parsed.batch + 1, "threads": parsed.threads + 1, "memory": parsed.memory + 1}  # 0: default
+    for name, value in positive.items():
+        if not 0 < value < math.inf or (name not in ("budget", "memory") and value < 1):
             raise UserError(f"--{name} must be positive")

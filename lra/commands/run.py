@@ -42,6 +42,11 @@ def main(parsed: argparse.Namespace) -> int:
         records, complete = run_sweep(request, parsed.sweep)
     else:
         records, complete = run_grid(request), True
+    if not records and complete and request.shard != (1, 1):
+        from lra.console import say
+
+        say(f"part {parsed.shard} has no cells: there are fewer cells than parts")
+        return 0
     if records:
         from lra.report import terminal
 

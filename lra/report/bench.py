@@ -1,8 +1,4 @@
-"""Bench records -> tables: our own form, and the two in which such figures were published; imports no torch.
-
-Time is the median of a step, with the quartiles of its repeats. Memory is what a step takes beyond what is held between
-steps (parameters, optimiser, data; on a CPU the libraries, too).
-"""
+"""Bench records -> tables: our own form, and the two in which such figures were published; imports no torch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -17,6 +13,10 @@ from lra.record import write_atomically
 from lra.report.sheet import DASH, markdown, sheet
 from lra.report.tables import title_of
 
+ABOUT = (
+    "Time is the median of a step, with the quartiles of its repeats. Memory is what a step takes beyond what is held "
+    "between steps (parameters, optimiser, data; on a CPU the libraries, too)."
+)
 SHORT = {"out of memory": "OOM", "over budget": "> budget", "failed": "failed"}
 THOUSANDS = {"1K": (1000, 1024), "2K": (2000, 2048), "3K": (3000, 3072), "4K": (4000, 4096)}
 LRA_PAPER = "In the form of Tay et al. 2020, Table 2"
@@ -92,7 +92,7 @@ def frame(benches: Sequence[Bench]) -> pd.DataFrame:
 def write(benches: Sequence[Bench], out: Path) -> list[Path]:
     """bench.md and bench.csv in `out`, of all these records. Raises RecordError."""
     contents = {
-        "bench.md": f"# Time and memory\n\n{__doc__}\n{tables(benches)}\n## Every cell\n\n{detail(benches)}".encode(),
+        "bench.md": f"# Time and memory\n\n{ABOUT}\n\n{tables(benches)}\n## Every cell\n\n{detail(benches)}".encode(),
         "bench.csv": frame(benches).to_csv(index=False, lineterminator="\n").encode(),
     }
     try:

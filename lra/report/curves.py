@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from lra.noise import binomial_half_width
 from lra.record import FINAL, Record
@@ -40,6 +41,7 @@ def _figure(group: Group, column: Column, colours: dict[str, str]) -> dict[str, 
         axes.set_xlabel("training step")
         axes.set_ylabel("validation accuracy, %")
         axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         handles = axes.get_legend_handles_labels()
         figure.legend(*handles, loc="lower center", ncols=legend_columns)
