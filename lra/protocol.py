@@ -1,5 +1,7 @@
 """Protocol files: YAML that names its `base:`, with a section per task, merged as plain dicts.
 
+What a file says of one task goes before what it says of all, and both before its base.
+
 `deviations:` says in what a protocol differs from the source it is named after, a line of text each; records keep them.
 """
 

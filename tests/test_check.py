@@ -156,6 +156,24 @@ def test_mistakes(arguments, message, capsys, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mixer_of_one_length_declares_its_padding_alone(tmp_path):
+    path = tmp_path / "mixer.py"
+    declared = '"padding_amount": "mixes it", "padding_content": "mixes it", "scattered_padding": "mixes it"'
+    body = (
+        HEAD.format(cost="O(N^2)", more=f', padding="fixed", expected_failures={{{declared}}}')
+        + """
+    def __init__(self, dims):
+        super().__init__(dims)
+        self.mixer = torch.nn.Linear(dims.length, dims.length)
+
+    def forward(self, x, keep=None):
+        return self.mixer(x.transpose(1, 2)).transpose(1, 2)
+"""
+    )
+    path.write_text(body.replace("WrongAttention(QKVAttention)", "Mixer(Attention)"))
+    assert {outcome.status for outcome in outcomes(str(path))} == {"passed", "expected"}
+
+
 def test_a_gated_linear_attention_is_right(tmp_path):
     """PyTorch expects other strides of elu's gradient than it makes; a compiler does not mind."""
     path = tmp_path / "gated.py"

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torch.testing import assert_close
 
-from lra.testing._setup import LENGTH, Grid, make, padding, sample
+from lra.testing._setup import LENGTH, Grid, make, padding, sample, whole
 
 
 def runs(spec: str, grid: Grid = None) -> None:
@@ -23,9 +23,9 @@ def runs(spec: str, grid: Grid = None) -> None:
 
 
 def shapes(spec: str, grid: Grid = None) -> None:
-    """(B, N, D) in, the same out: batch of 1, lengths 1, odd, prime and maximal."""
+    """(B, N, D) in, the same out: batch of 1, lengths 1, odd, prime and maximal; of padding="fixed" the maximal one."""
     attention = make(spec, grid)
-    for tokens in [LENGTH] if grid else [1, 2, 7, 15, 23, LENGTH]:
+    for tokens in [LENGTH] if whole(spec, grid) else [1, 2, 7, 15, 23, LENGTH]:
         for batch in (1, 3):
             x = sample(grid, batch, tokens)
             y = attention(x)
@@ -46,7 +46,7 @@ def gradients(spec: str, grid: Grid = None) -> None:
 def gradcheck(spec: str, grid: Grid = None) -> None:
     """Gradients in x equal finite differences, in float64."""
     attention = make(spec, grid)
-    x = sample(grid, 2, 5).requires_grad_()
+    x = sample(grid, 2, LENGTH if whole(spec, grid) else 5).requires_grad_()
     keep = torch.ones(x.shape[:2], dtype=torch.bool)
     keep[1, 3:] = False
     assert torch.autograd.gradcheck(lambda x: attention(x, keep)[keep], (x,), fast_mode=True)

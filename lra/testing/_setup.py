@@ -29,6 +29,11 @@ def build_attention(
     return entry.build(attention_zoo.Dims(dim=dim, heads=heads, length=length, grid=grid, dropout=dropout), options)
 
 
+def whole(spec: str, grid: Grid = None) -> bool:
+    """Does it only ever see sequences of full length?"""
+    return grid is not None or attention_zoo.find(spec)[0].padding == "fixed"
+
+
 def make(spec: str, grid: Grid = None, *, dropout: float = 0.0, seed: int = 0) -> attention_zoo.Attention:
     """The attention in float64, evaluating, every parameter moved off its start, so that zeros hide nothing."""
     attention = build_attention(spec, grid=grid, dropout=dropout, seed=seed).double()
