@@ -97,7 +97,7 @@ def climb(task_name: str, data: tasks.Data, store: Path | None) -> str:
 def status(task_name: str) -> str:
     """What the cache holds of a task: source, rows, hash, size, terms, leakage; or the command that prepares it."""
     found = tasks.prepared(cache_folder(), task_name)
-    if not found and getattr(tasks.find(task_name), "streamed", False):
+    if not found and (getattr(tasks.find(task_name), "streamed", False) or tasks.file_of(task_name)):
         return f"{task_name}: generated while it is read, nothing to prepare"
     if not found:
         return f"{task_name}: not prepared; python run_lra.py data prepare --task {task_name} [--data-dir DIR]"

@@ -35,6 +35,8 @@ def test_the_page_runs_and_is_learned(majority, tmp_path, capsys):
     assert lra.load(path).record.data["code"] == majority.read_text()
     assert main(["--attn", "softmax", "--task", str(majority), "--protocol", "quick", "--out", str(out)]) == 0
     assert "1 of 1 cells have a record" in capsys.readouterr().err
+    assert main(["data", "status", "--task", str(majority)]) == 0
+    assert "generated while it is read, nothing to prepare" in capsys.readouterr().out
 
 
 def prepare(path, cache):
