@@ -48,10 +48,7 @@ def register(
 
     def add(cls: type[Attention]) -> type[Attention]:
         path = Path(inspect.getfile(cls)).resolve()
-        _check_name(name, path, cls)
-        _check_class(path, cls)
-        if padding not in ("masked", "fixed"):
-            raise SpecError(f"{path}: padding is 'masked' or 'fixed', not {padding!r}")
+        _check(name, path, cls, padding)
         classes[path, name] = cls
         _entries[path, name] = Entry(
             name=name,
@@ -71,20 +68,19 @@ def register(
     return add
 
 
-def _check_name(name: str, path: Path, cls: type[Attention]) -> None:
+def _check(name: str, path: Path, cls: type, padding: str) -> None:
+    from attention_zoo._base import Attention  # the file of a class has been imported, and torch with it
+
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise SpecError(f"{path}: a name is lower-case letters, digits and _, not {name!r}")
     if path.parent != HERE and (HERE / f"{name}.py").exists():
         raise SpecError(f"{path}: the name {name!r} is taken by a built-in attention; choose another")
     if (path, name) in classes and classes[path, name].__qualname__ != cls.__qualname__:
         raise SpecError(f"{path}: the name {name!r} is taken by {classes[path, name].__qualname__} in the same file")
-
-
-def _check_class(path: Path, cls: type) -> None:
-    from attention_zoo._base import Attention  # the file of a class has been imported, and torch with it
-
     if not issubclass(cls, Attention):
         raise SpecError(f"{path}: {cls.__name__} must extend QKVAttention (q, k, v -> y) or Attention (x -> y)")
+    if padding not in ("masked", "fixed"):
+        raise SpecError(f"{path}: padding is 'masked' or 'fixed', not {padding!r}")
 
 
 def names() -> list[str]:
