@@ -84,7 +84,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     general = {key: content[key] for key in ("model", "train", "data") if content.get(key)}
     sections = below.get("tasks")
     if isinstance(sections, dict):
-        below["tasks"] = {task: merge(section or {}, general) for task, section in sections.items()}
+        whole = {task: merge(section, general) for task, section in sections.items() if isinstance(section, dict)}
+        below["tasks"] = sections | whole
     return merge(below, content)
 
 

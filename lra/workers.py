@@ -24,7 +24,6 @@ from lra.cell import describe
 from lra.console import say
 from lra.data import Ready, make_ready
 from lra.errors import BusyError, WorkError
-from lra.record import save
 from lra.slot import Slot, fill, find_slot, titles
 
 CONTEXT = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads and CUDA's state
@@ -144,9 +143,8 @@ def mourn(slot: Slot, ready: Ready, code: int | None) -> None:
     reason = f"its process ended {how}; the same command goes on from the last checkpoint"
     say(f"{slot.cell.task} {slot.cell.row} seed {slot.cell.seed}: failed: {reason}")
     with contextlib.suppress(BusyError), slot.work.lock():
-        slot.record = slot.read()
-        if not slot.final:
-            save(describe(slot.cell, ready.data, status="failed", reason=reason, ladder=ready.ladder), slot.path.parent)
+        slot.record = describe(slot.cell, ready.data, status="failed", reason=reason, ladder=ready.ladder)
+        slot.keep()
 
 
 def stop(workers: list[Worker]) -> None:

@@ -125,6 +125,10 @@ def test_what_a_file_says_of_all_tasks_goes_before_its_base(tmp_path):
     path.write_text("base: quick\ntrain: {steps: 500, batch: 4}\ntasks: {listops: {train: {batch: 8}}}\n")
     assert resolve("quick").train.steps != 500
     assert (resolve(path).train.steps, resolve(path).train.batch) == (500, 8)
+    (tmp_path / "wrong.yaml").write_text("base: quick\ntasks: {listops: 3}\n")
+    path.write_text("base: wrong.yaml\ntrain: {steps: 500}\n")
+    with pytest.raises(ConfigError, match="expected keys and values, found 3"):
+        resolve(path)
 
 
 def test_hash_sees_changes_and_not_new_defaults():
