@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pandas
 
-    from lra.run import Loaded
+    from lra.experiments.train_and_test import Loaded
 
 __all__ = ["load", "records"]
 
@@ -25,7 +25,7 @@ def records(*paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
     Raises RecordError for a broken file.
     """
     from lra.errors import RecordError
-    from lra.report.frame import read
+    from lra.report.load import read
 
     lists = ([path] if isinstance(path, str | Path) else path for path in paths or ("results/runs",))
     frame, problems = read([Path(path) for some in lists for path in some])
@@ -39,6 +39,6 @@ def load(run: str | Path) -> Loaded:
 
     Raises RecordError or WorkError when one of them is missing or damaged.
     """
-    from lra.run import load_run
+    from lra.experiments.train_and_test import load_run
 
     return load_run(Path(run))

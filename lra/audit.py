@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lra.cell import Cell
 from lra.errors import ConfigError
-from lra.grid import run_cells
-from lra.plan import Request, part_of, plan
-from lra.record import Record
+from lra.experiments.grid import run_cells
+from lra.experiments.plan import Request, part_of, plan
+from lra.experiments.run import Cell
+from lra.results.record import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lra.report.sheet import Sheet
+    from lra.report.render import Sheet
 
 IMAGES = ("image", "pathfinder", "pathfinder64", "pathx", "path256")
 SUITES = {
@@ -189,7 +189,7 @@ def _line(effect: Effect, difference: Any) -> dict[str, Any]:
 
 def sheet_of(frame: pd.DataFrame) -> Sheet:
     """The table for people, in per cent and points."""
-    from lra.report.sheet import DASH, sheet
+    from lra.report.render import DASH, sheet
 
     def points(value: Any, form: str = "{:+.1f}") -> str:
         return DASH if value is None or value != value else form.format(100 * value)
@@ -216,7 +216,7 @@ LEGEND = (
 
 def document(frame: pd.DataFrame, request: Request, command: str) -> str:
     """The Markdown page: what was run, the table, and which suite had which fault."""
-    from lra.report.sheet import markdown
+    from lra.report.render import markdown
 
     sources = "".join(
         f"- {fault.name} (`{fault.switch}`, against `{fault.sound}`): "

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from lra.config import Train
+from lra.config.resolve import Train
 
 if TYPE_CHECKING:
-    from lra.train import Progress
+    from lra.training.loop import Progress
 
 LONG = 600  # seconds; longer runs on a CPU are announced with a hint
 _shown = {"bars": True, "lines": True}

@@ -2,8 +2,9 @@
 
 import attention_zoo
 import tasks
-from lra import config, protocol
-from lra.data import resolve_for
+from lra.config import protocol
+from lra.config import resolve as config
+from lra.experiments.data import resolve_for
 
 
 def listing() -> str:

@@ -3,12 +3,12 @@
 Importing this package is cheap: numba is imported when data is generated, read or measured.
 """
 
-from tasks._base import Data, DataError, MissingDataError, Network, Spec, Split, Task
 from tasks._find import code_of, file_of, find, names
 from tasks._ladders import store_ladder
 from tasks._memory import in_memory
 from tasks._pack import pack, unpack
 from tasks._store import UNPACKED, prepared
+from tasks._task import Data, DataError, MissingDataError, Network, Spec, Split, Task
 
 __all__ = [
     "UNPACKED",

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from tasks._base import DataError, Task
+from tasks._task import DataError, Task
 
 HERE = Path(__file__).parent
 _own: dict[str, tuple[Path, Task, str]] = {}  # of users' files: path, task and text, by name
@@ -16,8 +16,9 @@ _texts: dict[str, str] = {}  # of modules, as they were imported
 
 
 def names() -> list[str]:
-    """The tasks, by file."""
-    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    """The tasks: a file, or a folder with a file task.py."""
+    places = [*HERE.glob("*.py"), *(path.parent for path in HERE.glob("*/task.py"))]
+    return sorted(path.stem for path in places if not path.stem.startswith("_"))
 
 
 def find(spec: str) -> Task:
@@ -35,7 +36,8 @@ def find(spec: str) -> Task:
         raise DataError(
             f"unknown task {spec!r}{hint}; there are: {', '.join(names())}; a file of yours goes by its path: ./mine.py"
         )
-    return importlib.import_module(f"tasks.{spec}").task
+    module = f"tasks.{spec}.task" if (HERE / spec).is_dir() else f"tasks.{spec}"
+    return importlib.import_module(module).task
 
 
 def file_of(name: str) -> Path | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tasks._base import Data
+    from tasks._task import Data
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = (ROOT / "results" / "ladders", ROOT / "lra" / "_data" / "ladders")  # in the repository, in the wheel

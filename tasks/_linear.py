@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks._base import Data, DataError
+from tasks._task import Data, DataError
 
 
 def constant(data: Data) -> float:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks._base import Data, DataError, Spec, Split, Task
 from tasks._store import SPLITS
+from tasks._task import Data, DataError, Spec, Split, Task
 
 
 def in_memory(task: Task, settings: Any, spec: Spec, splits: Mapping[str, Split], cache: Path) -> Data:

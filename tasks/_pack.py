@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from tasks import _store
-from tasks._base import Data, DataError
+from tasks._task import Data, DataError
 
 MEMBER = re.compile(r"[a-z0-9]+-[0-9a-f]{12}/(manifest\.json|[a-z]+(-[a-z-]+)?\.npy)")
 

@@ -20,7 +20,7 @@ from typing import IO, cast
 from tqdm import tqdm
 
 from tasks import _store
-from tasks._base import DataError
+from tasks._task import DataError
 
 ARCHIVE = "lra_release.gz"
 MOST = 16 * 2**30  # bytes a file may have; the largest of the release has 8.5e9

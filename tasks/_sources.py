@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks import _store
-from tasks._base import Data, DataError, MissingDataError
+from tasks._task import Data, DataError, MissingDataError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks._base import Data, DataError, Spec, Split
+from tasks._task import Data, DataError, Spec, Split
 
 FORMAT = 2  # raised when folders of an older form can no longer be read
 MANIFEST = "manifest.json"

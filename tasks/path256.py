@@ -1,9 +1,9 @@
 """Path-256: Pathfinder at 256 x 256 pixels, made when read, so that nothing is stored."""
 
-from tasks import _pathfinder
+from tasks.pathfinder.task import Pathfinder
 
 
-class Path256(_pathfinder.Pathfinder):
+class Path256(Pathfinder):
     """Images of 256 x 256 pixels."""
 
     name = "path256"

@@ -1,9 +1,9 @@
 """Pathfinder at 64 x 64 pixels."""
 
-from tasks import _pathfinder
+from tasks.pathfinder.task import Pathfinder
 
 
-class Pathfinder64(_pathfinder.Pathfinder):
+class Pathfinder64(Pathfinder):
     """Images of 64 x 64 pixels."""
 
     name = "pathfinder64"

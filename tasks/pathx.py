@@ -1,9 +1,9 @@
 """Path-X: Pathfinder at 128 x 128 pixels, made when read, so that nothing is stored."""
 
-from tasks import _pathfinder
+from tasks.pathfinder.task import Pathfinder
 
 
-class PathX(_pathfinder.Pathfinder):
+class PathX(Pathfinder):
     """Images of 128 x 128 pixels."""
 
     name = "pathx"

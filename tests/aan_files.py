@@ -6,7 +6,7 @@ import pyarrow
 from pyarrow import parquet
 
 import tasks
-from tasks import retrieval
+from tasks.retrieval import task as retrieval
 
 TASK = tasks.find("retrieval")
 SETTINGS = TASK.settings(length=8)

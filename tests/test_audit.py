@@ -8,13 +8,13 @@ import pytest
 import tasks
 from lra.audit import FAULTS, SUITES, compare, run_audit, sheet_of, table
 from lra.cli import main
-from lra.config import as_dict
-from lra.data import resolve_for
+from lra.config.resolve import as_dict
 from lra.errors import ConfigError
-from lra.grid import Request
-from lra.plan import ARENA
-from lra.record import load
-from lra.report.sheet import DASH
+from lra.experiments.data import resolve_for
+from lra.experiments.grid import Request
+from lra.experiments.plan import ARENA
+from lra.report.render import DASH
+from lra.results.record import load
 
 
 def asked(out, **changes):

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from lra import bench as benching
-from lra.alone import busy_cores, device_lock, free_bytes
-from lra.bench import Ask
-from lra.benchcell import measure
-from lra.benchrecord import Bench, load, newest, read_benches, save
+from lra.bench import runner as benching
+from lra.bench.idle import busy_cores, device_lock, free_bytes
+from lra.bench.measure import measure
+from lra.bench.runner import Ask
+from lra.bench.workload import Job
 from lra.cli import main
 from lra.errors import BusyError, RecordError
-from lra.report.bench import detail, frame, tables
-from lra.workload import Job
+from lra.report.tables.bench import detail, frame, tables
+from lra.results.bench_record import Bench, load, newest, read_benches, save
 
 JOB = Job(
     spec="elu", row="elu", shape="uniform", length=24, batch=3, mode="training", device="cpu", repeats=3, budget=5
@@ -185,7 +185,7 @@ def test_files_in_a_containers_memory_are_given_back(tmp_path, monkeypatch):
     (group / "memory.max").write_text("1000\n")
     (group / "memory.current").write_text("900\n")
     (group / "memory.stat").write_text("anon 300\ninactive_file 500\n")
-    monkeypatch.setattr("lra.alone.Path", lambda name: tmp_path / name.lstrip("/"))
+    monkeypatch.setattr("lra.bench.idle.Path", lambda name: tmp_path / name.lstrip("/"))
     assert free_bytes() == 600
 
 

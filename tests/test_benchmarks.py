@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 import tasks
-from benchmarks import baseline, steps
-from lra.cell import make_model
-from lra.grid import Request, plan
+from lra.bench import baseline
+from lra.bench import yardstick as steps
+from lra.experiments.grid import Request, plan
+from lra.experiments.run import make_model
 
 LENGTH, LENGTHS = 60, [60, 49, 23, 3]
 

@@ -8,8 +8,8 @@ from records import make
 
 import attention_zoo
 from lra.cli import main
-from lra.record import save
 from lra.report.cite import cite, read
+from lra.results.record import save
 
 RECORDS = Path(__file__).parent.parent / "results" / "records"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from lra import slot
 from lra.cli import build_parser, main
-from lra.grid import Request, run_grid
-from lra.record import load, save
+from lra.experiments import job as slot
+from lra.experiments.grid import Request, run_grid
+from lra.results.record import load, save
 
 ROOT = Path(__file__).parent.parent
 
@@ -175,7 +175,7 @@ def test_without_locks_a_record_is_kept(tiny, tmp_path, monkeypatch, capsys):
     def nothing(*_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("lra.work.fcntl.flock", nothing)
+    monkeypatch.setattr("lra.training.run_folder.fcntl.flock", nothing)
     asked = Request(attentions=["mean"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path)
     real, others = slot.run_cell, []
 
@@ -191,7 +191,7 @@ def test_without_locks_a_record_is_kept(tiny, tmp_path, monkeypatch, capsys):
 
 
 def test_locked_cell_is_skipped(runs, tiny, tmp_path, capsys):
-    from lra.work import Work
+    from lra.training.run_folder import Work
 
     (record,) = runs.glob("*.json")
     with Work(tmp_path / "work" / record.stem).lock():

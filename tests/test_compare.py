@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from records import make
 
-from lra.report import cells
+from lra.report import groups as cells
 from lra.report.compare import against, best_row, not_separated, paired
 
 

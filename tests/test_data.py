@@ -18,7 +18,7 @@ from test_pathfinder_files import write as write_pathfinder
 
 import tasks
 from lra.cli import main
-from lra.data import describe_data
+from lra.experiments.data import describe_data
 
 ROOT = Path(__file__).parent.parent
 

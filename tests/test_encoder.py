@@ -5,10 +5,10 @@ import torch
 from torch.testing import assert_close
 
 import tasks
-from lra.cell import make_model
-from lra.encoder import count_parameters
+from lra.backbones.flat import count_parameters
 from lra.errors import ConfigError
-from lra.grid import Request, plan
+from lra.experiments.grid import Request, plan
+from lra.experiments.run import make_model
 
 LISTOPS = tasks.Spec(vocab=16, classes=10, length=1999)
 SMALL = tasks.Spec(vocab=16, classes=10, length=40)

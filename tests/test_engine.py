@@ -13,16 +13,16 @@ from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch.testing import assert_close
 
 import tasks
-from lra.capture import Captured, CaptureError
-from lra.cell import make_model
-from lra.config import Train
-from lra.data import make_ready
-from lra.encoder import Dropout
-from lra.engine import Step, evaluate
-from lra.gears import Compiled, Eager, choose
-from lra.grid import Request, plan, run_grid
-from lra.place import Place, choose_device
-from lra.update import Update
+from lra.backbones.flat import Dropout
+from lra.config.resolve import Train
+from lra.experiments.data import make_ready
+from lra.experiments.grid import Request, plan, run_grid
+from lra.experiments.run import make_model
+from lra.training.cudagraphs import Captured, CaptureError
+from lra.training.device import Place, choose_device
+from lra.training.gears import Compiled, Eager, choose
+from lra.training.optimiser import Update
+from lra.training.step import Step, evaluate
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 ATTENTIONS = ["pola", "softmax", "relu", "elu", "flatten", "agent", "mean", "identity"]
@@ -37,7 +37,7 @@ def request(attention, *overrides, **changes):
 @pytest.fixture
 def setup(monkeypatch):
     """attention, overrides -> cell with batches of 30, data, the model, its place, all as on a CUDA device."""
-    monkeypatch.setattr("lra.slices.RESIDENT", ("cpu",))
+    monkeypatch.setattr("lra.training.batches.RESIDENT", ("cpu",))
 
     def make(attention="elu", *overrides):
         cell = plan(request(attention, "model.dropout=0.0", "train.batch=30", *overrides))[0]
@@ -76,7 +76,7 @@ def interpreted(model, place):
 @pytest.fixture
 def no_compiler(monkeypatch):
     """Captured steps run their models as they are."""
-    monkeypatch.setattr("lra.gears.torch.compile", lambda model, **_: model)
+    monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: model)
 
 
 def gradient(gear, model, samples, rows=ROWS):
@@ -297,7 +297,7 @@ def test_a_grid_is_compiled(attention):
 def test_combined_kernels_that_fail_are_separated(setup, monkeypatch, record):
     """The gear stays; the record says what was left out."""
     cell, data, model, place = setup()
-    monkeypatch.setattr("lra.gears.COMBINED", ("cpu",))
+    monkeypatch.setattr("lra.training.gears.COMBINED", ("cpu",))
     compute = Compiled.compute
 
     def fail(self, ids, keep):

@@ -5,10 +5,10 @@ import pytest
 import attention_zoo
 from lra.cli import main
 from lra.errors import ConfigError
-from lra.fairness import matched_width
-from lra.grid import Request, run_grid
-from lra.record import Record
-from lra.report.cells import CONTROLS, group, rank
+from lra.experiments.grid import Request, run_grid
+from lra.experiments.match import matched_width
+from lra.report.groups import CONTROLS, group, rank
+from lra.results.record import Record
 
 
 def run(tiny, out, *attentions, **more) -> dict[str, Record]:

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import attention_zoo
-from lra.cell import make_model
+from lra.bench.flops import agrees, attention_flops, declared_exponent, exponent, flops, growth
 from lra.errors import CountError
-from lra.flops import agrees, attention_flops, declared_exponent, exponent, flops, growth
-from lra.grid import Request, plan
+from lra.experiments.grid import Request, plan
+from lra.experiments.run import make_model
 from lra.testing import build_attention
 from tasks import Spec
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 import attention_zoo
 import tasks
-from lra.cell import make_model
-from lra.grid import Request, plan
-from lra.record import RESULTS_VERSION
+from lra.experiments.grid import Request, plan
+from lra.experiments.run import make_model
+from lra.results.record import RESULTS_VERSION
 
 SPEC = tasks.Spec(vocab=16, classes=10, length=60)
 LOSSES = {

@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lra.capture import Captured, CaptureError, CUDARecord
-from lra.cell import make_model
-from lra.config import Train
-from lra.data import make_ready
-from lra.gears import Eager
-from lra.grid import Request, plan
-from lra.measure import graph_bytes
-from lra.place import Place
-from lra.update import Update
+from lra.config.resolve import Train
+from lra.experiments.data import make_ready
+from lra.experiments.grid import Request, plan
+from lra.experiments.run import make_model
+from lra.results.machine import graph_bytes
+from lra.training.cudagraphs import Captured, CaptureError, CUDARecord
+from lra.training.device import Place
+from lra.training.gears import Eager
+from lra.training.optimiser import Update
 
 pytestmark = pytest.mark.gpu
 CONFIG = Train(steps=9, batch=30, lr=1e-3, warmup=0, evaluate_every=1)

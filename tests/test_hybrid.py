@@ -5,9 +5,9 @@ import torch
 
 import attention_zoo
 from attention_zoo import SpecError
-from lra.cell import make_model
-from lra.grid import Request, plan, run_grid
-from lra.run import load_run
+from lra.experiments.grid import Request, plan, run_grid
+from lra.experiments.run import make_model
+from lra.experiments.train_and_test import load_run
 from tasks import Spec
 
 SPEC = Spec(vocab=17, classes=10, length=64)

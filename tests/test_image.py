@@ -16,7 +16,7 @@ import tasks
 from tasks import DataError
 
 TASK = tasks.find("image")
-MODULE = sys.modules["tasks.image"]
+MODULE = sys.modules["tasks.image.task"]
 REAL = os.environ.get("LRA_DATA", "")
 ROWS = 40
 

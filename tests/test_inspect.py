@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 import attention_zoo
 from attention_zoo import Attention, Dims, QKVAttention
+from lra.backbones.flat import Encoder, initialise
 from lra.cli import main
-from lra.encoder import Encoder, initialise
 from lra.inspect import figures, maps, parts, powers, tables
-from lra.inspect.capture import Call, Skipped, capture
+from lra.inspect.calls import Call, Skipped, capture
 from lra.inspect.look import look
 from lra.inspect.numbers import describe, effective_rank, numerical_rank, row_entropy
 from lra.inspect.probe import NotAMatrixError, probe

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from lra.measure import commit_of
+from lra.results.machine import commit_of
 
 
 def git(root: Path, *arguments: str) -> None:

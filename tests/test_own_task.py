@@ -11,7 +11,7 @@ import lra
 import tasks
 from lra.cli import main
 from lra.errors import ConfigError
-from lra.grid import Request, plan, run_grid
+from lra.experiments.grid import Request, plan, run_grid
 from tasks import DataError
 
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-task.md"

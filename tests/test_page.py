@@ -15,10 +15,18 @@ import pytest
 import synthetic
 from PIL import Image
 
-from lra import benchrecord
 from lra.errors import RecordError
-from lra.record import save
-from lra.report import cells, evidence, figures, page, pictures, provenance, scaling, speed, write
+from lra.report import groups as cells
+from lra.report import write
+from lra.report.figures import scaling
+from lra.report.figures import scatter as speed
+from lra.report.figures import style as figures
+from lra.report.page import html as page
+from lra.report.page import inspected as pictures
+from lra.report.page import provenance
+from lra.report.tables import seeds as evidence
+from lra.results import bench_record as benchrecord
+from lra.results.record import save
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 IN_CI = os.environ.get("CI") == "true"
@@ -255,7 +263,7 @@ def test_a_users_text_stays_text():
 
 
 def curves_of(group: cells.Group) -> dict[str, bytes]:
-    from lra.report import curves
+    from lra.report.figures import curves
 
     return curves.draw(group, figures.palette([group]))
 

@@ -9,7 +9,7 @@ import pytest
 from records import make
 
 from lra.cli import main
-from lra.record import Record, hits, load, pack, save
+from lra.results.record import Record, hits, load, pack, save
 
 RECORDS = Path(__file__).parent.parent / "results" / "records"
 

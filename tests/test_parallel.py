@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 from torch.testing import assert_close
 
-from lra.grid import Request, run_grid
-from lra.record import load, unpack
+from lra.experiments.grid import Request, run_grid
+from lra.results.record import load, unpack
 
 ROOT = Path(__file__).parent.parent
 

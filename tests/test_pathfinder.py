@@ -104,7 +104,7 @@ def test_marker_distance(generator):
 
 def render(form, tables, snakes, ends):
     """An image from paddles and markers, cell by cell, without the kernels."""
-    from tasks._pathfinder_tables import constants
+    from tasks.pathfinder.tables import constants
 
     margin = next(m for m in form.margins if len(constants()[f"{form.size}-{m}"]["angles"]) + 360 == len(tables.stamps))
     lines, marker = constants()[f"{form.size}-{margin}"]["lines"], constants()[f"{form.size}"]["marker"]
@@ -125,7 +125,7 @@ def render(form, tables, snakes, ends):
 @pytest.mark.parametrize("name", TASKS)
 def test_labels_by_walking(name, generator):
     """From the marked tail along the paddles of its snake: the other marker is met exactly for label 1."""
-    from tasks._pathfinder_tables import PARAMETERS
+    from tasks.pathfinder.tables import PARAMETERS
 
     images, form = generator(name), PARAMETERS[TASKS[name]]
     labels, many = images.labels(30), 30 if TASKS[name] == 32 else 6
@@ -187,7 +187,7 @@ def test_an_image_depends_on_its_number_alone(small, generator, monkeypatch):
 
 
 def test_streamed_equals_stored(small, generator):
-    from tasks._pathfinder_stream import Streamed
+    from tasks.pathfinder.stream import Streamed
 
     values = Streamed(generator("pathfinder"), 1500)
     assert (values.shape, values.dtype, len(values)) == (small.train.values.shape, np.uint8, 1500)
@@ -212,7 +212,8 @@ def test_path_x_stores_nothing(cache):
 
 def test_constants_drawn_anew():
     """What is committed is what its script draws."""
-    from tasks import _pathfinder_stamps, _pathfinder_tables
+    from tasks.pathfinder import stamps as _pathfinder_stamps
+    from tasks.pathfinder import tables as _pathfinder_tables
 
     built, stored = _pathfinder_stamps.build(), _pathfinder_tables.constants()
     assert {section: set(arrays) for section, arrays in built.items()} == {s: set(a) for s, a in stored.items()}
@@ -229,7 +230,7 @@ def test_settings_out_of_range(cache):
 
 
 def test_ladder(small):
-    from tasks import _pathfinder_ladder
+    from tasks.pathfinder import ladder as _pathfinder_ladder
 
     rungs = TASK.ladder(small)
     assert list(rungs) == ["constant", "grey histogram", "marker distance", "lit path"]
@@ -239,8 +240,8 @@ def test_ladder(small):
 
 
 def test_markers_are_found(generator):
-    from tasks._pathfinder_ladder import find_marker
-    from tasks._pathfinder_tables import constants
+    from tasks.pathfinder.ladder import find_marker
+    from tasks.pathfinder.tables import constants
 
     images, marker = generator("pathfinder"), constants()["32"]["marker"]
     core, found = np.argwhere(marker >= 250) - len(marker) // 2, 0

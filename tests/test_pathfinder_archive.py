@@ -9,7 +9,8 @@ import pytest
 from test_pathfinder_files import REST, SETTINGS, TASK, write
 
 import tasks
-from tasks import DataError, _pathfinder_files
+from tasks import DataError
+from tasks.pathfinder import files as _pathfinder_files
 
 HARD = "pathfinder32/curv_contour_length_14"
 

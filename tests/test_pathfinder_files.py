@@ -60,7 +60,7 @@ def test_s4_split(tmp_path):
 
 @pytest.mark.parametrize("items", [1, 2, 1000, 200_000])
 def test_torch_permutation(items):
-    from tasks._pathfinder_files import torch_permutation
+    from tasks.pathfinder.files import torch_permutation
 
     expected = torch.randperm(items, generator=torch.Generator().manual_seed(42)).tolist()
     assert torch_permutation(items, 42) == expected

@@ -7,9 +7,9 @@ import pytest
 import attention_zoo
 from attention_zoo import SpecError
 from attention_zoo._entry import hash_of, with_neighbours
-from lra.grid import Request, name_rows, run_grid
-from lra.record import load
-from lra.run import load_run
+from lra.experiments.grid import Request, name_rows, run_grid
+from lra.experiments.train_and_test import load_run
+from lra.results.record import load
 
 MINE = '''
 import torch.nn.functional as F

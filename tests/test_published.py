@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attention_zoo import find
-from lra.report import published
+from lra.report.tables import published
 
 Row = dict[str, str]
 

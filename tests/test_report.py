@@ -15,9 +15,15 @@ from records import LADDER, make
 import attention_zoo
 import tasks
 from lra.errors import RecordError
-from lra.record import Record, save
-from lra.report import cells, curves, facts, figures, frame, read, tables, terminal, write
-from lra.report.sheet import DASH, markdown
+from lra.report import groups as cells
+from lra.report import read, terminal, write
+from lra.report.figures import curves
+from lra.report.figures import style as figures
+from lra.report.load import frame
+from lra.report.render import DASH, markdown
+from lra.report.tables import comparison as tables
+from lra.report.tables import given as facts
+from lra.results.record import Record, save
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ import pytest
 from records import make
 
 from lra.cli import main
-from lra.record import Record, load, save
-from lra.report import published, write
+from lra.report import write
+from lra.report.tables import published
+from lra.results.record import Record, load, save
 
 GOLDEN = Path(__file__).parent / "golden"
 SIZES = {"total": 209_802, "without_embeddings": 76_682, "attention": 33_280}

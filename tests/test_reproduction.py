@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from records import make
 
-from lra.grid import Request, plan
-from lra.report import cells, published, reproduction
+from lra.experiments.grid import Request, plan
+from lra.report import groups as cells
+from lra.report.tables import published, reproduction
 
 FIGURE = {"source": "someone", "protocol": "skyformer", "mechanism": "Self-Attention", "attention": "softmax"}
 FIGURE |= {"task": "listops", "value": "38.37", "unit": "percent", "note": "", "citation": "", "commit_or_doi": ""}

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from lra.report import cells, frame, tables, write
-from lra.report.frame import find
-from lra.report.sheet import markdown
+from lra.report import groups as cells
+from lra.report import write
+from lra.report.load import find, frame
+from lra.report.render import markdown
+from lra.report.tables import comparison as tables
 
 ROOT = Path(__file__).parent.parent
 TEXT = (".md", ".csv", ".tex", ".json")

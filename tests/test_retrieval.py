@@ -24,7 +24,8 @@ from aan_files import (
 )
 from test_release import archive
 
-from tasks import DataError, retrieval
+from tasks import DataError
+from tasks.retrieval import task as retrieval
 
 ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("LRA_DATA", "")) / "aan"

@@ -10,7 +10,8 @@ import pytest
 from aan_files import HEADER, LIST, OFFICIAL, SETTINGS, check_rows, prepare, released, write_compact, write_released
 from pyarrow import parquet
 
-from tasks import DataError, retrieval
+from tasks import DataError
+from tasks.retrieval import task as retrieval
 
 ROOT = Path(__file__).parent.parent
 

@@ -15,7 +15,7 @@ import tasks
 from tasks import DataError, _sources
 
 TASK = tasks.find("text")
-HOME = sys.modules["tasks.text"].HOME
+HOME = sys.modules["tasks.text.task"].HOME
 SMALL = replace(TASK.settings(), length=10, validation_rows=2)
 
 

@@ -8,11 +8,12 @@ import pytest
 
 from lra.cli import main
 from lra.errors import ConfigError
-from lra.grid import Request
-from lra.plan import part_of_rows, plan
-from lra.record import load
-from lra.report import cells, frame
-from lra.sweep import read_choices, run_sweep
+from lra.experiments.grid import Request
+from lra.experiments.plan import part_of_rows, plan
+from lra.experiments.sweep import read_choices, run_sweep
+from lra.report import groups as cells
+from lra.report.load import frame
+from lra.results.record import load
 
 VALUES = ("train.lr=1e-9,3e-3",)
 
@@ -89,16 +90,16 @@ def test_other_values_are_another_table(swept):
 
 
 def test_a_failed_pilot_holds_its_mechanism_back(tiny, tmp_path, monkeypatch, capfd):
-    import lra.slot
+    import lra.experiments.job
 
-    real = lra.slot.train_cell
+    real = lra.experiments.job.train_cell
 
     def breaks(cell, *rest):
         assert cell.row != "elu" or cell.config.train.lr < 1e-3, "broken"
         return real(cell, *rest)
 
     with monkeypatch.context() as broken:
-        broken.setattr("lra.slot.train_cell", breaks)
+        broken.setattr("lra.experiments.job.train_cell", breaks)
         records, complete = run_sweep(asked(tiny, tmp_path, seeds=[0]), list(VALUES))
     assert not complete
     assert [record.row for record in records] == ["softmax"]

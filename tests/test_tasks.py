@@ -68,7 +68,7 @@ def test_import_is_light():
     ],
 )
 def test_values_by_hand(short, text, value):  # noqa: ARG001 - the fixture sets numba's cache
-    from tasks._listops_kernels import evaluate
+    from tasks.listops.kernels import evaluate
 
     tokens = encode(text)
     assert evaluate(tokens, len(tokens), np.empty(9, np.int64), np.empty((9, 10), np.int64)) == value
@@ -97,7 +97,7 @@ def test_shapes_and_grammar(short):
 @examples(max_examples=15, deadline=None)
 @given(seed=st.integers(-(2**40), 2**40), depth=st.integers(5, 12), arguments=st.integers(4, 12))
 def test_any_seed_keeps_the_grammar(short, seed, depth, arguments):  # noqa: ARG001
-    from tasks._listops_generator import generate
+    from tasks.listops.generator import generate
 
     asked = replace(SHORT, seed=seed, max_depth=depth, max_args=arguments)
     for block in generate(asked, "train", 30, set()):
@@ -142,7 +142,7 @@ def test_without_brackets(short, tmp_path):
 
 
 def test_distribution(long):
-    from tasks._listops_generator import _scan, stream_of
+    from tasks.listops.generator import _scan, stream_of
 
     lengths = long.train.lengths
     assert 501 <= lengths.min() <= lengths.max() <= 1999
@@ -178,7 +178,7 @@ def test_impossible_settings(cache, change, message):
 
 
 def test_hidden_subtrees(short):  # noqa: ARG001
-    from tasks._listops_ladder import hide
+    from tasks.listops.ladder import hide
 
     tokens = encode("[MAX 8 [MIN 1 [SM 2 3 ] ] 4 ]")
     kept = np.empty(20, np.uint8)

@@ -99,7 +99,7 @@ def test_missing_released_files(short, cache, tmp_path):
 
 
 def test_interrupted_preparation_leaves_nothing(short, tmp_path, monkeypatch):
-    from tasks import _listops_generator
+    from tasks.listops import generator as _listops_generator
 
     def stop(*_):
         raise KeyboardInterrupt

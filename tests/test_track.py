@@ -8,8 +8,8 @@ import types
 import pytest
 
 from lra.errors import ConfigError
-from lra.grid import Request, run_grid
-from lra.track import Tracker, WandB, check_tracker
+from lra.experiments.grid import Request, run_grid
+from lra.training.tracker import Tracker, WandB, check_tracker
 
 
 def asked(tiny, out, **changes):
@@ -54,8 +54,8 @@ def test_metrics_are_enough_to_draw_progress(tiny, tmp_path):
 
 
 def test_a_tracker_gets_the_lines_of_the_file(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("lra.grid.check_tracker", lambda _: None)
-    monkeypatch.setattr("lra.track.BACKENDS", {"wandb": Board})
+    monkeypatch.setattr("lra.experiments.grid.check_tracker", lambda _: None)
+    monkeypatch.setattr("lra.training.tracker.BACKENDS", {"wandb": Board})
     run_grid(asked(tiny, tmp_path, track="wandb"))
     board = Board.made.pop()
     assert board.lines == lines_of(tmp_path)
@@ -69,8 +69,8 @@ def test_a_tracker_that_fails_is_named_once_and_ends_nothing(tiny, tmp_path, mon
     def fails(*_):
         raise OSError("no network")
 
-    monkeypatch.setattr("lra.grid.check_tracker", lambda _: None)
-    monkeypatch.setattr("lra.track.BACKENDS", {"wandb": type("Failing", (Board,), {where: fails})})
+    monkeypatch.setattr("lra.experiments.grid.check_tracker", lambda _: None)
+    monkeypatch.setattr("lra.training.tracker.BACKENDS", {"wandb": type("Failing", (Board,), {where: fails})})
     (record,) = run_grid(asked(tiny, tmp_path, track="wandb"))
     assert record.status == "done"
     assert len(lines_of(tmp_path)) == 5

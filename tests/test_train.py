@@ -16,17 +16,17 @@ import torch
 from torch.testing import assert_close
 
 import tasks
-from lra.cell import make_model
-from lra.config import Train
-from lra.data import make_ready
-from lra.engine import Step, evaluate
-from lra.grid import Request, plan, run_grid
-from lra.place import Place
-from lra.record import hits
-from lra.run import load_run
-from lra.schedule import learning_rate, momentum
-from lra.slices import cut, load, release, resident
-from lra.train import order, validation_rows
+from lra.config.resolve import Train
+from lra.experiments.data import make_ready
+from lra.experiments.grid import Request, plan, run_grid
+from lra.experiments.run import make_model
+from lra.experiments.train_and_test import load_run
+from lra.results.record import hits
+from lra.training.batches import cut, load, release, resident
+from lra.training.device import Place
+from lra.training.loop import order, validation_rows
+from lra.training.schedule import learning_rate, momentum
+from lra.training.step import Step, evaluate
 
 CPU = Place(torch.device("cpu"))
 ROOT = Path(__file__).parent.parent
@@ -104,7 +104,7 @@ def test_slices_add_up_to_the_batch(cell_and_data, tiny, tmp_path, monkeypatch, 
     cell = plan(request(tiny, tmp_path, attention, overrides=(quirk, "model.dropout=0.0")))[0]
     gradients = []
     for tokens in (1, 100, 1 << 20):
-        monkeypatch.setattr("lra.slices.SLICE_TOKENS", {"cpu": tokens})
+        monkeypatch.setattr("lra.training.batches.SLICE_TOKENS", {"cpu": tokens})
         model = make_model(cell, data.spec)
         Step(model, cell.config.train, CPU, 0).gradients(data.train, np.arange(16), 0)
         gradients.append({name: p.grad for name, p in model.named_parameters()})
@@ -193,7 +193,7 @@ def test_killed_and_started_again(tiny, tmp_path):
 def test_interrupted_between_checkpoints(tiny, tmp_path, monkeypatch):
     """Stopped in the middle of a log interval right after a timed checkpoint: the mean loss still comes out."""
     run_grid(request(tiny, tmp_path / "calm"))
-    monkeypatch.setattr("lra.train.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("lra.training.loop.SAVE_EVERY", 0.0)
     monkeypatch.setattr("lra.console.Bar.update", lambda _, progress: stop_at(progress, 33))
     with pytest.raises(KeyboardInterrupt):
         run_grid(request(tiny, tmp_path / "stopped"))
@@ -219,7 +219,7 @@ def test_divergence_is_a_result(tiny, tmp_path):
 
 def test_a_failure_is_recorded_and_retried(tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr("lra.engine.Step.__call__", lambda *_: 1 / 0)
+        broken.setattr("lra.training.step.Step.__call__", lambda *_: 1 / 0)
         records = run_grid(replace(request(tiny, tmp_path), attentions=["elu", "relu"]))
     assert [record.status for record in records] == ["failed", "failed"]
     assert "ZeroDivisionError" in records[0].reason
@@ -236,7 +236,7 @@ def test_test_split_is_read_after_training_only(tiny, tmp_path, monkeypatch):
         seen.append((len(samples.labels), len(rows)))
         return real(step, samples, rows)
 
-    monkeypatch.setattr("lra.engine.Step.evaluate", spy)
+    monkeypatch.setattr("lra.training.step.Step.evaluate", spy)
     run_grid(request(tiny, tmp_path))
     assert seen[:3] == [(70, 70)] * 3
     assert seen[3:] in ([(90, 90)], [(90, 90)] * 2)
@@ -272,7 +272,7 @@ def test_pairs_are_cut_by_the_longer_document(cell_and_data):
     for tokens in (1, 1 << 20):
         model = make_model(cell, spec)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lra.slices.SLICE_TOKENS", {"cpu": tokens})
+            patch.setattr("lra.training.batches.SLICE_TOKENS", {"cpu": tokens})
             step = Step(model, cell.config.train, CPU, 0)
             step.gradients(split, np.arange(16), 0)
         assert step.real_tokens == int(data.train.lengths[pairs].sum())
@@ -287,14 +287,14 @@ def test_values_on_the_device_are_the_values_on_disk(cell_and_data, monkeypatch,
     place = replace(CPU, length=data.spec.length + 3, whole=whole)
     rows = np.array([5, 2, 9])
     stored = load(data.train, rows, place)
-    monkeypatch.setattr("lra.slices.RESIDENT", ("cpu",))
+    monkeypatch.setattr("lra.training.batches.RESIDENT", ("cpu",))
     for from_disk, from_device in zip(stored, load(data.train, rows, place), strict=True):
         assert_close(from_device, from_disk, rtol=0, atol=0)
 
 
 def test_what_a_device_holds_of_splits(cell_and_data, monkeypatch):
     """One copy of an array that splits share; nothing of the task before."""
-    monkeypatch.setattr("lra.slices.RESIDENT", ("cpu",))
+    monkeypatch.setattr("lra.training.batches.RESIDENT", ("cpu",))
     _, data = cell_and_data
     device = torch.device("cpu")
     release()

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-from lra import workers
 from lra.cli import main
 from lra.errors import ConfigError, WorkError
-from lra.grid import Request, plan, run_grid
-from lra.plan import parse_devices, parse_shard, part_of
-from lra.slot import titles
+from lra.experiments import workers
+from lra.experiments.grid import Request, plan, run_grid
+from lra.experiments.job import titles
+from lra.experiments.plan import parse_devices, parse_shard, part_of
 
 ROOT = Path(__file__).parent.parent
 DEADLY = """
@@ -79,7 +79,7 @@ def test_a_device_without_a_process_costs_no_cell(tiny, tmp_path, monkeypatch, c
         return real(target=stillborn if broken else target, args=(args[0], "cpu", *args[2:]), daemon=daemon)
 
     monkeypatch.setattr(workers, "CONTEXT", SimpleNamespace(Process=process, Pipe=workers.CONTEXT.Pipe))
-    monkeypatch.setattr("lra.grid.check_devices", lambda _: torch.device("cpu"))
+    monkeypatch.setattr("lra.experiments.grid.check_devices", lambda _: torch.device("cpu"))
     records = run_grid(asked(tiny, tmp_path, devices="0,1"))
     assert [record.status for record in records] == ["done"] * 4
     assert "no process can start on cuda:0 (exit code 0): the others go on without it" in capfd.readouterr().err
@@ -89,7 +89,7 @@ def test_a_device_without_a_process_costs_no_cell(tiny, tmp_path, monkeypatch, c
 
 def test_a_lost_gpu_ends_the_process_that_lost_it(tiny, tmp_path, monkeypatch):
     """One cell each; what the next would get is an error of the cell before."""
-    monkeypatch.setattr("lra.place.lost", lambda _: True)
+    monkeypatch.setattr("lra.training.device.lost", lambda _: True)
     with pytest.raises(WorkError, match=r"cpu is lost to this process after \[1/2\] listops elu seed 0"):
         run_grid(asked(tiny, tmp_path, attentions=["elu"]))
     assert len(list(tmp_path.glob("*.json"))) == 1

@@ -364,7 +364,7 @@ def test_impossible_options_are_refused(spec: str):
 
 
 def test_all_is_every_mechanism():
-    from lra.plan import Request, plan
+    from lra.experiments.plan import Request, plan
 
     cells = plan(Request(attentions=["all", "softmax"], tasks=["listops"], seeds=[0], protocol="quick"))
     assert [cell.row for cell in cells] == attention_zoo.names()

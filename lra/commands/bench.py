@@ -56,8 +56,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.bench import PUBLISHED, Ask, run
-    from lra.benchrecord import FAILED, read_benches
+    from lra.bench.runner import PUBLISHED, Ask, run
+    from lra.results.bench_record import FAILED, read_benches
 
     check(parsed)
     ask = Ask(
@@ -77,7 +77,7 @@ def main(parsed: argparse.Namespace) -> int:
         threads=parsed.threads,
     )
     measured = list(run(ask, parsed.out))
-    from lra.report.bench import tables, write
+    from lra.report.tables.bench import tables, write
 
     files = write(read_benches([parsed.out])[0], parsed.out)
     print(tables(measured))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lra.plan import Request
+    from lra.experiments.plan import Request
 
 
 def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -36,7 +36,7 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
 
 def make_request(parsed: argparse.Namespace) -> Request:
     """Of a command that trains. Raises ConfigError."""
-    from lra.plan import Request, parse_shard
+    from lra.experiments.plan import Request, parse_shard
 
     return Request(
         attentions=parsed.attn,

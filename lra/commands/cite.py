@@ -11,7 +11,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     from lra.report.cite import cite, read
-    from lra.report.frame import find, none_found
+    from lra.report.load import find, none_found
 
     paths = [Path(run) for run in parsed.runs]
     found, problems = find(paths)

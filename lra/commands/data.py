@@ -19,8 +19,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     import tasks
-    from lra.data import cache_folder, status
-    from lra.grid import ARENA
+    from lra.experiments.data import cache_folder, status
+    from lra.experiments.grid import ARENA
 
     if parsed.action == "unpack":
         print("\n".join(f"unpacked {name}" for name in tasks.unpack(parsed.file, cache_folder())))
@@ -38,7 +38,7 @@ def main(parsed: argparse.Namespace) -> int:
 def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
     """Prepares each task and says so; those of `all` whose data cannot be had are named, and the exit code is 1."""
     import tasks
-    from lra.data import climb, describe_data, prepare
+    from lra.experiments.data import climb, describe_data, prepare
 
     sets, missing = [], []
     for task in chosen:

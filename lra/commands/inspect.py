@@ -39,7 +39,7 @@ def subjects(parsed: argparse.Namespace) -> list:
     import attention_zoo
     import tasks
     from lra import inspect
-    from lra.plan import ARENA, Request, name_rows
+    from lra.experiments.plan import ARENA, Request, name_rows
 
     if not parsed.run:
         return inspect.fresh(

@@ -9,7 +9,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     if parsed.long:
-        from lra.fairness import long_listing
+        from lra.experiments.match import long_listing
 
         print(long_listing())
         return 0

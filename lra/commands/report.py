@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lra.record import Record
+    from lra.results.record import Record
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 def compare_models(names: Sequence[str], runs: Sequence[Path]) -> str:
     """Raises RecordError where the two did not answer the same test rows."""
-    from lra.report import pair
+    from lra.report.tables import pair
 
     first, second = (pair.find_run(name, runs) for name in names)
     pair.check(first, second)
@@ -46,8 +46,8 @@ def compare_models(names: Sequence[str], runs: Sequence[Path]) -> str:
 def labels(record: "Record") -> list[int] | None:
     """Of the test rows of a record that does not say which answers were right; None where its data cannot be had."""
     import tasks
-    from lra.config import from_dict
-    from lra.data import make_ready
+    from lra.config.resolve import from_dict
+    from lra.experiments.data import make_ready
 
     task = tasks.find(record.data.get("file", record.task))
     try:

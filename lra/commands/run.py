@@ -33,11 +33,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.grid import run_grid
+    from lra.experiments.grid import run_grid
 
     request = make_request(parsed)
     if parsed.sweep:
-        from lra.sweep import run_sweep
+        from lra.experiments.sweep import run_sweep
 
         records, complete = run_sweep(request, parsed.sweep)
     else:
@@ -59,7 +59,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 def print_missing(present: set[str]) -> None:
     """Below the table: those of the five that have no row in it."""
-    from lra.plan import ARENA
+    from lra.experiments.plan import ARENA
 
     absent = [task for task in ARENA if task not in present]
     if absent:

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from lra.inspect.look import Findings
 from lra.inspect.powers import KERNELS
 from lra.inspect.tables import flow_names, sharpest
-from lra.report.figures import COLOURS, OTHERS
+from lra.report.figures.style import COLOURS, OTHERS
 
 STYLE = {"svg.hashsalt": "lra", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 GREY = "#666666"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lra.inspect import parts, powers
-from lra.inspect.capture import Call, Skipped, capture
+from lra.inspect.calls import Call, Skipped, capture
 from lra.inspect.numbers import correlation, describe, effective_rank, numerical_rank, singular_values
 from lra.inspect.pixels import shrink
 from lra.inspect.probe import MATRIX_BYTES, Matrices, NotAMatrixError, probe

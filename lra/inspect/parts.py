@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra.inspect.capture import Call
+from lra.inspect.calls import Call
 from lra.inspect.numbers import row_entropy
 from lra.inspect.powers import signed
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lra.inspect.capture import Call
+from lra.inspect.calls import Call
 from lra.inspect.numbers import row_entropy
 from lra.inspect.probe import MATRIX_BYTES, choose_rows
 

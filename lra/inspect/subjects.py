@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lra.cell import make_model
-from lra.config import Config
+from lra.config.resolve import Config
 from lra.console import say
-from lra.data import prepare_for
 from lra.errors import UserError
-from lra.place import Place
-from lra.plan import Request, plan
-from lra.report.cells import rank
-from lra.report.frame import find
-from lra.run import load_run
-from lra.slices import load
+from lra.experiments.data import prepare_for
+from lra.experiments.plan import Request, plan
+from lra.experiments.run import make_model
+from lra.experiments.train_and_test import load_run
+from lra.report.groups import rank
+from lra.report.load import find
+from lra.training.batches import load
+from lra.training.device import Place
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lra.encoder import Encoder
-    from lra.record import Record
+    from lra.backbones.flat import Encoder
+    from lra.results.record import Record
     from tasks import Data
 
 LONGEST = 4096  # tokens of a sequence

@@ -5,25 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lra.benchrecord import read_benches
 from lra.errors import RecordError
-from lra.record import Record, write_atomically
-from lra.report import (
-    cells,
-    curves,
-    differences,
-    document,
-    evidence,
-    figures,
-    numbers,
-    page,
-    pictures,
-    scaling,
-    speed,
-    tables,
-)
-from lra.report.frame import find, frame, none_found, read
-from lra.report.sheet import markdown
+from lra.report import export as document
+from lra.report import groups as cells
+from lra.report import numbers
+from lra.report.figures import curves, scaling
+from lra.report.figures import forest as differences
+from lra.report.figures import scatter as speed
+from lra.report.figures import style as figures
+from lra.report.load import find, frame, none_found, read
+from lra.report.page import html as page
+from lra.report.page import inspected as pictures
+from lra.report.render import markdown
+from lra.report.tables import comparison as tables
+from lra.report.tables import seeds as evidence
+from lra.results.bench_record import read_benches
+from lra.results.record import Record, write_atomically
 
 __all__ = ["Report", "frame", "read", "terminal", "write"]
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lra.record import Record
-from lra.report.cells import rank
-from lra.report.published import folder
-from lra.report.sheet import escape
-from lra.report.tables import title_of
+from lra.report.groups import rank
+from lra.report.render import escape
+from lra.report.tables.comparison import title_of
+from lra.report.tables.published import folder
+from lra.results.record import Record
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Rows of a table held against each other: differences paired by seed, and what is not separated from the best."""
 
-from lra.report.cells import Cell, Column, Group
+from lra.report.groups import Cell, Column, Group
 from lra.stats import FEWEST, Difference, adjust, difference
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from lra.noise import binomial_half_width
-from lra.report.cells import Column, Group, average, fidelity
 from lra.report.compare import accuracies, not_separated
-from lra.report.facts import tuning
+from lra.report.groups import Column, Group, average, fidelity
+from lra.report.tables.given import tuning
 
 
 def long_form(groups: Sequence[Group]) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import attention_zoo
-from lra.testing import _contract, _cost, _machine
+from lra.testing import _contract, _cost
+from lra.testing import _thorough as _machine
 from lra.testing._setup import Check, build_attention
 
 __all__ = ["CHECKS", "THOROUGH", "build_attention", "parametrize_with_checks"]

@@ -1,7 +1,7 @@
 """The check that a mechanism costs what it declares."""
 
 import attention_zoo
-from lra.flops import agrees, exponent
+from lra.bench.flops import agrees, exponent
 from lra.testing._setup import Grid, build_attention
 
 

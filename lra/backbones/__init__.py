@@ -1,0 +1,1 @@
+"""The models an attention plugs into; torch only."""

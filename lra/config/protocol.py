@@ -1,0 +1,116 @@
+"""Protocol files: YAML that names its `base:`, with a section per task, merged as plain dicts.
+
+What a file says of one task goes before what it says of all, and both before its base.
+
+`deviations:` says in what a protocol differs from the source it is named after, a line of text each; records keep them.
+"""
+
+import difflib
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lra.errors import ConfigError
+
+PROTOCOLS = Path(__file__).parent.parent / "protocols"
+
+
+def protocols() -> list[str]:
+    """Names of the shipped protocols."""
+    return sorted(path.stem for path in PROTOCOLS.glob("*.yaml"))
+
+
+def read_protocol(name: str) -> dict[str, Any]:
+    """A shipped protocol by name, or a file by path, merged over its bases. Raises ConfigError."""
+    return _read(_path_of(name), ())
+
+
+def deviations_of(name: str) -> dict[str, str]:
+    """In what a protocol differs from its source: a word for tables -> the explanation. Raises ConfigError."""
+    found = read_protocol(name).get("deviations") or {}
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise ConfigError(f"protocol {name}: deviations: expected words and their explanations, found {found!r}")
+    return {str(word): " ".join(text.split()) for word, text in found.items()}
+
+
+def about_protocol(name: str) -> str:
+    """The first sentence of a shipped protocol's comment."""
+    lines = (PROTOCOLS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    comment = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"(?<=\.) (?=[A-Z])", comment)[0]
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """', did you mean ...?' or nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _path_of(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        return Path(name).expanduser()
+    if name not in protocols():
+        raise ConfigError(
+            f"unknown protocol {name!r}{suggestion(name, protocols())}; there are {', '.join(protocols())}, "
+            "and files by path: ./mine.yaml"
+        )
+    return PROTOCOLS / f"{name}.yaml"
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    import yaml  # here, so that `--help` needs no third-party package
+
+    if path in seen:
+        raise ConfigError(f"{path}: its base: leads back to itself")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"no protocol file at {path}; there are: {', '.join(protocols())}, or a path") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"protocol file {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"protocol file {path} holds no mapping")
+    allowed = ["base", "deviations", "model", "train", "data", "tasks"]
+    for key in content:
+        if key not in allowed:
+            raise ConfigError(f"{path}: unknown key {key!r}{suggestion(str(key), allowed)}")
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    below = _read(path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base)), (*seen, path))
+    # what a file says of all tasks goes before what its base says of one
+    general = {key: content[key] for key in ("model", "train", "data") if content.get(key)}
+    sections = below.get("tasks")
+    if isinstance(sections, dict):
+        whole = {task: merge(section, general) for task, section in sections.items() if isinstance(section, dict)}
+        below["tasks"] = sections | whole
+    return merge(below, content)
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """`above` wins, key by key, in nested dicts."""
+    if not isinstance(above, dict):
+        raise ConfigError(f"expected keys and values, found {above!r}")
+    merged = dict(below)
+    for key, value in above.items():
+        merged[key] = merge(below[key], value) if isinstance(below.get(key), dict) else value
+    return merged
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """'train.lr=3e-4' -> {"train": {"lr": 3e-4}}. Raises ConfigError."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise ConfigError(f"--set takes section.key=value, as in train.lr=3e-4, not {text!r}")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        nested = value
+    for part in reversed(path):
+        nested = {part: nested}
+    return nested

@@ -1,0 +1,1 @@
+"""The report's figures, one kind a file, in one style."""

@@ -1,0 +1,130 @@
+"""Learning curves: validation accuracy against the step, with the task's ladder; the same bytes each time."""
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from lra.noise import binomial_half_width
+from lra.report.figures import style as figures
+from lra.report.groups import Column, Group, base, rank
+from lra.report.tables.comparison import percent, title_of
+from lra.results.record import FINAL, Record
+
+LABEL_GAP = 0.045  # of the axis: the least distance between two labels of rungs
+MOST_POINTS = 200  # drawn of a curve: more than its pixels show
+
+
+def draw(group: Group, colours: dict[str, str]) -> dict[str, bytes]:
+    """'slug-listops-curves.png', '.svg' and '.pdf' -> content, for each task of a table that has curves."""
+    found = {}
+    for column in group.columns:
+        if any(_points(r) for cell in column.cells.values() for r in cell.records):
+            found |= _figure(group, column, colours)
+    return found
+
+
+def _figure(group: Group, column: Column, colours: dict[str, str]) -> dict[str, bytes]:
+    rows = sorted(column.cells, key=rank)
+    legend_columns = max(1, min(5, 84 // (8 + max(map(len, rows)))))
+    legend = 0.2 + 0.19 * math.ceil(len(rows) / legend_columns)
+    name = f"{group.slug}-{column.task}-curves"
+    with figures.style(name):
+        title = f"{title_of(column.task)}, protocol {group.protocol.replace(',', ', ')}, {group.precision}"
+        margins = (0.62, 1.75 if column.ladder else 0.2, 0.45 + legend)
+        figure = figures.sheet(title, _caption(column), (6.4, 4.2 + legend), margins)
+        axes = figure.add_subplot()
+        dashes = figures.dashes_of(rows, colours)
+        heights = [_draw(axes, row, column.cells[row].records, colours[base(row)], dashes[row]) for row in rows]
+        _ladder(axes, column.ladder, [y for found in heights for y in found])
+        axes.set_xlabel("training step")
+        axes.set_ylabel("validation accuracy, %")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        handles = axes.get_legend_handles_labels()
+        figure.legend(*handles, loc="lower center", ncols=legend_columns)
+        return figures.save(figure, name, ("png", "svg", "pdf"))
+
+
+def _draw(axes: Axes, row: str, records: Sequence[Record], colour: str, dash: object) -> list[float]:
+    """The mean over finished seeds, their range as a band; each diverged run up to a cross. Returns the heights."""
+    runs = [dict(points) for r in records if r.status == "done" and (points := _points(r))]
+    steps = _thin(sorted(set.intersection(*(set(run) for run in runs)))) if runs else []
+    values = [[run[step] for run in runs] for step in steps]
+    means = [sum(at) / len(at) for at in values]
+    if steps:
+        marker = "." if len(steps) == 1 else None
+        line = {"color": colour, "linestyle": dash, "linewidth": 1.6, "gid": f"row {row}"}
+        axes.plot(steps, means, marker=marker, label=row, **line)
+        if len(runs) > 1:
+            low, high = [min(at) for at in values], [max(at) for at in values]
+            axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0, gid=f"row {row}")
+    lost = [_points(r) for r in records if r.status == "diverged" and _points(r)]
+    for points in lost:
+        x, y = zip(*points, strict=True)
+        named = not steps and points is lost[0]
+        thin = {"color": colour, "linestyle": dash, "linewidth": 0.8, "gid": f"row {row}"}
+        axes.plot(x, y, label=f"{row} (diverged)" if named else None, **thin)
+        axes.plot(x[-1], y[-1], color=colour, marker="x", markersize=8, markeredgewidth=1.8, zorder=5, gid=f"row {row}")
+    return [y for at in values for y in at] + [y for points in lost for _, y in points]
+
+
+def _ladder(axes: Axes, ladder: dict[str, float], ys: Sequence[float]) -> None:
+    """Thin lines, named at the right: the rungs near the curves and the next one above them."""
+    top = max(ys, default=0.0)
+    above = sorted(100 * a for a in ladder.values() if 100 * a > top)
+    ceiling = above[0] if above else top
+    shown = sorted((100 * a, name) for name, a in ladder.items() if 100 * a <= ceiling)
+    low, high = min([*ys, *(y for y, _ in shown)]), max(top, ceiling)
+    margin = 0.06 * (high - low) or 1.0
+    low, high = low - margin, high + margin
+    axes.set_ylim(low, high)
+    places = _spread([(y - low) / (high - low) for y, _ in shown])
+    for (y, name), place in zip(shown, places, strict=True):
+        axes.axhline(y, color=figures.LINE, linewidth=0.6, zorder=0.5)
+        axes.annotate(
+            f"{name} {y:.1f}",
+            xy=(1, y),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(1.03, place),
+            textcoords="axes fraction",
+            fontsize=7.5,
+            color=figures.MUTED,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": figures.LINE, "linewidth": 0.5, "relpos": (0, 0.5), "shrinkB": 0},
+        )
+
+
+def _spread(places: list[float]) -> list[float]:
+    """Sorted heights in fractions of the axis, moved up just so far that labels do not touch."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + LABEL_GAP) if moved else place)
+    return moved
+
+
+def _thin(steps: list[float]) -> list[float]:
+    """At most MOST_POINTS of them, evenly, the last one always."""
+    stride = -(-len(steps) // MOST_POINTS)
+    return steps[::-1][::stride][::-1] if stride else []
+
+
+def _caption(column: Column) -> str:
+    """What the band is, and how far two test accuracies may differ by chance of the test rows."""
+    rows = max((cell.test_rows for cell in column.cells.values()), default=0)
+    means = [cell.summary.mean for cell in column.cells.values() if cell.summary]
+    band = "Line: mean of seeds; band: range; cross: diverged; grey: ladder."
+    if not rows or not means:
+        return band
+    noise = percent(max(binomial_half_width(mean, rows) for mean in means))
+    return f"{band} Noise of {rows:,} test rows: ± {noise} points."
+
+
+def _points(record: Record) -> list[tuple[float, float]]:
+    """(step, validation accuracy in percent) of each evaluation of a run that ended by itself."""
+    key = "validation_accuracy"
+    if record.status not in FINAL:
+        return []
+    return [(p["step"], 100 * p[key]) for p in record.curve if p.get(key) is not None and math.isfinite(p[key])]

@@ -1,0 +1,145 @@
+"""Time and memory of a step against length, from bench records: what O(N) means on a real machine."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from lra.report.figures import style as figures
+from lra.report.figures.scatter import machine
+from lra.report.groups import Group, base, rank
+from lra.report.tables.comparison import title_of
+from lra.results.bench_record import DONE, UNIFORM, Bench, newest
+
+FOUR_K = (4000, 4096)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Measurements that may stand in one figure: one machine, shape, mode and setting, at several lengths."""
+
+    slug: str
+    title: str
+    place: str
+    benches: tuple[Bench, ...]
+
+    @property
+    def rows(self) -> list[str]:
+        return sorted({b.row for b in self.benches}, key=rank)
+
+    @property
+    def training(self) -> bool:
+        return self.benches[0].mode == "training" and self.benches[0].shape == UNIFORM
+
+    @property
+    def setting(self) -> tuple[str, str]:
+        return self.benches[0].protocol, self.benches[0].precision
+
+    def of(self, row: str) -> list[Bench]:
+        """The finished ones of a row, by length."""
+        return sorted((b for b in self.benches if b.row == row and b.status == DONE), key=lambda b: b.length)
+
+    def growth(self, row: str) -> float | None:
+        """The exponent of length in the time of a step, between the two longest lengths."""
+        points = [(b.length, b.median) for b in self.of(row) if b.median]
+        if len(points) < 2:
+            return None
+        (shorter, before), (longer, after) = points[-2:]
+        return math.log(after / before) / math.log(longer / shorter)
+
+    @property
+    def lost(self) -> list[str]:
+        """'softmax at 16,384: out of memory' for each cell without a figure."""
+        ends = sorted((b for b in self.benches if b.status != DONE), key=lambda b: (rank(b.row), b.length))
+        return [f"{b.row} at {b.length:,}: {b.status}" for b in ends]
+
+
+def collect(benches: Sequence[Bench]) -> list[Scaling]:
+    """Bench records -> the figures they make."""
+    alike: dict[tuple[Any, ...], list[Bench]] = {}
+    for bench in newest(benches):
+        alike.setdefault((bench.shape, bench.mode, bench.batch, *bench.setting), []).append(bench)
+    several = [found for found in alike.values() if len({b.length for b in found}) > 1]
+    return [_scaling(found, place) for place, found in enumerate(several, 1)]
+
+
+def rows_of(scalings: Sequence[Scaling]) -> list[str]:
+    """Of all figures, for the report's palette."""
+    return [row for scaling in scalings for row in scaling.rows]
+
+
+def _scaling(found: list[Bench], place: int) -> Scaling:
+    first = found[0]
+    shape = "" if first.shape == UNIFORM else f"{title_of(first.shape)} lengths, "
+    title = f"{first.mode.capitalize()} step, {shape}batch {first.batch}, {first.protocol}, {first.precision}"
+    where = f"{machine(first.environment)}, {first.gear}"
+    return Scaling(f"length-{place}", title, where, tuple(found))
+
+
+def milliseconds(scalings: Sequence[Scaling], group: Group) -> dict[str, float]:
+    """Row -> of a training step at 4,096 tokens, under the group's protocol and precision, all on one machine."""
+    alike = [s for s in scalings if s.training and (group.protocol, group.precision) == s.setting]
+    found = [{b.row: 1e3 * b.median for b in s.benches if b.length in FOUR_K and b.median} for s in alike]
+    return max(found, key=len, default={})
+
+
+def draw(scaling: Scaling, colours: dict[str, str]) -> dict[str, bytes]:
+    """'length-1-time.svg', 'length-1-memory.svg' and their PDFs -> content."""
+    caption = f"Median of repeats; band: quartiles. N^: growth between the two longest. {scaling.place}"
+    drawn = _figure(scaling, "time", caption, "milliseconds per step", lambda b: b.median and 1e3 * b.median, colours)
+    if largest := max((b.step_bytes or 0 for row in scaling.rows for b in scaling.of(row)), default=0):
+        unit, size = ("GB", 1e9) if largest >= 1e9 else ("MB", 1e6)
+        caption = f"Peak of a step beyond what is held between steps. {scaling.place}"
+        drawn |= _figure(
+            scaling, "memory", caption, unit, lambda b: b.step_bytes / size if b.step_bytes else None, colours
+        )
+    return drawn
+
+
+def _figure(
+    scaling: Scaling,
+    what: str,
+    caption: str,
+    unit: str,
+    value: Callable[[Bench], float | None],
+    colours: dict[str, str],
+) -> dict[str, bytes]:
+    rows, name = scaling.rows, f"{scaling.slug}-{what}"
+    columns = max(1, min(4, 84 // (14 + max(map(len, rows)))))
+    legend = 0.2 + 0.19 * math.ceil(len(rows) / columns)
+    dashes = figures.dashes_of(rows, colours)
+    with figures.style(name):
+        figure = figures.sheet(scaling.title, caption, (6.4, 4.2 + legend), (0.72, 0.2, 0.45 + legend))
+        axes = figure.add_subplot()
+        for row in rows:
+            points = [(b, y) for b in scaling.of(row) if (y := value(b))]
+            growth = scaling.growth(row) if what == "time" else None
+            label = row if growth is None else f"{row}, N^{growth:.1f}"
+            line = {"color": colours[base(row)], "linestyle": dashes[row], "linewidth": 1.4, "gid": f"row {row}"}
+            x = [b.length for b, _ in points]
+            axes.plot(x, [y for _, y in points], marker="o", markersize=3, label=label, **line)
+            if what == "time":
+                ends = [b.quartiles or (0.0, 0.0) for b, _ in points]
+                low, high = ([1e3 * end[side] for end in ends] for side in (0, 1))
+                axes.fill_between(x, low, high, color=colours[base(row)], alpha=0.15, linewidth=0, gid=f"row {row}")
+        _axes(axes, sorted({b.length for b in scaling.benches}), unit)
+        figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=columns)
+        return figures.save(figure, name)
+
+
+def _axes(axes: Axes, lengths: Sequence[int], unit: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(lengths, [f"{n:,}" for n in lengths])
+    plain = FuncFormatter(lambda y, _: f"{y:,g}")
+    axes.yaxis.set_major_formatter(plain)
+    axes.minorticks_off()
+    low, high = axes.get_ylim()
+    if high / low < 30:  # too few powers of ten to read a value
+        axes.set_yticks([y for p in range(-6, 9) for m in (1, 2, 5) if low <= (y := m * 10.0**p) <= high])
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("length, tokens")
+    axes.set_ylabel(unit)

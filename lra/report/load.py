@@ -1,0 +1,79 @@
+"""Records as a flat table: one row per run, one column per plain value. The source of `lra.records` and of runs.csv."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lra.errors import RecordError
+from lra.results.bench_record import is_bench
+from lra.results.record import Record, load
+
+IDENTITY = ("task", "row", "title", "protocol", "seed", "precision", "status", "reason", "data", "data_hash")
+NOT_SHOWN = ("schema_version", "predictions", "correct")
+
+
+def read(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
+    """The runs below files and folders as a DataFrame, and one line for each unreadable file."""
+    found, problems = find(paths)
+    return frame(list(found.values()), list(found)), problems
+
+
+def find(paths: Sequence[Path]) -> tuple[dict[Path, Record], list[str]]:
+    """Files and folders (one level deep) -> records by path, sorted by name, and a line for each unreadable file."""
+    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    found: dict[Path, Record] = {}
+    problems: list[str] = []
+    for file in dict.fromkeys(file for file in files if not is_bench(file)):
+        try:
+            found[file] = load(file)
+        except RecordError as error:
+            problems.append(str(error))
+    return dict(sorted(found.items(), key=lambda item: (item[1].name, item[0].as_posix()))), problems
+
+
+def none_found(paths: Sequence[Path], problems: Sequence[str]) -> RecordError:
+    """To raise where `find` found no record."""
+    where = ", ".join(map(str, paths))
+    absent = not any(path.exists() for path in paths)
+    unreadable = f"; {len(problems)} unreadable, the first: {problems[0]}" if problems and not absent else ""
+    why = f": no such file or folder{'s' if len(paths) > 1 else ''}" if absent else unreadable
+    return RecordError(f"no records in {where}{why}; train some first, or name the files or folders that hold them")
+
+
+def frame(records: Sequence[Record], paths: Sequence[Path] = ()) -> pd.DataFrame:
+    """One row per record, in the order given; accuracies are fractions of 1, times seconds, sizes bytes.
+
+    Nested values become columns: `parameters_total`, `seconds_train`, `config.train.lr`, `torch`,
+    `ladder.root operator`, `accuracy.root operator.MAX`.
+    """
+    rows = [_row(record) for record in records]
+    for row, path in zip(rows, paths, strict=False):
+        row["path"] = path.as_posix()
+    return pd.DataFrame(rows, columns=None if rows else [*IDENTITY, "test_accuracy", "path"])
+
+
+def flat(prefix: str, nested: dict[str, Any]) -> dict[str, Any]:
+    """'prefix.', {'a': {'b': 1}} -> {'prefix.a.b': 1}."""
+    plain = {}
+    for key, value in nested.items():
+        plain |= flat(f"{prefix}{key}.", value) if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return plain
+
+
+def _row(record: Record) -> dict[str, Any]:
+    values = {field.name: getattr(record, field.name) for field in fields(record) if field.name not in NOT_SHOWN}
+    plain = {name: value for name, value in values.items() if not isinstance(value, dict | list)}
+    plain["title"] = record.attention.get("title", "")
+    plain["data"], plain["data_hash"] = record.data.get("label", ""), record.data.get("hash", "")
+    row = {name: plain.pop(name) for name in IDENTITY} | plain
+    row["last_step"] = record.curve[-1].get("step") if record.curve else None
+    row |= {f"parameters_{key}": record.parameters.get(key) for key in ("total", "without_embeddings", "attention")}
+    row |= {f"seconds_{key}": record.seconds.get(key) for key in ("train", "evaluate", "compile")}
+    row |= {"path": "", "device": None, "commit": None} | flat("", record.environment)
+    row |= flat("attention.", {k: v for k, v in record.attention.items() if k not in ("title", "source")})
+    row |= flat("data.", {k: v for k, v in record.data.items() if k not in ("label", "hash")})
+    row |= flat("tuning.", record.tuning) | flat("config.", record.config) | flat("ladder.", record.ladder)
+    return row | flat("accuracy.", record.accuracy_by)

@@ -1,0 +1,112 @@
+"""What the page says about where its numbers come from: each run's state, machine, code, data and configuration."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from lra.report.figures.scatter import machine
+from lra.report.groups import Cell, Column, Group, fidelity
+from lra.report.render import DASH
+from lra.report.tables.comparison import percent, title_of
+from lra.results.record import Record
+
+
+@dataclass(frozen=True)
+class State:
+    """How one cell and seed ended."""
+
+    key: str
+    sign: str
+    word: str
+
+
+STATES = {
+    "done": State("done", "\N{CHECK MARK}", "done"),
+    "chance": State("chance", "\N{ALMOST EQUAL TO}", "at chance"),
+    "diverged": State("diverged", "\N{MULTIPLICATION SIGN}", "diverged"),
+    "failed": State("failed", "!", "failed"),
+    "missing": State("missing", "\N{MIDDLE DOT}", "missing"),
+}
+RUN_TITLES = (
+    *("Task", "Seed", "State", "Test", "Test, last", "Validation", "Best step", "Train s", "Evaluate s", "Tokens/s"),
+    *("Peak GB", "Machine", "torch", "Gear", "Commit", "Identity", "Created"),
+)
+
+
+def state_of(record: Record | None) -> State:
+    """A run that is done but never left chance is its own state."""
+    if record is None:
+        return STATES["missing"]
+    return STATES["chance" if record.status == "done" and record.learned is False else record.status]
+
+
+def seeds(group: Group) -> list[int]:
+    """Every seed that some cell of the group ran."""
+    return sorted({r.seed for c in group.columns for cell in c.cells.values() for r in cell.records})
+
+
+def states(group: Group, row: str) -> list[list[tuple[int, State]]]:
+    """For each column the state of each seed."""
+    found = []
+    for column in group.columns:
+        by_seed = {r.seed: r for r in column.cells.get(row, Cell(())).records}
+        found.append([(seed, state_of(by_seed.get(seed))) for seed in seeds(group)])
+    return found
+
+
+def counts(group: Group) -> list[tuple[State, int]]:
+    """How often each state occurs, all five in their order."""
+    found = Counter(state.key for row in group.rows for cell in states(group, row) for _, state in cell)
+    return [(state, found[key]) for key, state in STATES.items()]
+
+
+def about(records: Sequence[Record]) -> dict[str, str]:
+    """What a row is, in words, by heading."""
+    attention, sizes = records[0].attention, records[0].parameters
+    options = ", ".join(f"{key}={value}" for key, value in (attention.get("options") or {}).items())
+    source = "built in" if attention.get("builtin", True) else f"a user's file, {attention.get('path', '')}"
+    found = {
+        "Paper": attention.get("paper"),
+        "Fidelity": fidelity(records[0]),
+        "Cost": attention.get("cost"),
+        "Padding": attention.get("padding"),
+        "Options": options,
+        "Source": f"{source}, {attention.get('source_hash', '')}".strip(", "),
+        "Parameters": ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in sizes.items()),
+    }
+    return {key: str(value) for key, value in found.items() if value}
+
+
+def run(record: Record) -> list[str]:
+    """A run's cells under RUN_TITLES."""
+    r, environment = record, record.environment
+    state = state_of(r).word + (f": {r.reason}" if r.reason else "")
+    accuracies = (r.test_accuracy, r.test_accuracy_last, r.validation_accuracy)
+    commit = str(environment.get("commit") or "")[:10] + (" (changed)" if environment.get("dirty") else "")
+    values = [title_of(r.task), r.seed, state]
+    values += [None if a is None else percent(a) for a in accuracies]
+    values += [r.best_step, _rounded(r.seconds.get("train")), _rounded(r.seconds.get("evaluate"))]
+    values += [_rounded(r.tokens_per_second), f"{r.peak_bytes / 1e9:.2f}" if r.peak_bytes else None]
+    values += [
+        machine(environment),
+        environment.get("torch"),
+        environment.get("gear"),
+        commit,
+        r.identity,
+        r.created[:16],
+    ]
+    return [DASH if value in (None, "") else str(value) for value in values]
+
+
+def settings(column: Column) -> str:
+    """The configuration and the data of a column as YAML; all its runs share them but for the mechanism."""
+    record = next(iter(column.cells.values())).records[0]
+    content: dict[str, Any] = {"data": record.data, "ladder": column.ladder} | record.config
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _rounded(value: float | None) -> str | None:
+    return None if value is None else f"{value:,.0f}"

@@ -1,0 +1,208 @@
+"""Bench records -> tables: our own form, and the two in which such figures were published; imports no torch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+
+from lra.errors import RecordError
+from lra.report.render import DASH, markdown, sheet
+from lra.report.tables.comparison import title_of
+from lra.results.bench_record import UNIFORM, Bench, newest
+from lra.results.record import write_atomically
+
+ABOUT = (
+    "Time is the median of a step, with the quartiles of its repeats. Memory is what a step takes beyond what is held "
+    "between steps (parameters, optimiser, data; on a CPU the libraries, too)."
+)
+SHORT = {"out of memory": "OOM", "over budget": "> budget", "failed": "failed"}
+THOUSANDS = {"1K": (1000, 1024), "2K": (2000, 2048), "3K": (3000, 3072), "4K": (4000, 4096)}
+LRA_PAPER = "In the form of Tay et al. 2020, Table 2"
+SKYFORMER = "In the form of Chen et al. 2021 (Skyformer), Table 2"
+PUBLISHED_STEPS = 50_000  # of training, in Skyformer's hours
+TASKS = ("text", "listops", "retrieval", "pathfinder", "image")  # in Skyformer's order
+Cell = Callable[[Bench], str]
+
+
+def tables(benches: Sequence[Bench]) -> str:
+    """Markdown: for each setting and batch, time and memory against length or task, then the published forms."""
+    chosen = sorted(newest(benches), key=_group)
+    parts = []
+    for _, members in groupby(chosen, key=_group):
+        group = list(members)
+        parts.append(f"## {heading(group)}\n")
+        for mode in dict.fromkeys(bench.mode for bench in group):
+            mine = [bench for bench in group if bench.mode == mode]
+            parts += [f"{mode.capitalize()}, ms per step: median (quartiles)\n", _matrix(mine, _milliseconds)]
+            parts += [f"{mode.capitalize()}, MB a step takes\n", _matrix(mine, _megabytes)]
+        parts += _published([bench for bench in group if bench.mode == "training"])
+    return "\n".join(parts)
+
+
+def detail(benches: Sequence[Bench]) -> str:
+    """Markdown: one line for each cell with all its figures."""
+    header = [
+        "Attention",
+        "Lengths",
+        "Mode",
+        "ms",
+        "Real tokens/s",
+        "Computed/real",
+        "MB",
+        "GFLOP",
+        "GFLOP/s",
+        "Start s",
+    ]
+    rows = [
+        [
+            bench.row,
+            _place(bench),
+            bench.mode,
+            _milliseconds(bench),
+            _number(bench.per_second(bench.real_tokens), 0),
+            _number(
+                bench.computed_tokens / bench.real_tokens if bench.computed_tokens and bench.real_tokens else None, 2
+            ),
+            _megabytes(bench),
+            _number(None if bench.flops is None else bench.flops / 1e9, 2),
+            _number(bench.per_second(None if bench.flops is None else bench.flops / 1e9), 1),
+            _number(bench.start_seconds, 1),
+        ]
+        for bench in sorted(newest(benches), key=_group)
+    ]
+    return markdown(sheet("", header, rows, left=3))
+
+
+def frame(benches: Sequence[Bench]) -> pd.DataFrame:
+    """A row for each record, in the order given; seconds, bytes, tokens and FLOPs of one step."""
+    rows = []
+    for bench in benches:
+        plain = {key: value for key, value in asdict(bench).items() if not isinstance(value, dict | list)}
+        first, third = bench.quartiles or (None, None)
+        plain |= {"median_seconds": bench.median, "first_quartile": first, "third_quartile": third}
+        plain |= {"repeats": len(bench.seconds), "step_bytes": bench.step_bytes}
+        plain |= {"real_tokens_per_second": bench.per_second(bench.real_tokens)}
+        plain |= {"computed_tokens_per_second": bench.per_second(bench.computed_tokens)}
+        rows.append(plain | {f"environment_{key}": value for key, value in bench.environment.items()})
+    return pd.DataFrame(rows)
+
+
+def write(benches: Sequence[Bench], out: Path) -> list[Path]:
+    """bench.md and bench.csv in `out`, of all these records. Raises RecordError."""
+    contents = {
+        "bench.md": f"# Time and memory\n\n{ABOUT}\n\n{tables(benches)}\n## Every cell\n\n{detail(benches)}".encode(),
+        "bench.csv": frame(benches).to_csv(index=False, lineterminator="\n").encode(),
+    }
+    try:
+        for name, content in contents.items():
+            write_atomically(out / name, content)
+    except OSError as error:
+        raise RecordError(f"cannot write to {out}: {error.strerror}") from error
+    return [out / name for name in contents]
+
+
+def heading(group: Sequence[Bench]) -> str:
+    """What the figures of a group share; of the gear `auto`, what it came to."""
+    bench = group[0]
+    device, name, threads, gear, precision, protocol = bench.setting
+    if gear == "auto":
+        used = {str(member.environment["gear"]) for member in group if member.seconds and "gear" in member.environment}
+        gear = " or ".join(sorted(used)) or gear
+    where = f"{name}, {threads} thread{'s' if threads != 1 else ''}" if device == "cpu" else f"{name}"
+    what = "Sequences of one length" if bench.shape == UNIFORM else "Tasks' own lengths"
+    return f"{what}: batch {bench.batch}, model of {protocol}, {gear}, {precision}, {where}"
+
+
+def _group(bench: Bench) -> tuple[str, ...]:
+    batch = f"{bench.batch:9}" if bench.shape == UNIFORM else ""
+    return (str(bench.shape != UNIFORM), *map(str, bench.setting), batch)
+
+
+def _place(bench: Bench) -> str:
+    return f"{bench.length:,}" if bench.shape == UNIFORM else title_of(bench.shape)
+
+
+def _matrix(benches: Sequence[Bench], cell: Cell) -> str:
+    """Attentions down, lengths or tasks across."""
+    across = {_place(bench): bench.length for bench in sorted(benches, key=lambda bench: bench.length)}
+    found = {(bench.row, _place(bench)): bench for bench in benches}
+    rows = [
+        [row, *(cell(found[row, place]) if (row, place) in found else DASH for place in across)]
+        for row in dict.fromkeys(bench.row for bench in benches)
+    ]
+    return markdown(sheet("", ["Attention", *across], rows))
+
+
+def _published(benches: Sequence[Bench]) -> list[str]:
+    """The two published forms, where there is something to put in them."""
+    parts = []
+    by_thousand = {
+        (bench.row, name): bench
+        for name, lengths in THOUSANDS.items()
+        for bench in benches
+        if bench.shape == UNIFORM and bench.length in lengths
+    }
+    if len({name for _, name in by_thousand}) > 1:
+        parts += [f"### {LRA_PAPER}: steps per second (times softmax's)\n", _speeds(by_thousand)]
+        parts += [f"### {LRA_PAPER}: peak memory, GB\n", _filled(by_thousand, list(THOUSANDS), _gigabytes)]
+    by_task = {(bench.row, bench.shape): bench for bench in benches if bench.shape in TASKS}
+    if by_task:
+        tasks = [task for task in TASKS if any(task == shape for _, shape in by_task)]
+        hours = f"hours for {PUBLISHED_STEPS:,} steps, evaluations left out"
+        parts += [f"### {SKYFORMER}: {hours}\n", _filled(by_task, tasks, _hours)]
+        parts += [f"### {SKYFORMER}: peak memory, GB\n", _filled(by_task, tasks, _gigabytes)]
+    return parts
+
+
+def _speeds(found: dict[tuple[str, str], Bench]) -> str:
+    def speed(bench: Bench, column: str) -> str:
+        if bench.median is None:
+            return SHORT.get(bench.status, bench.status)
+        softmax = found.get(("softmax", column))
+        ratio = f" ({softmax.median / bench.median:.1f}x)" if softmax is not None and softmax.median else ""
+        return f"{1 / bench.median:.3g}{ratio}"
+
+    rows = [
+        [row, *(speed(found[row, name], name) if (row, name) in found else DASH for name in THOUSANDS)]
+        for row in dict.fromkeys(row for row, _ in found)
+    ]
+    return markdown(sheet("", ["Model", *THOUSANDS], rows))
+
+
+def _filled(found: dict[tuple[str, str], Bench], columns: list[str], cell: Cell) -> str:
+    rows = [
+        [row, *(cell(found[row, column]) if (row, column) in found else DASH for column in columns)]
+        for row in dict.fromkeys(row for row, _ in found)
+    ]
+    return markdown(
+        sheet("", ["Model", *(column if column in THOUSANDS else title_of(column) for column in columns)], rows)
+    )
+
+
+def _milliseconds(bench: Bench) -> str:
+    if bench.median is None or bench.quartiles is None:
+        return SHORT.get(bench.status, bench.status)
+    first, third = bench.quartiles
+    return f"{1000 * bench.median:,.1f} ({1000 * first:,.1f}\u2013{1000 * third:,.1f})"
+
+
+def _megabytes(bench: Bench) -> str:
+    return _number(None if bench.step_bytes is None else bench.step_bytes / 1e6, 0)
+
+
+def _gigabytes(bench: Bench) -> str:
+    """On CUDA all that is allocated; on a CPU what the step takes, without the process's libraries."""
+    taken = bench.peak_bytes if bench.environment.get("device") == "cuda" else bench.step_bytes
+    return SHORT.get(bench.status, _number(None if taken is None else taken / 1e9, 2))
+
+
+def _hours(bench: Bench) -> str:
+    if bench.median is None:
+        return SHORT.get(bench.status, bench.status)
+    return f"{PUBLISHED_STEPS * bench.median / 3600:,.2f}"
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return DASH if value is None else f"{value:,.{decimals}f}"

@@ -1,0 +1,147 @@
+"""Published accuracies beside ours under the same protocol: difference, noise, verdict and the command that runs it."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lra.noise import binomial_half_width
+from lra.report.groups import Cell, Column, Group
+from lra.report.render import DASH, Sheet, sheet
+from lra.report.tables.comparison import MINUS, percent, title_of
+from lra.report.tables.published import Figure, accuracies
+from lra.stats import FEWEST, Summary, t_quantile
+
+NOT_OURS = {"own": "each its own set-up", "unpublished": "protocol unpublished"}
+OFFICIAL = {  # rows for training and for testing in the released data
+    "listops": (96_000, 2_000),
+    "text": (25_000, 25_000),
+    "retrieval": (147_086, 17_437),
+    "image": (45_000, 10_000),
+    "pathfinder": (160_000, 20_000),
+    "pathx": (160_000, 20_000),
+}
+COLUMNS = ("source", "protocol", "mechanism", "attention", "task", "published", "copy", "command", "precision", "data",
+           "n", "mean", "deviation", "difference", "noise_95", "verdict")  # fmt: skip
+SEEDS = {"skyformer": 3}  # behind a published mean, where its paper says so
+LEGEND = (
+    "Noise: half of a 95 % interval of the difference, from the seeds of both sides, as if the published runs spread "
+    "like ours, and from both test splits. Below three seeds of ours it is that of the test splits alone, and only "
+    "'inside' can be said. Sizes differ: the model or the data is not of the published size, so there is no verdict. "
+    "An average is not judged."
+)
+
+
+def beside(groups: Sequence[Group], figures: Sequence[Figure]) -> list[dict[str, Any]]:
+    """One row per published test accuracy of a task, with ours where it ran; accuracies in percent, as printed."""
+    found: list[dict[str, Any]] = []
+    for figure in accuracies(figures):
+        if figure["task"] != "average":
+            found += [_about(figure) | ours for ours in _beside(figure, groups)]
+    return found
+
+
+def matrices(rows: Sequence[dict[str, Any]]) -> list[Sheet]:
+    """The part of it on mechanisms of ours, each source's own figures alone: a table per protocol."""
+    header = ("Published by", "Mechanism", "Task", "Published", "Ours", "Difference", "Noise", "Verdict", "Command")
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["attention"] and row["protocol"] != "own" and not row["copy"]:
+            parts.setdefault(row["protocol"], []).append(row)
+    return [
+        sheet(NOT_OURS.get(protocol, f"protocol {protocol}").capitalize(), header, map(_line, parts[protocol]), left=3)
+        for protocol in sorted(parts)
+    ]
+
+
+def _about(figure: Figure) -> dict[str, Any]:
+    names = ("source", "protocol", "mechanism", "attention", "task")
+    copy = figure["note"].startswith("digit for digit")
+    runs = figure["attention"] and figure["protocol"] not in NOT_OURS and figure["task"] in OFFICIAL and not copy
+    seeds = " ".join(map(str, range(max(SEEDS.get(figure["protocol"], 0), 3))))
+    command = f"python run_lra.py --attn {figure['attention']} --task {figure['task']} --protocol {figure['protocol']}"
+    return {name: figure[name] for name in names} | {
+        "published": float(figure["value"]),
+        "copy": copy,
+        "command": f"{command} --seed {seeds}" if runs else "",
+    }
+
+
+def _beside(figure: Figure, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
+    """Ours of each table that has this cell; one line without numbers where none has."""
+    if why := NOT_OURS.get(figure["protocol"]) or ("" if figure["attention"] else "no such attention here"):
+        yield {"verdict": why}
+        return
+    here = [group for group in groups if group.protocol == figure["protocol"]]
+    cells = [(g, c, row) for g in here for c in g.columns if c.task == figure["task"] for row in c.cells]
+    ran = [(g, c, c.cells[row]) for g, c, row in cells if same(row, figure["attention"])]
+    if not ran:
+        yield {"verdict": "not run"}
+    for group, column, cell in ran:
+        found = _judge(figure, column, cell) if cell.done else {"verdict": cell.records[0].status}
+        yield {"precision": group.precision, "data": column.label} | found
+
+
+def _judge(figure: Figure, column: Column, cell: Cell) -> dict[str, Any]:
+    summary = cell.summary
+    assert summary is not None  # the cell has finished runs
+    theirs = float(figure["value"]) / 100
+    noise = _noise(summary, cell.test_rows, theirs, figure)
+    gap = summary.mean - theirs
+    if sizes_differ(column, cell):
+        verdict = "sizes differ"
+    elif abs(gap) <= noise:
+        verdict = "inside noise"
+    else:
+        verdict = "outside noise" if summary.count >= FEWEST else "too few seeds"
+    return {
+        "n": summary.count,
+        "mean": 100 * summary.mean,
+        "deviation": None if summary.deviation is None else 100 * summary.deviation,
+        "difference": 100 * gap,
+        "noise_95": 100 * noise,
+        "verdict": verdict,
+    }
+
+
+def _noise(summary: Summary, rows: int, theirs: float, figure: Figure) -> float:
+    splits = [binomial_half_width(summary.mean, rows), binomial_half_width(theirs, OFFICIAL[figure["task"]][1])]
+    if summary.deviation is None or summary.count < FEWEST:
+        return math.hypot(*splits)
+    runs = math.sqrt(1 / summary.count + 1 / SEEDS.get(figure["protocol"], 1))
+    return math.hypot(t_quantile(summary.count) * summary.deviation * runs, *splits)
+
+
+def sizes_differ(column: Column, cell: Cell) -> bool:
+    """Whether the data has other sizes than the released one, or the protocol declares that the model has."""
+    rows = [r.data.get("rows") or {} for r in cell.done]
+    known = [(found.get("train"), found.get("test")) for found in rows if found]
+    declared = any("sizes" in getattr(r, "deviations", {}) for r in cell.done)
+    return declared or any(pair != OFFICIAL[column.task] for pair in known)
+
+
+def same(row: str, spec: str) -> bool:
+    """Whether a row's name and a spec mean one mechanism: 'pola:alpha=5.0' and 'pola:alpha=5'."""
+    return _parts(row) == _parts(spec)
+
+
+def _parts(spec: str) -> tuple[str, dict[str, Any]]:
+    name, _, options = spec.partition(":")
+    pairs = (option.partition("=") for option in options.split(",") if option)
+    return name, {key: _value(value) for key, _, value in pairs}
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _line(row: dict[str, Any]) -> list[str]:
+    line = [row["source"], row["mechanism"], title_of(row["task"]), f"{row['published']:.2f}"]
+    if row.get("mean") is None:
+        return [*line, DASH, DASH, DASH, row["verdict"], f"`{row['command']}`" if row["command"] else DASH]
+    spread = "" if row["deviation"] is None else f" ± {row['deviation']:.1f}"
+    gap = f"{row['difference']:+.1f}".replace("-", MINUS)
+    ours = f"{percent(row['mean'] / 100)}{spread} ({row['n']})"
+    return [*line, ours, gap, f"± {row['noise_95']:.1f}", row["verdict"], f"`{row['command']}`"]

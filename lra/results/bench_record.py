@@ -1,0 +1,170 @@
+"""One measurement of time and memory as one JSON file; standard library only.
+
+A file is written once and never replaced: its name ends with the hash of its content, so that measuring again adds a
+file. `read_benches` finds them, `newest` leaves one for each cell.
+"""
+
+import dataclasses
+import json
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lra.errors import RecordError
+from lra.results.record import identity_of, write_atomically
+
+SCHEMA_VERSION = 1
+UNIFORM = "uniform"  # the shape of batches whose sequences all have one length
+FOLDER = "bench"  # below the folder of the runs' records
+DONE, NO_MEMORY, TOO_SLOW, FAILED = "done", "out of memory", "over budget", "failed"
+STATUSES = (DONE, NO_MEMORY, TOO_SLOW, FAILED)
+KINDS = {
+    **dict.fromkeys(("row", "shape", "protocol", "mode", "gear", "precision", "reason", "created"), str),
+    **dict.fromkeys(("attention", "model", "parameters", "environment"), dict),
+    **dict.fromkeys(("length", "batch"), int),
+    "seconds": list,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """An attention at one length: seconds of a step and the memory it takes. None where it did not get that far."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: str = "bench"
+    status: str  # done, out of memory, over budget or failed
+    reason: str = ""  # why there is no figure
+
+    row: str  # the attention's name in tables
+    shape: str  # "uniform": every sequence has `length` tokens; else the task whose samples were taken
+    protocol: str  # of the model, with its overrides
+    length: int  # tokens of the longest sequence
+    batch: int  # samples in a step
+    mode: str  # training: forward, backward, optimiser; forward: evaluation
+    gear: str  # asked for: auto, eager, compiled, captured; environment tells which one ran
+    precision: str  # float32 or bfloat16
+
+    attention: dict[str, Any]  # name, title, cost, options, source_hash
+    model: dict[str, Any]  # the encoder around it: layers, dim, heads, mlp, ...
+    parameters: dict[str, int] = field(default_factory=dict)  # total, without_embeddings, attention
+
+    seconds: list[float] = field(default_factory=list)  # of one step, a figure for each repeat, after the warm-up
+    steps: int = 0  # in a repeat
+    start_seconds: float | None = None  # the very first step: compilation, capture, loading of libraries
+    real_tokens: float | None = None  # of one step
+    computed_tokens: float | None = None  # of one step, padding included
+    flops: int | None = None  # of one step, its samples at their own lengths: matrix products, see lra.flops
+    peak_bytes: int | None = None  # CUDA: allocated; CPU: resident, the whole process
+    held_bytes: int | None = None  # the same between steps: parameters, optimiser, data, on a CPU the libraries
+    environment: dict[str, Any] = field(default_factory=dict)  # commit, versions, device, threads, load, alone
+    created: str = ""  # UTC, ISO 8601
+
+    @property
+    def name(self) -> str:
+        """The file's stem, in the characters [a-z0-9._=-]."""
+        content = identity_of(dataclasses.asdict(self))
+        parts = ("bench", self.row, self.shape, str(self.length), self.mode, content)
+        return "-".join(re.sub(r"[^a-z0-9._=]+", ".", part.lower())[:60].strip(".") for part in parts)
+
+    @property
+    def cell(self) -> tuple[Any, ...]:
+        """What was measured, and where: two files with the same cell are two measurements of one thing."""
+        length = self.length if self.shape == UNIFORM else 0
+        return (self.row, self.shape, length, self.batch, self.mode, *self.setting)
+
+    @property
+    def setting(self) -> tuple[Any, ...]:
+        """What figures must share to be compared: device, threads, gear, precision, protocol."""
+        place = tuple(self.environment.get(key) for key in ("device", "device_name", "threads"))
+        return (*place, self.gear, self.precision, self.protocol)
+
+    @property
+    def median(self) -> float | None:
+        """Seconds of a step."""
+        return statistics.median(self.seconds) if self.seconds else None
+
+    @property
+    def quartiles(self) -> tuple[float, float] | None:
+        """First and third, in seconds; of one repeat, that one twice."""
+        if len(self.seconds) < 2:
+            return (self.seconds[0], self.seconds[0]) if self.seconds else None
+        first, _, third = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return first, third
+
+    @property
+    def step_bytes(self) -> int | None:
+        """Memory a step takes beyond what is held between steps."""
+        if self.peak_bytes is None or self.held_bytes is None:
+            return None
+        return max(0, self.peak_bytes - self.held_bytes)
+
+    def per_second(self, amount: float | None) -> float | None:
+        """tokens or FLOPs of a step -> the same per second, by the median."""
+        return amount / self.median if amount is not None and self.median else None
+
+
+def is_bench(path: Path) -> bool:
+    """By the file's name."""
+    return path.name.startswith("bench-") and path.suffix == ".json"
+
+
+def save(bench: Bench, folder: Path) -> Path:
+    """Writes `folder/name.json`. Raises RecordError."""
+    path = folder / f"{bench.name}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_atomically(path, (json.dumps(dataclasses.asdict(bench), indent=1) + "\n").encode())
+    except OSError as error:
+        raise RecordError(f"cannot write {path}: {error.strerror}; make room, or choose another --out") from error
+    return path
+
+
+def load(path: Path) -> Bench:
+    """Reads one file. Raises RecordError for anything else, naming it."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        version, kind = int(fields["schema_version"]), fields.get("kind")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{path} is not a bench record: {error}") from error
+    if kind != "bench":
+        raise RecordError(f"{path} is not a bench record: its kind is {kind!r}")
+    if version > SCHEMA_VERSION:
+        raise RecordError(f"{path} has schema {version}; this version reads up to {SCHEMA_VERSION}: upgrade lra")
+    try:
+        bench = Bench(**fields)
+    except TypeError as error:
+        raise RecordError(f"{path} is not a bench record: {error}") from error
+    wrong = [name for name, kind in KINDS.items() if not isinstance(getattr(bench, name), kind)]
+    if wrong or bench.status not in STATUSES or not all(isinstance(s, float | int) for s in bench.seconds):
+        raise RecordError(f"{path} is not a bench record: bad {', '.join(wrong) or 'status or seconds'}")
+    return bench
+
+
+def read_benches(paths: Sequence[Path]) -> tuple[list[Bench], list[str]]:
+    """Files and folders -> every bench record, oldest first, and one line for each unreadable file.
+
+    Of a folder: those in it and in its folder `bench`. Other files, such as records of runs, are passed over.
+    """
+    files: list[Path] = []
+    for path in paths:
+        inside = [*path.glob("*.json"), *(path / FOLDER).glob("*.json")] if path.is_dir() else [path]
+        files += sorted(file for file in inside if is_bench(file))
+    found, problems = [], []
+    for file in dict.fromkeys(files):
+        try:
+            found.append(load(file))
+        except RecordError as error:
+            problems.append(str(error))
+    return sorted(found, key=lambda bench: (bench.created, bench.name)), problems
+
+
+def newest(benches: Iterable[Bench]) -> list[Bench]:
+    """One for each cell, the latest, in the order of rows, shapes, lengths and modes as they first came."""
+    latest: dict[tuple[Any, ...], Bench] = {}
+    for bench in benches:
+        latest[bench.cell] = bench
+    return list(latest.values())

@@ -1,0 +1,116 @@
+"""What a record says about the machine: versions, device, commit, peak memory."""
+
+import contextlib
+import ctypes
+import functools
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+RESULTS = ":(exclude)results"  # data, no code: a run's own record does not change what the next one computes
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def reset_peak(device: torch.device) -> None:
+    """Starts a new measurement of peak memory."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR.exists():
+        with contextlib.suppress(OSError):
+            CLEAR.write_text("5")  # Linux: resets the peak resident size
+
+
+def peak_bytes(device: torch.device, held: int | None = 0) -> int | None:
+    """Since `reset_peak`: bytes allocated on a CUDA device; on Linux the whole process's resident bytes; else None.
+
+    held: of `held_bytes`, to which a replayed CUDA graph adds what it keeps.
+    """
+    if device.type == "cuda":
+        return max(torch.cuda.max_memory_allocated(device), (held or 0) + graph_bytes(device))
+    if device.type == "cpu" and STATUS.exists():
+        return _status_bytes("VmHWM")
+    return None
+
+
+def graph_bytes(device: torch.device) -> int:
+    """Now: bytes that CUDA graphs keep for their replays, which allocate nothing."""
+    segments = [s for s in torch.cuda.memory_snapshot() if s["device"] == (device.index or 0)]
+    return sum(s["total_size"] - s["allocated_size"] for s in segments if tuple(s["segment_pool_id"]) != (0, 0))
+
+
+def held_bytes(device: torch.device) -> int | None:
+    """Now: bytes allocated on a CUDA device; on Linux the whole process's resident bytes; else None."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return torch.cuda.memory_allocated(device)
+    if device.type == "cpu" and STATUS.exists():
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)  # what the C library keeps for later is not held
+        return _status_bytes("VmRSS")
+    return None
+
+
+def _status_bytes(field: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+def environment(device: torch.device, gear: str = "eager") -> dict[str, Any]:
+    """Versions, device, threads, gear and commit, as records keep them; none of it is part of a record's identity."""
+    return {
+        "lra": lra_version(),
+        **commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "cuda": torch.version.cuda,
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "processes": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
+        "gear": gear,
+    }
+
+
+def lra_version() -> str:
+    try:
+        return version("lra-suite")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@functools.cache
+def commit() -> dict[str, Any]:
+    """Commit of this checkout, and whether code differs from it; None from an installed package."""
+    return commit_of(Path(__file__).resolve().parents[2])
+
+
+def commit_of(root: Path) -> dict[str, Any]:
+    """The same of a checkout at `root`; None where that is no checkout's top."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return {"commit": None, "dirty": None}  # installed inside somebody else's repository
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ".", RESULTS))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def cpu_name() -> str:
+    """The processor's model name where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,111 @@
+"""The folder of a cell in progress: resume file, metrics.jsonl, lock, and the weights it ends with."""
+
+import contextlib
+import functools
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from lra.console import say
+from lra.errors import BusyError, WorkError
+from lra.results.record import write_atomically
+from lra.training.tracker import Tracker
+
+try:
+    import fcntl
+except ImportError:  # Windows: no advisory locks, two processes on one cell are the user's care
+    fcntl = None
+
+
+class Work:
+    """Files of one cell. Every file is replaced as a whole, so a kill at any moment leaves the one before."""
+
+    def __init__(self, folder: Path, tracker: Tracker | None = None):
+        self.folder, self.tracker = folder, tracker or Tracker()
+        self.resume, self.metrics, self.error = (folder / name for name in ("resume.pt", "metrics.jsonl", "error.txt"))
+
+    @contextlib.contextmanager
+    def lock(self):
+        """Holds the cell for this process; the system frees it when the process ends, however it ends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise BusyError(f"another process is working in {self.folder}") from None
+                except OSError as error:
+                    say_once(
+                        f"no locks in {self.folder.parent} ({error.strerror}): start each cell in one process only"
+                    )
+            yield
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Tensors and plain values; a digest goes in front, so that damage is noticed."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        write_atomically(self.resume, hashlib.sha256(content).digest() + content)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The saved state, on the CPU, or None. Raises WorkError when the file is damaged."""
+        if not self.resume.exists():
+            return None
+        content = self.resume.read_bytes()
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            raise WorkError(f"checkpoint {self.resume} is corrupt; delete it to start this cell again")
+        return torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+
+    def open_log(self, size: int) -> None:
+        """Cuts metrics.jsonl back to what the resumed state had written, so that no line comes twice."""
+        with self.metrics.open("ab") as file:
+            file.truncate(min(size, file.tell()))
+
+    def log(self, line: dict[str, Any]) -> int:
+        """Appends one line and returns the file's size."""
+        with self.metrics.open("ab") as file:
+            file.write((json.dumps(line) + "\n").encode())
+            size = file.tell()
+        self.tracker.log(self.folder, line)
+        return size
+
+    def save_weights(self, name: str, weights: dict[str, Tensor]) -> None:
+        write_atomically(self.folder / f"{name}.safetensors", save({k: v.contiguous() for k, v in weights.items()}))
+
+    def load_weights(self, name: str) -> dict[str, Tensor]:
+        """Raises WorkError when they are not there, or are damaged."""
+        path = self.folder / f"{name}.safetensors"
+        if not path.exists():
+            raise WorkError(f"no weights at {path}: they lie in work/ on the machine that trained the record")
+        try:
+            return load_file(path)
+        except Exception as error:
+            raise WorkError(f"no usable weights at {path}: {error}") from error
+
+    def finish(self) -> None:
+        """Drops what only a resumed or a failed run needs."""
+        for path in (self.resume, self.error):
+            path.unlink(missing_ok=True)
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    say(line)
+
+
+def writable(folder: Path) -> None:
+    """Makes the folder. Raises WorkError when it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise WorkError(f"cannot write to the output folder {folder}: {error.strerror}; give another --out") from error

@@ -1,0 +1,225 @@
+"""Pathfinder images: two long snakes grown pixel by pixel, short ones, markers; compiled with numba, integers only.
+
+The procedure is that of Linsley et al. 2018 (https://arxiv.org/abs/1805.08315, https://github.com/drewlinsley/pathfinder
+`snakes2.py` at ab9c130) with the parameters of Tay et al. 2020. Image i of a stream is a pure function of (stream, i).
+A place is a flat index into a padded image; a snake is rows (place, angle) of `paddles`. The retry limits decide the
+speed: of hard images one attempt at a pair in 27 succeeds at 32 pixels (290 paddles tried an image), at 64 one in 1,350
+(11,700 paddles). Numba's cache looks at one file's time only: after a change, touch the files that import from here.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from tasks.listops.kernels import GOLDEN, below, mix
+from tasks.pathfinder.tables import FREE
+from tasks.pathfinder.vectors import WIDTH, take, take_greater
+
+RETRIES = 2  # of a paddle or a seed
+DISTRACTOR_RETRIES = 4
+LEAST = 1671  # 1e-4 in units of a candidate's weight, 65,536 * 255
+GUESSES = 256  # random cells tried before all free cells are listed
+# Without _nrt=False every call counts references to the forty arrays of its arguments, up and down, one atomic
+# instruction each: two thirds of the time. Nothing here allocates.
+hot: Any = njit(cache=True, nogil=True, forceinline=True, _nrt=False)  # pyright: ignore[reportCallIssue]
+
+
+class Work(NamedTuple):
+    """Scratch of one thread; the first five are padded images."""
+
+    mask: np.ndarray  # what paddles cover, as the snakes now growing see it
+    dilated: np.ndarray  # the same, dilated by the margin
+    kept_mask: np.ndarray  # the two without the snakes now growing, to go back to
+    kept_dilated: np.ndarray
+    canvas: np.ndarray  # what is seen, in tenths of a grey level
+    paddles: np.ndarray  # (2 + distractors, paddles, 2) places and angles
+    pivots: np.ndarray  # (2 + distractors,)
+    sums: np.ndarray  # cumulated weights of candidates
+    random: np.ndarray  # (1,) uint64, the generator's state
+
+
+@hot
+def draw_below(random, bound):
+    """Uniform in 0 ... bound - 1; moves the generator on."""
+    random[0] += GOLDEN
+    return below(mix(random[0]), bound)
+
+
+@hot
+def cover(pieces, stamp, place, target):
+    """Takes a stamp into an image by maximum."""
+    for piece in range(pieces.first[stamp], pieces.first[stamp + 1]):
+        take_greater(target, place + pieces.offsets[piece], pieces.values, piece * WIDTH)  # pyright: ignore[reportCallIssue]
+
+
+@hot
+def copy_stamp(pieces, stamp, place, source, target):
+    """Copies the cells that a stamp may have changed, and some beside them."""
+    for piece in range(pieces.first[stamp], pieces.first[stamp + 1]):
+        at = place + pieces.offsets[piece]
+        take(target, at, source, at)  # pyright: ignore[reportCallIssue]
+
+
+@hot
+def copy_snake(tables, paddles, source, target, source_dilated, target_dilated):
+    """Copies the cells that a snake's paddles (K, 2) may have changed."""
+    for paddle in range(len(paddles)):
+        place, stamp = paddles[paddle, 0], tables.stamps[paddles[paddle, 1]]
+        copy_stamp(tables.masks, stamp, place, source, target)
+        copy_stamp(tables.dilated, stamp, place, source_dilated, target_dilated)
+
+
+@hot
+def collides(tables, mask, stamp, place):
+    """Would mask and paddle reach 1.8 somewhere?"""
+    for cell in range(tables.hits.first[stamp], tables.hits.first[stamp + 1]):
+        if mask[place + tables.hits.offsets[cell]] >= tables.hits.values[cell]:
+            return True
+    return False
+
+
+@hot
+def seed_snake(tables, work, snake, y, x, angle):
+    """Sets a snake's first paddle with its tail at (y, x) unless head or pivot leave the image -> set or not."""
+    size, pad, stride = tables.size, tables.pad, tables.stride
+    head_y, head_x = y + tables.heads[angle, 0], x + tables.heads[angle, 1]
+    pivot_y, pivot_x = head_y + tables.pivots[angle, 0], head_x + tables.pivots[angle, 1]
+    if not (0 <= head_y < size and 0 <= head_x < size and 0 <= pivot_y < size and 0 <= pivot_x < size):
+        return False
+    work.paddles[snake, 0, 0], work.paddles[snake, 0, 1] = (y + pad) * stride + x + pad, angle
+    work.pivots[snake] = (pivot_y + pad) * stride + pivot_x + pad
+    return True
+
+
+@hot
+def extend(tables, work, snake, paddle):
+    """Adds paddle number `paddle` to a snake and covers what its previous one covers -> done or not."""
+    previous, angle = work.paddles[snake, paddle - 1, 0], work.paddles[snake, paddle - 1, 1]
+    pivot = work.pivots[snake] + tables.steps[angle]
+    total = np.int64(0)
+    for choice in range(tables.counts[angle]):
+        free = 255 - np.int64(work.dilated[pivot + tables.spots[angle, choice]])
+        total += tables.weights[angle, choice] * free
+        work.sums[choice] = total
+    if total < LEAST:
+        return False
+    for _ in range(1 + RETRIES):
+        drawn = draw_below(work.random, total)
+        choice = 0
+        while work.sums[choice] <= drawn:
+            choice += 1
+        place, turn = pivot + tables.spots[angle, choice], tables.turns[angle, choice]
+        if not collides(tables, work.mask, tables.stamps[turn], place):
+            cover(tables.masks, tables.stamps[angle], previous, work.mask)
+            cover(tables.dilated, tables.stamps[angle], previous, work.dilated)
+            work.paddles[snake, paddle, 0], work.paddles[snake, paddle, 1] = place, turn
+            work.pivots[snake] = pivot
+            return True
+    return False
+
+
+@hot
+def seed_pair(tables, work):
+    """First paddles of the two long snakes; what they cover is not looked at -> done or not."""
+    first, y, x = tables.first, np.int64(0), np.int64(0)
+    trial = 0
+    while trial <= RETRIES:
+        angle = draw_below(work.random, 360)
+        cells = first[angle, 2] * first[angle, 3]
+        if cells == 0:
+            return False
+        cell = draw_below(work.random, cells)
+        y, x = first[angle, 0] + cell // first[angle, 3], first[angle, 1] + cell % first[angle, 3]
+        if seed_snake(tables, work, 0, y, x, angle):
+            break
+        trial += 1
+    if trial > RETRIES:
+        return False
+    for _ in range(1 + RETRIES):
+        angle, away = draw_below(work.random, 360), draw_below(work.random, 360)
+        double_y, double_x = 2 * y + tables.away[away, 0], 2 * x + tables.away[away, 1]
+        second_y = (double_y >> 1) + (double_y & (double_y >> 1) & 1)  # halves go to the even neighbour
+        second_x = (double_x >> 1) + (double_x & (double_x >> 1) & 1)
+        if seed_snake(tables, work, 1, second_y, second_x, angle):
+            return True
+    return False
+
+
+@hot
+def grow_pair(tables, work, length):
+    """One attempt at the two long snakes, paddle by paddle in turn -> done or not."""
+    if not seed_pair(tables, work):
+        return False
+    for paddle in range(1, length):
+        for snake in range(2):
+            if not extend(tables, work, snake, paddle):
+                for grown in range(2):
+                    done = work.paddles[grown, :paddle]
+                    copy_snake(tables, done, work.kept_mask, work.mask, work.kept_dilated, work.dilated)
+                return False
+    return True
+
+
+@hot
+def is_free(tables, mask, stamp, place):
+    """May a paddle start here? Not where its core, moved by one cell, meets the mask."""
+    for cell in range(tables.cores.first[stamp], tables.cores.first[stamp + 1]):
+        if mask[place + tables.cores.offsets[cell]] > FREE:
+            return False
+    return True
+
+
+@hot
+def find_free(tables, work, stamp):
+    """A uniformly drawn free cell of the image, row * side + column, or -1: guesses first, then all are counted."""
+    size, pad, stride = tables.size, tables.pad, tables.stride
+    for _ in range(GUESSES):
+        cell = draw_below(work.random, size * size)
+        if is_free(tables, work.mask, stamp, (cell // size + pad) * stride + cell % size + pad):
+            return cell
+    found = 0
+    for cell in range(size * size):
+        found += is_free(tables, work.mask, stamp, (cell // size + pad) * stride + cell % size + pad)
+    wanted = draw_below(work.random, found) if found else -1
+    for cell in range(size * size if found else 0):
+        wanted -= is_free(tables, work.mask, stamp, (cell // size + pad) * stride + cell % size + pad)
+        if wanted < 0:
+            return cell
+    return -1
+
+
+@hot
+def grow_distractor(tables, work, snake, length):
+    """One attempt at a short snake anywhere -> done or not; the mask holds it only when done."""
+    seeded = False
+    for _ in range(1 + RETRIES):
+        angle = draw_below(work.random, 360)
+        if draw_below(work.random, 100) >= tables.seeded:
+            return False
+        cell = find_free(tables, work, tables.stamps[angle])
+        if cell < 0:
+            return False
+        if seed_snake(tables, work, snake, cell // tables.size, cell % tables.size, angle):
+            seeded = True
+            break
+    if not seeded:
+        return False
+    for paddle in range(1, length):
+        if not extend(tables, work, snake, paddle):
+            done = work.paddles[snake, :paddle]
+            copy_snake(tables, done, work.kept_mask, work.mask, work.kept_dilated, work.dilated)
+            return False
+    keep(tables, work, snake, length, True)
+    return True
+
+
+@hot
+def keep(tables, work, snake, length, last):
+    """Makes a grown snake part of what later attempts go back to, with the cover of its last paddle or without."""
+    if last:
+        place, angle = work.paddles[snake, length - 1, 0], work.paddles[snake, length - 1, 1]
+        cover(tables.masks, tables.stamps[angle], place, work.mask)
+        cover(tables.dilated, tables.stamps[angle], place, work.dilated)
+    done = work.paddles[snake, :length]
+    copy_snake(tables, done, work.mask, work.kept_mask, work.dilated, work.kept_dilated)

@@ -1,0 +1,243 @@
+"""Pathfinder of any size: do two markers lie on the same dashed curve, or on two?
+
+Linsley et al. 2018 (https://arxiv.org/abs/1805.08315) with the parameters of Tay et al. 2020
+(https://arxiv.org/abs/2011.04006): generated here from a seed, or read from the released folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import numpy as np
+from tqdm import tqdm
+
+from tasks import _numba, _release, _sources, _store
+from tasks._task import Data, DataError, Network, Spec, Split, Task
+
+if TYPE_CHECKING:
+    from tasks.pathfinder.images import Generator
+
+GENERATOR = "generator v1"  # raised when the same settings give other images
+PADDLES = {"easy": 6, "intermediate": 9, "hard": 14}
+SPREAD = {32: 20, 64: 22, 128: 35, 256: 30}  # by image size: paddles of all short snakes together, about
+BLOCK = 1 << 24  # pixels made at a time; does not change what is made
+HASHED = 100  # images of a streamed split that its hash covers
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The `data` section of a protocol for Pathfinder. Released folders bring rows and distractors of their own."""
+
+    seed: int = 0  # fixes the generated images; the `--seed` of a run does not touch them
+    train_rows: int = 160_000
+    validation_rows: int = 20_000
+    test_rows: int = 20_000
+    difficulty: Literal["easy", "intermediate", "hard"] = "hard"  # 6, 9 or 14 paddles per long snake
+    distractors: int = 0  # short snakes tried; 0: by LRA's formula (32: 10, 6, 5; 128: 17, 11, 8), see `distractors_of`
+    split_rule: Literal["sorted-80-10-10", "s4"] = "sorted-80-10-10"  # of released images
+
+
+class Pathfinder(Task):
+    """Values are grey levels, row by row; label 1 where both markers end the same snake."""
+
+    settings = Settings
+    networks: ClassVar = {"small CNN": Network(kind="convolutions", width=16, steps=1000, batch=64)}
+    size: ClassVar[int]
+    streamed: ClassVar[bool] = False  # generated images are made when read, not stored
+
+    def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
+        """The released images where `data_dir`, else LRA_DATA, holds them, unpacked or not, else generated ones.
+
+        Without either folder, released images that `data unpack` brought here go before generated ones. Raises
+        DataError.
+        """
+        from tasks.pathfinder import files as _pathfinder_files
+
+        _numba.use_cache(cache)
+        source = _sources.data_folder(data_dir)
+        place = _pathfinder_files.find(source, self.size, settings.difficulty) if source else None
+        if place:
+            return self._read(settings, place, cache, progress)
+        archive = _release.find_archive(source) if source else None
+        if archive:
+            return self._unpack(settings, archive, cache, progress)
+        unpacked = None if source else _store.find_unpacked(cache, self.name, _released(settings))
+        if unpacked:
+            return unpacked
+        self.check(settings)
+        folder = _store.folder_for(cache, self.name, {"source": GENERATOR, **self._used(settings)})
+        if self.streamed:
+            return self._stream(settings, folder)
+        return _store.obtain(folder, lambda new: self._generate(settings, new, progress))
+
+    def climb(self, data: Data) -> dict[str, float]:
+        """Constant, grey histogram, distance of the markers, lit path between them. A small CNN tops them."""
+        _numba.use_cache(data.folder.parent)
+        from tasks.pathfinder import ladder as _pathfinder_ladder
+
+        return _pathfinder_ladder.climb(data)
+
+    def check(self, settings: Settings) -> None:
+        """Raises DataError for a setting out of its range."""
+        ranges = dict.fromkeys(("train_rows", "validation_rows", "test_rows"), (1, 100_000_000))
+        for name, (least, most) in {**ranges, "distractors": (0, 100)}.items():
+            value = getattr(settings, name)
+            if not least <= value <= most:
+                raise DataError(f"{self.name}: data.{name} must be {least} to {most}, not {value}")
+
+    def generator(self, settings: Settings, split: str) -> Generator:
+        """The images of a split, one by one and in any order."""
+        from tasks.pathfinder.images import Generator
+
+        paddles = PADDLES[settings.difficulty]
+        return Generator(self.size, settings.seed, split, (paddles, paddles // 3), self.distractors_of(settings))
+
+    def distractors_of(self, settings: Settings) -> int:
+        """Short snakes tried: the setting, or as many as LRA's parameter file asks for at this size and difficulty.
+
+        Its formula is read per difficulty; the authors' wrapper may have kept the number of the easy images for all.
+        """
+        return settings.distractors or SPREAD[self.size] // (PADDLES[settings.difficulty] // 3)
+
+    def _used(self, settings: Settings) -> dict[str, Any]:
+        used = {name: value for name, value in asdict(settings).items() if name != "split_rule"}
+        return used | {"distractors": self.distractors_of(settings)}
+
+    def _spec(self) -> Spec:
+        return Spec(vocab=256, classes=2, length=self.size**2, grid=(self.size, self.size), padded=False)
+
+    def _about(self, settings: Settings) -> dict[str, Any]:
+        return {
+            "task": self.name,
+            "label": "generated",
+            "source": GENERATOR,
+            "settings": self._used(settings),
+            "seed": settings.seed,
+            "split_rule": "a stream per split",
+            "sha256": {},
+            "rows": {split: getattr(settings, f"{split}_rows") for split in _store.SPLITS},
+        }
+
+    def _stream(self, settings: Settings, folder: Path) -> Data:
+        """Splits whose images are made when read; the hash covers settings, version and the first images."""
+        from tasks.pathfinder.stream import Streamed
+
+        splits, digest = {}, hashlib.sha256(json.dumps([GENERATOR, self.size, self._used(settings)]).encode())
+        for split in _store.SPLITS:
+            generator, rows = self.generator(settings, split), getattr(settings, f"{split}_rows")
+            values = cast("np.ndarray", Streamed(generator, rows))
+            splits[split] = Split(values, np.full(rows, self.size**2, np.int32), generator.labels(rows))
+            digest.update(values[:HASHED].data)
+        about = {**self._about(settings), "streamed": True}
+        return Data(spec=self._spec(), **splits, hash=digest.hexdigest()[:12], about=about, folder=folder)
+
+    def _generate(self, settings: Settings, folder: Path, progress: bool) -> _store.Built:
+        """Fills a cache folder with generated images."""
+        about = self._about(settings)
+        with bar(sum(about["rows"].values()), f"Generating {self.title}", progress) as shown:
+            blocks = {split: self._blocks(settings, split, rows) for split, rows in about["rows"].items()}
+            return self._write(folder, about, blocks, shown)
+
+    def _blocks(self, settings: Settings, split: str, rows: int) -> Iterator[Split]:
+        generator, step = self.generator(settings, split), BLOCK // self.size**2
+        labels = generator.labels(rows)
+        for first in range(0, rows, step):
+            part = slice(first, min(first + step, rows))
+            values = generator.images(np.arange(part.start, part.stop))
+            yield Split(values, np.full(len(values), self.size**2, np.int32), labels[part])
+
+    def _read(self, settings: Settings, place: Path, cache: Path, progress: bool) -> Data:
+        """Released images, encoded once."""
+        from tasks.pathfinder import files as files
+
+        used = _released(settings)
+        folder = _store.folder_for(cache, self.name, {"source": files.stamps(place), **used})
+        return _store.obtain(folder, lambda new: self._encode(used, place, new, progress))
+
+    def _unpack(self, settings: Settings, archive: Path, cache: Path, progress: bool) -> Data:
+        """Released images of lra_release.gz, encoded once; the PNG files lie in the new folder for that time only."""
+        from tasks.pathfinder import files as files
+
+        used = _released(settings)
+        folder = _store.folder_for(cache, self.name, {"source": _release.stamp_of(archive), **used})
+
+        def build(new: Path) -> _store.Built:
+            images = new / "images"
+            try:
+                place = files.unpack(archive, self.size, settings.difficulty, images, progress)
+                return self._encode(used, place, new, progress, source=archive.name)
+            except DataError as error:
+                raise DataError(str(error).replace(str(images), str(archive))) from error
+            finally:
+                shutil.rmtree(images, ignore_errors=True)
+
+        return _store.obtain(folder, build)
+
+    def _encode(
+        self, used: dict[str, str], place: Path, folder: Path, progress: bool, source: str = ""
+    ) -> _store.Built:
+        """Fills a cache folder from released images."""
+        from tasks.pathfinder import files as files
+
+        samples, skipped, digest = files.read_metadata(place)
+        splits = files.divide(samples, used["split_rule"], place)
+        about = {
+            "task": self.name,
+            "label": "official",
+            "source": source or str(place),
+            "settings": used,
+            "seed": None,
+            "split_rule": used["split_rule"],
+            "sha256": {"metadata": digest},
+            "rows": {split: len(part) for split, part in splits.items()},
+            "skipped": skipped,
+        }
+        with bar(sum(about["rows"].values()), f"Reading {self.title}", progress) as shown:
+            step = BLOCK // self.size**2
+            blocks = {split: files.blocks(part, self.size, step) for split, part in splits.items()}
+            return self._write(folder, about, blocks, shown)
+
+    def _write(
+        self, folder: Path, about: dict[str, Any], blocks: dict[str, Iterator[Split]], shown: tqdm
+    ) -> _store.Built:
+        digests = {
+            split: _store.write_split(folder, split, (about["rows"][split], self.size**2), watched(parts, shown))
+            for split, parts in blocks.items()
+        }
+        return _store.Built(self._spec(), about, digests, {})
+
+
+def _released(settings: Settings) -> dict[str, str]:
+    """All that shapes released data."""
+    return {"difficulty": settings.difficulty, "split_rule": settings.split_rule}
+
+
+def watched(blocks: Iterable[Split], shown: tqdm) -> Iterator[Split]:
+    """Moves the bar with each block."""
+    for block in blocks:
+        yield block
+        shown.update(len(block.labels))
+
+
+def bar(rows: int, title: str, progress: bool) -> tqdm:
+    """A bar on stderr; silent where stderr is no terminal."""
+    return tqdm(
+        total=rows, desc=title, unit=" images", unit_scale=True, disable=None if progress else True, leave=False
+    )
+
+
+class Pathfinder32(Pathfinder):
+    """Images of 32 x 32 pixels, the fifth task of the arena."""
+
+    name = "pathfinder"
+    title = "Pathfinder"
+    size = 32
+
+
+task = Pathfinder32()

@@ -1,0 +1,161 @@
+"""Pairs of AAN papers from files: LRA's own `new_aan_pairs.*.tsv`, or the compact docs.parquet with a list of pairs.
+
+Both become the same thing: U documents as bytes, each once, and per split pairs of their numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from tasks import _sources
+from tasks._task import DataError
+
+LABELS = {b"0": 0, b"1": 1, b"0.0": 0, b"1.0": 1}
+COLUMNS = ("split", "label", "id1", "id2")
+SPLITS = {b"train": "train", b"eval": "validation", b"test": "test"}
+BATCH = 1024  # rows of the parquet file read at a time
+
+
+@dataclass
+class Papers:
+    """Documents cut to `length` bytes, numbered as they come, each (id, text) once.
+
+    Of an id with several texts each is kept: the files say which text stands in a pair. An empty text becomes one NUL
+    byte, which no text holds, because a sequence needs a token and no sample may go.
+    """
+
+    length: int
+    numbers: dict[tuple[bytes, bytes], int] = field(default_factory=dict)  # id, hash of the text -> number
+    content: bytearray = field(default_factory=bytearray)  # rows of `length` bytes
+    lengths: list[int] = field(default_factory=list)
+
+    def add(self, name: bytes, text: bytes) -> int:
+        """The number of this document, new or known."""
+        text = text[: self.length]
+        number = self.numbers.setdefault((name, hashlib.blake2b(text, digest_size=16).digest()), len(self.lengths))
+        if number == len(self.lengths):
+            self.content += text.ljust(self.length, b"\0")
+            self.lengths.append(max(len(text), 1))
+        return number
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values (U, L) uint8 and lengths (U,)."""
+        values = np.frombuffer(self.content, np.uint8).reshape(-1, self.length)
+        return values, np.array(self.lengths, np.int32)
+
+
+@dataclass(frozen=True)
+class Read:
+    """Values (U, L), lengths (U,), split -> pairs (R, 2) of rows of values and labels (R,), file -> SHA-256."""
+
+    values: np.ndarray
+    lengths: np.ndarray
+    splits: dict[str, tuple[np.ndarray, np.ndarray]]
+    sha256: dict[str, str]
+
+
+def read_released(files: dict[str, Path], rows: dict[str, int], length: int, progress: bool) -> Read:
+    """Split -> file and the rows it must have. One pass, line by line; raises DataError with the line of a fault."""
+    papers, splits, sha256 = Papers(length), {}, {}
+    size, disable = sum(path.stat().st_size for path in files.values()), None if progress else True
+    with tqdm(total=size, desc="Reading Retrieval", unit="B", unit_scale=True, disable=disable, leave=False) as bar:
+        for split, path in files.items():
+            digest, pairs, labels = hashlib.sha256(), [], []
+            for line, fields in _fields(path, 5, digest, bar):
+                label, first, second, text1, text2 = fields
+                labels.append(_label(label, path, line))
+                pairs.append((papers.add(first, text1), papers.add(second, text2)))
+            if len(labels) != rows[split]:
+                raise DataError(
+                    f"{path} has {len(labels):,} lines, the released file has {rows[split]:,}: it is cut short or "
+                    "another file, unpack lra_release.gz again"
+                )
+            splits[split] = _arrays(pairs, labels)
+            sha256[path.name] = digest.hexdigest()
+    return Read(*papers.arrays(), splits, sha256)
+
+
+def read_compact(documents: Path, listed: Path, length: int) -> Read:
+    """docs.parquet (id, text) and a TSV with the header split, label, id1, id2. Raises DataError."""
+    papers = Papers(length)
+    numbers: dict[bytes, int] = {}
+    for name, text in _texts(documents, length):
+        if name in numbers:
+            raise DataError(f"{documents}: the id {_shown(name)} occurs twice")
+        numbers[name] = papers.add(name, text)
+    digest, found = hashlib.sha256(), {split: ([], []) for split in SPLITS.values()}
+    lines = _fields(listed, len(COLUMNS), digest)
+    _, header = next(lines, (1, []))
+    if [name.decode("utf-8", "replace") for name in header] != [*COLUMNS]:
+        raise DataError(f"{listed} line 1: the header must be {'<TAB>'.join(COLUMNS)}")
+    for line, (split, label, *pair) in lines:
+        if split not in SPLITS:
+            raise DataError(f"{listed} line {line}: the split {_shown(split)} is none of train, eval, test")
+        unknown = [name for name in pair if name not in numbers]
+        if unknown:
+            raise DataError(f"{listed} line {line}: {documents.name} has no document {_shown(unknown[0])}")
+        pairs, labels = found[SPLITS[split]]
+        pairs.append([numbers[name] for name in pair])
+        labels.append(_label(label, listed, line))
+    empty = [name.decode() for name, split in SPLITS.items() if not found[split][1]]
+    if empty:
+        raise DataError(f"{listed} has no rows of {' and '.join(empty)}: it is cut short")
+    sha256 = {documents.name: _sources.sha256(documents), listed.name: digest.hexdigest()}
+    splits = {split: _arrays(*rows) for split, rows in found.items()}
+    return Read(*papers.arrays(), splits, sha256)
+
+
+def _fields(path: Path, columns: int, digest, bar: tqdm | None = None) -> Iterator[tuple[int, list[bytes]]]:
+    """Line number and fields of each line, cut at tabs alone: a quotation mark is a character as any other."""
+    try:
+        with path.open("rb", buffering=2**20) as file:
+            for number, line in enumerate(file, 1):
+                digest.update(line)
+                fields = line.rstrip(b"\r\n").split(b"\t")
+                if len(fields) != columns:
+                    cut = ", the file may be cut short" if len(fields) < columns else ""
+                    raise DataError(f"{path} line {number} has {len(fields)} columns instead of {columns}{cut}")
+                yield number, fields
+                if bar is not None:
+                    bar.update(len(line))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _texts(path: Path, length: int) -> Iterator[tuple[bytes, bytes]]:
+    """Id and at least `length` bytes, or all, of each text. Raises DataError."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            missing = [name for name in ("id", "text") if name not in file.schema_arrow.names]
+            if missing:
+                raise DataError(f"{path} has no column {' and '.join(missing)}")
+            for batch in file.iter_batches(BATCH, columns=["id", "text"]):
+                rows = batch.to_pydict()
+                for name, text in zip(rows["id"], rows["text"], strict=True):
+                    yield str(name).encode(), (text or "")[:length].encode()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise DataError(f"{path} is cut short or no parquet file ({reason}): copy it again") from error
+
+
+def _label(text: bytes, path: Path, line: int) -> int:
+    if text not in LABELS:
+        raise DataError(f"{path} line {line}: the label must be 0 or 1 (or 0.0, 1.0), not {_shown(text)}")
+    return LABELS[text]
+
+
+def _arrays(pairs: list, labels: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array(pairs, np.int32), np.array(labels, np.int64)
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:40].decode("utf-8", "replace"))

@@ -1,0 +1,111 @@
+"""The Retrieval ladder: what readers score that look at one document, at counts of bytes, or at shared rare words.
+
+The rungs are ours; the first asks how much the popularity of single papers gives away (PROTOCOLS section 1.3).
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks import _linear
+
+if TYPE_CHECKING:
+    from tasks._task import Data, Split
+
+WORD = re.compile(rb"[a-z]{3,}")
+WIDTH = 2**12  # words share this many columns, by hash
+ROUNDS = 8  # Newton steps; the loss is convex and flat by then
+RIDGE = 1e-3  # per sample
+BLOCK = 8192  # pairs looked at together
+
+
+def climb(data: Data) -> dict[str, float]:
+    """Accuracy on the test split; all is learned on train, the threshold of popularity on validation."""
+    train, test = data.train, data.test
+    return {
+        "constant": _linear.constant(data),
+        "popularity of document 2": popularity(data),
+        "byte histograms": byte_histograms(train, test),
+        "idf cosine": idf_cosine(train, test),
+    }
+
+
+def popularity(data: Data) -> float:
+    """`cited` when train cites document 2 at least so many times; train's own counts include the row itself."""
+    train = data.train
+    cited = np.bincount(_pairs(train)[train.labels == 1, 1], minlength=len(train.lengths))
+    scores = [cited[_pairs(split)[:, 1]] for split in (data.validation, data.test)]
+    return _by_threshold(scores[0], data.validation.labels, scores[1], data.test.labels)
+
+
+def byte_histograms(train: Split, test: Split) -> float:
+    """A linear model (logistic regression) on the shares of each byte in both documents and their distance."""
+    shares = np.stack([np.bincount(row[:size], minlength=256) / size
+                       for row, size in zip(train.values, train.lengths, strict=True)])  # fmt: skip
+    shares = np.sqrt(shares[:, shares.any(0)]).astype(np.float32)
+    shares = (shares - shares.mean(0)) / np.maximum(shares.std(0), 1e-6)
+    weights = np.zeros(3 * shares.shape[1] + 1)
+    for _ in range(ROUNDS):
+        gradient = RIDGE * len(train.labels) * weights
+        curvature = RIDGE * len(train.labels) * np.eye(len(weights))
+        for first in range(0, len(train.labels), BLOCK):
+            rows = slice(first, first + BLOCK)
+            x = _features(shares, _pairs(train)[rows])
+            chance = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
+            gradient += x.T @ (chance - train.labels[rows]).astype(np.float32)
+            curvature += x.T @ (x * (chance * (1 - chance)).astype(np.float32)[:, None])
+        weights -= np.linalg.solve(curvature, gradient)
+    answers = [_features(shares, part) @ weights > 0 for part in _blocks(_pairs(test))]
+    return float((np.concatenate(answers) == test.labels).mean())
+
+
+def idf_cosine(train: Split, test: Split) -> float:
+    """`cited` when the word counts, weighted by how few of train's documents have the word, point the same way."""
+    words = np.zeros((len(train.lengths), WIDTH), np.float32)
+    columns: dict[bytes, int] = {}
+    for row, size, into in zip(train.values, train.lengths, words, strict=True):
+        for word, count in Counter(WORD.findall(row[:size].tobytes().lower())).items():
+            column = columns.get(word)
+            if column is None:
+                column = columns[word] = zlib.crc32(word) % WIDTH
+            into[column] += count
+    np.log1p(words, out=words)
+    known = np.unique(_pairs(train))
+    holders = sum((words[part] > 0).sum(0) for part in _blocks(known))
+    words *= np.log((1 + len(known)) / (1 + holders)).astype(np.float32)
+    words /= np.maximum(np.sqrt(np.einsum("uw,uw->u", words, words)), 1e-6)[:, None]
+    cosines = [
+        np.concatenate([np.einsum("rw,rw->r", words[part[:, 0]], words[part[:, 1]]) for part in _blocks(_pairs(split))])
+        for split in (train, test)
+    ]
+    return _by_threshold(cosines[0], train.labels, cosines[1], test.labels)
+
+
+def _features(shares: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Both documents, their distance, 1: (R, 3F + 1)."""
+    first, second = shares[pairs[:, 0]], shares[pairs[:, 1]]
+    return np.concatenate([first, second, np.abs(first - second), np.ones((len(pairs), 1), np.float32)], axis=1)
+
+
+def _pairs(split: Split) -> np.ndarray:
+    assert split.pairs is not None
+    return split.pairs
+
+
+def _blocks(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK)]
+
+
+def _by_threshold(scores: np.ndarray, labels: np.ndarray, test_scores: np.ndarray, test_labels: np.ndarray) -> float:
+    """Test accuracy of `cited` from the least score on which the answers to `labels` are best."""
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    below = np.concatenate([[0], np.cumsum(np.where(labels[order] == 1, -1, 1))])  # right answers gained by a cut here
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))  # no cut between equal scores
+    threshold = ordered[starts[below[starts].argmax()]]
+    return float(((test_scores >= threshold) == test_labels).mean())
