@@ -16,8 +16,7 @@ from typing import Any
 
 from lra.commands import NAMES
 from lra.commands.run import EXAMPLES
-from lra.config.protocol import suggestion
-from lra.errors import UserError
+from lra.errors import UserError, suggestion
 
 NEEDED = ("torch", "numpy", "scipy", "numba", "datasets", "pandas", "matplotlib", "tqdm", "yaml", "jsonargparse",
           "safetensors", "tabulate", "jinja2")  # fmt: skip

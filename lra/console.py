@@ -1,27 +1,23 @@
-"""What a person sees while training: a progress bar, or one line per evaluation where there is no terminal."""
+"""A line on stderr that does not tear a progress bar."""
 
 from __future__ import annotations
 
 import sys
-from collections import deque
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from lra.config.resolve import Train
-
-if TYPE_CHECKING:
-    from lra.training.loop import Progress
-
-LONG = 600  # seconds; longer runs on a CPU are announced with a hint
 _shown = {"bars": True, "lines": True}
-FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt}{postfix}"
 
 
 def say(message: str) -> None:
     """A line on stderr that does not tear a bar."""
     if _shown["lines"]:
         tqdm.write(message, file=sys.stderr)
+
+
+def bars() -> bool:
+    """May progress bars be drawn?"""
+    return _shown["bars"]
 
 
 def lines_only() -> None:
@@ -39,58 +35,3 @@ def clock(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-class Bar:
-    """Steps, loss, validation accuracy, real tokens per second and time left of one cell.
-
-    rows: of the validation split, for the time its first evaluation will take. hint: printed with the estimated time
-    when the run turns out to be long.
-    """
-
-    def __init__(self, title: str, config: Train, rows: int, hint: str = ""):
-        self.title, self.config, self.rows, self.hint = title, config, rows, hint
-        self.recent: deque[tuple[int, float, int]] = deque(maxlen=50)
-        self.evaluations = -1
-        hidden = None if _shown["bars"] else True  # None: where there is no terminal
-        self.bar = tqdm(total=config.steps, desc=title, bar_format=FORMAT, dynamic_ncols=True, disable=hidden)
-
-    def update(self, progress: Progress) -> None:
-        """Called after every step."""
-        self.recent.append((progress.step, progress.train_seconds, progress.real_tokens))
-        left, speed = self.forecast(progress)
-        if self.hint and len(self.recent) == 5:
-            if left > LONG:
-                say(f"{self.title}: about {clock(left)} on this CPU; {self.hint}")
-            self.hint = ""
-        text = f"{speed:,.0f} tokens/s, {clock(left)} left" if speed else ""
-        if progress.train_loss is not None:
-            text = f"loss {progress.train_loss:.3f}, {text}"
-        if progress.curve:
-            text = f"validation {100 * progress.curve[-1]['validation_accuracy']:.1f} %, {text}"
-        self.bar.n = progress.step
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(0)
-        if self.bar.disable and self.evaluations not in (-1, len(progress.curve)):
-            say(f"{self.title}: step {progress.step}/{self.config.steps}, {text}")
-        self.evaluations = len(progress.curve)
-
-    def forecast(self, progress: Progress) -> tuple[float, float]:
-        """Seconds left, evaluations included, and real tokens per second, both from the last steps."""
-        (first, began, tokens), (last, now, total) = self.recent[0], self.recent[-1]
-        if last == first:
-            return 0.0, 0.0
-        step = (now - began) / (last - first)
-        if progress.curve:
-            evaluation = progress.evaluate_seconds / len(progress.curve)
-        else:
-            evaluation = step / 3 * self.rows / self.config.batch  # a forward pass is a third of a step
-        evaluations = -(-self.config.steps // self.config.evaluate_every) - len(progress.curve)
-        seconds = (self.config.steps - last) * step + evaluations * evaluation
-        return seconds, (total - tokens) / max(now - began, 1e-9)
-
-    def close(self, message: str) -> None:
-        """Ends the bar with one line."""
-        self.bar.leave = False
-        self.bar.close()
-        say(f"{self.title}: {message}")

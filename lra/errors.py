@@ -1,5 +1,8 @@
 """The mistakes a person can mend: each message is one line that says what is wrong and what to do."""
 
+import difflib
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """Anything the command line answers with its message and exit code 2."""
@@ -23,3 +26,9 @@ class BusyError(WorkError):
 
 class CountError(UserError, ValueError):
     """Operations that cannot be counted, or a declared cost that cannot be read."""
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """', did you mean ...?' or nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""

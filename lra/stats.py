@@ -16,8 +16,7 @@ from functools import cache
 import numpy as np
 from scipy import optimize, special, stats
 
-from lra.noise import Z, binomial_half_width
-
+Z = statistics.NormalDist().inv_cdf(0.975)  # 1.96: half of a 95 % interval in standard errors
 LEVEL = 0.05
 POWER = 0.8
 FEWEST = 3  # seeds for an interval or a test
@@ -25,6 +24,15 @@ MANY = 10  # pairs for sign flips and BCa
 EXACT = 16  # pairs up to which all 2^n sign flips are tried; beyond, so many of them drawn from a fixed seed
 FLIPS = "sign flips, BCa"
 FLAT = 1e-12  # a spread below is none: there is nothing to resample
+
+
+def binomial_half_width(accuracy: float, rows: int, tests: int = 1) -> float:
+    """Half of the 95 % interval of an accuracy (a fraction) that was counted on so many rows; infinite on none.
+
+    tests: how many accuracies are held against it at once (Bonferroni).
+    """
+    z = Z if tests <= 1 else statistics.NormalDist().inv_cdf(1 - 0.025 / tests)
+    return z * math.sqrt(accuracy * (1 - accuracy) / rows) if rows else math.inf
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from lra.results.record import Record, identity_of
+from lra.hashing import identity_of
+from lra.results.record import Record
 
 LADDER = {"constant": 0.17, "root operator": 0.364, "root operator + digits": 0.371, "1 level": 0.604, "2 levels": 0.75}
 

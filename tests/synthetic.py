@@ -4,8 +4,9 @@ import math
 import random
 from typing import Any
 
+from lra.hashing import identity_of
 from lra.results.bench_record import Bench
-from lra.results.record import Record, identity_of
+from lra.results.record import Record
 
 ROWS = ("softmax", "relu", "elu", "flatten", "agent", "pola", "softmax:conv=5", "mine", "mean")
 TASKS = {"listops": 0.40, "text": 0.64, "retrieval": 0.78, "image": 0.41, "pathfinder": 0.70}

@@ -96,7 +96,7 @@ def test_a_run_of_one_process_goes_on_in_two(tiny, tmp_path, monkeypatch):
     asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "a", device="cpu",
                     overrides=("model.dropout=0.0",))  # fmt: skip
     with monkeypatch.context() as stopped:
-        stopped.setattr("lra.console.Bar.update", stop)
+        stopped.setattr("lra.training.progress.Bar.update", stop)
         with pytest.raises(KeyboardInterrupt):
             run_grid(asked)
     said = together(*run_of(tiny, tmp_path / "a", attention="elu"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lra import stats
-from lra.noise import binomial_half_width
+from lra.stats import binomial_half_width
 
 
 def test_noise_is_binomial_and_over_seeds_in_quadrature():

@@ -194,7 +194,7 @@ def test_interrupted_between_checkpoints(tiny, tmp_path, monkeypatch):
     """Stopped in the middle of a log interval right after a timed checkpoint: the mean loss still comes out."""
     run_grid(request(tiny, tmp_path / "calm"))
     monkeypatch.setattr("lra.training.loop.SAVE_EVERY", 0.0)
-    monkeypatch.setattr("lra.console.Bar.update", lambda _, progress: stop_at(progress, 33))
+    monkeypatch.setattr("lra.training.progress.Bar.update", lambda _, progress: stop_at(progress, 33))
     with pytest.raises(KeyboardInterrupt):
         run_grid(request(tiny, tmp_path / "stopped"))
     monkeypatch.undo()

@@ -4,7 +4,6 @@ ids -> embedding + positions -> blocks -> LayerNorm -> mean over tokens -> class
 Letters: B batch, N tokens, D width. It knows an attention only as `make_attention(layer)` -> module.
 """
 
-import hashlib
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -12,6 +11,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lra.hashing import seed_of
 
 COMMON = ("qkv", "out", "gate", "local")  # parts of an attention that start by the same rule in every mechanism
 
@@ -168,12 +169,6 @@ def sincos(length: int, dim: int) -> Tensor:
     speed = 10_000.0 ** (-torch.arange(0, dim, 2) / dim)
     angle = torch.arange(length)[:, None] * speed
     return torch.cat((angle.sin(), angle.cos()), dim=-1)[:, :dim]
-
-
-def seed_of(*parts: object) -> int:
-    """A 63-bit seed from anything printable, the same on every machine."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 @torch.no_grad()

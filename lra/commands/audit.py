@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def main(parsed: argparse.Namespace) -> int:
     from lra.audit import document, run_audit, sheet_of, table
     from lra.report.render import markdown
-    from lra.results.record import write_atomically
+    from lra.results.files import write_atomically
 
     request = make_request(parsed)
     effects = run_audit(request)

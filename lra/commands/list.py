@@ -1,6 +1,17 @@
 """attentions with their options, tasks, protocols"""
 
 import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import attention_zoo
+
+LONG, SHORT = 4_096, 1_024  # tokens at which operations are counted
+LEGEND = """\
+parameters: of the standard model for ListOps, without embeddings; to softmax: how far from its number
+MFLOP 1K, 4K: attention of one layer, forward, one sequence of 1,024 or 4,096 tokens"""
+HEADER = ("attention", "parameters", "to softmax", "cost", "MFLOP 1K", "MFLOP 4K", "fidelity", "source")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -9,11 +20,65 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     if parsed.long:
-        from lra.experiments.match import long_listing
-
         print(long_listing())
         return 0
-    from lra.listing import listing
-
     print(listing())
     return 0
+
+
+def listing() -> str:
+    """Attentions with cost and options, tasks, protocols; a few lines on how to add one's own."""
+    import attention_zoo
+    import tasks
+    from lra.config import protocol
+
+    lines = ["attentions (--attn name:option=value,...)"]
+    for name in attention_zoo.names():
+        entry, _ = attention_zoo.find(name)
+        options = ", ".join(f"{key}={default}" for key, (_, default) in entry.options.items())
+        lines.append(f"  {name:<10} {entry.title:<21} {entry.cost:<10} {options}")
+    lines += ["  ./mine.py  any file with a registered class (README: add an attention)", "", "tasks (--task)"]
+    lines += [f"  {name:<10} {tasks.find(name).title}" for name in tasks.names()]
+    lines += ["  ./mine.py  any file with a task (docs/add-a-task.md)", "", "protocols (--protocol)"]
+    for name in protocol.protocols():
+        lines.append(f"  {name:<14} {protocol.about_protocol(name)}")
+    return "\n".join(lines)
+
+
+def long_listing() -> str:
+    """A line per mechanism: parameters in the standard model, cost declared and counted, fidelity, source.
+
+    Operations are those of one layer's attention, projections included, at width 64, forward, of one sequence.
+    """
+    import attention_zoo
+    import tasks
+    from lra.bench.flops import attention_flops
+    from lra.experiments.match import TARGET, count
+    from lra.experiments.plan import Request, plan
+    from lra.report.groups import CONTROLS
+
+    cells = plan(Request(attentions=attention_zoo.names(), tasks=["listops"], seeds=[0]))
+    sizes = tasks.Spec(vocab=2, classes=10, length=2_000)  # ListOps, but for the embeddings
+    counts = {cell.row: count(cell, sizes) for cell in cells}
+    rows = []
+    for cell in cells:
+        entry, dims = cell.attention, attention_zoo.Dims(dim=64, heads=2, length=LONG)
+
+        def make(length: int, entry=entry, dims=dims) -> "attention_zoo.Attention":
+            return entry.build(replace(dims, length=length))
+
+        operations = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
+        difference = f"{100 * (counts[cell.row] / counts[TARGET] - 1):+.1f} %"
+        fidelity = "control" if entry.name in CONTROLS else entry.fidelity()
+        if entry.padding == "fixed":
+            fidelity += ", fixed length"
+        rows.append((entry.name, f"{counts[cell.row]:,}", difference, entry.cost, *operations, fidelity, entry.paper))
+    widths = [max(len(line[i]) for line in (HEADER, *rows)) for i in range(len(HEADER))]
+    right = {1, 2, 4, 5}
+    lines = [
+        "  ".join(
+            word.rjust(w) if i in right else word.ljust(w) for i, (word, w) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in (HEADER, *rows)
+    ]
+    return "\n".join([*(line.rstrip() for line in lines), "", LEGEND])

@@ -1,7 +1,51 @@
 """write a file to start an attention of one's own from, and its test"""
 
 import argparse
+import importlib.util
+import keyword
+import re
 from pathlib import Path
+
+from lra.errors import UserError
+
+MECHANISM = '''\
+"""{title} attention: what it is, in one line; its source."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from attention_zoo import Dims, QKVAttention, linear_attention, register
+
+
+@register("{name}", title="{title}", cost="O(N)")
+class {cls}Attention(QKVAttention):
+    """phi(q) (phi(k)^T v), normalised per query, with phi(t) = relu(t)^power.
+
+    power: of the features; `{name}.py:power=3` on the command line. conv: taps of a local convolution of v, 0 = none.
+    """
+
+    def __init__(self, dims: Dims, *, power: int = 2, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        self.power = power
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        """q, k, v (B, H, N, K), keep (B, N), True at real tokens -> (B, H, N, K)."""
+        return linear_attention(F.relu(q) ** self.power, F.relu(k) ** self.power, v, keep)
+'''
+TEST = '''\
+"""The contract on {name}.py: padding, gradients, precision, compilation, cost, training; run with pytest."""
+
+from pathlib import Path
+
+from lra.testing import parametrize_with_checks
+
+MINE = str(Path(__file__).with_name("{name}.py"))
+
+
+@parametrize_with_checks(MINE, MINE + ":power=3")
+def test_contract(spec, check):
+    check(spec)
+'''
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -10,8 +54,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.new_attention import create
-
     mechanism, test = create(parsed.name, parsed.dir)
     path = mechanism if mechanism.is_absolute() else f"./{mechanism}"
     print(f"wrote {mechanism} and {test}; next:")
@@ -19,3 +61,28 @@ def main(parsed: argparse.Namespace) -> int:
     print(f"  python -m pytest {test}")
     print(f"  python run_lra.py --attn softmax {path} --task listops --protocol quick")
     return 0
+
+
+def create(name: str, folder: Path) -> list[Path]:
+    """Writes `name.py` and `test_name.py` into the folder; replaces nothing. Raises UserError."""
+    import attention_zoo
+
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise UserError(f"new-attention {name!r}: a name is lower-case letters, digits and _, and starts with a letter")
+    if importlib.util.find_spec(name) is not None:
+        raise UserError(f"new-attention {name!r}: a package has this name, which the file would hide; choose another")
+    if name in attention_zoo.names():
+        raise UserError(f"new-attention {name!r}: a built-in attention has this name; choose another")
+    words = {"name": name, "title": name.replace("_", " ").capitalize()}
+    words["cls"] = "".join(part.capitalize() for part in name.split("_"))
+    files = {folder / f"{name}.py": MECHANISM, folder / f"test_{name}.py": TEST}
+    for path in files:
+        if path.exists():
+            raise UserError(f"{path} exists and stays as it is; choose another name or another --dir")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            path.write_text(text.format(**words), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+    return list(files)

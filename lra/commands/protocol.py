@@ -9,7 +9,37 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.listing import difference
-
     print(difference(*parsed.protocols))
     return 0
+
+
+def difference(first: str, second: str) -> str:
+    """Where two protocols differ once resolved, `key: first -> second`; what differs alike on all tasks comes first.
+
+    Raises ConfigError.
+    """
+    import tasks
+    from lra.config import protocol
+
+    sections = [set(protocol.read_protocol(name).get("tasks") or {}) for name in (first, second)]
+    shared = [task for task in tasks.names() if task in sections[0] & sections[1]]
+    found = {task: _lines(first, second, task) for task in shared}
+    everywhere = [line for line in next(iter(found.values()), []) if all(line in lines for lines in found.values())]
+    lines = [*everywhere]
+    lines += [f"{task}: {line}" for task, its in found.items() for line in its if line not in everywhere]
+    lines += [f"{task}: only in {first}" for task in sorted(sections[0] - sections[1])]
+    lines += [f"{task}: only in {second}" for task in sorted(sections[1] - sections[0])]
+    return "\n".join(lines) or "no difference"
+
+
+def _lines(first: str, second: str, task: str) -> list[str]:
+    from lra.config import resolve as config
+    from lra.experiments.data import resolve_for
+
+    left, right = (config.as_dict(resolve_for(task, name, [])) for name in (first, second))
+    return [
+        f"{section}.{key}: {value} -> {right[section][key]}"
+        for section, values in left.items()
+        for key, value in values.items()
+        if value != right[section][key]
+    ]

@@ -5,14 +5,12 @@ What a file says of one task goes before what it says of all, and both before it
 `deviations:` says in what a protocol differs from the source it is named after, a line of text each; records keep them.
 """
 
-import difflib
 import itertools
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lra.errors import ConfigError
+from lra.errors import ConfigError, suggestion
 
 PROTOCOLS = Path(__file__).parent.parent / "protocols"
 
@@ -40,12 +38,6 @@ def about_protocol(name: str) -> str:
     lines = (PROTOCOLS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     comment = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
     return re.split(r"(?<=\.) (?=[A-Z])", comment)[0]
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """', did you mean ...?' or nothing."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def _path_of(name: str) -> Path:

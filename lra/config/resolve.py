@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from lra.config.protocol import merge, parse_override, protocols, read_protocol, suggestion
 from lra.errors import ConfigError
-from lra.results.record import identity_of
+from lra.hashing import identity_of
 
 
 def _check(section: Any, name: str, least: float, most: float, *keys: str, below: bool = False) -> None:

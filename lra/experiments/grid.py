@@ -38,8 +38,8 @@ def run_cells(request: Request, cells: list[Cell], forgiving: bool = False) -> l
 
     forgiving: cells whose data cannot be had are named and left out; else they raise. Raises as `run_grid` does.
     """
+    from lra.results.files import writable
     from lra.training.device import choose_precision  # torch, from here on
-    from lra.training.run_folder import writable
 
     check_tracker(request.track)
     writable(request.out)

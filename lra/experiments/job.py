@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lra.config.resolve import as_dict
-from lra.console import Bar, clock, say
+from lra.console import clock, say
 from lra.errors import BusyError
 from lra.experiments.data import Ready
 from lra.experiments.run import Cell, describe, make_place
 from lra.experiments.train_and_test import train_cell
 from lra.results.record import FINAL, Record, load, save
+from lra.training.progress import Bar
 from lra.training.tracker import Tracker
 
 if TYPE_CHECKING:

@@ -14,17 +14,10 @@ from lra.config import resolve as configuration
 from lra.console import say
 from lra.errors import ConfigError
 from lra.experiments.data import Ready
-from lra.experiments.plan import Request, plan
 from lra.experiments.run import Cell, make_model
 
 TARGET = "softmax"  # whose number the others are brought to
 TOLERANCE = 0.01
-LONG, SHORT = 4_096, 1_024  # tokens at which operations are counted
-SIZES = tasks.Spec(vocab=2, classes=10, length=2_000)  # ListOps, but for the embeddings
-LEGEND = """\
-parameters: of the standard model for ListOps, without embeddings; to softmax: how far from its number
-MFLOP 1K, 4K: attention of one layer, forward, one sequence of 1,024 or 4,096 tokens"""
-HEADER = ("attention", "parameters", "to softmax", "cost", "MFLOP 1K", "MFLOP 4K", "fidelity", "source")
 
 
 def count(cell: Cell, spec: tasks.Spec) -> int:
@@ -89,37 +82,3 @@ def matched_width(row: str, width: int, goal: int, count_at: Callable[[int], int
         + (f"matched with model.mlp={best}" if best != width else "alike")
     )
     return best, difference
-
-
-def long_listing() -> str:
-    """A line per mechanism: parameters in the standard model, cost declared and counted, fidelity, source.
-
-    Operations are those of one layer's attention, projections included, at width 64, forward, of one sequence.
-    """
-    from lra.bench.flops import attention_flops
-    from lra.report.groups import CONTROLS
-
-    cells = plan(Request(attentions=attention_zoo.names(), tasks=["listops"], seeds=[0]))
-    counts = {cell.row: count(cell, SIZES) for cell in cells}
-    rows = []
-    for cell in cells:
-        entry, dims = cell.attention, attention_zoo.Dims(dim=64, heads=2, length=LONG)
-
-        def make(length: int, entry=entry, dims=dims) -> attention_zoo.Attention:
-            return entry.build(replace(dims, length=length))
-
-        operations = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
-        difference = f"{100 * (counts[cell.row] / counts[TARGET] - 1):+.1f} %"
-        fidelity = "control" if entry.name in CONTROLS else entry.fidelity()
-        if entry.padding == "fixed":
-            fidelity += ", fixed length"
-        rows.append((entry.name, f"{counts[cell.row]:,}", difference, entry.cost, *operations, fidelity, entry.paper))
-    widths = [max(len(line[i]) for line in (HEADER, *rows)) for i in range(len(HEADER))]
-    right = {1, 2, 4, 5}
-    lines = [
-        "  ".join(
-            word.rjust(w) if i in right else word.ljust(w) for i, (word, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in (HEADER, *rows)
-    ]
-    return "\n".join([*(line.rstrip() for line in lines), "", LEGEND])

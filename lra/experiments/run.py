@@ -15,7 +15,8 @@ import tasks
 from lra.config import resolve as configuration
 from lra.config.resolve import Config
 from lra.errors import ConfigError
-from lra.results.record import RESULTS_VERSION, Record, budget_of, identity_of
+from lra.hashing import identity_of
+from lra.results.record import RESULTS_VERSION, Record, budget_of
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +123,7 @@ def attention_maker(cell: Cell, spec: tasks.Spec) -> Callable[[int], attention_z
     """Layer number -> a fresh attention, its own parameters drawn from the seed and the layer."""
     import torch
 
-    from lra.backbones.flat import seed_of
+    from lra.hashing import seed_of
 
     model = cell.config.model
     if spec.classes > CLASSES:

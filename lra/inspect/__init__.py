@@ -19,7 +19,7 @@ from lra.errors import UserError
 from lra.inspect import figures, maps, tables
 from lra.inspect.look import Findings, look
 from lra.inspect.subjects import InspectError, Subject, fresh, samples, trained
-from lra.results.record import write_atomically
+from lra.results.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

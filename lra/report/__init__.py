@@ -20,7 +20,8 @@ from lra.report.render import markdown
 from lra.report.tables import comparison as tables
 from lra.report.tables import seeds as evidence
 from lra.results.bench_record import read_benches
-from lra.results.record import Record, write_atomically
+from lra.results.files import write_atomically
+from lra.results.record import Record
 
 __all__ = ["Report", "frame", "read", "terminal", "write"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from lra.noise import binomial_half_width
 from lra.report.compare import accuracies, not_separated
 from lra.report.groups import Column, Group, average, fidelity
 from lra.report.tables.given import tuning
+from lra.stats import binomial_half_width
 
 
 def long_form(groups: Sequence[Group]) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lra.errors import RecordError
-from lra.results.record import identity_of, write_atomically
+from lra.hashing import identity_of
+from lra.results.files import write_atomically
 
 SCHEMA_VERSION = 1
 UNIFORM = "uniform"  # the shape of batches whose sequences all have one length

@@ -6,9 +6,7 @@ hash of everything that changes the numbers; its name is `task-row-protocol-sSEE
 
 import base64
 import dataclasses
-import hashlib
 import json
-import os
 import re
 import zlib
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lra.errors import RecordError
+from lra.results.files import write_atomically
 
 SCHEMA_VERSION = 2  # 2: tuning, correct
 RESULTS_VERSION = 2  # raised when the same configuration gives other numbers than before
@@ -102,11 +101,6 @@ class Record:
         return "-".join(re.sub(r"[^a-z0-9._=]+", ".", part.lower())[:60].strip(".") for part in parts)
 
 
-def identity_of(fields: dict[str, Any]) -> str:
-    """12 hexadecimal digits over JSON-able fields, independent of their order."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def budget_of(tuning: dict[str, Any]) -> dict[str, Any]:
     """What must be equal for two runs to have been tuned alike; nothing for a run that was not tuned."""
     return {key: tuning[key] for key in ("select", "pilot_seed", "values") if key in tuning}
@@ -131,19 +125,6 @@ def hits(record: Record) -> list[bool] | None:
     except (ValueError, zlib.error) as error:
         raise RecordError(f"{record.name} is damaged: correct: {error}") from error
     return [bool(packed[i // 8] >> (7 - i % 8) & 1) for i in range(record.test_rows)]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """All or nothing, also when the machine stops in the middle. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save(record: Record, folder: Path) -> Path:

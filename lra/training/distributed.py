@@ -22,13 +22,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lra import console
-from lra.backbones.flat import seed_of
 from lra.config.resolve import Train
 from lra.console import say
 from lra.errors import BusyError, ConfigError, WorkError
 from lra.experiments.data import Ready
 from lra.experiments.job import Slot, run_cell
 from lra.experiments.run import Cell
+from lra.hashing import seed_of
 from lra.training.batches import Samples, documents, sizes
 from lra.training.device import Place, choose_device
 from lra.training.run_folder import Work

@@ -6,41 +6,23 @@ What a step does is a function of (seed, step) and the weights alone, so a resum
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lra.backbones.flat import seed_of
 from lra.config.resolve import Train
 from lra.errors import WorkError
+from lra.hashing import seed_of
 from lra.training.batches import Samples
+from lra.training.progress import Progress
 from lra.training.run_folder import Work
 from lra.training.schedule import learning_rate
 from lra.training.step import Step
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
 SAVE_EVERY = 60.0  # seconds between checkpoints
-
-
-@dataclass
-class Progress:
-    """What a run has to show so far; saved with every checkpoint."""
-
-    step: int = 0  # steps done
-    train_loss: float | None = None  # mean since the last line of the log
-    curve: list[dict[str, Any]] = field(default_factory=list)  # one point per evaluation
-    best_accuracy: float = -1.0  # the maximum over all evaluations
-    best_step: int | None = None  # of the checkpoint that will be tested
-    diverged_at: int | None = None  # first step, counted from 1, whose loss was not finite
-    real_tokens: int = 0
-    computed_tokens: int = 0
-    train_seconds: float = 0.0
-    compile_seconds: float = 0.0  # in neither of the other two
-    evaluate_seconds: float = 0.0
-    log_bytes: int = 0
 
 
 def order(rows: int, batch: int, seed: int, step: int) -> np.ndarray:

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from lra.console import say
 from lra.errors import BusyError, WorkError
-from lra.results.record import write_atomically
+from lra.results.files import write_atomically
 from lra.training.tracker import Tracker
 
 try:
@@ -98,14 +97,3 @@ class Work:
 @functools.cache
 def say_once(line: str) -> None:
     say(line)
-
-
-def writable(folder: Path) -> None:
-    """Makes the folder. Raises WorkError when it cannot be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise WorkError(f"cannot write to the output folder {folder}: {error.strerror}; give another --out") from error

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lra.backbones.flat import seed_of
 from lra.config.resolve import Train
 from lra.console import say
+from lra.hashing import seed_of
 from lra.training.batches import Samples, documents, load
 from lra.training.cudagraphs import Captured, CaptureError, Record
 from lra.training.device import Place

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from lra.console import say
 from lra.errors import ConfigError
-from lra.results.record import identity_of
+from lra.hashing import identity_of
 
 
 class Backend(Protocol):

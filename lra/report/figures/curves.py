@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lra.noise import binomial_half_width
 from lra.report.figures import style as figures
 from lra.report.groups import Column, Group, base, rank
 from lra.report.tables.comparison import percent, title_of
 from lra.results.record import FINAL, Record
+from lra.stats import binomial_half_width
 
 LABEL_GAP = 0.045  # of the axis: the least distance between two labels of rungs
 MOST_POINTS = 200  # drawn of a curve: more than its pixels show

@@ -11,7 +11,7 @@ from lra.errors import RecordError
 from lra.report.render import DASH, markdown, sheet
 from lra.report.tables.comparison import title_of
 from lra.results.bench_record import UNIFORM, Bench, newest
-from lra.results.record import write_atomically
+from lra.results.files import write_atomically
 
 ABOUT = (
     "Time is the median of a step, with the quartiles of its repeats. Memory is what a step takes beyond what is held "

@@ -4,12 +4,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lra.noise import binomial_half_width
 from lra.report.groups import Cell, Column, Group
 from lra.report.render import DASH, Sheet, sheet
 from lra.report.tables.comparison import MINUS, percent, title_of
 from lra.report.tables.published import Figure, accuracies
-from lra.stats import FEWEST, Summary, t_quantile
+from lra.stats import FEWEST, Summary, binomial_half_width, t_quantile
 
 NOT_OURS = {"own": "each its own set-up", "unpublished": "protocol unpublished"}
 OFFICIAL = {  # rows for training and for testing in the released data

@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from lra.noise import binomial_half_width
 from lra.report.compare import against
 from lra.report.groups import Column, Group
 from lra.report.render import DASH, Sheet, sheet
 from lra.report.tables.comparison import MINUS, percent, title_of
-from lra.stats import FEWEST, Difference
+from lra.stats import FEWEST, Difference, binomial_half_width
 
 LEGEND = (
     "Test accuracy in percent, over seeds. 95 %: Student's t-interval, from three seeds on. Test rows: half of the 95 "

@@ -1,0 +1,16 @@
+"""Identities and seeds: hashes that are the same on every machine."""
+
+import hashlib
+import json
+from typing import Any
+
+
+def identity_of(fields: dict[str, Any]) -> str:
+    """12 hexadecimal digits over JSON-able fields, independent of their order."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed from anything printable, the same on every machine."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
