@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,11 +19,6 @@ class Ready:
 
     data: tasks.Data
     ladder: dict[str, float]
-
-
-def cache_folder() -> Path:
-    """LRA_CACHE, by default ~/.cache/lra."""
-    return Path(os.environ.get("LRA_CACHE") or Path.home() / ".cache" / "lra").expanduser()
 
 
 def resolve_for(task_name: str, protocol: str, overrides: list[str]) -> Config:
@@ -52,7 +46,7 @@ def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> st
 
 def _official(task_name: str) -> bool:
     """Has the cache official data of a task?"""
-    return any(data.about["label"] == "official" for data in tasks.prepared(cache_folder(), task_name))
+    return any(data.about["label"] == "official" for data in tasks.prepared(tasks.cache_folder(), task_name))
 
 
 def prepare(task_name: str, protocol: str, overrides: list[str], data_dir: Path | None) -> tasks.Data:
@@ -63,7 +57,7 @@ def prepare(task_name: str, protocol: str, overrides: list[str], data_dir: Path 
 def prepare_for(task_name: str, config: Config, data_dir: Path | None) -> tasks.Data:
     """Prepares a task's data as a resolved configuration wants it. Raises DataError."""
     try:
-        return tasks.find(task_name).prepare(config.data, data_dir, cache_folder(), progress=True)
+        return tasks.find(task_name).prepare(config.data, data_dir, tasks.cache_folder(), progress=True)
     except tasks.DataError:
         raise
     except Exception as error:
@@ -96,7 +90,7 @@ def climb(task_name: str, data: tasks.Data, store: Path | None) -> str:
 
 def status(task_name: str) -> str:
     """What the cache holds of a task: source, rows, hash, size, terms, leakage; or the command that prepares it."""
-    found = tasks.prepared(cache_folder(), task_name)
+    found = tasks.prepared(tasks.cache_folder(), task_name)
     if not found and (getattr(tasks.find(task_name), "streamed", False) or tasks.file_of(task_name)):
         return f"{task_name}: generated while it is read, nothing to prepare"
     if not found:
