@@ -1,25 +1,24 @@
-"""Time and memory: the measured fields, what a cell's end becomes, records and tables. No time is ever asserted."""
+"""Time and memory: measured fields, how a measurement ends, records and tables. No test asserts a time."""
 
 import dataclasses
 import json
 import os
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 
 from lra.bench import runner as benching
 from lra.bench.idle import busy_cores, device_lock, free_bytes
 from lra.bench.measure import measure
-from lra.bench.runner import Ask
-from lra.bench.workload import Job
+from lra.bench.runner import BenchRequest
+from lra.bench.workload import Timing
 from lra.cli import main
 from lra.errors import BusyError, RecordError
 from lra.report.tables.bench import detail, frame, tables
 from lra.results.bench_record import Bench, load, newest, read_benches, save
 
-JOB = Job(
+TIMING = Timing(
     spec="elu", row="elu", shape="uniform", length=24, batch=3, mode="training", device="cpu", repeats=3, budget=5
 )
 
@@ -37,18 +36,13 @@ def made(**changes) -> Bench:
 
 @pytest.fixture(autouse=True)
 def own_lock(tmp_path, monkeypatch):
-    """A bench, or these tests, may be running elsewhere on this machine."""
+    """Another bench, or these tests, may be running on this machine."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
-@pytest.fixture(scope="module")
-def protocol():
-    return str(Path(__file__).parent / "tiny.yaml")
-
-
 @pytest.mark.parametrize("mode", ["training", "forward"])
-def test_uniform_lengths(protocol, mode):
-    found = measure(dataclasses.replace(JOB, mode=mode, protocol=protocol))
+def test_uniform_lengths(tiny, mode):
+    found = measure(dataclasses.replace(TIMING, mode=mode, protocol=tiny))
     assert found.status == "done"
     assert (found.length, found.batch, found.row) == (24, 3, "elu")
     assert len(found.seconds) == 3 == len([s for s in found.seconds if s > 0])
@@ -57,22 +51,22 @@ def test_uniform_lengths(protocol, mode):
     assert found.environment["device"] == "cpu"
 
 
-def test_training_costs_about_three_times_forward(protocol):
+def test_training_costs_about_three_times_forward(tiny):
     forward, training = (
-        measure(dataclasses.replace(JOB, mode=mode, protocol=protocol)).flops or 0 for mode in ("forward", "training")
+        measure(dataclasses.replace(TIMING, mode=mode, protocol=tiny)).flops or 0 for mode in ("forward", "training")
     )
     assert 2.5 < training / forward < 3.1
 
 
-def test_a_tasks_own_lengths(protocol):
+def test_a_tasks_own_lengths(tiny):
     """Real tokens are the rows' own; slices hold hardly any padding; FLOPs grow with the tokens."""
-    found = measure(dataclasses.replace(JOB, shape="listops", length=0, batch=8, protocol=protocol))
+    found = measure(dataclasses.replace(TIMING, shape="listops", length=0, batch=8, protocol=tiny))
     assert found.status == "done"
     assert found.length == 29
     assert 8 * 10 < (found.real_tokens or 0) <= (found.computed_tokens or 0) <= 8 * 29
 
 
-def test_fixed_padding_is_counted(protocol, tmp_path):
+def test_fixed_padding_is_counted(tiny, tmp_path):
     path = tmp_path / "fixed.py"
     path.write_text(
         "from attention_zoo import QKVAttention, register\n"
@@ -81,19 +75,19 @@ def test_fixed_padding_is_counted(protocol, tmp_path):
         "    def attend(self, q, k, v, keep=None):\n"
         "        return v + q * k\n"
     )
-    job = dataclasses.replace(JOB, spec=str(path), row="fixed", shape="listops", length=0, batch=8, protocol=protocol)
-    found = measure(job)
+    timing = dataclasses.replace(TIMING, spec=str(path), row="fixed", shape="listops", length=0, batch=8, protocol=tiny)
+    found = measure(timing)
     assert found.computed_tokens == 8 * 29
 
 
-def test_over_budget_is_recorded(protocol):
-    found = measure(dataclasses.replace(JOB, budget=1e-9, protocol=protocol))
+def test_over_budget_is_recorded(tiny):
+    found = measure(dataclasses.replace(TIMING, budget=1e-9, protocol=tiny))
     assert found.status == "over budget"
     assert found.median is None
     assert "a step took" in found.reason
 
 
-def test_errors_of_a_mechanism_are_recorded(protocol, tmp_path):
+def test_errors_of_a_mechanism_are_recorded(tiny, tmp_path):
     def end(error):
         path = tmp_path / f"{error.split('(')[0].lower()}.py"
         path.write_text(
@@ -103,24 +97,40 @@ def test_errors_of_a_mechanism_are_recorded(protocol, tmp_path):
             "    def attend(self, q, k, v, keep=None):\n"
             f"        raise {error}\n"
         )
-        return measure(dataclasses.replace(JOB, spec=str(path), row=path.stem, protocol=protocol))
+        return measure(dataclasses.replace(TIMING, spec=str(path), row=path.stem, protocol=tiny))
 
     assert end("MemoryError()").status == "out of memory"
     broken = end("RuntimeError('wrong shape')")
     assert (broken.status, broken.reason) == ("failed", "RuntimeError: wrong shape")
 
 
-def ask(protocol, **changes) -> Ask:
-    fields = {
-        **{"attentions": ["elu"], "lengths": [16], "tasks": [], "modes": ["training"], "batch": 2, "gear": "auto"},
-        **{"device": "cpu", "protocol": protocol, "overrides": (), "data_dir": "", "repeats": 2, "budget": 5.0},
-        **{"memory": 0.0, "threads": 1},
-    }
-    return Ask(**fields | changes)
+def request_of(tiny, attentions=("elu",), lengths=(16,), **changes) -> BenchRequest:
+    template = Timing(batch=2, device="cpu", protocol=tiny, repeats=2, budget=5.0, threads=1, **changes)
+    return BenchRequest(attentions=list(attentions), lengths=list(lengths), template=template)
+
+
+def test_every_timing_is_the_template_but_for_what_varies(tiny):
+    request = dataclasses.replace(
+        request_of(tiny, ["elu", "pola:alpha=5"], [32, 16], overrides=("model.layers=1",)),
+        modes=["forward", "training"],
+        gears=["eager", "compiled"],
+    )
+    timings = benching.plan(request)
+    varied = [(timing.row, timing.mode, timing.gear, timing.length) for timing in timings]
+    assert varied[:3] == [
+        ("elu", "forward", "eager", 16),
+        ("elu", "forward", "eager", 32),
+        ("elu", "forward", "compiled", 16),
+    ]
+    assert len(set(varied)) == 16
+    same = [field.name for field in dataclasses.fields(Timing)]
+    same = [name for name in same if name not in ("spec", "row", "mode", "gear", "shape", "length", "memory")]
+    for timing in timings:
+        assert [getattr(timing, name) for name in same] == [getattr(request.template, name) for name in same]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and measured on Linux")
-def test_out_of_memory_is_a_result_and_the_others_go_on(protocol, tmp_path):
+def test_out_of_memory_is_a_result_and_the_others_go_on(tiny, tmp_path):
     """In processes of their own: a dense matrix of 20,000 x 20,000 does not fit into 300 MB, 16 x 16 does."""
     path = tmp_path / "dense.py"
     path.write_text(
@@ -130,8 +140,8 @@ def test_out_of_memory_is_a_result_and_the_others_go_on(protocol, tmp_path):
         "    def attend(self, q, k, v, keep=None):\n"
         "        return (q @ k.transpose(-2, -1)).softmax(-1) @ v\n"
     )
-    asked = ask(protocol, attentions=[str(path)], lengths=[20_000, 16], memory=0.3)
-    found = {bench.length: bench for bench in benching.run(asked, tmp_path / "out")}
+    request = request_of(tiny, [str(path)], [20_000, 16], memory=300_000_000)
+    found = {bench.length: bench for bench in benching.measure_all(request, tmp_path / "out")}
     assert list(found) == [16, 20_000]
     assert (found[16].status, found[20_000].status) == ("done", "out of memory")
     assert (found[16].held_bytes or 0) > 50_000_000  # the child's own, Python and torch included
@@ -140,29 +150,29 @@ def test_out_of_memory_is_a_result_and_the_others_go_on(protocol, tmp_path):
     assert {bench.length: bench for bench in again} == found
 
 
-def test_a_length_over_the_budget_spares_the_longer_ones(protocol, tmp_path, monkeypatch):
+def test_a_length_over_the_budget_spares_the_longer_ones(tiny, tmp_path, monkeypatch):
     tried = []
 
-    def slow(job):
-        tried.append(job.length)
-        return made(status="over budget" if job.length > 16 else "done", length=job.length)
+    def slow(timing):
+        tried.append(timing.length)
+        return made(status="over budget" if timing.length > 16 else "done", length=timing.length)
 
     monkeypatch.setattr(benching, "measure_apart", slow)
-    found = list(benching.run(ask(protocol, lengths=[64, 16, 32]), tmp_path))
+    found = list(benching.measure_all(request_of(tiny, lengths=[64, 16, 32]), tmp_path))
     assert tried == [16, 32]
     assert [bench.status for bench in found] == ["done", "over budget", "over budget"]
     assert "32 tokens" in found[2].reason
 
 
-def test_a_process_that_is_stopped(protocol, monkeypatch):
+def test_a_process_that_is_stopped(tiny, monkeypatch):
     """Killed for memory, out of time, or ended by a mistake: a record each."""
-    job = dataclasses.replace(JOB, protocol=protocol)
+    timing = dataclasses.replace(TIMING, protocol=tiny)
     monkeypatch.setattr(benching, "GRACE_SECONDS", -9.9)
-    assert benching.measure_apart(job).status == "over budget"
+    assert benching.measure_apart(timing).status == "over budget"
     monkeypatch.setattr(benching, "GRACE_SECONDS", 60)
     for code, status in (("os.kill(os.getpid(), 9)", "out of memory"), ("sys.exit('lost')", "failed")):
         monkeypatch.setattr(benching, "COMMAND", [sys.executable, "-c", f"import os, sys; {code}"])
-        found = benching.measure_apart(job)
+        found = benching.measure_apart(timing)
         assert found.status == status
     assert found.reason == "lost"
 
@@ -248,17 +258,31 @@ def test_tables():
     assert set(table["environment_device_name"]) == {"Core"}
 
 
+def test_compile_seconds_are_in_the_table():
+    """Of every gear that compiles; in the eager gear the first step only loads libraries."""
+    words = "Training, seconds of the first step"
+    eager, auto = made(start_seconds=1.5), made(start_seconds=1.5, gear="auto")
+    assert words not in tables([eager, auto])
+    chosen = made(start_seconds=44.04, gear="auto", environment={"device": "cpu", "gear": "compiled"})
+    for bench in (made(start_seconds=44.04, gear="compiled"), chosen):
+        text = tables([eager, bench, made(row="relu", gear=bench.gear, environment=bench.environment)])
+        assert words in text
+        lines = [line.strip("|").split() for line in text[text.index(words) :].splitlines()]
+        assert ["elu", "|", "44.0"] in lines
+        assert ["relu", "|", "\u2013"] in lines
+
+
 def test_figures_of_other_machines_stay_apart():
     other = {"device": "cpu", "device_name": "Other", "threads": 1}
     text = tables([made(length=256), made(length=256, environment=other, row="relu")])
     assert text.count("## ") == 2
 
 
-def test_command(protocol, tmp_path, capsys, monkeypatch):
+def test_command(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(benching, "measure_apart", measure)
     arguments = ["bench", "--attn", "elu", "mean", "--lengths", "16", "--mode", "forward", "--repeats", "2"]
     out = tmp_path / "runs" / "bench"
-    assert main([*arguments, "--protocol", protocol, "--device", "cpu", "--budget", "5", "--out", str(out)]) == 0
+    assert main([*arguments, "--protocol", tiny, "--device", "cpu", "--budget", "5", "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "| mean" in printed
     assert len(list(out.glob("bench-*.json"))) == 2
@@ -271,11 +295,17 @@ def test_command(protocol, tmp_path, capsys, monkeypatch):
     ("arguments", "message"),
     [
         (["--attn", "pole"], "did you mean"),
-        (["--attn", "elu", "--task", "listops", "--lengths", "8"], "own lengths"),
-        (["--attn", "elu", "--published", "--lengths", "8"], "own: leave out"),
+        (["--attn", "elu", "--task", "listops", "--lengths", "8"], "task's own lengths"),
+        (["--attn", "elu", "--published", "--lengths", "8"], "own lengths: leave out"),
         (["--attn", "elu", "--repeats", "0"], "--repeats must be positive"),
         (["--attn", "elu", "--lengths", "0"], "--lengths must be positive"),
         (["--attn", "elu", "--mode", "backward"], "invalid choice"),
+        (["--lengths", "8"], "bench needs --attn"),
+        (["--yardstick", "--lengths", "8"], "leave out --lengths"),
+        (["--yardstick", "--mode", "forward"], "times training steps"),
+        (["--yardstick", "--task", "pathfinder"], "--yardstick does not measure 'pathfinder'"),
+        (["--yardstick", "--attn", "pole"], "did you mean"),
+        (["--attn", "elu", "--no-baseline"], "--no-baseline belongs to --yardstick"),
     ],
 )
 def test_mistakes(arguments, message, capsys, tmp_path):

@@ -1,6 +1,6 @@
-"""The yardstick computes what ours computes; a ratio between different models would mean nothing."""
+"""The yardstick's baseline computes what ours computes: a ratio between different models would mean nothing."""
 
-import argparse
+import tempfile
 from dataclasses import replace
 
 import pytest
@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 import tasks
-from lra.bench import baseline
-from lra.bench import yardstick as steps
+from lra.bench import baseline, yardstick
+from lra.bench.runner import BenchRequest
+from lra.bench.workload import Timing
+from lra.cli import main
 from lra.experiments.grid import Request, plan
 from lra.experiments.run import make_model
 
@@ -40,13 +42,19 @@ def test_the_baseline_is_the_same_model(name, tiny):
         assert_close(parameter.grad, theirs_by_name[key].grad, rtol=1e-5, atol=1e-7)
 
 
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path, monkeypatch):
+    """Another bench may be running on this machine."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 def test_the_table():
-    """Medians, ratios of medians; what has no figure is no ratio."""
+    """Medians and ratios of medians; what has no figure has no ratio."""
 
     def one(attention, name, *seconds, failed=""):
-        return steps.Contender(attention, name, lambda _: None, None, list(seconds), failed)
+        return yardstick.Contender(attention, name, lambda _: None, None, list(seconds), failed)
 
-    found = [
+    contenders = [
         one("pola", "eager", 0.3, 0.1, 0.2),
         one("pola", "compiled", 0.1),
         one("pola", "baseline", 1.0),
@@ -57,25 +65,53 @@ def test_the_table():
         one("identity", "compiled", 0.08),
         one("identity", "baseline", 0.5),
     ]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in steps.table(found).splitlines()]
-    dash = "\u2013"
-    assert lines[2:] == [
-        ["pola", "200.0", "100.0", "1,000.0", "10.00", "2.00", dash],
-        ["softmax", "400.0", "failed: no compiler", "no memory", dash, "8.00", dash],
-        ["identity", "50.0", "80.0", "500.0", "10.00", "1.00", dash],
+    table = yardstick.table("listops", contenders)
+    assert table.header[:4] == ["Attention", "eager, ms", "compiled, ms", "baseline, ms"]
+    assert table.rows == [
+        ["pola", "200.0", "100.0", "1,000.0", "10.00", "2.00", None],
+        ["softmax", "400.0", "failed: no compiler", "no memory", None, "8.00", None],
+        ["identity", "50.0", "80.0", "500.0", "10.00", "1.00", None],
     ]
 
 
 def test_a_small_run():
-    asked = argparse.Namespace(
-        attn=["elu"], gear=["eager"], rounds=1, rows=2, device="cpu", data_dir="", no_baseline=False
-    )
-    text = steps.measure("image", asked, torch.device("cpu"))
-    assert text.startswith("image: 2 x 1,024, 0% of it padding")
-    assert "| elu" in text
-    assert "failed" not in text
+    template = Timing(batch=2, device="cpu", repeats=1)
+    request = BenchRequest(attentions=["elu"], tasks=["image"], gears=["eager"], template=template)
+    (table,) = yardstick.measure_all(request)
+    assert table.title == "image: 2 x 1,024, 0% of it padding"
+    assert [row[0] for row in table.rows] == ["elu", "identity"]
+    for row in table.rows:
+        assert all(cell is not None and "failed" not in cell for cell in row)
+
+
+def test_on_the_command_line(monkeypatch, capsys):
+    """Every option reaches the measurement; without any, the published attentions on three tasks, one thread."""
+    asked = []
+
+    def measured(timings, gears, device, with_baseline):  # noqa: ARG001
+        asked.append((timings, gears, with_baseline))
+        return yardstick.Table(timings[0].shape, ["Attention", "eager, ms"], [["elu", None]])
+
+    monkeypatch.setattr(yardstick, "measure", measured)
+    threads = torch.get_num_threads()
+    assert main(["bench", "--yardstick", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "| elu         |           \u2013 |" in printed
+    assert "1 thread(s)" in printed
+    assert [timings[0].shape for timings, _, _ in asked] == ["listops", "text", "image"]
+    rows = [timing.row for timing in asked[0][0]]
+    assert rows == ["softmax", "pola", "agent", "elu", "identity"]
+    assert asked[0][1:] == (["eager", "compiled"], True)
+    words = "--attn elu pola:alpha=5 --task text --gear eager --rounds 3 --threads 2 --batch 4 --set train.lr=1e-4"
+    assert main(["bench", "--yardstick", "--no-baseline", "--device", "cpu", *words.split()]) == 0
+    timings, gears, with_baseline = asked[-1]
+    assert [timing.row for timing in timings] == ["elu", "pola:alpha=5.0", "identity"]
+    assert (gears, with_baseline) == (["eager"], False)
+    timing = timings[0]
+    assert (timing.repeats, timing.threads, timing.batch, timing.overrides) == (3, 2, 4, ("train.lr=1e-4",))
+    torch.set_num_threads(threads)
 
 
 def test_drawn_reviews_are_as_padded_as_real_ones():
-    lengths = steps.drawn_text(20_000).lengths
-    assert 0.66 < 1 - lengths.mean() / steps.SHAPES["text"] < 0.70
+    lengths = yardstick.drawn_text(20_000).lengths
+    assert 0.66 < 1 - lengths.mean() / yardstick.LENGTHS["text"] < 0.70

@@ -1,10 +1,10 @@
-"""The yardstick of `steps.py`: the same models in plain code, eager, padded to the full length, float32.
+"""The baseline of the yardstick: the same models in plain code, eager, in float32, padded to the full length.
 
 Every mechanism keeps its authors' order of operations: explicit N x N weights in softmax (Skyformer's framework,
 without its gradient checkpointing), einsum over a state and a normaliser in elu (Katharopoulos et al. 2020),
 concatenated polarities and two factors N^-0.5 in pola (Meng et al. 2025), explicit weights to and from the agents in
 agent (Han et al. 2023). The whole batch is one tensor; PyTorch's own dropout, clipping and AdamW follow. Parameters
-have the names of `lra.encoder`, so that both can be given the same weights and compared.
+have the names of our model's, so that both can be given the same weights and compared.
 
 Letters: B batch, N tokens, D width, H heads, K head width, A agents.
 """
@@ -23,7 +23,7 @@ EPS = 1e-6
 
 
 class Attention(nn.Module):
-    """x (B, N, D), keep (B, N) float -> (B, N, D); `mix` is the mechanism on q, k, v (B, H, N, K)."""
+    """x (B, N, D), keep (B, N) float -> (B, N, D); `mix` is the mechanism, on q, k, v (B, H, N, K)."""
 
     def __init__(self, model: Model, mix: Callable[..., Tensor], conv: int = 0, shared: bool = True):
         super().__init__()
@@ -42,7 +42,7 @@ class Attention(nn.Module):
         return t.permute(0, 2, 1, 3).reshape(t.shape[0], t.shape[2], -1)
 
     def convolve(self, v: Tensor, keep: Tensor) -> Tensor:
-        """v (B, N, D) -> (B, N, D): depthwise over the sequence, a kernel per channel of a head or of the width."""
+        """v (B, N, D) -> (B, N, D): depthwise over the sequence, one kernel per channel of a head or of the width."""
         image = (v * keep[..., None]).transpose(1, 2)
         if self.shared:
             image = image.reshape(-1, image.shape[1] // self.heads, image.shape[2])
@@ -84,7 +84,7 @@ class PolaAttention(Attention):
 
 
 def averaged(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-    """Linear attention with the keys' mean for a normaliser, 1/N split over k and v."""
+    """Linear attention normalised by the mean of the keys, with 1/N split over k and v."""
     count = keep.sum(-1)[:, None, None, None]
     normaliser = 1 / (q @ (k.sum(-2, keepdim=True) / count).transpose(-2, -1) + EPS)
     state = (k.transpose(-2, -1) * count**-0.5) @ (v * count**-0.5)
@@ -104,7 +104,7 @@ def elu(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
 
 
 def agent(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, agents: int = 49) -> Tensor:
-    """Agents are means of q over equal stretches of the real tokens, which overlap where they do not divide."""
+    """Agents are means of q over equal stretches of the real tokens; uneven stretches overlap."""
     real, rank = keep.sum(-1)[:, None, None], (keep.cumsum(-1) - 1)[:, None, :]
     i = torch.arange(agents, device=q.device)[None, :, None]
     bins = ((rank >= (i * real / agents).floor()) & (rank < ((i + 1) * real / agents).ceil())) * keep[:, None, :]
@@ -163,7 +163,7 @@ class Encoder(nn.Module):
 
 
 class BaselineStep:
-    """Forward, backward, clipping by norm, AdamW, on the whole batch at once. Raises RuntimeError without memory."""
+    """Forward, backward, clipping by norm and AdamW on the whole batch. Raises RuntimeError when memory runs out."""
 
     def __init__(self, model: Encoder, config: Train):
         self.model, self.config = model.train(), config

@@ -1,11 +1,11 @@
-"""Floating-point operations of a module, counted on tensors without data: nothing is computed and no memory is taken.
+"""Counts the floating-point operations of a module on tensors without data: it computes nothing and takes no memory.
 
-Counted are matrix products, convolutions and Fourier transforms, forward or forward and backward, a multiplication and
-an addition as two operations; attention kernels count as the products they are made of. Not counted is what works
-element by element: activations, powers, softmax, normalisation, sorting, gathering. Sizes alone decide, never values,
+The count has matrix products, convolutions and Fourier transforms, forward or forward and backward. A multiplication
+and an addition are two operations; an attention kernel counts as the products it is made of. What works element by
+element is left out: activations, powers, softmax, normalisation, sorting, gathering. Only sizes matter, never values,
 so padding counts as if it were real.
 
-The tensors are fake: on the meta device, but saying that they are on the CPU, because autocast refuses "meta". Fused
+The tensors are fake: they are on the meta device but claim to be on the CPU, because autocast refuses "meta". Fused
 attention is switched off, because torch's counter reports 0 for the CPU's (pytorch issue 195460).
 """
 
@@ -22,14 +22,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lra.errors import CountError
 
-LENGTHS = (65_536, 262_144)  # long enough that the projections, 8 N D^2, no longer hide what grows faster
-TOLERANCE = 0.1  # between a measured and a declared exponent: what the linear parts still weigh at these lengths
+LENGTHS = (65_536, 262_144)  # so long that the projections, 8 N D^2, no longer hide what grows faster
+TOLERANCE = 0.1  # between a measured and a declared exponent: the weight of the linear parts at these lengths
 
 
 def flops(module: nn.Module, *inputs: Tensor | None, training: bool = False) -> int:
-    """Operations of module(*inputs), with training of its backward pass, too. Only the inputs' shapes matter.
+    """Operations of module(*inputs); with `training`, of its backward pass, too. Only the inputs' shapes matter.
 
-    Module and inputs, on the same device, are left alone. Raises CountError when its operations depend on values.
+    The module and its inputs are on the same device and stay as they are. Raises CountError when the operations depend
+    on values.
     """
     mode = FakeTensorMode()
     with FakeCopyMode(mode):
@@ -40,10 +41,10 @@ def flops(module: nn.Module, *inputs: Tensor | None, training: bool = False) -> 
 
 
 def attention_flops(make: Callable[[int], nn.Module], length: int, *, dim: int) -> int:
-    """Operations of an attention forward, projections included, at x (1, length, dim) without padding.
+    """Operations of an attention's forward pass, projections included, on x (1, length, dim) without padding.
 
-    make: length -> the module for sequences of at most this length; called where tensors hold no data, or, where its
-    initialisation looks at values (trunc_normal_ does), for real. Raises CountError.
+    make: length -> the module for sequences of at most this length. It is built from tensors without data, or from real
+    ones if its initialisation looks at values, as trunc_normal_ does. Raises CountError.
     """
     mode = FakeTensorMode()
     try:
@@ -74,20 +75,20 @@ def _count(module: nn.Module, inputs: list[Tensor | None], training: bool) -> in
 
 
 def exponent(make: Callable[[int], nn.Module], *, dim: int, lengths: Sequence[int] = LENGTHS) -> float:
-    """The slope of log FLOPs over log N between the first and the last length; arguments as `attention_flops`."""
+    """The slope of log FLOPs over log N between the first and the last length; arguments as for `attention_flops`."""
     first, last = lengths[0], lengths[-1]
     few, many = (attention_flops(make, length, dim=dim) for length in (first, last))
     return math.log(many / few) / math.log(last / first)
 
 
 def declared_exponent(cost: str, lengths: Sequence[int] = LENGTHS) -> float:
-    """The same slope of a declared cost: 1 of "O(N)", 2 of "O(N^2)", 1.09 of "O(N log N)". Raises CountError."""
+    """The same slope for a declared cost: 1 for "O(N)", 2 for "O(N^2)", 1.09 for "O(N log N)". Raises CountError."""
     first, last = lengths[0], lengths[-1]
     return math.log(growth(cost, last) / growth(cost, first)) / math.log(last / first)
 
 
 def growth(cost: str, length: float) -> float:
-    """A cost such as "O(N)", "O(N w)", "O(N^1.5)", "O(N log N)", "O(N sqrt N)" at this N; other letters are constants.
+    """A cost at this N, such as "O(N)", "O(N w)", "O(N^1.5)", "O(N log N)", "O(N sqrt N)"; other letters are constants.
 
     Raises CountError for any other form.
     """
@@ -101,22 +102,22 @@ def growth(cost: str, length: float) -> float:
         elif factor in ("logN", "sqrtN"):
             value *= math.log(length) if factor == "logN" else math.sqrt(length)
         elif not re.fullmatch(r"[a-zA-Z]\w*(\^\d+)?|\d+", factor):
-            raise CountError(f"cost {cost!r} is not understood: write O(N), O(N^2), O(N log N), O(N sqrt N), O(N w)")
+            raise CountError(f"cost {cost!r} is not understood: write O(N), O(N^2), O(N log N), O(N sqrt N) or O(N w)")
     return value
 
 
 def agrees(measured: float, cost: str, lengths: Sequence[int] = LENGTHS) -> bool:
-    """Is a measured exponent that of the declared cost? Raises CountError."""
+    """Does a measured exponent agree with the declared cost? Raises CountError."""
     return abs(measured - declared_exponent(cost, lengths)) <= TOLERANCE
 
 
 def _fourier(shape: Sequence[int], axes: Sequence[int], scale: float) -> int:
-    """scale * n log2 n for each transform of n points, over all of them."""
+    """scale * n log2 n, summed over all transforms of n points."""
     points = math.prod(shape[axis] for axis in axes)
     return int(scale * math.prod(shape) * math.log2(max(points, 2)))
 
 
-# Real transforms do half of a complex one's 5 n log2 n (Cooley and Tukey's count).
+# A real transform does half the work of a complex one, which is 5 n log2 n (Cooley and Tukey's count).
 FOURIER = {
     torch.ops.aten._fft_c2c: lambda shape, axes, *_, **__: _fourier(shape, axes, 5),
     torch.ops.aten._fft_r2c: lambda shape, axes, *_, **__: _fourier(shape, axes, 2.5),

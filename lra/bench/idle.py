@@ -1,4 +1,4 @@
-"""Is a measurement alone? A lock against a second bench on the device, and a look at who else is at work."""
+"""Is the machine idle? A lock against a second bench on the device, and a look at what else is running."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lra.console import say
 from lra.errors import BusyError, RecordError
 from lra.results.files import locked
 
-IDLE_CORES = 0.25  # others' work, in cores, that a measurement tolerates
+IDLE_CORES = 0.25  # busy cores that a measurement tolerates
 
 
 @contextlib.contextmanager
 def device_lock(device: str) -> Iterator[None]:
-    """Keeps a second bench of this user off the device. Raises BusyError."""
+    """Keeps a second bench of this user off the device. Raises BusyError, or RecordError without a lock file."""
     from lra.training.device import choose_device
 
     name = str(choose_device(device)).replace(":", "")
@@ -36,7 +36,7 @@ def device_lock(device: str) -> Iterator[None]:
 
 
 def alone_on(device: str) -> bool:
-    """Is the device idle? Says so when it is not: times then measure the neighbours, too."""
+    """Is the device idle? If not, a line says that the times will be too long."""
     from lra.training.device import choose_device
 
     busy = busy_cores()
@@ -44,12 +44,12 @@ def alone_on(device: str) -> bool:
     if choose_device(device).type == "cuda" and (others := gpu_processes()):
         words.append(f"{others} other process{'es' if others > 1 else ''} on the GPU")
     if words:
-        say(f"not alone on this machine ({', '.join(words)}): times will be too long")
+        say(f"the machine is not idle ({', '.join(words)}): times will be too long")
     return not words
 
 
 def busy_cores(seconds: float = 0.5) -> float:
-    """Cores at work now, by /proc/stat over so many seconds; elsewhere the load average of a minute."""
+    """Busy cores, sampled from /proc/stat over `seconds`; elsewhere the load average of the last minute."""
 
     def ticks() -> tuple[int, int]:
         numbers = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
@@ -66,7 +66,7 @@ def busy_cores(seconds: float = 0.5) -> float:
 
 
 def gpu_processes() -> int:
-    """Processes that compute on NVIDIA GPUs here, by nvidia-smi; 0 where it cannot tell."""
+    """How many other processes compute on NVIDIA GPUs here, by nvidia-smi; 0 where it cannot tell."""
     command = ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.split()
@@ -76,7 +76,7 @@ def gpu_processes() -> int:
 
 
 def free_bytes() -> int:
-    """Memory a new process may take: what is available, or what is left to this container; 0 where nothing tells."""
+    """Memory that a new process may take: the machine's, or what is left to this container; 0 if unknown."""
     left = []
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -85,6 +85,8 @@ def free_bytes() -> int:
         group = Path("/sys/fs/cgroup")
         used = int((group / "memory.current").read_text())
         lines = (group / "memory.stat").read_text().splitlines()
-        files = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))  # given back at need
+        files = sum(
+            int(line.split()[1]) for line in lines if line.startswith("inactive_file ")
+        )  # the system gives these back at need
         left.append(int((group / "memory.max").read_text()) - used + files)
     return max(0, min(left, default=0))

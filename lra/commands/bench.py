@@ -1,27 +1,37 @@
-"""time and memory of attentions against length"""
+"""Measure time and memory of attentions against length."""
 
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lra.commands.choice import add_choice
+from lra.errors import UserError
+
+if TYPE_CHECKING:
+    from lra.bench.runner import BenchRequest
 
 EXAMPLES = """\
 examples:
   python run_lra.py bench --attn softmax elu pola
   python run_lra.py bench --attn softmax pola --lengths 1024 4096 16384 --mode training
-  python run_lra.py bench --attn softmax elu pola --published       the LRA paper's 1K to 4K, batch 32
-  python run_lra.py bench --attn softmax pola --task listops text   with the lengths of real batches
+  python run_lra.py bench --attn softmax elu pola --published       the LRA paper's 1K to 4K, in batches of 32
+  python run_lra.py bench --attn softmax pola --task listops text   real batches, with their lengths
+  python run_lra.py bench --attn all --gear compiled                with the seconds that compiling takes
+  python run_lra.py bench --yardstick                               our step beside the padded baseline
 
-Measure on a machine that does nothing else: `bench` holds a lock on the device and says when others are at work.
+Measure on a machine that does nothing else. bench holds a lock on the device and says when the machine is not idle.
+docs/speed.md explains the figures.
 """
+GEARS = ("auto", "eager", "compiled", "captured")
+MODES = ("training", "forward")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "--attn", nargs="+", required=True, metavar="ATTENTION", help="pola, softmax:conv=5, ./mine.py, ... or all"
+        "--attn", nargs="+", default=[], metavar="ATTENTION", help="pola, softmax:conv=5, ./mine.py, ... or all"
     )
     parser.add_argument(
         "--lengths",
@@ -29,70 +39,108 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=[],
         metavar="N",
-        help="tokens of every sequence (default: doublings from 256, on a CPU to 4,096, else to 65,536)",
+        help="tokens in every sequence (default: doublings from 256 to 4,096 on a CPU, to 65,536 elsewhere)",
     )
-    parser.add_argument("--published", action="store_true", help="--lengths 1000 2000 3000 4000 --batch 32")
+    parser.add_argument("--published", action="store_true", help="short for --lengths 1000 2000 3000 4000 --batch 32")
     add_choice(parser, required=False)
-    modes = ("training", "forward")
-    parser.add_argument("--mode", nargs="+", choices=modes, default=list(modes), help="what to time (default both)")
-    parser.add_argument("--batch", type=int, default=0, metavar="B", help="default: the protocol's, on a CPU 4")
+    parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES), help="what to time (default both)")
     parser.add_argument(
-        "--gear",
-        choices=("auto", "eager", "compiled", "captured"),
-        default="auto",
-        metavar="GEAR",
-        help="eager, compiled, captured (default: what a run would take)",
+        "--batch", type=int, default=0, metavar="B", help="samples in a step (default: 4 on a CPU, else the protocol's)"
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest there is)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: torch's choice)")
-    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="timed repeats of a cell (default 10)")
-    parser.add_argument("--budget", type=float, default=60.0, metavar="SECONDS", help="for a cell (default 60)")
     parser.add_argument(
-        "--memory", type=float, default=0.0, metavar="GB", help="for a cell on a CPU (default: what is free)"
+        "--gear", nargs="+", choices=GEARS, default=["auto"], help="how to execute a step (default: as a run would)"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest available)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: torch's choice)")
+    parser.add_argument(
+        "--repeats", "--rounds", type=int, default=10, metavar="N", help="how often to time each (default 10)"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=60.0, metavar="SECONDS", help="limit for each measurement (default 60)"
+    )
+    parser.add_argument(
+        "--memory", type=float, default=0.0, metavar="GB", help="limit for each on a CPU (default: what is free)"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("results/runs/bench"), help="records (default results/runs/bench)"
     )
+    parser.add_argument(
+        "--yardstick",
+        action="store_true",
+        help="time training steps in interleaved rounds, beside a baseline padded to the full length; on listops, text "
+        "and image, with one thread and the protocol's batch by default; prints a table and writes nothing",
+    )
+    parser.add_argument("--no-baseline", action="store_true", help="--yardstick: leave the baseline out")
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.bench.runner import PUBLISHED, Ask, run
+    check(parsed)
+    return compare_with_baseline(parsed) if parsed.yardstick else measure(parsed)
+
+
+def measure(parsed: argparse.Namespace) -> int:
+    from lra.bench.runner import measure_all
     from lra.results.bench_record import FAILED, read_benches
 
-    check(parsed)
-    ask = Ask(
-        attentions=parsed.attn,
-        lengths=list(PUBLISHED) if parsed.published else parsed.lengths,
-        tasks=parsed.task or [],
-        modes=list(dict.fromkeys(parsed.mode)),
+    measured = list(measure_all(make_request(parsed), parsed.out))
+    from lra.report.tables.bench import tables, write
+
+    files = write(read_benches([parsed.out])[0], parsed.out)
+    print(tables(measured))
+    print(f"records in {parsed.out}; tables of all of them in {files[0]} and {files[1].name}")
+    return int(any(bench.status == FAILED for bench in measured))
+
+
+def compare_with_baseline(parsed: argparse.Namespace) -> int:
+    from lra.bench.yardstick import machine, measure_all
+    from lra.report.render import DASH, markdown, sheet
+
+    request = make_request(parsed)
+    for number, table in enumerate(measure_all(request, not parsed.no_baseline)):
+        if number == 0:
+            print(f"{machine(request)}\n")
+        rows = [[DASH if cell is None else cell for cell in row] for row in table.rows]
+        print(f"{table.title}\n\n{markdown(sheet('', table.header, rows))}", flush=True)
+    return 0
+
+
+def make_request(parsed: argparse.Namespace) -> "BenchRequest":
+    from lra.bench.runner import PUBLISHED, BenchRequest
+    from lra.bench.workload import Timing
+
+    template = Timing(
         batch=parsed.batch or (32 if parsed.published else 0),
-        gear=parsed.gear,
         device=parsed.device,
         protocol=parsed.protocol,
         overrides=tuple(parsed.set),
         data_dir=str(parsed.data_dir or ""),
         repeats=parsed.repeats,
         budget=parsed.budget,
-        memory=parsed.memory,
+        memory=int(1e9 * parsed.memory),
         threads=parsed.threads,
     )
-    measured = list(run(ask, parsed.out))
-    from lra.report.tables.bench import tables, write
-
-    files = write(read_benches([parsed.out])[0], parsed.out)
-    print(tables(measured))
-    print(f"records in {parsed.out}; all of them in {files[0]} and {files[1].name}")
-    return int(any(bench.status == FAILED for bench in measured))
+    return BenchRequest(
+        attentions=parsed.attn,
+        lengths=list(PUBLISHED) if parsed.published else parsed.lengths,
+        tasks=parsed.task or [],
+        modes=list(dict.fromkeys(parsed.mode)),
+        gears=list(dict.fromkeys(parsed.gear)),
+        template=template,
+    )
 
 
 def check(parsed: argparse.Namespace) -> None:
-    """Raises UserError for numbers that mean nothing."""
-    from lra.errors import UserError
-
+    """Raises UserError for options that exclude each other and for numbers that make no sense."""
+    if parsed.yardstick and (parsed.lengths or parsed.published or parsed.mode == ["forward"]):
+        raise UserError("--yardstick times training steps on tasks: leave out --lengths, --published and --mode")
+    if parsed.no_baseline and not parsed.yardstick:
+        raise UserError("--no-baseline belongs to --yardstick: give both or neither")
+    if not parsed.yardstick and not parsed.attn:
+        raise UserError("bench needs --attn: names from `list`, files, or all")
     if parsed.task and (parsed.lengths or parsed.published):
-        raise UserError("--task takes the tasks' own lengths: leave out --lengths and --published")
+        raise UserError("--task takes the task's own lengths: leave out --lengths and --published")
     if parsed.lengths and parsed.published:
-        raise UserError("--published has lengths of its own: leave out --lengths")
+        raise UserError("--published has its own lengths: leave out --lengths")
     positive = {"lengths": min(parsed.lengths, default=1), "repeats": parsed.repeats, "budget": parsed.budget}
     positive |= {"batch": parsed.batch + 1, "threads": parsed.threads + 1, "memory": parsed.memory + 1}  # 0: default
     for name, value in positive.items():

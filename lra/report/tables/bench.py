@@ -37,6 +37,9 @@ def tables(benches: Sequence[Bench]) -> str:
             mine = [bench for bench in group if bench.mode == mode]
             parts += [f"{mode.capitalize()}, ms per step: median (quartiles)\n", _matrix(mine, _milliseconds)]
             parts += [f"{mode.capitalize()}, MB a step takes\n", _matrix(mine, _megabytes)]
+            if any(_compiles(bench) for bench in mine):
+                first = "seconds of the first step: loading libraries, compiling, capturing"
+                parts += [f"{mode.capitalize()}, {first}\n", _matrix(mine, _start)]
         parts += _published([bench for bench in group if bench.mode == "training"])
     return "\n".join(parts)
 
@@ -202,6 +205,15 @@ def _hours(bench: Bench) -> str:
     if bench.median is None:
         return SHORT.get(bench.status, bench.status)
     return f"{PUBLISHED_STEPS * bench.median / 3600:,.2f}"
+
+
+def _compiles(bench: Bench) -> bool:
+    gear = bench.environment.get("gear", bench.gear) if bench.gear == "auto" else bench.gear
+    return bench.start_seconds is not None and gear not in ("auto", "eager")
+
+
+def _start(bench: Bench) -> str:
+    return _number(bench.start_seconds, 1)
 
 
 def _number(value: float | None, decimals: int) -> str:
