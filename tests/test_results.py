@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from lra.report import groups as cells
+from lra.report import groups as grouping
 from lra.report import write
 from lra.report.load import find, frame
 from lra.report.render import markdown
-from lra.report.tables import comparison as tables
+from lra.report.tables import comparison
 
 ROOT = Path(__file__).parent.parent
 TEXT = (".md", ".csv", ".tex", ".json")
@@ -36,6 +36,6 @@ def test_the_readme_shows_the_table_of_the_records():
     found, problems = find([ROOT / "results" / "records"])
     assert not problems
     assert len(frame(list(found.values()))) == len(found) > 0
-    groups = cells.group(list(found.values()))
+    groups = grouping.group(list(found.values()))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert any(markdown(tables.comparison(group), bold=False) in readme for group in groups)
+    assert any(markdown(comparison.comparison(group), bold=False) in readme for group in groups)

@@ -39,6 +39,11 @@ def encoded(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
+def printable(text: str) -> str:
+    """The same text, as a table, a page or a data frame can hold it; see `encoded`."""
+    return text if text.isascii() else encoded(text).decode()
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write the whole file or nothing, even when the machine stops in the middle. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
