@@ -25,8 +25,9 @@ SIGNS = {
     ">": r"\textgreater{}",
 } | {raised: rf"\textsuperscript{{{letter}}}" for letter, raised in RAISED.items()}
 # Widths in Computer Modern over the size of the font; other signs are taken for capitals
-WIDTHS = dict.fromkeys("0123456789abcdeghknopquvxyz+_-/*\N{EN DASH}", 0.53) | dict.fromkeys("fijlrst.,:;!'()[] ", 0.42)
-SMALL, SCRIPT = 9.2, 7.6  # points; Computer Modern is a little wider at small sizes
+WIDTHS = dict.fromkeys("0123456789abcdeghknopquvxyz+_-/*\N{EN DASH}", 0.52) | dict.fromkeys("frst()[] †○", 0.42)
+WIDTHS |= dict.fromkeys(".,:;!'ijl", 0.3) | dict.fromkeys(RAISED.values(), 0.4)
+SMALL, SCRIPT, BOLD = 9.2, 7.6, 1.13  # points, points, times: Computer Modern is a little wider at small sizes
 
 
 def latex(table: Table, label: str) -> str:
@@ -41,54 +42,54 @@ def latex(table: Table, label: str) -> str:
 
 
 def _parts(table: Table) -> Iterator[Table]:
-    """The table whole if it fits the column; else cut at its breaks, and then wherever a part is still too wide."""
+    """The table whole if it fits the column; else cut at its breaks and wherever a part would be too wide.
+
+    A part that begins where there was no room goes on over the next break.
+    """
     if _width(table) <= COLUMN:
         yield table
         return
     names = list(range(table.left))
-    ends = [*table.breaks, len(table.header)]
-    for start, end in zip([table.left, *table.breaks], ends, strict=True):
-        taken: list[int] = []
-        for column in range(start, end):
-            if taken and _width(table.part([*names, *taken, column])) > COLUMN:
-                yield table.part([*names, *taken])
-                taken = []
-            taken.append(column)
-        if taken:
+    taken: list[int] = []
+    full = False
+    for column in range(table.left, len(table.header)):
+        overflows = _width(table.part([*names, *taken, column])) > COLUMN
+        if taken and (overflows or (column in table.breaks and not full)):
             yield table.part([*names, *taken])
+            taken, full = [], overflows
+        taken.append(column)
+    yield table.part([*names, *taken])
 
 
 def _width(table: Table) -> float:
     """An upper estimate of the printed width, in points."""
-    columns = zip(*(table.header, *table.body), strict=True)
-    return sum(
-        max(_cell_width(cell, table.small and place > 0) for cell in column) + GAP
-        for place, column in enumerate(columns)
-    )
-
-
-def _cell_width(cell: str, small: bool) -> float:
-    first, space, rest = cell.partition(" ") if small else (cell, "", "")
-    return _text_width(first, SMALL) + _text_width(space + rest, SCRIPT)
+    widest = [_text_width(heading, SMALL) for heading in table.header]
+    for row, line in enumerate(table.body):
+        for column, cell in enumerate(line):
+            first, rest = _halves(cell) if table.small and column else (cell, "")
+            bold = BOLD if (row, column) in table.bold else 1.0
+            widest[column] = max(widest[column], bold * _text_width(first, SMALL) + _text_width(rest, SCRIPT))
+    return sum(widest) + GAP * (len(widest) - 1)
 
 
 def _text_width(text: str, size: float) -> float:
     return size * sum(WIDTHS.get(sign, 0.8) for sign in text)
 
 
+def _halves(cell: str) -> tuple[str, str]:
+    """What is set in full size, and the rest: '42.9 ±2.5†' -> '42.9', ' ±2.5†'; words stay whole."""
+    first, space, rest = cell.partition(" ")
+    return (first, space + rest) if first[:1].isdigit() else (cell, "")
+
+
 def _environment(table: Table, label: str) -> str:
     columns = [str(i) for i in range(len(table.header))]  # headings may repeat, so numbers stand for them
-    words = pd.DataFrame([list(line) for line in table.body], columns=columns, dtype=object)
-    bold = pd.DataFrame("", index=words.index, columns=columns)
-    for row, column in table.bold:
-        bold.iat[row, column] = "textbf:--rwrap;"
-    styler = words.style.hide(axis="index").apply(lambda _: bold, axis=None)
-    for place, column in enumerate(columns):
-        styler.format(_small if table.small and place else escape, subset=[column])
+    body = [[_cell(table, row, column) for column in range(len(line))] for row, line in enumerate(table.body)]
+    styler = pd.DataFrame(body, columns=columns, dtype=object).style.hide(axis="index")
     styler.format_index(lambda i: escape(table.header[int(i)]), axis="columns")
     text = styler.to_latex(
         hrules=True,
-        column_format="l" * table.left + "r" * (len(columns) - table.left),
+        column_format="@{}" + "l" * table.left + "r" * (len(columns) - table.left) + "@{}",
         caption=" ".join(escape(text.rstrip(".") + ".") for text in (table.title, table.note) if text),
         label=f"tab:{label}",
         position="t",
@@ -97,12 +98,11 @@ def _environment(table: Table, label: str) -> str:
     return text.replace("\\begin{tabular}", "\\small\\setlength{\\tabcolsep}{3pt}\n\\begin{tabular}", 1)
 
 
-def _small(cell: str) -> str:
-    r"""'42.9 ± 2.5†' -> '42.9{\scriptsize{} $\pm$ 2.5$^{\dagger}$}'; a cell of words stays as it is."""
-    first, space, rest = cell.partition(" ")
-    if not space or not first[:1].isdigit():
-        return escape(cell)
-    return f"{escape(first)}{{\\scriptsize{{}} {escape(rest)}}}"
+def _cell(table: Table, row: int, column: int) -> str:
+    r"""'42.9 ±2.5†' -> '\textbf{42.9}{\scriptsize\,$\pm$2.5$^{\dagger}$}' in a table with small print."""
+    first, rest = _halves(table.body[row][column]) if table.small and column else (table.body[row][column], "")
+    text = f"\\textbf{{{escape(first)}}}" if (row, column) in table.bold else escape(first)
+    return text + (f"{{\\scriptsize\\,{escape(rest.strip())}}}" if rest else "")
 
 
 def escape(text: str) -> str:

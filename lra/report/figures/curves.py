@@ -42,7 +42,7 @@ def _figure(group: Group, column: TaskColumn, palette: Palette) -> dict[str, byt
         axes.set_xlabel("training step")
         axes.set_ylabel("validation accuracy, %")
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         handles = axes.get_legend_handles_labels()
         figure.legend(*handles, loc="lower center", ncols=legend_columns)

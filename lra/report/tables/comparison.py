@@ -140,11 +140,11 @@ def cell_text(column: TaskColumn, row: str, letters: Rungs | None = None) -> str
 
 
 def compact_text(column: TaskColumn, row: str, rungs: Rungs, usual: int) -> str:
-    """'36.9 ± 0.3 (2)†ᵇ×1': the same in as little room as it takes."""
+    """'36.9 ±0.3 (2)†ᵇ×1': the same in as little room as it takes."""
     cell = column.cells.get(row, Cell(()))
     if (summary := cell.summary) is None:
         return _unfinished(cell)
-    spread = f" ± {percent(summary.deviation)}" if summary.deviation is not None else ""
+    spread = f" ±{percent(summary.deviation)}" if summary.deviation is not None else ""
     marks = f" ({summary.count})" if len(cell.records) != usual else ""
     marks += (DAGGER if cell.late else "") + rungs.get((column.task, column.rung_of(row)), "")
     marks += "".join({"diverged": TIMES, "failed": "!"}[status] + str(count) for status, count in cell.lost.items())
