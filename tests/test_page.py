@@ -1,12 +1,12 @@
 """The report's page in a real Chromium without a network: what it shows, sorts and filters; that it is small."""
 
+import dataclasses
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             bench_record.save(records.bench(row, length, power, **lost), folder / "bench")
     out = tmp_path_factory.mktemp("report")
     inspected(out / "inspect" / "image-quick")
-    started = time.monotonic()
     write([folder], out)
-    assert time.monotonic() - started < 60  # a quiet machine takes a tenth of it
     return out
 
 
@@ -218,6 +216,26 @@ def test_what_a_screen_reader_needs(shown: Any):
         " return ids.filter((id, place) => ids.indexOf(id) !== place); }"
     )
     assert repeated == []
+
+
+def test_five_tasks_fit_a_screen_of_1280_pixels(browser: Any, tmp_path: Path):
+    """23 rows of all sorts: nothing scrolls sideways, neither the page nor a table, and no cell is cut."""
+    (group,) = grouping.group(records.five_tasks())
+    group = dataclasses.replace(group, milliseconds=dict.fromkeys(group.rows, 1234.5))
+    (tmp_path / "report.html").write_text(html.render(html.Material([group], {})))
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    tab = context.new_page()
+    tab.goto((tmp_path / "report.html").as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert tab.locator(".leaderboard tbody.rows tr").count() == 23
+    assert tab.locator(".leaderboard thead th:visible").count() == 12
+    (edges,) = tab.evaluate(
+        """() => [...document.querySelectorAll(".leaderboard")].map((table) => [table.getBoundingClientRect().right,
+        table.parentNode.scrollWidth - table.parentNode.clientWidth])"""
+    )
+    assert edges[0] <= 1280
+    assert edges[1] <= 0
+    context.close()
 
 
 def test_narrow_screens_do_not_scroll_sideways(shown: Any):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,8 @@ from records import LADDER, make
 import attention_zoo
 import tasks
 from lra.errors import RecordError, WorkError
+from lra.report import Report, legacy, read, terminal, write
 from lra.report import groups as grouping
-from lra.report import legacy, read, terminal, write
 from lra.report.figures import curves, style
 from lra.report.format import DASH
 from lra.report.load import frame
@@ -24,11 +25,16 @@ from lra.report.render import markdown
 from lra.report.tables import comparison, given
 from lra.results.record import Record, save
 
+ROOT = Path(__file__).parent.parent
+
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """A folder of records: three seeds, one seed, diverged, failed."""
-    folder = tmp_path / "runs"
+    return fill(tmp_path / "runs")
+
+
+def fill(folder: Path) -> Path:
     folder.mkdir()
     for seed, accuracy in enumerate((0.40, 0.41, 0.42)):
         save(make("softmax", accuracy, seed=seed), folder)
@@ -36,6 +42,13 @@ def runs(tmp_path: Path) -> Path:
     save(make("relu", status="diverged"), folder)
     save(make("agent", status="failed"), folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    """Such a folder, which no test changes, and the report on it in its folder `out`."""
+    folder = fill(tmp_path_factory.mktemp("written") / "runs")
+    return folder, write([folder], folder / "out")
 
 
 def only(records: list[Record]) -> grouping.Group:
@@ -48,8 +61,8 @@ def text_of(*records: Record) -> str:
     return comparison.cell_text(only(list(records)).columns[0], records[0].row)
 
 
-def test_golden_table_of_one_task(runs: Path, tmp_path: Path):
-    report = write([runs], tmp_path / "out")
+def test_golden_table_of_one_task(written: tuple[Path, Report]):
+    folder, report = written
     golden = f"""Protocol quick, float32. Data: ListOps generated (0123456789ab)
 
 | Attention    |                     ListOps |   Parameters |   Tokens/s |
@@ -64,13 +77,13 @@ Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that run
 """
     assert report.text.startswith(golden)
     assert report.text.splitlines()[-3:] == [
-        f"wrote {tmp_path}/out/report.html",
-        f"wrote {tmp_path}/out/report.md",
-        f"and 16 more in {tmp_path}/out",
+        f"wrote {folder}/out/report.html",
+        f"wrote {folder}/out/report.md",
+        f"and 16 more in {folder}/out",
     ]
     assert report.problems == ()
     assert all(file.is_file() for file in report.files)
-    page = (tmp_path / "out" / "report.md").read_text()
+    page = (folder / "out" / "report.md").read_text()
     assert "| best trivial | 37.1" in page
     assert "### ListOps, by root operator" in page
     assert "![Learning curves](figures/quick-float32-listops-curves.png)" in page
@@ -78,18 +91,18 @@ Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that run
     assert "polaformer" not in report.text
 
 
-def test_golden_numbers(runs: Path, tmp_path: Path):
-    write([runs], tmp_path / "out")
-    wide = (tmp_path / "out" / "table-quick-float32.csv").read_text()
+def test_golden_numbers(written: tuple[Path, Report]):
+    folder, _ = written
+    wide = (folder / "out" / "table-quick-float32.csv").read_text()
     assert wide == "row,listops\nsoftmax,0.41\nrelu,\nagent,\npola,0.36\n"
-    long = pd.read_csv(tmp_path / "out" / "cells.csv").set_index(["kind", "row"])
+    long = pd.read_csv(folder / "out" / "cells.csv").set_index(["kind", "row"])
     assert long.loc[("rung", "root operator"), "mean"] == 0.364
     softmax = long.loc[("cell", "softmax")]
     assert (softmax["n"], softmax["min"], softmax["max"], softmax["learned"]) == (3, 0.40, 0.42, 3)
     assert softmax["deviation"] == pytest.approx(0.01)
     assert long.loc[("cell", "pola"), "rung"] == "root operator"
     assert (long.loc[("cell", "relu"), "diverged"], long.loc[("cell", "agent"), "failed"]) == (1, 1)
-    assert len(pd.read_csv(tmp_path / "out" / "runs.csv")) == 6
+    assert len(pd.read_csv(folder / "out" / "runs.csv")) == 6
 
 
 def test_two_tasks_average_only_where_both_ran():
@@ -192,11 +205,12 @@ def test_one_cell_counts_once(runs: Path, tmp_path: Path):
     [{"created": 5}, {"test_accuracy": math.nan}, {"test_accuracy": 7}, {"accuracy_by": {"a": 3}}, {"test_rows": "x"}],
     ids=str,
 )
-def test_a_damaged_record_is_left_out(runs: Path, tmp_path: Path, change: dict):
+def test_a_damaged_record_is_left_out(runs: Path, change: dict):
     path = min(runs.glob("*.json"))
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    report = write([runs], tmp_path / "out")
-    assert f"{path} is not a record: bad {next(iter(change))}" in report.problems
+    frame, problems = read([runs])
+    assert problems == [f"{path} is not a record: bad {next(iter(change))}"]
+    assert len(frame) == 5
 
 
 def test_broken_files_are_named_and_the_rest_reported(runs: Path, tmp_path: Path):
@@ -226,12 +240,13 @@ def test_nothing_is_written_without_records_or_after_a_fault(
     assert not (tmp_path / "out").exists()
 
 
-def test_same_records_same_bytes(runs: Path, tmp_path: Path):
-    first, second = write([runs], tmp_path / "a"), write([runs, runs], tmp_path / "b")
+def test_same_records_same_bytes(written: tuple[Path, Report], tmp_path: Path):
+    folder, first = written
+    second = write([folder, folder], tmp_path)
     assert len(first.files) == 18
     for one, two in zip(first.files, second.files, strict=True):
         assert one.read_bytes() == two.read_bytes()
-    picture = (tmp_path / "a" / "figures" / "quick-float32-listops-curves.svg").read_text()
+    picture = (folder / "out" / "figures" / "quick-float32-listops-curves.svg").read_text()
     for words in ("softmax", "relu (diverged)", "root operator 36.4", "1 level 60.4", "10,000 test rows"):
         assert f"<!-- {words}" in picture or words in picture
     assert "2 levels" not in picture
@@ -263,6 +278,30 @@ def test_frame_and_terminal(runs: Path):
 def test_reports_need_no_torch():
     code = "import lra.report, sys; sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+DRAW = """
+import os
+import lra.inspect
+from lra.report.figures import style
+with style.style("x"):
+    assert style.save(style.blank("title", "caption", (4, 3), (0.5, 0.2, 0.4)), "x", ("png", "svg", "pdf"))
+print(os.environ["MPLBACKEND"])
+import matplotlib
+print(matplotlib.rcParams._get("backend"))
+"""
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "svg"])
+def test_figures_are_drawn_whatever_backend_a_notebook_left(backend: str):
+    """matplotlib itself cannot be imported with the name of a backend that it does not know."""
+    environment = os.environ | {"MPLBACKEND": backend}
+    command = [sys.executable, "-c", DRAW]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    kept, used = done.stdout.split("\n")[:2]
+    assert kept == backend
+    assert used == backend if backend == "svg" else used != backend
 
 
 def test_the_table_says_in_what_a_protocol_differs_from_its_source():
