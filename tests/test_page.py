@@ -183,7 +183,7 @@ def test_dark_by_the_system_and_by_the_button(browser: Any, report: Path):
     context.close()
 
 
-def test_a_row_leads_to_its_runs_and_points_out_its_curve(shown: Any):
+def test_a_row_leads_to_its_runs_and_highlights_its_curve(shown: Any):
     row = shown.locator("#standard-float32 tr[data-row=pola]")
     row.hover()
     lines = shown.locator("#standard-float32 .curves figure").first

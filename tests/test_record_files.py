@@ -150,4 +150,4 @@ def test_a_folder_that_is_no_utf8(latin: Path):
         written = (latin / "out" / name).read_text(encoding="utf-8")
         assert "caf\\udce9" in written.replace("\\\\", "\\"), name
     with pytest.warns(UserWarning, match=r"broken\.json"):
-        assert lra.records(latin)["path"][0].endswith(".json")
+        assert str(lra.records(latin)["path"].tolist()[0]).endswith(".json")

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TOP = (1, 8, 64)  # the mass on so many heaviest keys is reported
+TOP = (1, 8, 64)  # the mass on the heaviest 1, 8 and 64 keys is reported
 SIDE = 128  # pixels of a picture, at most, in each direction
 
 

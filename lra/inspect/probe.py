@@ -1,7 +1,7 @@
 """The token-to-token matrix of any map that is linear in v for fixed q and k, found by feeding it basis vectors.
 
 y[h, i, c] = sum_j A[h, c, i, j] v[h, j, c]. Channels whose matrices are equal form one flow: most mechanisms have one,
-PolaFormer two. Within a flow every channel can carry a column of its own, so that K columns cost one call.
+PolaFormer two. Within a flow every channel can carry another column, so that K columns cost one call.
 Letters: N tokens, H heads, K head width, F flows, R rows (queries that are kept).
 """
 

@@ -2,6 +2,7 @@
 
     load      the records, found and as a flat data frame       groups    sorted into tables: Group, TaskColumn, Cell
     columns   the one list of columns beside accuracies          compare   rows against each other
+    conditions   what two records must share to be compared
     tables/   each table in words        figures/   each figure        page/   the HTML page
     render, latex, export, cite   the files        legacy   what older records do not say
 

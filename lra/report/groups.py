@@ -1,7 +1,7 @@
 """Records sorted into the cells of comparison tables, so that an average never mixes different conditions.
 
 A table holds one protocol, precision and RESULTS_VERSION. Each of its task columns is one data hash under one
-configuration; where a task has several, the one with most runs stays and every other becomes a table of its own.
+configuration; where a task has several, the one with most runs stays and every other gets its own table.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from lra.report import legacy
-from lra.report.variants import differences, measured_alike
+from lra.report.conditions import conditions, differences
 from lra.results.record import FINAL, RESULTS_VERSION, Record
 from lra.stats import Summary, summarise, within_noise
 
@@ -96,7 +96,7 @@ class Group:
     columns: tuple[TaskColumn, ...]
     rows: tuple[str, ...]
     apart: str = ""  # for a further variant of a task: the settings in which it differs from the first
-    controls: frozenset[str] = frozenset()  # rows that stand for no mechanism
+    controls: frozenset[str] = frozenset()  # rows that are no mechanisms, such as a plain mean
     milliseconds: dict[str, float] = field(default_factory=dict)  # of a training step at 4,096 tokens, by row
 
     @property
@@ -154,7 +154,7 @@ def base(row: str) -> str:
 
 
 def is_control(record: Record) -> bool:
-    """Whether the row stands for no mechanism."""
+    """Whether the row is a control, such as a plain mean, rather than a mechanism."""
     return legacy.is_control(record.attention, base(record.row))
 
 
@@ -182,7 +182,7 @@ def group(records: Sequence[Record]) -> list[Group]:
     tables: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for r in records:
         tables[r.protocol, r.precision, r.results_version].append(r)
-    return [made for key, alike in sorted(tables.items()) for made in _tables_of(key, alike)]
+    return [made for key, members in sorted(tables.items()) for made in _tables_of(key, members)]
 
 
 def _tables_of(key: tuple[str, str, int], records: list[Record]) -> list[Group]:
@@ -191,10 +191,10 @@ def _tables_of(key: tuple[str, str, int], records: list[Record]) -> list[Group]:
     controls = frozenset(names[r.identity] for r in records if is_control(r))
     variants: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for r in records:
-        variants[r.task][measured_alike(r)].append(r)
+        variants[r.task][conditions(r)].append(r)
     main, others = [], []
     for task in sorted(variants, key=legacy.task_order):
-        first, *rest = sorted(variants[task].values(), key=lambda runs: (-len(runs), measured_alike(runs[0])))
+        first, *rest = sorted(variants[task].values(), key=lambda runs: (-len(runs), conditions(runs[0])))
         main.append(_task_column(first, names))
         others += [([_task_column(runs, names)], differences(first[0], runs[0])) for runs in rest]
     groups = []

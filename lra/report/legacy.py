@@ -10,12 +10,12 @@ ROWS = ("softmax", "relu", "elu", "flatten", "agent", "pola")  # in the order in
 CONTROLS = ("mean", "identity", "local_conv")  # in the order in which they come last
 TASKS = ("listops", "text", "retrieval", "image", "pathfinder")  # in the order in which they come first
 TITLES = {"listops": "ListOps", "pathfinder64": "Pathfinder-64", "pathx": "Path-X", "path256": "Path-256"}
-BASELINE = "softmax"  # the row that differences are taken to, where nobody asked for another
+BASELINE = "softmax"  # the row that differences are taken to, unless the user asks for another
 AVERAGED_APART = "retrieval"  # a second average leaves it out: its data is often not the official one
 
 
 def is_control(attention: dict[str, Any], name: str) -> bool:
-    """Whether a row stands for no mechanism, such as a plain mean. name: without options."""
+    """Whether a row is a control, such as a plain mean, rather than a mechanism. name: without options."""
     return bool(attention.get("control", name in CONTROLS))
 
 

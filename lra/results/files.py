@@ -22,7 +22,7 @@ except ImportError:  # Windows has no advisory locks: there the user must not st
 
 
 class Stored(Protocol):
-    """A dataclass with a file of its own."""
+    """A dataclass that is stored as one file."""
 
     kind_of_file: ClassVar[str]  # for messages: 'a record'
 

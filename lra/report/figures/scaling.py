@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from lra.report import legacy
+from lra.report.conditions import machine
 from lra.report.figures import style
-from lra.report.figures.scatter import machine
 from lra.report.figures.style import Palette
 from lra.report.groups import Group, base, rank
 from lra.results.bench_record import DONE, UNIFORM, Bench, newest
@@ -62,10 +62,10 @@ class Scaling:
 
 def collect(benches: Sequence[Bench]) -> list[Scaling]:
     """Bench records -> the figures they make."""
-    alike: dict[tuple[Any, ...], list[Bench]] = {}
+    comparable: dict[tuple[Any, ...], list[Bench]] = {}
     for bench in newest(benches):
-        alike.setdefault((bench.shape, bench.mode, bench.batch, *bench.setting), []).append(bench)
-    several = [found for found in alike.values() if len({b.length for b in found}) > 1]
+        comparable.setdefault((bench.shape, bench.mode, bench.batch, *bench.setting), []).append(bench)
+    several = [found for found in comparable.values() if len({b.length for b in found}) > 1]
     return [_scaling(found, place) for place, found in enumerate(several, 1)]
 
 
@@ -84,8 +84,8 @@ def _scaling(found: list[Bench], place: int) -> Scaling:
 
 def milliseconds(scalings: Sequence[Scaling], group: Group) -> dict[str, float]:
     """Row -> milliseconds of a training step at 4,096 tokens, in the group's protocol and precision, on one machine."""
-    alike = [s for s in scalings if s.training and (group.protocol, group.precision) == s.setting]
-    found = [{b.row: 1e3 * b.median for b in s.benches if b.length in FOUR_K and b.median} for s in alike]
+    same = [s for s in scalings if s.training and (group.protocol, group.precision) == s.setting]
+    found = [{b.row: 1e3 * b.median for b in s.benches if b.length in FOUR_K and b.median} for s in same]
     return max(found, key=len, default={})
 
 

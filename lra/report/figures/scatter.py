@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
 from statistics import fmean
-from typing import Any
 
 from matplotlib.axes import Axes
 
+from lra.report.conditions import machine
 from lra.report.figures import style
 from lra.report.figures.style import Palette
 from lra.report.groups import Group, TaskColumn
@@ -53,13 +53,6 @@ class Scatter:
 def _beats(one: Bubble, other: Bubble) -> bool:
     no_worse = one.accuracy >= other.accuracy and one.speed >= other.speed
     return no_worse and (one.accuracy, one.speed) != (other.accuracy, other.speed)
-
-
-def machine(environment: dict[str, Any]) -> str:
-    """What two records must share for their speeds to be compared: the device and, on a CPU, the threads."""
-    name = str(environment.get("device_name") or environment.get("device") or "unknown machine")
-    threads = environment.get("threads") if environment.get("device") == "cpu" else None
-    return name if threads is None else f"{name}, {threads} {'thread' if threads == 1 else 'threads'}"
 
 
 def scatters(group: Group) -> list[Scatter]:

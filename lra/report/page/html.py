@@ -41,13 +41,13 @@ class Material:
     groups: Sequence[Group]
     drawn: dict[str, bytes]
     notes: Sequence[str] = ()
-    baseline: str = ""  # shown first; softmax where it ran
+    baseline: str = ""  # chosen when the page opens; empty: the usual one
     scalings: Sequence[scaling.Scaling] = ()
     folders: Sequence[inspected.InspectedFolder] = ()
 
 
 def render(material: Material) -> str:
-    """The page's HTML."""
+    """The HTML of the page."""
     groups, palette = material.groups, style.palette(material.groups, scaling.benches_of(material.scalings))
     records = [record for group in groups for record in group.records]
     loader = jinja2.FileSystemLoader(TEMPLATES)
@@ -55,7 +55,7 @@ def render(material: Material) -> str:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("page.html.j2").render(
-        facts=_facts(records),
+        summary=_summary(records),
         run_count=len(records),
         protocols=list(dict.fromkeys(g.protocol for g in groups)),
         data_sets={leaderboard.data_key(c): _data_name(c) for g in groups for c in g.columns},
@@ -76,11 +76,11 @@ def render(material: Material) -> str:
     )
 
 
-def _facts(records: Sequence[Record]) -> str:
+def _summary(records: Sequence[Record]) -> str:
     rows, tasks = {r.row for r in records}, {r.task for r in records}
     newest = max((r.created[:10] for r in records), default="")
     words = [_count(len(records), "run"), _count(len(rows), "attention"), _count(len(tasks), "task")]
-    return ", ".join([*words, *([f"newest of {newest}"] if newest else [])])
+    return ", ".join([*words, *([f"newest from {newest}"] if newest else [])])
 
 
 def _count(number: int, noun: str) -> str:
@@ -145,7 +145,7 @@ def _config_hash(column: TaskColumn) -> str:
 def _curves(group: Group, column: TaskColumn, drawn: dict[str, bytes]) -> Drawing | None:
     best = {row: cell.summary for row, cell in column.cells.items()}
     ends = ", ".join(f"{row} {percent(s.mean)}" for row, s in best.items() if s)
-    label = f"Validation accuracy against training step on {column.heading}. Test accuracy in percent: {ends}."
+    label = f"Validation accuracy against the training step on {column.heading}. Test accuracy in percent: {ends}."
     key = leaderboard.data_key(column)
     return _drawing(drawn, f"{group.slug}-{column.task}-curves", label, "", key)
 
@@ -158,7 +158,7 @@ def _speed(group: Group, chosen: scatter.Scatter, drawn: dict[str, bytes]) -> Dr
     label = f"Test accuracy in percent against tokens per second on {what}: {points}. Pareto front: {front}."
     caption = f"Pareto front: {front}." if front else ""
     if chosen.left_out:
-        caption += f" Timed on another machine and left out: {', '.join(chosen.left_out)}."
+        caption += f" Left out, because they were timed on another machine: {', '.join(chosen.left_out)}."
     key = leaderboard.data_key(column) if column else ""
     return _drawing(drawn, f"{group.slug}-{chosen.task or 'average'}-speed", label, caption, key)
 
@@ -171,9 +171,9 @@ def _lengths(found: scaling.Scaling, drawn: dict[str, bytes]) -> dict[str, Any]:
     sizes = ", ".join(f"{row} {peak}" for row, peak in peaks.items())
     made = (
         _drawing(
-            drawn, f"{found.slug}-time", f"{found.title}: time of a step against length. It grows: {words}.", "", ""
+            drawn, f"{found.slug}-time", f"{found.title}: time of a step against the length. Growth: {words}.", "", ""
         ),
-        _drawing(drawn, f"{found.slug}-memory", f"{found.title}: peak memory against length. {sizes}.", "", ""),
+        _drawing(drawn, f"{found.slug}-memory", f"{found.title}: peak memory against the length. {sizes}.", "", ""),
     )
     return {"drawings": [drawing for drawing in made if drawing], "lost": found.lost}
 

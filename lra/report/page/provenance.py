@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from lra.report import legacy
-from lra.report.figures.scatter import machine
+from lra.report.conditions import machine
 from lra.report.format import DASH, percent
 from lra.report.groups import Cell, Group, TaskColumn, fidelity
 from lra.results.record import Record

@@ -35,9 +35,9 @@ def tables(benches: Sequence[Bench]) -> str:
         group = list(members)
         parts.append(f"## {heading(group)}\n")
         for mode in dict.fromkeys(bench.mode for bench in group):
-            mine = [bench for bench in group if bench.mode == mode]
-            parts += [f"{mode.capitalize()}, ms per step: median (quartiles)\n", _matrix(mine, _milliseconds)]
-            parts += [f"{mode.capitalize()}, MB a step takes\n", _matrix(mine, _megabytes)]
+            measured = [bench for bench in group if bench.mode == mode]
+            parts += [f"{mode.capitalize()}, ms per step: median (quartiles)\n", _matrix(measured, _milliseconds)]
+            parts += [f"{mode.capitalize()}, MB a step takes\n", _matrix(measured, _megabytes)]
         parts += _published([bench for bench in group if bench.mode == "training"])
     return "\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""Whether two records of one task may share a column, and how they differ where they may not."""
+"""The conditions under which two records are compared: data and configuration for accuracy, the machine for speed."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from lra.report.load import flat
 from lra.results.record import Record, budget_of
 
 
-def measured_alike(record: Record) -> str:
+def conditions(record: Record) -> str:
     """Equal for records of one task that differ only in mechanism, seed and machine.
 
     Each mechanism may have its own value of a swept key, as long as the same values were tried. A row with a matched
@@ -31,3 +31,10 @@ def differences(first: Record, other: Record) -> str:
     words = ["data"] if first.data.get("hash") != other.data.get("hash") else []
     words += [f"{key}={changed.get(key)}" for key in known | changed if known.get(key, ...) != changed.get(key, ...)]
     return ", ".join(words) or f"configuration {other.config_hash}"
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """What two records must share for their speeds to be compared: the device and, on a CPU, the threads."""
+    name = str(environment.get("device_name") or environment.get("device") or "unknown machine")
+    threads = environment.get("threads") if environment.get("device") == "cpu" else None
+    return name if threads is None else f"{name}, {threads} {'thread' if threads == 1 else 'threads'}"
