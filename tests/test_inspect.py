@@ -444,6 +444,8 @@ def test_no_text_is_cut_and_none_covers_another(monkeypatch):
         texts = list(figure.texts)
         for axes in figure.axes:
             texts += [axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title]
+            ticks = [label.get_text() for label in (*axes.get_xticklabels(), *axes.get_yticklabels())]
+            assert not any("$" in tick for tick in ticks), ticks  # formulas are not set
         for part in [text for text in texts if text.get_text()] + figure.legends:
             corners = part.get_window_extent().corners()
             assert figure.bbox.padded(1).count_contains(corners) == 4, (name, part)

@@ -147,6 +147,9 @@ def _spectra(figure: Figure, subjects: Sequence[Findings], every: list[str]) -> 
                     label=f"{label} + convolution" if local else label,
                 )
         panel.set(xscale="log", yscale="log", ylim=(1e-9, 1.5), xlabel="number of the singular value")
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.minorticks_off()
         panel.grid(color="#E5E5E5", linewidth=0.6)
     panels[0].set_ylabel("over the largest")
     named = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}

@@ -8,12 +8,12 @@ from lra.report.compare import against
 from lra.report.format import p_value, signed
 from lra.report.groups import Group
 from lra.report.page.leaderboard import data_key
-from lra.report.tables.seeds import detectable
+from lra.report.tables.seeds import detectable_span, split_noise
 from lra.stats import Difference
 
 
 @dataclass(frozen=True)
-class Bar:
+class ForestLine:
     """A difference as the page draws it: on a line of 144 units with zero in the middle."""
 
     at: float
@@ -33,9 +33,18 @@ def forests(group: Group) -> list[dict[str, Any]]:
         rows = [row for row in group.rows if any(row in known[c.task][baseline] for c in columns)]
         headings = [{"title": c.title, "data": data_key(c), "limit": limits[c.task]} for c in columns]
         bars = {row: [_bar(known[c.task][baseline].get(row), limits[c.task]) for c in columns] for row in rows}
-        least = [f"{c.title}: {line}" for c in columns if (line := detectable(known[c.task][baseline]))]
-        made += [{"baseline": baseline, "headings": headings, "rows": bars, "least": least}] if rows else []
+        notes = _notes([(c.title, known[c.task][baseline]) for c in columns])
+        made += [{"baseline": baseline, "headings": headings, "rows": bars, "notes": notes}] if rows else []
     return made
+
+
+def _notes(tasks: Sequence[tuple[str, dict[str, Difference]]]) -> list[str]:
+    """What these runs could have detected, and the noise of the test splits, each in one line over all tasks."""
+    spans = [f"{title} {span}" for title, found in tasks if (span := detectable_span(found))]
+    noise = [f"{title} ± {split_noise(found)}" for title, found in tasks]
+    least = "Smallest true difference that these runs would have separated in four of five repetitions, by row: "
+    lines = [f"{least}{', '.join(spans)} points."] if spans else []
+    return [*lines, f"Noise of a difference that comes from the test split alone: up to {', '.join(noise)} points."]
 
 
 def _limit(found: Sequence[Difference]) -> float:
@@ -45,7 +54,7 @@ def _limit(found: Sequence[Difference]) -> float:
     return next((nice for nice in (0.5, 1, 2, 5, 10, 20, 50) if nice >= far), 100)
 
 
-def _bar(d: Difference | None, limit: float) -> Bar | None:
+def _bar(d: Difference | None, limit: float) -> ForestLine | None:
     if d is None:
         return None
 
@@ -54,10 +63,10 @@ def _bar(d: Difference | None, limit: float) -> Bar | None:
 
     direction = ("up" if d.mean > 0 else "down") if d.separated else ""
     if d.interval is None:
-        return Bar(x(d.mean), None, signed(d.mean), "1 pair" if d.count == 1 else f"{d.count} pairs", direction)
+        return ForestLine(x(d.mean), None, signed(d.mean), "1 pair" if d.count == 1 else f"{d.count} pairs", direction)
     low, high = d.interval
     detail = f"{signed(low)} to {signed(high)}"
     if d.adjusted is not None:
         p = p_value(d.adjusted)
         detail += f", p {p}" if p.startswith("<") else f", p = {p}"
-    return Bar(x(d.mean), (x(low), x(high)), signed(d.mean), detail, direction)
+    return ForestLine(x(d.mean), (x(low), x(high)), signed(d.mean), detail, direction)
