@@ -13,7 +13,7 @@ from lra.errors import ConfigError
 from lra.experiments.data import resolve_for
 from lra.experiments.grid import Request
 from lra.experiments.plan import ARENA
-from lra.report.render import DASH
+from lra.report.format import DASH
 from lra.results.record import load
 
 

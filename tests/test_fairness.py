@@ -7,7 +7,8 @@ from lra.cli import main
 from lra.errors import ConfigError
 from lra.experiments.grid import Request, run_grid
 from lra.experiments.match import matched_width
-from lra.report.groups import CONTROLS, group, rank
+from lra.report.groups import group, rank
+from lra.report.legacy import CONTROLS
 from lra.results.record import Record
 
 

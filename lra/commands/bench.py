@@ -93,14 +93,16 @@ def measure(parsed: argparse.Namespace) -> int:
 
 def compare_with_baseline(parsed: argparse.Namespace) -> int:
     from lra.bench.yardstick import machine, measure_all
-    from lra.report.render import DASH, markdown, sheet
+    from lra.report.format import DASH
+    from lra.report.render import markdown
+    from lra.report.render import table as table_of
 
     request = make_request(parsed)
     for number, table in enumerate(measure_all(request, not parsed.no_baseline)):
         if number == 0:
             print(f"{machine(request)}\n")
         rows = [[DASH if cell is None else cell for cell in row] for row in table.rows]
-        print(f"{table.title}\n\n{markdown(sheet('', table.header, rows))}", flush=True)
+        print(f"{table.title}\n\n{markdown(table_of('', table.header, rows))}", flush=True)
     return 0
 
 

@@ -55,7 +55,7 @@ def long_listing() -> str:
     from lra.bench.flops import attention_flops
     from lra.experiments.match import TARGET, count
     from lra.experiments.plan import Request, plan
-    from lra.report.groups import CONTROLS
+    from lra.report.legacy import CONTROLS
 
     cells = plan(Request(attentions=attention_zoo.names(), tasks=["listops"], seeds=[0]))
     sizes = tasks.Spec(vocab=2, classes=10, length=2_000)  # ListOps, but for the embeddings

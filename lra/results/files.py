@@ -22,7 +22,7 @@ except ImportError:  # Windows has no advisory locks: there the user must not st
 
 
 class Stored(Protocol):
-    """A dataclass with a file of its own."""
+    """A dataclass that is stored as one file."""
 
     kind_of_file: ClassVar[str]  # for messages: 'a record'
 
@@ -37,6 +37,11 @@ T = TypeVar("T", bound=Stored)
 def encoded(text: str) -> bytes:
     """UTF-8. What is no Unicode in a path (a folder named in Latin-1) is written as an escape."""
     return text.encode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    """The same text, as a table, a page or a data frame can hold it; see `encoded`."""
+    return text if text.isascii() else encoded(text).decode()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -57,7 +57,7 @@ class Record:
     parameters: dict[str, int] = field(default_factory=dict)  # total, without_embeddings, attention
 
     # one point per evaluation: step, train_loss, validation_loss, validation_accuracy, lr, seconds
-    curve: list[dict[str, float | None]] = field(default_factory=list)
+    curve: list[dict[str, float]] = field(default_factory=list)
     best_step: int | None = None
     validation_accuracy: float | None = None  # at the best step
     # on the test split, whole unless train.drop_last; of the best checkpoint by validation, or by train.select the last
