@@ -1,147 +1,206 @@
-"""The command line. Standard library only until something has to be computed, so that messages come at once."""
+"""The command line. It imports the standard library and the one command asked for, so that messages come at once."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
+import ast
 import importlib
 import importlib.util
 import io
 import os
-import re
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from lra.commands import NAMES
-from lra.commands.run import EXAMPLES
 from lra.errors import UserError, suggestion
 
 NEEDED = ("torch", "numpy", "scipy", "numba", "datasets", "pandas", "matplotlib", "tqdm", "yaml", "jsonargparse",
           "safetensors", "tabulate", "jinja2")  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
+HELP = ("-h", "--help")
+COMPILING = ("run", "bench", "check", "audit")  # commands that may compile a model
 
 
-class Store(argparse._StoreAction):
-    """Stores; an option that takes several words and is given again adds to them, any other is a mistake."""
+class Store(argparse.Action):
+    """Stores a value. An option that takes several words may be given again and adds to them; any other may not."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *rest: Any):
-        held = getattr(namespace, self.dest, self.default)
-        if held is not self.default and self.option_strings:
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any):
+        given = namespace.__dict__.setdefault("given", set())
+        if self.dest in given and self.option_strings:
+            held = getattr(namespace, self.dest)
             if not isinstance(held, list):
                 parser.error(f"{self.option_strings[0]} is given twice")
             values = [*held, *values]
-        super().__call__(parser, namespace, values, *rest)
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
 
 
 class Parser(argparse.ArgumentParser):
-    """One line on stderr and exit code 2, without the usage block."""
+    """Raises UserError with one line, and with the nearest option or value where there is one."""
+
+    words: tuple[str, ...] = ()
 
     def __init__(self, **settings: Any):
         super().__init__(**settings)
         self.register("action", None, Store)
 
+    def parse(self, words: list[str]) -> argparse.Namespace:
+        self.words = tuple(words)
+        return self.parse_args(words)
+
     def error(self, message: str):
-        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-        if wrong:
-            close = difflib.get_close_matches(wrong[1], re.findall(r"\w+", wrong[2]), n=1, cutoff=0.5)
-            message += f", did you mean {close[0]!r}?" if close else ""
+        """An unknown option comes first: argparse would name what is missing because of it."""
+        options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        for word in self.words:
+            name = word.partition("=")[0]
+            if len(name) > 2 and name.startswith("--") and not any(option.startswith(name) for option in options):
+                message = f"{self.prog.split()[-1]} has no option {name}{suggestion(name, options)}"
+                break
         raise UserError(f"{message}; see `{self.prog} --help`")
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            there = f"there are {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"invalid choice {value!r}{suggestion(str(value), known)}; {there}")
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser; `run` is the command when none is named."""
-    parser = Parser(
-        description="Long Range Arena for efficient attention. Without a command: run.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", metavar=f"{{{','.join(NAMES)}}}")
-    for name in NAMES:
-        module = command(name)
-        module.add(commands.add_parser(name, help=module.__doc__))
-    return parser
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0: done. 1: a run failed, nothing could run or a record is unreadable. 2: a mistake of the user."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # do not crash on consoles that cannot encode ±
+    if arguments and arguments[0] in HELP:
+        print(overview())
+        return 0
+    name, *words = arguments if arguments and not arguments[0].startswith("-") else ["run", *arguments]
+    try:
+        if not {*HELP} & set(words):
+            check_installation()
+        parsed = parser_of(name).parse(words)
+        check_set(getattr(parsed, "set", []))
+        if getattr(parsed, "accept_mirror", False):
+            os.environ["LRA_ACCEPT_MIRROR"] = "1"
+        # torch's threads spin while they wait: on two cores with another process beside it a step took 15 times as long
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+        if name in COMPILING:
+            use_compiler_cache()
+        return command(name).main(parsed)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("stopped; the same command continues where it was", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not is_users(error):
+            raise
+        say(f"error: {' '.join(str(error).split())}")
+        return 2
+
+
+def say(line: str) -> None:
+    """Prints on stderr; of several processes under torchrun only the first one does."""
+    if os.environ.get("TORCHELASTIC_RUN_ID") is None or os.environ.get("RANK") == "0":
+        print(line, file=sys.stderr)
 
 
 def command(name: str) -> ModuleType:
     return importlib.import_module(f"lra.commands.{name.replace('-', '_')}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0: done. 1: a cell failed, nothing could run or a record is unreadable. 2: a mistake of the user."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
-        arguments = ["run", *arguments]
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a table must not die of an old code page
-    try:
-        if not {"-h", "--help"} & set(arguments):
-            check_installation()
-        check_words(arguments)
-        parsed = build_parser().parse_args(arguments)
-        check_set(getattr(parsed, "set", []))
-        if getattr(parsed, "accept_mirror", False):
-            os.environ["LRA_ACCEPT_MIRROR"] = "1"
-        # torch's threads spin while they wait: on two cores with another process beside it a step took 15 times as long
-        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-        cache = Path(os.environ.get("LRA_CACHE") or "~/.cache/lra").expanduser()
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))  # a shape is compiled once, ever
-        return command(parsed.command).main(parsed)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if not is_users(error):
-            raise
-        if os.environ.get("TORCHELASTIC_RUN_ID") is None or os.environ.get("RANK") == "0":  # not once for each process
-            print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-
-
-def check_words(arguments: list[str]) -> None:
-    """Raises UserError for a command or an option that there is not, with the nearest; argparse would list them all."""
-    name, *words = arguments
-    if name.startswith("-"):
-        return
+def parser_of(name: str) -> Parser:
+    """The parser of one command. Raises UserError, with the nearest name, where there is no such command."""
     if name not in NAMES:
         raise UserError(f"unknown command {name!r}{suggestion(name, NAMES)}; there are {', '.join(NAMES)}")
-    own = Parser()
-    command(name).add(own)
-    known = [option for action in own._actions for option in action.option_strings if option.startswith("--")]
-    for word in words:
-        option = word.partition("=")[0]
-        if len(option) > 2 and option.startswith("--") and not any(there.startswith(option) for there in known):
-            raise UserError(f"{name} has no option {option}{suggestion(option, known)}; see `run_lra.py {name} --help`")
+    module = command(name)
+    about = (module.__doc__ or "").rstrip(".")
+    parser = Parser(prog=f"run_lra.py {name}", description=f"{about[:1].upper()}{about[1:]}.")
+    module.add(parser)
+    return parser
+
+
+def overview() -> str:
+    """The help of the command line as a whole. The commands' docstrings are read without importing them."""
+    from lra.commands.run import EXAMPLES
+
+    lines = []
+    for name in NAMES:
+        path = Path(__file__).parent / "commands" / f"{name.replace('-', '_')}.py"
+        about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        lines.append(f"  {name:<14} {about.rstrip('.')}")
+    return "\n".join(
+        (
+            "usage: run_lra.py [COMMAND] [OPTIONS]",
+            "\nLong Range Arena for efficient attention: train, measure, compare.",
+            "\ncommands (run, if none is named; `run_lra.py COMMAND --help` lists the options of one):",
+            *lines,
+            f"\n{EXAMPLES.rstrip()}",
+        )
+    )
 
 
 def check_set(texts: list[str]) -> None:
-    """Raises UserError for a key with two values, of which one would be dropped unseen."""
+    """Raises UserError for a key with two values, because one of them would be dropped in silence."""
     keys = [text.partition("=")[0].strip() for text in texts]
     for key in keys:
         if keys.count(key) > 1:
-            raise UserError(f"--set {key} is given {keys.count(key)} times; one value a key, or --sweep {key}=A,B")
+            raise UserError(f"--set {key} is given {keys.count(key)} times; give one value, or --sweep {key}=A,B")
 
 
 def check_installation() -> None:
-    """Raises UserError when packages are missing, or another package has the name of one of ours."""
+    """Raises UserError when packages are missing, or when another package has the name of one of ours."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        ready = "; or enter the one there: source .venv/bin/activate" if (ROOT / ".venv" / "ready").exists() else ""
-        raise UserError(f"missing {', '.join(missing)}: install with `pip install -e .` in {ROOT}{ready}")
+        ready = "; or enter the environment that is there: source .venv/bin/activate"
+        hint = ready if (ROOT / ".venv" / "ready").exists() else ""
+        raise UserError(f"missing {', '.join(missing)}: install with `pip install -e .` in {ROOT}{hint}")
     for name in ("attention_zoo", "tasks"):
-        found = importlib.util.find_spec(name)
-        if found is None or found.origin is None or Path(found.origin).resolve().parent != ROOT / name:
-            raise UserError(
-                f"`import {name}` finds {found and found.origin}, not ours in {ROOT}: rename or move that one"
-            )
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or Path(spec.origin).resolve().parent != ROOT / name:
+            where = spec and spec.origin
+            raise UserError(f"`import {name}` finds {where}, not ours in {ROOT}: rename or move that one")
+
+
+def use_compiler_cache() -> None:
+    """Keeps what torch.compile makes under LRA_CACHE, so that a shape is compiled once, ever.
+
+    The compiler's own commands break at a space in a path. A cache with a space in its name is therefore replaced by a
+    folder for temporary files, and so is one that cannot be written to. TORCHINDUCTOR_CACHE_DIR goes before both.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+        return
+    from tasks import cache_folder
+
+    wanted = cache_folder() / "inductor"
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    temporary = [Path(folder) / f"lra-inductor-{user}" for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp")]
+    folder, why = first_usable([wanted, *temporary])
+    if why:
+        say(f"cannot write to {wanted} ({why}): compiled code is kept in {folder}; set LRA_CACHE to a folder of yours")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
+
+
+def first_usable(folders: list[Path]) -> tuple[Path, str]:
+    """The first folder that has no space in its path and can be written to; why the very first cannot be written."""
+    why = ""
+    for folder in folders:
+        if any(character.isspace() for character in str(folder)):
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder, why
+        except OSError as error:
+            why = why or (error.strerror or str(error) if folder == folders[0] else "")
+    return folders[0], why
 
 
 def is_users(error: Exception) -> bool:
-    """Is this a mistake a person can mend? The zoo and the tasks have error classes of their own."""
+    """Is this a mistake a person can mend? The zoo and the tasks have their own error classes."""
     if isinstance(error, UserError):
         return True
     from attention_zoo import SpecError

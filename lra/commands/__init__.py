@@ -1,7 +1,8 @@
 """The commands of the command line, one module each.
 
-A module's docstring is its help, `add(parser)` declares its arguments, `main(parsed)` does it and returns the exit code
-(0: done; 1: something failed or is unreadable). At import a module brings in the standard library only.
+A module's docstring is its help, `add(parser)` declares its arguments, `main(parsed)` does the work and returns the
+exit code (0: done; 1: something failed or is unreadable). At import a module needs the standard library only. To add
+a command, write its module and add its name below.
 """
 
 NAMES = (

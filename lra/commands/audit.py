@@ -1,4 +1,4 @@
-"""measure what each historic fault of earlier suites does to accuracy"""
+"""measure what each fault of earlier suites does to accuracy"""
 
 import argparse
 import shlex
@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("results/audit"), help="records, audit.md, audit.csv (default results/audit)"
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest there is)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest available)")
     add_processes(parser)
 
 

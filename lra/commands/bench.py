@@ -1,4 +1,4 @@
-"""Measure time and memory of attentions against length."""
+"""measure time and memory of attentions against length"""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""Arguments that several commands share: which task, under which protocol, with data from where."""
+"""Arguments that several commands share: the task, the protocol, where the data is, how many processes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ if TYPE_CHECKING:
 
 
 def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    parser.add_argument("--task", nargs="+", required=required, metavar="TASK", help="names from `list`, or all")
-    parser.add_argument("--protocol", default="standard", help="a name from `list` or a file (default standard)")
+    parser.add_argument("--task", nargs="+", required=required, metavar="TASK", help="names from `list`, files, or all")
+    parser.add_argument("--protocol", default="standard", help="a name from `list`, or a file (default standard)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="train.lr=3e-4 model.layers=4 ...")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with the data's files (default LRA_DATA)")
     parser.add_argument(
-        "--accept-mirror", action="store_true", help="Retrieval: allow the public mirror of LRA's pairs"
+        "--data-dir", type=Path, metavar="DIR", help="folder with the files of the data (default LRA_DATA)"
+    )
+    parser.add_argument(
+        "--accept-mirror", action="store_true", help="Retrieval: allow a public mirror of the pairs of LRA"
     )
 
 
@@ -28,14 +30,14 @@ def seed(text: str) -> int:
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--devices", default="", metavar="0-7", help="these GPUs, a process and a cell on each")
-    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="K processes on one device, such as a CPU")
-    parser.add_argument("--shard", default="1/1", metavar="I/N", help="the I-th of N parts of the cells (job arrays)")
-    parser.add_argument("--track", choices=["tensorboard", "wandb"], default="", help="send progress there, too")
+    parser.add_argument("--devices", default="", metavar="0-7", help="use these GPUs, one process and one run on each")
+    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="use K processes on one device, such as a CPU")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="do the I-th of N parts of the runs (job arrays)")
+    parser.add_argument("--track", choices=["tensorboard", "wandb"], default="", help="send the progress there, too")
 
 
 def make_request(parsed: argparse.Namespace) -> Request:
-    """Of a command that trains. Raises ConfigError."""
+    """The request of a command that trains. Raises ConfigError."""
     from lra.experiments.plan import Request, parse_shard
 
     return Request(

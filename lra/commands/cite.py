@@ -1,4 +1,4 @@
-"""BibTeX of the mechanisms, tasks and protocols in records"""
+"""print the BibTeX of the mechanisms, tasks and protocols in records"""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""prepare tasks' data, see what there is, carry it elsewhere, compute ladders"""
+"""prepare the data of tasks, see what there is, carry it elsewhere, compute ladders"""
 
 import argparse
 import sys
@@ -7,28 +7,32 @@ from pathlib import Path
 from lra.commands.choice import add_choice
 from lra.errors import UserError
 
-ACTIONS = "make the data ready; say what is ready; what trivial readers score on it; carry it elsewhere in one archive"
+ACTIONS = (
+    "prepare: make the data ready; status: say what is ready; ladder: compute what trivial readers score; "
+    "pack, unpack: carry prepared data elsewhere in one archive"
+)
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("prepare", "status", "ladder", "pack", "unpack"), help=ACTIONS)
     add_choice(parser, required=False)
-    parser.add_argument("--store", type=Path, metavar="DIR", help="ladder: write it to this folder, too")
-    parser.add_argument("--file", type=Path, default=Path("lra-data.tar"), help="pack, unpack: default lra-data.tar")
+    parser.add_argument("--store", type=Path, metavar="DIR", help="ladder: also write it to this folder")
+    parser.add_argument(
+        "--file", type=Path, default=Path("lra-data.tar"), help="pack, unpack: the archive (default lra-data.tar)"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:
     import tasks
-    from lra.experiments.data import cache_folder, status
-    from lra.experiments.grid import ARENA
+    from lra.experiments.data import status
 
     if parsed.action == "unpack":
-        print("\n".join(f"unpacked {name}" for name in tasks.unpack(parsed.file, cache_folder())))
+        print("\n".join(f"unpacked {name}" for name in tasks.unpack(parsed.file, tasks.cache_folder())))
         return 0
     asked = parsed.task or (tasks.names() if parsed.action == "status" else [])
     if not asked:
         raise UserError(f"data {parsed.action} needs --task: names from `list`, or all")
-    chosen = [name for task in asked for name in (ARENA if task == "all" else (tasks.find(task).name,))]
+    chosen = tasks.expand(asked)
     if parsed.action == "status":
         print("\n".join(status(task) for task in chosen))
         return 0
@@ -36,7 +40,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
-    """Prepares each task and says so; those of `all` whose data cannot be had are named, and the exit code is 1."""
+    """Prepares each task and says so. Names those of `all` whose data cannot be had; the exit code is then 1."""
     import tasks
     from lra.experiments.data import climb, describe_data, prepare
 

@@ -8,15 +8,22 @@ from lra.errors import UserError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--attn", nargs="+", default=[], metavar="ATTENTION", help="as for run; with --run: only these")
+    parser.add_argument(
+        "--attn", nargs="+", default=[], metavar="ATTENTION", help="as for run; with --run: only these rows"
+    )
     add_choice(parser, required=False)
     parser.add_argument(
-        "--run", nargs="+", type=Path, default=[], metavar="RUN", help="records or folders: trained encoders, not fresh"
+        "--run", nargs="+", type=Path, default=[], metavar="RUN", help="records or folders: look at trained models"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of fresh weights (default 0)")
-    parser.add_argument("--samples", type=int, default=4, metavar="N", help="validation samples to read (default 4)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of fresh weights (default 0)")
     parser.add_argument(
-        "--out", type=Path, default=Path("results/inspect"), help="figures, tables (default results/inspect)"
+        "--samples", type=int, default=4, metavar="N", help="how many validation samples to read (default 4)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("results/inspect"),
+        help="folder for figures and tables (default results/inspect)",
     )
 
 
@@ -39,7 +46,7 @@ def subjects(parsed: argparse.Namespace) -> list:
     import attention_zoo
     import tasks
     from lra import inspect
-    from lra.experiments.plan import ARENA, Request, name_rows
+    from lra.experiments.plan import Request, name_rows
 
     if not parsed.run:
         return inspect.fresh(
@@ -53,5 +60,4 @@ def subjects(parsed: argparse.Namespace) -> list:
             )
         )
     rows = name_rows([attention_zoo.find(spec) for spec in parsed.attn])
-    names = [name for task in parsed.task or [] for name in (ARENA if task == "all" else (tasks.find(task).name,))]
-    return inspect.trained(parsed.run, rows, names, parsed.data_dir)
+    return inspect.trained(parsed.run, rows, tasks.expand(parsed.task or []), parsed.data_dir)

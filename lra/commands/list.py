@@ -1,4 +1,4 @@
-"""attentions with their options, tasks, protocols"""
+"""list attentions with their options, tasks and protocols"""
 
 import argparse
 from dataclasses import replace
@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import attention_zoo
 
-LONG, SHORT = 4_096, 1_024  # tokens at which operations are counted
+LONG, SHORT = 4_096, 1_024  # operations are counted at these numbers of tokens
 LEGEND = """\
-parameters: of the standard model for ListOps, without embeddings; to softmax: how far from its number
-MFLOP 1K, 4K: attention of one layer, forward, one sequence of 1,024 or 4,096 tokens"""
+parameters: in the standard model for ListOps, without embeddings; to softmax: the difference from softmax's number
+MFLOP 1K, 4K: the attention of one layer, forward, on one sequence of 1,024 or 4,096 tokens"""
 HEADER = ("attention", "parameters", "to softmax", "cost", "MFLOP 1K", "MFLOP 4K", "fidelity", "source")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--long", action="store_true", help="attentions with parameters, operations, fidelity, source")
+    parser.add_argument(
+        "--long", action="store_true", help="attentions with their parameters, operations, fidelity and source"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -27,7 +29,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def listing() -> str:
-    """Attentions with cost and options, tasks, protocols; a few lines on how to add one's own."""
+    """Attentions with their cost and options, tasks, protocols, and how to use a file of one's own."""
     import attention_zoo
     import tasks
     from lra.config import protocol
@@ -37,9 +39,9 @@ def listing() -> str:
         entry, _ = attention_zoo.find(name)
         options = ", ".join(f"{key}={default}" for key, (_, default) in entry.options.items())
         lines.append(f"  {name:<10} {entry.title:<21} {entry.cost:<10} {options}")
-    lines += ["  ./mine.py  any file with a registered class (README: add an attention)", "", "tasks (--task)"]
-    lines += [f"  {name:<10} {tasks.find(name).title}" for name in tasks.names()]
-    lines += ["  ./mine.py  any file with a task (docs/add-a-task.md)", "", "protocols (--protocol)"]
+    lines += ["  ./mine.py  a file of yours with a registered class (docs/add-an-attention.md)", "", "tasks (--task)"]
+    lines += [f"  {name:<12} {tasks.find(name).title}" for name in tasks.names()]
+    lines += ["  ./mine.py    a file of yours with a task (docs/add-a-task.md)", "", "protocols (--protocol)"]
     for name in protocol.protocols():
         lines.append(f"  {name:<14} {protocol.about_protocol(name)}")
     return "\n".join(lines)

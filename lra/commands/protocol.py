@@ -1,4 +1,4 @@
-"""where two protocols differ"""
+"""show where two protocols differ"""
 
 import argparse
 
@@ -14,7 +14,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def difference(first: str, second: str) -> str:
-    """Where two protocols differ once resolved, `key: first -> second`; what differs alike on all tasks comes first.
+    """Where two resolved protocols differ, as `key: first -> second`; differences that all tasks share come first.
 
     Raises ConfigError.
     """

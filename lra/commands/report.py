@@ -1,4 +1,4 @@
-"""tables, figures and a page of records"""
+"""write tables, figures and a page from records"""
 
 import argparse
 import sys
@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="*", default=["results/runs"], help="records or folders (default results/runs)")
     parser.add_argument("--out", default="results/report", help="folder for the files (default results/report)")
-    parser.add_argument("--baseline", default="", metavar="ROW", help="take differences to this row (default softmax)")
     parser.add_argument(
-        "--pair", nargs=2, metavar="RECORD", help="compare two models sample by sample instead: paths or names' starts"
+        "--baseline", default="", metavar="ROW", help="the row that others are compared with (default softmax)"
+    )
+    parser.add_argument(
+        "--pair",
+        nargs=2,
+        metavar="RECORD",
+        help="instead compare two models sample by sample: paths, or how their names begin",
     )
 
 
@@ -34,7 +39,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def compare_models(names: Sequence[str], runs: Sequence[Path]) -> str:
-    """Raises RecordError where the two did not answer the same test rows."""
+    """The comparison in words. Raises RecordError when the two did not answer the same test rows."""
     from lra.report.tables import pair
 
     first, second = (pair.find_run(name, runs) for name in names)
@@ -44,7 +49,7 @@ def compare_models(names: Sequence[str], runs: Sequence[Path]) -> str:
 
 
 def labels(record: "Record") -> list[int] | None:
-    """Of the test rows of a record that does not say which answers were right; None where its data cannot be had."""
+    """Labels of the test rows, for a record that does not say which answers were right; None without its data."""
     import tasks
     from lra.config.resolve import from_dict
     from lra.experiments.data import make_ready

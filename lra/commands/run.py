@@ -1,4 +1,4 @@
-"""train attentions on tasks (the default)"""
+"""train attentions on tasks (the default command)"""
 
 import argparse
 from pathlib import Path
@@ -23,13 +23,23 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--attn", nargs="+", required=True, metavar="ATTENTION", help="pola, softmax:conv=5, ./mine.py, ... or all"
     )
     add_choice(parser)
-    parser.add_argument("--seed", nargs="+", type=seed, default=[0], metavar="N", help="one cell per seed (default 0)")
-    parser.add_argument("--out", type=Path, default=Path("results/runs"), help="records (default results/runs)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest there is)")
+    parser.add_argument("--seed", nargs="+", type=seed, default=[0], metavar="N", help="one run per seed (default 0)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/runs"), help="folder for the records (default results/runs)"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest available)")
     add_processes(parser)
-    parser.add_argument("--match-params", action="store_true", help="beside each row one with softmax's parameters")
-    parser.add_argument("--sweep", nargs="+", default=[], metavar="KEY=V,V", help="train.lr=1e-4,3e-4: tune alike")
-    parser.add_argument("--select", choices=["validation"], default="validation", help="what chooses among the pilots")
+    parser.add_argument("--match-params", action="store_true", help="add to each row one of softmax's size")
+    parser.add_argument(
+        "--sweep",
+        nargs="+",
+        default=[],
+        metavar="KEY=V,V",
+        help="train.lr=1e-4,3e-4: try all values for each attention",
+    )
+    parser.add_argument(
+        "--select", choices=["validation"], default="validation", help="what chooses the value of a sweep"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -45,7 +55,7 @@ def main(parsed: argparse.Namespace) -> int:
     if not records and complete and request.shard != (1, 1):
         from lra.console import say
 
-        say(f"part {parsed.shard} has no cells: there are fewer cells than parts")
+        say(f"part {parsed.shard} has nothing to do: there are fewer runs than parts")
         return 0
     if records:
         from lra.report import terminal
@@ -58,8 +68,8 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def print_missing(present: set[str]) -> None:
-    """Below the table: those of the five that have no row in it."""
-    from lra.experiments.plan import ARENA
+    """Prints, below the table, which of the five tasks have no column in it."""
+    from tasks import ARENA
 
     absent = [task for task in ARENA if task not in present]
     if absent:
