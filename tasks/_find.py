@@ -6,11 +6,13 @@ import importlib
 import importlib.util
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks._task import DataError, Task
 
 HERE = Path(__file__).parent
+ARENA = ("listops", "text", "retrieval", "image", "pathfinder")  # the five tasks of Long Range Arena
 _own: dict[str, tuple[Path, Task, str]] = {}  # of users' files: path, task and text, by name
 _texts: dict[str, str] = {}  # of modules, as they were imported
 
@@ -38,6 +40,12 @@ def find(spec: str) -> Task:
         )
     module = f"tasks.{spec}.task" if (HERE / spec).is_dir() else f"tasks.{spec}"
     return importlib.import_module(module).task
+
+
+def expand(names: Sequence[str]) -> list[str]:
+    """Names and files of tasks, or `all` for the five of ARENA -> the tasks' names, each once. Raises DataError."""
+    expanded = [task for name in names for task in (ARENA if name == "all" else [find(name).name])]
+    return list(dict.fromkeys(expanded))
 
 
 def file_of(name: str) -> Path | None:
