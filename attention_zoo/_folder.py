@@ -97,23 +97,26 @@ class Loader(importlib.machinery.SourceFileLoader):
 
     def get_code(self, fullname: str) -> Any:  # noqa: ARG002
         tree = ast.parse(self.folder.text(Path(self.path)), filename=self.path)
-        inside = self.name.split(".")[1:]
-        depth = len(inside) - (not self.is_package(self.name))
-        tree = ast.fix_missing_locations(Local(self.folder, depth).visit(tree))
+        tree = ast.fix_missing_locations(Local(self.folder, self.name, self.is_package(self.name)).visit(tree))
         return compile(tree, self.path, "exec", dont_inherit=True)
 
 
 class Local(ast.NodeTransformer):
-    """Leads imports of a folder's modules to its package. depth: packages around the module, below the folder."""
+    """Leads one module's imports of its folder's modules to the package that the folder is."""
 
-    def __init__(self, folder: Folder, depth: int):
-        self.folder, self.depth = folder, depth
+    def __init__(self, folder: Folder, name: str, is_package: bool):
+        inside = name.split(".")[1:]
+        self.folder, self.depth = folder, len(inside) - (not is_package)  # how many packages are around its code
+        self.own = inside[0] if self.depth == 0 else ""  # a `json.py` that imports json does not mean itself
+
+    def has(self, name: str) -> bool:
+        return name.partition(".")[0] != self.own and self.folder.has(name)
 
     def visit_Import(self, node: ast.Import) -> Any:
         statements: list[ast.stmt] = []
         for alias in node.names:
             top, _, rest = alias.name.partition(".")
-            if not self.folder.has(top):
+            if not self.has(top):
                 statements.append(ast.Import([alias]))
                 continue
             package, _, last = f"{self.folder.name}.{alias.name}".rpartition(".")
@@ -128,12 +131,12 @@ class Local(ast.NodeTransformer):
             message = f"a relative import has no package here: write `{ast.unparse(better)}`, not `{ast.unparse(node)}`"
             error = ast.Call(ast.Name("ImportError", ast.Load()), [ast.Constant(message)], [])
             return ast.copy_location(ast.Raise(error), node)
-        if not node.level and node.module and self.folder.has(node.module):
+        if not node.level and node.module and self.has(node.module):
             node.module = f"{self.folder.name}.{node.module}"
         return node
 
     def visit_Call(self, node: ast.Call) -> Any:
-        if (name := imported_by_call(node)) and self.folder.has(name):
+        if (name := imported_by_call(node)) and self.has(name):
             node.args[0] = ast.copy_location(ast.Constant(f"{self.folder.name}.{name}"), node.args[0])
         return self.generic_visit(node)
 

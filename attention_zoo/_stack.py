@@ -31,8 +31,13 @@ class Stack(Entry):
         return all(entry.builtin for entry, _ in self.parts)
 
     @property
+    def specs(self) -> list[str]:
+        """A spec for each part."""
+        return [entry.address + entry.row(options).removeprefix(entry.name) for entry, options in self.parts]
+
+    @property
     def address(self) -> str:
-        return "+".join(entry.address + entry.row(options).removeprefix(entry.name) for entry, options in self.parts)
+        return "+".join(self.specs)
 
     def build(self, dims: Dims, options: dict[str, Value] | None = None) -> Attention:  # noqa: ARG002
         """The mechanism of layer `dims.layer`. Raises SpecError when it refuses the sizes."""
