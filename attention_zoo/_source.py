@@ -54,6 +54,8 @@ def _written(node: object) -> str:
         return f"[{','.join(map(_written, node))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 ends some with an empty part
+        node.values = [value for value in node.values if not (isinstance(value, ast.Constant) and value.value == "")]
     fields = (
         f"{key}={_written(value)}" for key, value in ast.iter_fields(node) if value not in EMPTY and key != "kind"
     )

@@ -1,8 +1,8 @@
 """`check` finds what is wrong with an attention and says where to look; `new-attention` writes one that is right."""
 
+import functools
 import os
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -219,6 +219,12 @@ def wrong(folder: Path, body: str, cost: str = "O(N)", more: str = "") -> str:
     return str(path)
 
 
+def only(monkeypatch, *names: str) -> None:
+    """`check` makes these checks alone."""
+    some = functools.partial(outcomes, checks={name: ALL[name] for name in names})
+    monkeypatch.setattr("lra.testing.outcomes.outcomes", some)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found_and_explained(fault, tmp_path):
     checks, body = FAULTS[fault]
@@ -266,7 +272,32 @@ def test_expected_failures_are_shown(capsys):
     assert f"{len(ALL)} of {len(ALL)} as they should be" in shown
 
 
-def test_a_failure_is_exit_code_1_with_advice(tmp_path, capsys):
+def test_a_hybrid_is_checked_part_by_part(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lra.testing.outcomes.outcomes", lambda *_: [])
+    assert main(["check", f"softmax:conv=3+{wrong(tmp_path, RELU)}+softmax:conv=3"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("softmax:conv=3: Softmax") == shown.count("wrong: Wrong") == 1
+
+
+def test_a_name_that_is_no_utf_8(tmp_path, capsys, monkeypatch):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    only(monkeypatch, "runs", "compiles", "order")
+    assert main(["check", wrong(folder, RELU)]) == 0
+    assert "3 of 3 as they should be" in capsys.readouterr().out
+
+
+def test_a_run_says_what_a_users_file_fails(tmp_path, tiny, capsys):
+    spec = wrong(tmp_path, FAULTS["numpy in training"][1])
+    out = tmp_path / "runs"
+    assert main(["--attn", spec, "mean", "--task", "listops", "--protocol", tiny, "--out", str(out)]) == 0
+    shown = capsys.readouterr().err
+    assert f"{spec} fails the check seeded: the output in training changes with the random numbers of numpy" in shown
+    assert "mean fails" not in shown
+
+
+def test_a_failure_is_exit_code_1_with_advice(tmp_path, capsys, monkeypatch):
+    only(monkeypatch, "runs", "learns")
     assert main(["check", wrong(tmp_path, FAULTS["mixes nothing"][1])]) == 1
     shown = capsys.readouterr().out
     assert "FAIL             learns" in shown
@@ -334,17 +365,15 @@ def test_a_gated_linear_attention_is_right(tmp_path):
 def test_new_attention_passes_its_own_test(tmp_path, capsys):
     assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 0
     assert len((tmp_path / "fresh.py").read_text().splitlines()) <= 28
-    root = Path(__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_fresh.py"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    assert f"{len(ALL) + len(CHECKS)} passed" in done.stdout
+    test = runpy.run_path(str(tmp_path / "test_fresh.py"))
+    cases = [
+        (test[name], *case.values)
+        for name in ("test_contract", "test_contract_with_options")
+        for case in test[name].pytestmark[0].args[1]
+    ]
+    assert len(cases) == len(ALL) + len(CHECKS)
+    for function, spec, check in cases:
+        function(spec, check)
     before = (tmp_path / "fresh.py").read_bytes()
     assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 2
     assert "exists and stays as it is" in capsys.readouterr().err

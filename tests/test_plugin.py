@@ -2,11 +2,12 @@
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import attention_zoo
-from attention_zoo import SpecError
+from attention_zoo import SpecError, _source
 from lra.experiments.grid import Request, name_rows, run_grid
 from lra.experiments.train_and_test import load_run
 from lra.results.record import load
@@ -221,7 +222,61 @@ def test_builtin_text_and_class_agree():
         assert replace(_entries[entry.path, name], source=entry.source, source_hash=entry.source_hash) == entry
 
 
+def test_controls_are_declared():
+    controls = [name for name in attention_zoo.names() if attention_zoo.find(name)[0].control]
+    assert controls == ["identity", "local_conv", "mean"]
+
+
+def test_titles_and_controls_reach_the_record(tiny, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE.replace('title="Mine"', 'title="Mine & yours", control=True'))
+    entry, _ = attention_zoo.find(str(path))
+    assert (entry.title, entry.control, entry.fidelity()) == ("Mine & yours", True, "own")
+    asked = Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
+    (record,) = run_grid(asked)
+    assert (record.attention["title"], record.attention["control"]) == ("Mine & yours", True)
+
+
 def test_options_equal_to_defaults_are_the_plain_row():
     entry, options = attention_zoo.find("pola:alpha=3")
     assert entry.row(options) == "pola"
     assert entry.row({"alpha": 5.0, "conv": 0}) == entry.row({"conv": 0, "alpha": 5.0}) == "pola:alpha=5.0,conv=0"
+
+
+SHARED = """
+from attention_zoo import QKVAttention, register, softmax_attention
+from attention_zoo._parts import zero_padding
+"""
+
+
+def test_the_hash_of_a_built_in_covers_what_it_imports(monkeypatch):
+    """Not what finds and lists mechanisms; a user's file is covered likewise."""
+    names = attention_zoo.names()
+    before = {name: attention_zoo.find(name)[0].source_hash for name in names}
+
+    def changed(edited):
+        def read(path):
+            return _source.read(path) + "\nEDITED = True\n" * (path.name == edited)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_source, "read_zoo", read)
+            return {name for name in names if attention_zoo.find(name)[0].source_hash != before[name]}
+
+    assert changed("_parts.py") == changed("_base.py") == changed("_dims.py") == set(names)
+    assert {"local", "swin", "longformer"} <= changed("_windows.py") < set(names)
+    assert changed("_registry.py") == changed("_entry.py") == changed("softmax.py") == set()
+    files = _source.closure(
+        ["mine"],
+        lambda name: Path("mine.py") if name == "mine" else _source.find_in_zoo(name),
+        lambda path: SHARED if path == Path("mine.py") else _source.read_zoo(path),
+    )
+    assert {path.name for path in files} == {"mine.py", "_base.py", "_dims.py", "_parts.py"}
+
+
+def test_the_hash_is_the_same_in_every_version_of_python():
+    """ast.dump and ast.unparse are not."""
+    text = (
+        "import x\n\n\ndef f(a, /, b=1, *c, d: int | None = None, **e) -> str:\n    return f\"{a!r:>{b}} {'x'}\" 'y'\n"
+    )
+    assert _source.hash_of([("", text)]) == "72a6d584d78c"
+    assert _source.hash_of([("", text.replace("b=1", "b=True"))]) != _source.hash_of([("", text)])

@@ -11,6 +11,7 @@ import torch
 
 import attention_zoo
 from attention_zoo import Dims, SpecError, _process
+from lra.experiments.grid import Request, run_grid
 
 PLAIN = """
 from attention_zoo import QKVAttention, register
@@ -281,3 +282,15 @@ def test_a_file_may_have_any_name(name, tmp_path):
 def test_a_folder_whose_name_is_no_utf_8(tmp_path):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     assert scale(write(folder, "from kernel import SCALE", kernel="SCALE = 2.0\n")) == 2.0
+
+
+def test_the_record_keeps_what_a_run_is_made_of(tmp_path, tiny, capsys):
+    text = "import torch\nfrom kernel import SCALE\ntorch.manual_seed(1)\nDATA = 'data.txt'"
+    (tmp_path / "data.txt").write_text("1\n")
+    spec = write(tmp_path, text, kernel="SCALE = 2.0\n")
+    asked = Request(attentions=[spec], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
+    (record,) = run_grid(asked)
+    assert record.status == "done"
+    assert record.attention["beside"] == {"kernel.py": "SCALE = 2.0\n"}
+    assert record.attention["reads"].keys() == {"data.txt"}
+    assert "mine.py changes torch's seed when it is imported; this is taken back" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The contract's thorough checks: order, cost, precision at real lengths, compilation, training. Seconds for each."""
 
 import copy
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,10 +98,12 @@ def compiled_once(spec: str, grid: Grid = None) -> None:
 def compiling() -> Iterator[None]:
     """Makes a failed or a second compilation an AssertionError of one line."""
     torch._dynamo.reset()
+    trace = logging.getLogger("torch.__trace")  # which takes time, and cannot write some file names
     try:
         with warnings.catch_warnings(), torch._dynamo.config.patch(error_on_recompile=True):
             warnings.simplefilter("ignore")  # of the compiler's own making
-            yield
+            with mock.patch.object(trace, "handlers", []):
+                yield
     except RecompileError as error:
         guard, *where = str(error).strip().splitlines()[-1].partition(": ")[2].split("  # ")
         raise AssertionError(f"compiled again, {' at '.join(where)}; the first serves {guard}") from error
