@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lra.errors import ConfigError
-from lra.experiments.grid import run_cells
+from lra.experiments.grid import run_jobs
 from lra.experiments.plan import Request, part_of, plan
-from lra.experiments.run import Cell
+from lra.experiments.run import Run
 from lra.results.record import Record
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ class Comparison:
 
     task: str
     fault: Fault
-    without: list[Cell]
-    faulty: list[Cell]
+    without: list[Run]
+    faulty: list[Run]
 
 
 def compare(request: Request) -> list[Comparison]:
@@ -136,7 +136,7 @@ def run_audit(request: Request) -> list[Effect]:
     comparisons = compare(request)
     cells = {_key(cell): cell for c in comparisons for cell in (*c.without, *c.faulty)}
     several = len({cell.task for cell in cells.values()}) > 1
-    slots = run_cells(request, part_of(list(cells.values()), request.shard), forgiving=several)
+    slots = run_jobs(request, part_of(list(cells.values()), request.shard), forgiving=several)
     done = {_key(slot.cell): slot.record for slot in slots if slot.record and slot.record.test_accuracy is not None}
     effects = []
     for c in comparisons:
@@ -146,7 +146,7 @@ def run_audit(request: Request) -> list[Effect]:
     return effects
 
 
-def _key(cell: Cell) -> tuple[str, str, int, str]:
+def _key(cell: Run) -> tuple[str, str, int, str]:
     return cell.task, cell.row, cell.seed, cell.protocol
 
 

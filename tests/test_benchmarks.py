@@ -11,8 +11,8 @@ from torch.testing import assert_close
 import tasks
 from lra.bench import baseline
 from lra.bench import yardstick as steps
-from lra.experiments.grid import Request, plan
-from lra.experiments.run import make_model
+from lra.experiments.build import make_model
+from lra.experiments.plan import Request, plan
 
 LENGTH, LENGTHS = 60, [60, 49, 23, 3]
 

@@ -13,7 +13,8 @@ import pytest
 
 from lra.cli import build_parser, main
 from lra.experiments import job as slot
-from lra.experiments.grid import Request, run_grid
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request
 from lra.results.record import load, save
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +38,7 @@ def test_run_prints_the_table(runs, tiny, capsys):
     printed = capsys.readouterr()
     assert "| elu " in printed.out
     assert "best trivial" in printed.out
-    assert "1 of 1 cells have a record" in printed.err
+    assert "1 of 1 runs have a record" in printed.err
 
 
 def test_report(runs, tmp_path, capsys):

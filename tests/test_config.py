@@ -162,7 +162,7 @@ def test_deviations_of_a_protocol(tmp_path):
 
 
 def test_deviations_are_in_the_cell_and_leave_its_identity_alone(tmp_path):
-    from lra.experiments.grid import Request, plan
+    from lra.experiments.plan import Request, plan
 
     (tmp_path / "mine.yaml").write_text("base: quick\ndeviations: {sizes: 'smaller\n  here'}\n")
     cells = [plan(Request(attentions=["relu"], tasks=["listops"], seeds=[0], protocol=name))[0]

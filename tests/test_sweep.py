@@ -8,8 +8,7 @@ import pytest
 
 from lra.cli import main
 from lra.errors import ConfigError
-from lra.experiments.grid import Request
-from lra.experiments.plan import part_of_rows, plan
+from lra.experiments.plan import Request, part_of_rows, plan
 from lra.experiments.sweep import read_choices, run_sweep
 from lra.report import groups as cells
 from lra.report.load import frame
@@ -68,7 +67,7 @@ def test_the_same_sweep_again_runs_nothing_and_another_is_other_records(swept, t
     assert complete
     assert len(records) == 4
     assert {path: path.read_bytes() for path in swept.rglob("*.json")} == before
-    assert capfd.readouterr().err.count("4 of 4 cells have a record") == 2
+    assert capfd.readouterr().err.count("4 of 4 runs have a record") == 2
 
 
 def test_other_values_are_another_table(swept):

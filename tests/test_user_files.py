@@ -11,7 +11,8 @@ import torch
 
 import attention_zoo
 from attention_zoo import Dims, SpecError, _process
-from lra.experiments.grid import Request, run_grid
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request
 
 PLAIN = """
 from attention_zoo import QKVAttention, register

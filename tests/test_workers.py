@@ -17,9 +17,9 @@ import torch
 from lra.cli import main
 from lra.errors import ConfigError, WorkError
 from lra.experiments import workers
-from lra.experiments.grid import Request, plan, run_grid
+from lra.experiments.grid import run_grid
 from lra.experiments.job import titles
-from lra.experiments.plan import parse_devices, parse_shard, part_of
+from lra.experiments.plan import Request, parse_devices, parse_shard, part_of, plan
 
 ROOT = Path(__file__).parent.parent
 DEADLY = """

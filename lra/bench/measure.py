@@ -22,7 +22,8 @@ from lra.backbones.flat import count_parameters
 from lra.bench import workload
 from lra.bench.workload import Job, Workload
 from lra.errors import CountError
-from lra.experiments.run import make_model, make_place
+from lra.experiments.build import make_model
+from lra.experiments.run import make_place
 from lra.results.bench_record import DONE, FAILED, NO_MEMORY, TOO_SLOW, Bench
 from lra.results.machine import environment, held_bytes, peak_bytes, reset_peak
 from lra.training.batches import documents, sizes, slices_of

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import attention_zoo
 import tasks
 from lra.config import resolve as configuration
-from lra.experiments.data import make_ready, resolve_for
+from lra.experiments.data import load_task_data, resolve_for
 from lra.experiments.plan import ARENA, Request, name_rows, plan
-from lra.experiments.run import Cell
+from lra.experiments.run import Run
 from lra.results.bench_record import UNIFORM
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Job:
 class Workload:
     """A resolved cell, its sizes, and the samples its batches are drawn from."""
 
-    cell: Cell
+    cell: Run
     spec: tasks.Spec
     samples: tasks.Split
 
@@ -72,7 +72,7 @@ def task_names(asked: list[str]) -> list[str]:
     return list(dict.fromkeys(task for name in asked for task in (ARENA if name == "all" else [tasks.find(name).name])))
 
 
-def resolve(job: Job) -> Cell:
+def resolve(job: Job) -> Run:
     """The cell of a job. Raises SpecError, DataError or ConfigError; needs no data and no torch."""
     overrides = list(job.overrides)
     if job.gear != "auto":
@@ -89,11 +89,11 @@ def resolve(job: Job) -> Cell:
     return cell
 
 
-def prepare(job: Job, cell: Cell) -> Workload:
+def prepare(job: Job, cell: Run) -> Workload:
     """Draws or finds the samples. Raises DataError."""
     if job.shape == UNIFORM:
         return Workload(cell, replace(UNIFORM_SPEC, length=job.length), uniform(job.length, cell.config.train.batch))
-    data = make_ready(cell.task, cell.config, Path(job.data_dir) if job.data_dir else None).data
+    data = load_task_data(cell.task, cell.config, Path(job.data_dir) if job.data_dir else None).data
     return Workload(cell, data.spec, data.train)
 
 
@@ -107,7 +107,7 @@ def uniform(length: int, rows: int) -> tasks.Split:
     return tasks.Split(values, np.full(rows, length, dtype=np.int32), labels)
 
 
-def about(job: Job, cell: Cell) -> dict[str, Any]:
+def about(job: Job, cell: Run) -> dict[str, Any]:
     """The fields of a bench record that are known before anything is measured."""
     entry = cell.attention
     return {

@@ -26,9 +26,9 @@ import tasks
 from lra.bench import baseline, workload
 from lra.bench.idle import alone_on, device_lock, free_bytes
 from lra.bench.workload import Job, Workload
-from lra.config.resolve import Train
+from lra.config.schema import Train
 from lra.console import say
-from lra.experiments.run import make_model
+from lra.experiments.build import make_model
 from lra.report.render import DASH, markdown, sheet
 from lra.results.machine import cpu_name
 from lra.training.batches import load, sizes

@@ -42,7 +42,9 @@ def prepare_data(task_name: str, config: Config, data_dir: Path | None) -> tasks
     task = tasks.find(task_name)
 
     def prepare() -> tasks.Data:
-        return _call(task_name, "prepare", lambda: task.prepare(config.data, data_dir, tasks.cache_folder(), progress=True))
+        return _call(
+            task_name, "prepare", lambda: task.prepare(config.data, data_dir, tasks.cache_folder(), progress=True)
+        )
 
     started = time.monotonic()
     data = prepare()

@@ -224,9 +224,7 @@ def work_loop(pipe: Connection, device_name: str, threads: int, data_dir: Path |
         pipe.send(Answer(problem, healthy))
 
 
-def receive_order(
-    order: Order, data_dir: Path | None, track: str, known: dict[str, TaskData]
-) -> tuple[Job, TaskData]:
+def receive_order(order: Order, data_dir: Path | None, track: str, known: dict[str, TaskData]) -> tuple[Job, TaskData]:
     """The job of an order and its data. known: the data of earlier orders. Raises WorkError when something changed."""
     if order.task_file:
         tasks.find(order.task_file)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lra.config.resolve import Config
+from lra.config.schema import Config
 from lra.console import say
 from lra.errors import UserError
-from lra.experiments.data import prepare_for
+from lra.experiments.build import make_model
+from lra.experiments.data import prepare_data
+from lra.experiments.load import load_run
 from lra.experiments.plan import Request, plan
-from lra.experiments.run import make_model
-from lra.experiments.train_and_test import load_run
 from lra.report.groups import rank
 from lra.report.load import find
 from lra.training.batches import load
@@ -61,7 +61,7 @@ class Subject:
 def fresh(request: Request) -> list[Subject]:
     """Untrained encoders, as a run would start. Raises SpecError, DataError or ConfigError."""
     cells = plan(request)
-    data = {c.task: prepare_for(c.task, c.config, request.data_dir) for c in cells}
+    data = {c.task: prepare_data(c.task, c.config, request.data_dir) for c in cells}
     return [
         Subject(
             cell.row,
@@ -89,7 +89,7 @@ def trained(runs: list[Path], rows: list[str], tasks: list[str], data_dir: Path 
     for path, record in chosen.items():
         run = load_run(path)
         if record.data["hash"] not in data:
-            data[record.data["hash"]] = prepare_for(record.data.get("file", record.task), run.config, data_dir)
+            data[record.data["hash"]] = prepare_data(record.data.get("file", record.task), run.config, data_dir)
         mine = data[record.data["hash"]]
         if mine.hash != record.data["hash"]:
             raise InspectError(f"{path} was trained on data {record.data['hash']}, here is {mine.hash}: see --data-dir")
