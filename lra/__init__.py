@@ -1,7 +1,7 @@
-"""Long Range Arena for efficient attention: trains, measures, reports.
+"""Long Range Arena for efficient attention: train, measure, report.
 
-From Python: `lra.records("results/runs")` is a flat DataFrame, `lra.load(run)` gives a run's weights and config back.
-Importing this package needs the standard library only.
+In Python, `lra.records("results/runs")` is a flat DataFrame, and `lra.load(run)` gives back a run's weights and
+configuration. Importing this package loads the standard library only.
 """
 
 from __future__ import annotations
@@ -20,22 +20,26 @@ __all__ = ["load", "records"]
 
 
 def records(*paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
-    """One row per record of these files and folders, or lists of them (default results/runs).
+    """One row per record in these files and folders, or lists of them (default results/runs).
 
-    Raises RecordError for a broken file.
+    An unreadable file is skipped with a warning, as `report` skips it. Raises RecordError when no record is left.
     """
-    from lra.errors import RecordError
-    from lra.report.load import read
+    import warnings
+
+    from lra.report.load import none_found, read
 
     lists = ([path] if isinstance(path, str | Path) else path for path in paths or ("results/runs",))
-    frame, problems = read([Path(path) for some in lists for path in some])
-    if problems:
-        raise RecordError("; ".join(problems))
+    wanted = [Path(path) for some in lists for path in some]
+    frame, problems = read(wanted)
+    if frame.empty:
+        raise none_found(wanted, problems)
+    for problem in problems:
+        warnings.warn(f"skipped: {problem}", stacklevel=2)
     return frame
 
 
 def load(run: str | Path) -> Loaded:
-    """The record of a run, its configuration and its best weights, from the record's path.
+    """The record of a run, its configuration and its best weights, by the path of the record.
 
     Raises RecordError or WorkError when one of them is missing or damaged.
     """

@@ -19,7 +19,7 @@ from lra.results.record import Record
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lra.report.render import Sheet
+    from lra.report.render import Table
 
 IMAGES = ("image", "pathfinder", "pathfinder64", "pathx", "path256")
 SUITES = {
@@ -187,9 +187,10 @@ def _line(effect: Effect, difference: Any) -> dict[str, Any]:
     return line | {"verdict": verdict}
 
 
-def sheet_of(frame: pd.DataFrame) -> Sheet:
+def sheet_of(frame: pd.DataFrame) -> Table:
     """The table for people, in per cent and points."""
-    from lra.report.render import DASH, sheet
+    from lra.report.format import DASH
+    from lra.report.render import table as as_table
 
     def points(value: Any, form: str = "{:+.1f}") -> str:
         return DASH if value is None or value != value else form.format(100 * value)
@@ -204,7 +205,7 @@ def sheet_of(frame: pd.DataFrame) -> Sheet:
         seen = [points(line.get("difference")), interval, noise, str(line["seeds"]), str(line["verdict"])]
         body.append([*place, *accuracies, *seen])
     header = ["Task", "Fault", "Attention", "without", "with", "Difference", "95 % over seeds", "Test rows", "Seeds"]
-    return sheet("The quirk audit", [*header, "Verdict"], body, left=3, note=LEGEND)
+    return as_table("The quirk audit", [*header, "Verdict"], body, left=3, note=LEGEND)
 
 
 LEGEND = (

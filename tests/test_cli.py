@@ -176,7 +176,7 @@ def test_without_locks_a_record_is_kept(tiny, tmp_path, monkeypatch, capsys):
     def nothing(*_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("lra.training.run_folder.fcntl.flock", nothing)
+    monkeypatch.setattr("lra.results.files.fcntl.flock", nothing)
     asked = Request(attentions=["mean"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path)
     real, others = slot.run_cell, []
 

@@ -14,11 +14,12 @@ from torch.testing import assert_close
 
 import tasks
 from lra.backbones.flat import Dropout
-from lra.config.resolve import Train
-from lra.experiments.data import make_ready
-from lra.experiments.grid import Request, plan, run_grid
-from lra.experiments.run import make_model
-from lra.training.cudagraphs import Captured, CaptureError
+from lra.config.schema import Train
+from lra.experiments.data import load_task_data
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request, plan
+from lra.experiments.build import make_model
+from lra.training.cudagraphs import CaptureError, Captured
 from lra.training.device import Place, choose_device
 from lra.training.gears import Compiled, Eager, choose
 from lra.training.optimiser import Update
@@ -41,7 +42,7 @@ def setup(monkeypatch):
 
     def make(attention="elu", *overrides):
         cell = plan(request(attention, "model.dropout=0.0", "train.batch=30", *overrides))[0]
-        data = make_ready("listops", cell.config, None).data
+        data = load_task_data("listops", cell.config, None).data
         place = Place(torch.device("cpu"), length=cell.length(data.spec), whole=cell.attention.padding == "fixed")
         return cell, data, make_model(cell, data.spec), place
 

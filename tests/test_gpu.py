@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lra.config.resolve import Train
-from lra.experiments.data import make_ready
-from lra.experiments.grid import Request, plan
-from lra.experiments.run import make_model
+from lra.config.schema import Train
+from lra.experiments.data import load_task_data
+from lra.experiments.plan import Request, plan
+from lra.experiments.build import make_model
 from lra.results.machine import graph_bytes
-from lra.training.cudagraphs import Captured, CaptureError, CUDARecord
+from lra.training.cudagraphs import CUDARecord, CaptureError, Captured
 from lra.training.device import Place
 from lra.training.gears import Eager
 from lra.training.optimiser import Update
@@ -31,7 +31,7 @@ def gears(tiny, attention, *overrides, precision="float32"):
         attentions=[attention], tasks=["listops"], seeds=[0], protocol=tiny, overrides=("train.batch=30", *overrides)
     )
     cell = plan(asked)[0]
-    data = make_ready("listops", cell.config, None).data
+    data = load_task_data("listops", cell.config, None).data
     whole = cell.attention.padding == "fixed"
     place = Place(device(), precision, length=cell.length(data.spec), whole=whole)
     model = make_model(cell, data.spec).to(device())

@@ -17,11 +17,12 @@ import attention_zoo
 from attention_zoo import Attention, Dims, QKVAttention
 from lra.backbones.flat import Encoder, initialise
 from lra.cli import main
-from lra.inspect import figures, maps, parts, powers, tables
-from lra.inspect.calls import Call, Skipped, capture
-from lra.inspect.look import look
+from lra.inspect import figures, figures_of_one, mechanism_parts, powers, tables
+from lra.inspect.calls import Call, Skipped, record_calls
+from lra.inspect.findings import examine
 from lra.inspect.numbers import describe, effective_rank, numerical_rank, row_entropy
 from lra.inspect.probe import NotAMatrixError, probe
+from lra.report.figures import style
 
 SPECS = ["softmax", "relu", "elu", "flatten", "agent:agents=5,bias=true", "agent", "pola", "pola:alpha=5"]
 TOKENS, DIM, HEADS = 13, 16, 2
@@ -47,7 +48,7 @@ def inputs(padded: bool, tokens: int = TOKENS) -> tuple[Tensor, Tensor | None]:
 
 
 def calls(model: Encoder, padded: bool = False, tokens: int = TOKENS) -> list[Call]:
-    found = capture(model, *inputs(padded, tokens))
+    found = record_calls(model, *inputs(padded, tokens))
     assert all(isinstance(call, Call) for call in found)
     return found  # pyright: ignore[reportReturnType]
 
@@ -190,25 +191,25 @@ class Elsewhere(QKVAttention):
     ],
 )
 def test_what_cannot_be_probed_is_skipped_with_the_reason(kind, reason):
-    found = look("mine", "fresh", encoder(kind), [inputs(False)])
+    found = examine("mine", "fresh", encoder(kind), [inputs(False)])
     assert not found.numbers
     assert len(found.notes) == 2  # a layer each
     assert reason in found.notes[0]
 
 
 def test_a_matrix_per_channel_shows_some():
-    found = look("mine", "fresh", encoder(PerChannel), [inputs(False)])
+    found = examine("mine", "fresh", encoder(PerChannel), [inputs(False)])
     assert {line["channels"] for line in found.numbers} == {"0-0", "2-2", "5-5", "7-7"}
-    assert any("8 channels mix each in its own way, 4 are shown" in note for note in found.notes)
+    assert any("8 channels each mix in their own way; 4 are shown" in note for note in found.notes)
 
 
-def test_capture_leaves_the_model_as_it_was():
+def test_recording_leaves_the_model_as_it_was():
     model = encoder("pola")
     before = model(*inputs(True))
-    capture(model, *inputs(True))
+    record_calls(model, *inputs(True))
     assert all("attend" not in vars(module) for module in model.modules())
     torch.testing.assert_close(model(*inputs(True)), before, rtol=0, atol=0)
-    assert isinstance(capture(encoder(Whole), *inputs(False))[0], Skipped)
+    assert isinstance(record_calls(encoder(Whole), *inputs(False))[0], Skipped)
 
 
 def test_a_row_sample_is_exact_and_said():
@@ -217,8 +218,8 @@ def test_a_row_sample_is_exact_and_said():
     whole, some = probe(call.attend, call.v), probe(call.attend, call.v, budget=8 * HEADS * 64 * 10)
     assert len(some.rows) == 10
     torch.testing.assert_close(some.weights, whole.weights[:, :, some.rows], rtol=0, atol=0)
-    found = look("softmax", "fresh", model, [inputs(False, 64)], budget=8 * HEADS * 64 * 10)
-    assert "softmax: 10 of 64 queries, evenly spaced, to bound memory" in found.notes
+    found = examine("softmax", "fresh", model, [inputs(False, 64)], budget=8 * HEADS * 64 * 10)
+    assert "softmax: 10 evenly spaced queries of 64, to bound memory" in found.notes
 
 
 MEMORY = """
@@ -302,28 +303,28 @@ def test_signed_q_and_k_are_those_before_the_power(spec):
 
 def test_parts_that_only_some_have():
     (call, *_) = calls(encoder("pola:alpha=5"), padded=True)
-    values = parts.gate(call)
+    values = mechanism_parts.gate(call)
     assert values is not None
     assert values.shape == (TOKENS - 4, DIM)
-    assert parts.learned(call.module)["power"].unique().tolist() == [3.5]
-    assert parts.learned(call.module)["scale"].mean() == pytest.approx(math.log(2))
-    gate = parts.compare_gate("0", values, HEADS, [[0, 1, 2, 3], [4, 5, 6, 7]])
+    assert mechanism_parts.learned(call.module)["power"].unique().tolist() == [3.5]
+    assert mechanism_parts.learned(call.module)["scale"].mean() == pytest.approx(math.log(2))
+    gate = mechanism_parts.compare_gate("0", values, HEADS, [[0, 1, 2, 3], [4, 5, 6, 7]])
     order = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15]
     torch.testing.assert_close(gate.correlation, torch.corrcoef(values.T)[order][:, order])
     assert gate.numbers()["mean_1"] == pytest.approx(float(values[:, order[8:]].mean()))
     between = torch.corrcoef(values.T)[order[:8]][:, order[8:]].mean()
     assert gate.numbers()["correlation_between"] == pytest.approx(float(between))
     (squashed, *_) = calls(encoder("pola:alpha=5,gate=sigmoid"), padded=True)
-    torch.testing.assert_close(parts.gate(squashed), values.sigmoid())
+    torch.testing.assert_close(mechanism_parts.gate(squashed), values.sigmoid())
     (plain, *_) = calls(encoder("elu"))
-    assert parts.gate(plain) is None
-    assert not parts.learned(plain.module)
-    assert parts.focusing(plain) is None
+    assert mechanism_parts.gate(plain) is None
+    assert not mechanism_parts.learned(plain.module)
+    assert mechanism_parts.focusing(plain) is None
 
 
 def test_focusing_sharpens():
     (call, *_) = calls(encoder("flatten"))
-    found = parts.focusing(call)
+    found = mechanism_parts.focusing(call)
     assert found is not None
     assert (found["q after"] < found["q before"]).all()
 
@@ -333,12 +334,12 @@ def test_two_maps_multiply_to_the_matrix(spec, grid):
     tokens = 12
     (call, *_) = calls(encoder(spec, tokens, grid), tokens=tokens)
     matrices = probe(call.attend, call.v)
-    maps = parts.two_maps(call, matrices.weights[:, 0], matrices.rows)
+    maps = mechanism_parts.two_maps(call, matrices.weights[:, 0], matrices.rows)
     assert maps is not None
     gather, read = maps
     torch.testing.assert_close(read @ gather, matrices.weights[:, 0])
     wrong = matrices.weights[:, 0].roll(1, dims=-1)
-    assert parts.two_maps(call, wrong, matrices.rows) is None
+    assert mechanism_parts.two_maps(call, wrong, matrices.rows) is None
 
 
 @pytest.fixture(scope="module")
@@ -434,28 +435,29 @@ def test_no_text_is_cut_and_none_covers_another(monkeypatch):
     """A long name of a protocol, one row alone and several."""
     where = "listops, quick[train.steps=30, train.warmup=0, data.train_rows=300]"
     specs = ("softmax", "pola", "agent:agents=5", "flatten")
-    found = [look(spec, "trained, seed 0, test 17.4 %", encoder(spec), [inputs(False)]) for spec in specs]
+    found = [examine(spec, "trained, seed 0, test 17.4 %", encoder(spec), [inputs(False)]) for spec in specs]
     drawn = []
 
-    def save(figure, kind):
+    def save(figure, name, kinds):
         figure.draw_without_rendering()
-        drawn.append(kind)
+        drawn.append(name)
         texts = list(figure.texts)
         for axes in figure.axes:
             texts += [axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title]
         for part in [text for text in texts if text.get_text()] + figure.legends:
             corners = part.get_window_extent().corners()
-            assert figure.bbox.padded(1).count_contains(corners) == 4, (figure.texts[0].get_text(), part)
+            assert figure.bbox.padded(1).count_contains(corners) == 4, (name, part)
         title = figure.texts[0].get_window_extent()
         assert not any(title.overlaps(part.get_window_extent()) for part in (*figure.axes, *figure.legends))
-        return b""
+        return dict.fromkeys(kinds, b"")
 
-    monkeypatch.setattr(figures, "save", save)
+    monkeypatch.setattr(style, "save", save)
+    pictures = [picture for one in found for picture in figures_of_one.figures_of(one, where)]
     for some in (found[:1], found):
-        made = figures.compare(some, tables.numbers(some), tables.powers(some), where)
-        for picture in [*made, *(own for one in some for own in maps.own(one, where))]:
-            picture.render()
-    assert len(drawn) > 20
+        pictures += figures.compare(some, tables.numbers(some), tables.powers(some), where)
+    for picture in pictures:
+        picture.render()
+    assert len(drawn) == len(pictures) > 15
 
 
 def test_not_a_matrix_is_an_error_of_its_own():
@@ -474,6 +476,6 @@ def test_modules_are_named_by_their_parameters_only():
         def attend(self, q, k, v, keep=None):  # noqa: ARG002
             return v
 
-    found = look("mine", "fresh", encoder(Gated), [inputs(False)])
+    found = examine("mine", "fresh", encoder(Gated), [inputs(False)])
     assert [gate.layer for gate in found.gates] == ["0", "1"]
     assert "correlation_between" not in found.gates[0].numbers()

@@ -1,31 +1,28 @@
 """The report's page in a real Chromium without a network: what it shows, sorts and filters; that it is small."""
 
+import dataclasses
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import synthetic
+import records
 from PIL import Image
 
 from lra.errors import RecordError
-from lra.report import groups as cells
+from lra.report import groups as grouping
 from lra.report import write
-from lra.report.figures import scaling
-from lra.report.figures import scatter as speed
-from lra.report.figures import style as figures
-from lra.report.page import html as page
-from lra.report.page import inspected as pictures
-from lra.report.page import provenance
-from lra.report.tables import seeds as evidence
-from lra.results import bench_record as benchrecord
+from lra.report.figures import scaling, scatter, style
+from lra.report.page import html, provenance
+from lra.report.page import inspected as embedded
+from lra.report.tables import seeds
+from lra.results import bench_record
 from lra.results.record import save
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
@@ -36,19 +33,17 @@ IN_CI = os.environ.get("CI") == "true"
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report on 220 runs of one protocol, three of another, and a file that is no record."""
     folder = tmp_path_factory.mktemp("runs")
-    others = [synthetic.run("softmax", seed=seed, protocol="quick") for seed in range(3)]
-    for record in [*synthetic.grid(), *others]:
+    others = [records.run("softmax", seed=seed, protocol="quick") for seed in range(3)]
+    for record in [*records.grid(), *others]:
         save(record, folder)
     (folder / "broken.json").write_text("{")
     for row, power in (("softmax", 2.0), ("relu", 1.0)):
         for length in (256, 1024, 4096):
             lost = {"status": "out of memory", "seconds": [], "peak_bytes": None} if power * length > 8000 else {}
-            benchrecord.save(synthetic.bench(row, length, power, **lost), folder / "bench")
+            bench_record.save(records.bench(row, length, power, **lost), folder / "bench")
     out = tmp_path_factory.mktemp("report")
     inspected(out / "inspect" / "image-quick")
-    started = time.monotonic()
     write([folder], out)
-    assert time.monotonic() - started < 60  # a quiet machine takes a tenth of it
     return out
 
 
@@ -188,7 +183,7 @@ def test_dark_by_the_system_and_by_the_button(browser: Any, report: Path):
     context.close()
 
 
-def test_a_row_leads_to_its_runs_and_points_out_its_curve(shown: Any):
+def test_a_row_leads_to_its_runs_and_highlights_its_curve(shown: Any):
     row = shown.locator("#standard-float32 tr[data-row=pola]")
     row.hover()
     lines = shown.locator("#standard-float32 .curves figure").first
@@ -223,6 +218,26 @@ def test_what_a_screen_reader_needs(shown: Any):
     assert repeated == []
 
 
+def test_five_tasks_fit_a_screen_of_1280_pixels(browser: Any, tmp_path: Path):
+    """23 rows of all sorts: nothing scrolls sideways, neither the page nor a table, and no cell is cut."""
+    (group,) = grouping.group(records.five_tasks())
+    group = dataclasses.replace(group, milliseconds=dict.fromkeys(group.rows, 1234.5))
+    (tmp_path / "report.html").write_text(html.render(html.Material([group], {})))
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    tab = context.new_page()
+    tab.goto((tmp_path / "report.html").as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert tab.locator(".leaderboard tbody.rows tr").count() == 23
+    assert tab.locator(".leaderboard thead th:visible").count() == 12
+    (edges,) = tab.evaluate(
+        """() => [...document.querySelectorAll(".leaderboard")].map((table) => [table.getBoundingClientRect().right,
+        table.parentNode.scrollWidth - table.parentNode.clientWidth])"""
+    )
+    assert edges[0] <= 1280
+    assert edges[1] <= 0
+    context.close()
+
+
 def test_narrow_screens_do_not_scroll_sideways(shown: Any):
     shown.set_viewport_size({"width": 380, "height": 800})
     assert shown.evaluate("document.documentElement.scrollWidth") <= 380
@@ -238,7 +253,7 @@ def test_small_and_whole(report: Path):
 def test_the_same_bytes_in_any_process(tmp_path: Path):
     folder = tmp_path / "runs"
     folder.mkdir()
-    for record in synthetic.grid(rows=3, tasks=1, seeds=3):
+    for record in records.grid(rows=3, tasks=1, seeds=3):
         save(record, folder)
     code = "import sys, lra.report as r; from pathlib import Path; r.write([Path(sys.argv[1])], Path(sys.argv[2]))"
     for seed in ("1", "2"):
@@ -255,37 +270,39 @@ def test_the_same_bytes_in_any_process(tmp_path: Path):
 def test_a_users_text_stays_text():
     attention = {"name": "x", "title": "<script>alert(1)</script>", "paper": "javascript:alert(1)", "source_hash": ""}
     row = 'x"><b>$\\alpha$'
-    (group,) = cells.group([synthetic.run(row, seed=s, attention=attention, points=2) for s in range(3)])
+    (group,) = grouping.group([records.run(row, seed=s, attention=attention, points=2) for s in range(3)])
     drawn = {f"figures/{n}": c for n, c in curves_of(group).items()}
-    content = page.render(page.Material([group], drawn, ["<i>note</i>"]))
+    content = html.render(html.Material([group], drawn, ["<i>note</i>"]))
     for evil in ("<script>alert", 'x"><b>', "<i>note", 'href="javascript'):
         assert evil not in content
 
 
-def curves_of(group: cells.Group) -> dict[str, bytes]:
+def curves_of(group: grouping.Group) -> dict[str, bytes]:
     from lra.report.figures import curves
 
-    return curves.draw(group, figures.palette([group]))
+    return curves.draw(group, style.palette([group]))
 
 
 def test_the_front_is_what_none_beats():
     points = {"softmax": (60.0, 9e4), "relu": (59.0, 5e4), "elu": (61.0, 6e4), "pola": (65.0, 1e4), "mean": (66.0, 2e5)}
-    bubbles = tuple(speed.Bubble(row, accuracy, None, tokens, None) for row, (accuracy, tokens) in points.items())
-    picture = speed.Picture("listops", "here", bubbles, ())
-    assert [b.row for b in picture.front] == ["pola", "elu", "softmax"]  # relu is beaten, mean is a control
+    bubbles = tuple(
+        scatter.Bubble(row, row == "mean", accuracy, None, tokens, None) for row, (accuracy, tokens) in points.items()
+    )
+    found = scatter.Scatter("listops", "ListOps", "here", bubbles, ())
+    assert [b.row for b in found.front] == ["pola", "elu", "softmax"]  # relu is beaten, mean is a control
 
 
 def test_speeds_of_two_machines_are_not_compared():
-    here = [synthetic.run(row) for row in ("softmax", "relu")]
-    there = synthetic.run("pola", environment={"device": "cuda", "device_name": "A GPU"})
-    (group,) = cells.group([*here, there])
-    (picture,) = speed.pictures(group)
-    assert [b.row for b in picture.bubbles] == ["softmax", "relu"]
-    assert picture.left_out == ("pola",)
+    here = [records.run(row) for row in ("softmax", "relu")]
+    there = records.run("pola", environment={"device": "cuda", "device_name": "A GPU"})
+    (group,) = grouping.group([*here, there])
+    (found,) = scatter.scatters(group)
+    assert [b.row for b in found.bubbles] == ["softmax", "relu"]
+    assert found.left_out == ("pola",)
 
 
 def test_states_of_a_grid():
-    (group,) = cells.group(synthetic.grid(rows=5, tasks=1))
+    (group,) = grouping.group(records.grid(rows=5, tasks=1))
     assert provenance.seeds(group) == [0, 1, 2, 3, 4]
     (flatten,), (agent,) = (provenance.states(group, row) for row in ("flatten", "agent"))
     assert [state.key for _, state in flatten] == ["done", "done", "done", "chance", "done"]
@@ -293,35 +310,35 @@ def test_states_of_a_grid():
 
 
 def test_an_unknown_baseline_names_the_nearest(tmp_path: Path):
-    save(synthetic.run("softmax"), tmp_path)
-    with pytest.raises(RecordError, match=r"no row 'sofmax'.*did you mean softmax"):
+    save(records.run("softmax"), tmp_path)
+    with pytest.raises(RecordError, match=r"no row 'sofmax'.*did you mean 'softmax'"):
         write([tmp_path], tmp_path / "out", "sofmax")
-    (group,) = cells.group([synthetic.run(row) for row in ("relu", "elu")])
-    assert evidence.baseline_of(group) == "relu"
+    (group,) = grouping.group([records.run(row) for row in ("relu", "elu")])
+    assert seeds.baseline_of(group) == "relu"
 
 
 def test_growth_is_the_exponent_between_the_longest():
     lost = {"status": "out of memory", "seconds": [], "peak_bytes": None}
-    benches = [synthetic.bench("softmax", n, 2.0) for n in (256, 512)] + [synthetic.bench("softmax", 1024, **lost)]
-    (found,) = scaling.collect([*benches, synthetic.bench("relu", 256), synthetic.bench("relu", 512)])
+    benches = [records.bench("softmax", n, 2.0) for n in (256, 512)] + [records.bench("softmax", 1024, **lost)]
+    (found,) = scaling.collect([*benches, records.bench("relu", 256), records.bench("relu", 512)])
     assert found.growth("softmax") == pytest.approx(2)
     assert found.growth("relu") == pytest.approx(1)
-    far = [synthetic.bench(row, n) for row in ("relu", "elu") for n in (1024, 4096)]
+    far = [records.bench(row, n) for row in ("relu", "elu") for n in (1024, 4096)]
     measured = scaling.collect([*benches, *far])
-    (standard,), (quick,) = (cells.group([synthetic.run("relu", protocol=p)]) for p in ("standard", "quick"))
+    (standard,), (quick,) = (grouping.group([records.run("relu", protocol=p)]) for p in ("standard", "quick"))
     assert scaling.milliseconds(measured, standard) == pytest.approx({"relu": 160, "elu": 160})
     assert scaling.milliseconds(measured, quick) == {}  # another model
     assert found.lost == ["softmax at 1,024: out of memory"]
-    elsewhere = synthetic.bench("relu", 512, environment={"device": "cuda"})
+    elsewhere = records.bench("relu", 512, environment={"device": "cuda"})
     assert scaling.collect([benches[0], elsewhere]) == []  # one length on each machine is no curve
 
 
 def test_a_mechanism_has_one_colour_in_all_figures_of_a_report(tmp_path: Path):
     """Rows of bench records with others before them in the table, and one that the table lacks."""
-    for record in (synthetic.run(row, seed=seed) for row in ("fnet", "nystrom", "s4d") for seed in range(3)):
+    for record in (records.run(row, seed=seed) for row in ("fnet", "nystrom", "s4d") for seed in range(3)):
         save(record, tmp_path)
-    for bench in (synthetic.bench(row, n) for row in ("nystrom", "s4d", "taylor") for n in (256, 512)):
-        benchrecord.save(bench, tmp_path / "bench")
+    for bench in (records.bench(row, n) for row in ("nystrom", "s4d", "taylor") for n in (256, 512)):
+        bench_record.save(bench, tmp_path / "bench")
     made = write([tmp_path], tmp_path / "out")
     seen: dict[str, set[str]] = {}
     for file in made.files:
@@ -334,12 +351,12 @@ def test_a_mechanism_has_one_colour_in_all_figures_of_a_report(tmp_path: Path):
 
 def test_pictures_have_a_ceiling_and_a_broken_index_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     inspected(tmp_path / "inspect" / "one")
-    (look,), problems = pictures.find(tmp_path)
-    assert (look.title, len(look.pictures), look.left_out, problems) == ("Inside the attention: image", 1, (), [])
-    monkeypatch.setattr(pictures, "MOST_BYTES", 10)
-    (look,), _ = pictures.find(tmp_path / "report")
-    assert (look.pictures, look.left_out) == ((), ("one/maps.png",))
+    (folder,), problems = embedded.find(tmp_path)
+    assert (folder.title, len(folder.pictures), folder.left_out, problems) == ("Inside the attention: image", 1, (), [])
+    monkeypatch.setattr(embedded, "MOST_BYTES", 10)
+    (folder,), _ = embedded.find(tmp_path / "report")
+    assert (folder.pictures, folder.left_out) == ((), ("one/maps.png",))
     (tmp_path / "inspect" / "one" / "figures.json").write_text('{"figures": [{"file": "absent.png"}]}')
-    looks, (problem,) = pictures.find(tmp_path)
-    assert looks == []
+    folders, (problem,) = embedded.find(tmp_path)
+    assert folders == []
     assert "holds no readable figures" in problem

@@ -53,8 +53,8 @@ listops, 101 test rows (0123456789ab): 61 right by both, 10 by neither.
 | pola, seed 0, quick    |      81.19 |            21 |
 
 Second less first: +11.88 ± 10.37 points (95 %). McNemar, exact: p = 0.043: the two models differ on such samples.
-This is about two trained models on these samples, not about two mechanisms: another seed makes other models.
-For mechanisms see the differences over seeds that `report` prints.
+This compares two trained models on these samples, not two mechanisms: another seed makes another model.
+For mechanisms, see the differences over seeds in the report.
 """
     )
 
@@ -72,8 +72,8 @@ def test_older_records_are_judged_by_their_data(tmp_path: Path, capsys: pytest.C
     ("names", "words"),
     [
         (("listops-relu", "listops-softmax"), "no such record"),
-        (("listops-pola", "listops-softmax"), "2 records begin so"),
-        (("text", "listops-softmax"), "other test rows"),
+        (("listops-pola", "listops-softmax"), "2 records start so"),
+        (("text", "listops-softmax"), "different test rows"),
         (("image", "image"), "has no predictions: it is diverged"),
         (("listops-mean", "listops-mean"), "its data is not here"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from records import make
 
 from lra.experiments.plan import Request, plan
-from lra.report import groups as cells
+from lra.report import groups as grouping
 from lra.report.tables import published, reproduction
 
 FIGURE = {"source": "someone", "protocol": "skyformer", "mechanism": "Self-Attention", "attention": "softmax"}
@@ -17,7 +17,7 @@ SIZES = {"label": "generated", "hash": "01", "rows": {"train": 96_000, "validati
 def verdicts(*accuracies: float, figure: dict[str, str] | None = None, **changes: Any) -> list[dict[str, Any]]:
     fields = {"protocol": "skyformer", "test_rows": 2_000, "data": SIZES} | changes
     runs = [make("softmax", accuracy, seed=seed, **fields) for seed, accuracy in enumerate(accuracies)]
-    return reproduction.beside(cells.group(runs), [FIGURE | (figure or {})])
+    return reproduction.beside(grouping.group(runs), [FIGURE | (figure or {})])
 
 
 def verdict(*accuracies: float, **changes: Any) -> str:
@@ -53,7 +53,7 @@ def test_another_protocol_is_not_compared(protocol: str):
 
 def test_each_precision_is_a_line_of_its_own():
     runs = [make("softmax", 0.38, protocol="skyformer", precision=p, data=SIZES) for p in ("float32", "bfloat16")]
-    found = reproduction.beside(cells.group(runs), [FIGURE])
+    found = reproduction.beside(grouping.group(runs), [FIGURE])
     assert sorted(row["precision"] for row in found) == ["bfloat16", "float32"]
 
 
@@ -74,5 +74,5 @@ def test_every_command_can_be_planned():
         assert len(plan(request)) == 1, command
     assert {row["verdict"] for row in rows if row["command"]} == {"not run"}
     assert not any(row["command"] for row in rows if row["copy"])
-    for sheet in reproduction.matrices(rows):
-        assert len({line[0] for line in sheet.body} & {"polaformer"}) == (sheet.title == "Protocol unpublished")
+    for table in reproduction.matrices(rows):
+        assert len({line[0] for line in table.body} & {"polaformer"}) == (table.title == "Protocol unpublished")

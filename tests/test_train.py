@@ -16,11 +16,12 @@ import torch
 from torch.testing import assert_close
 
 import tasks
-from lra.config.resolve import Train
-from lra.experiments.data import make_ready
-from lra.experiments.grid import Request, plan, run_grid
-from lra.experiments.run import make_model
-from lra.experiments.train_and_test import load_run
+from lra.config.schema import Train
+from lra.experiments.data import load_task_data
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request, plan
+from lra.experiments.build import make_model
+from lra.experiments.load import load_run
 from lra.results.record import hits
 from lra.training.batches import cut, load, release, resident
 from lra.training.device import Place
@@ -40,7 +41,7 @@ def request(tiny, out, attention="elu", **changes):
 def cell_and_data(cache):
     asked = request(str(Path(__file__).parent / "tiny.yaml"), cache / "unused")
     cell = plan(asked)[0]
-    return cell, make_ready("listops", cell.config, None).data
+    return cell, load_task_data("listops", cell.config, None).data
 
 
 def test_schedule_is_onecycle():

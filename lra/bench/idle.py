@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lra.console import say
 from lra.errors import BusyError, RecordError
+from lra.results.files import locked
 
 IDLE_CORES = 0.25  # others' work, in cores, that a measurement tolerates
 
@@ -20,14 +21,13 @@ IDLE_CORES = 0.25  # others' work, in cores, that a measurement tolerates
 def device_lock(device: str) -> Iterator[None]:
     """Keeps a second bench of this user off the device. Raises BusyError."""
     from lra.training.device import choose_device
-    from lra.training.run_folder import Work
 
     name = str(choose_device(device)).replace(":", "")
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir()) / f"lra-bench-{user}-{name}"
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(Work(folder).lock())
+            stack.enter_context(locked(folder / "lock"))
         except BusyError:
             raise BusyError(f"another bench is measuring on {name}: wait for it, or choose another --device") from None
         except OSError as error:

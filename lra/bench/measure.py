@@ -24,7 +24,7 @@ from lra.bench.workload import Job, Workload
 from lra.errors import CountError
 from lra.experiments.build import make_model
 from lra.experiments.run import make_place
-from lra.results.bench_record import DONE, FAILED, NO_MEMORY, TOO_SLOW, Bench
+from lra.results.bench_record import Bench, DONE, FAILED, NO_MEMORY, TOO_SLOW
 from lra.results.machine import environment, held_bytes, peak_bytes, reset_peak
 from lra.training.batches import documents, sizes, slices_of
 from lra.training.device import Place, choose_device, choose_precision, set_backends

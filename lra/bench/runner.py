@@ -15,7 +15,7 @@ from lra.bench import workload
 from lra.bench.idle import alone_on, device_lock, free_bytes
 from lra.bench.workload import Job
 from lra.console import say
-from lra.results.bench_record import FAILED, NO_MEMORY, TOO_SLOW, UNIFORM, Bench, save
+from lra.results.bench_record import Bench, FAILED, NO_MEMORY, TOO_SLOW, UNIFORM, save
 
 ROOT = Path(__file__).resolve().parents[2]
 LENGTHS = {"cpu": (256, 512, 1024, 2048, 4096)}  # doublings, by default

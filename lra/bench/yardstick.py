@@ -29,7 +29,9 @@ from lra.bench.workload import Job, Workload
 from lra.config.schema import Train
 from lra.console import say
 from lra.experiments.build import make_model
-from lra.report.render import DASH, markdown, sheet
+from lra.report.format import DASH
+from lra.report.render import markdown
+from lra.report.render import table as as_table
 from lra.results.machine import cpu_name
 from lra.training.batches import load, sizes
 from lra.training.device import Place, choose_device, choose_precision
@@ -177,7 +179,7 @@ def table(found: list[Contender]) -> str:
             ]
         )
     header = [*(f"{name}, ms" for name in names), "Times baseline", "Of identity", "Computed/real"]
-    return markdown(sheet("", ["Attention", *header], rows))
+    return markdown(as_table("", ["Attention", *header], rows))
 
 
 def milliseconds(one: Contender | None) -> str:

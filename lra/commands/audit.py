@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def main(parsed: argparse.Namespace) -> int:
     from lra.audit import document, run_audit, sheet_of, table
     from lra.report.render import markdown
-    from lra.results.files import write_atomically
+    from lra.results.files import encoded, write_all
 
     request = make_request(parsed)
     effects = run_audit(request)
@@ -38,8 +38,8 @@ def main(parsed: argparse.Namespace) -> int:
     words = ["audit", "--attn", *parsed.attn, "--task", *parsed.task, "--protocol", parsed.protocol]
     words += ["--seed", *map(str, parsed.seed), *(["--set", *parsed.set] if parsed.set else [])]
     page = document(frame, request, f"python run_lra.py {shlex.join(words)}")
-    write_atomically(parsed.out / "audit.md", page.encode())
-    write_atomically(parsed.out / "audit.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+    csv = frame.to_csv(index=False, lineterminator="\n")
+    write_all({"audit.md": encoded(page), "audit.csv": encoded(csv)}, parsed.out)
     print(markdown(sheet_of(frame)))
     print(f"records, audit.md and audit.csv in {parsed.out}")
     return int(not any(effect.pairs for effect in effects))

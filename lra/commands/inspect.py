@@ -31,11 +31,11 @@ def main(parsed: argparse.Namespace) -> int:
     for group in written:
         print(f"\n{group.text}\n" if group.text else "")
         print("\n".join([*group.notes, f"figures and tables in {group.folder}"]))
-    return int(not all(group.looked for group in written))
+    return int(not all(group.readable for group in written))
 
 
 def subjects(parsed: argparse.Namespace) -> list:
-    """Whom the user means. Raises UserError, SpecError or DataError."""
+    """The encoders that the user means. Raises UserError, SpecError or DataError."""
     import attention_zoo
     import tasks
     from lra import inspect

@@ -1,8 +1,13 @@
 """A look inside the attentions of an encoder, trained or fresh, on real samples; computes on the CPU in float64.
 
-Every mechanism is read by what it does, not by its name: its token-to-token matrix is probed, parts like a gate are
-found by the names of their parameters. Sequences of up to 4,096 tokens; the matrices held at a time take at most 64 MB,
-and with what is computed from them about 0.5 GB, because beyond that only some rows are read, and it says so.
+    encoders   which encoders, and the samples they read       calls     what each attention receives
+    probe      the matrix of any map that is linear in v       numbers   what a matrix is like
+    powers, mechanism_parts   powers, gates, scales, agents    findings  all of it, of one encoder
+    tables, figures (all encoders), figures_of_one             what is written
+
+Every mechanism is read by what it does, not by its name: its token-to-token matrix is probed, and parts such as a gate
+are found by the names of their parameters. Sequences have up to 4,096 tokens. The matrices held at a time take at most
+64 MB, and about 0.5 GB with what is computed from them: beyond that only some rows are read, and a note says so.
 """
 
 from __future__ import annotations
@@ -14,38 +19,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import lra.report.figures  # noqa: F401 - takes MPLBACKEND away before matplotlib is imported
 from lra.console import say
-from lra.errors import UserError
-from lra.inspect import figures, maps, tables
-from lra.inspect.look import Findings, look
-from lra.inspect.subjects import InspectError, Subject, fresh, samples, trained
-from lra.results.files import write_atomically
+from lra.inspect import figures, figures_of_one, tables
+from lra.inspect.encoders import InspectError, Subject, fresh, samples, trained
+from lra.inspect.findings import Findings, examine
+from lra.results.files import encoded, write_all
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["InspectError", "Subject", "Written", "fresh", "look", "samples", "trained", "write"]
+__all__ = ["InspectError", "Subject", "Written", "examine", "fresh", "samples", "trained", "write"]
 
 
 @dataclass(frozen=True)
 class Written:
-    """A group's folder, the table for the terminal, and what was left out or sampled."""
+    """The folder of a group, its table for the terminal, and notes on what was left out or sampled."""
 
     folder: Path
     text: str
     notes: tuple[str, ...]
-    looked: int  # subjects with at least one layer that could be read
+    readable: int  # subjects with at least one layer that could be read
 
 
 def write(subjects: Sequence[Subject], count: int, out: Path) -> list[Written]:
-    """Looks at each subject on `count` samples; writes figures, CSVs and figures.json below `out`/group.
+    """Examine each subject on `count` samples; write figures, CSVs and figures.json below `out`/group.
 
-    A group is the subjects of one task and protocol, trained or fresh. Raises InspectError.
+    The subjects of one task and protocol, trained or fresh, make a group. Raises InspectError, and WorkError when the
+    folder cannot be written to.
     """
     groups: dict[str, list[Subject]] = {}
     for subject in subjects:
         groups.setdefault(subject.group, []).append(subject)
-    return [_write_group(mine, count, out / _slug(name)) for name, mine in groups.items()]
+    return [_write_group(members, count, out / _slug(name)) for name, members in groups.items()]
 
 
 def _write_group(subjects: Sequence[Subject], count: int, folder: Path) -> Written:
@@ -53,7 +59,7 @@ def _write_group(subjects: Sequence[Subject], count: int, folder: Path) -> Writt
     for subject in subjects:
         inputs = samples(subject, count)
         say(f"{subject.task} {subject.row}: {subject.origin}, {len(inputs)} validation samples")
-        found.append(look(subject.row, subject.origin, subject.model, inputs, subject.data.spec.grid))
+        found.append(examine(subject.row, subject.origin, subject.model, inputs, subject.data.spec.grid))
     first = subjects[0]
     where = f"{first.task}, {first.protocol.replace(',', ', ')}"
     data = {
@@ -63,13 +69,13 @@ def _write_group(subjects: Sequence[Subject], count: int, folder: Path) -> Writt
         "learned": tables.learned(found),
     }
     pictures = figures.compare(found, data["numbers"], data["powers"], where)
-    pictures += [picture for one in found for picture in maps.own(one, where)]
+    pictures += [picture for one in found for picture in figures_of_one.figures_of(one, where)]
     contents = {f"{name}.csv": _csv(table) for name, table in data.items() if len(table)}
     index = _index(subjects, found, pictures, list(contents), count)
     for picture in pictures:
         contents |= picture.render()
-    contents["figures.json"] = (json.dumps(index, indent=1, ensure_ascii=False) + "\n").encode()
-    _store(contents, folder)
+    contents["figures.json"] = encoded(json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+    write_all(contents, folder)
     notes = tuple(note for one in found for note in one.notes)
     return Written(folder, tables.summary(data["numbers"]), notes, sum(bool(one.numbers) for one in found))
 
@@ -81,7 +87,7 @@ def _index(
     names: list[str],
     n: int,
 ) -> dict[str, object]:
-    """What a page needs to show the folder without opening anything else in it."""
+    """What the page of a report needs to know to show the folder."""
     first = subjects[0]
     state = "trained" if first.trained else "fresh"
     return {
@@ -106,13 +112,4 @@ def _slug(name: str) -> str:
 
 
 def _csv(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False, lineterminator="\n", float_format="%.8g").encode()
-
-
-def _store(contents: dict[str, bytes], folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            write_atomically(folder / name, content)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+    return encoded(table.to_csv(index=False, lineterminator="\n", float_format="%.8g"))

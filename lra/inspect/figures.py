@@ -1,27 +1,24 @@
-"""Figures that compare the attentions of one task: entropy, spectra, reach, powers; the same bytes each time."""
+"""Figures that compare the attentions of one task: entropy, spectra, distance, powers; the same bytes each time."""
 
-import io
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from lra.inspect.look import Findings
+from lra.inspect.findings import Findings
 from lra.inspect.powers import KERNELS
 from lra.inspect.tables import flow_names, sharpest
-from lra.report.figures.style import COLOURS, OTHERS
+from lra.report.figures import style
 
-STYLE = {"svg.hashsalt": "lra", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 GREY = "#666666"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure to be: its file's stem, what it shows, the same in words, its size in inches, how to draw it."""
+    """A figure before it is drawn: its name, title, alternative text, size in inches, and how to draw it."""
 
     name: str
     title: str
@@ -33,27 +30,17 @@ class Picture:
         """'name.png' and 'name.svg' -> content."""
         width, height = self.size
         lines = textwrap.wrap(self.title, int(11.5 * width))
-        with matplotlib.style.context(["default", STYLE]):
+        with style.style(self.name):
             figure = Figure(figsize=(width, height + 0.17 * (len(lines) - 1)), layout="constrained")
             figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=10)
             self.draw(figure)
-            return {f"{self.name}.{kind}": save(figure, kind) for kind in ("png", "svg")}
-
-
-def save(figure: Figure, kind: str) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
-    return content.getvalue()
+            return style.save(figure, self.name, ("png", "svg"))
 
 
 def colours(subjects: Sequence[Findings]) -> dict[str, str]:
-    """Row -> colour: the mechanism's own in the report, in the order of the rows where two share a mechanism."""
-    taken: dict[str, str] = {}
-    spare = iter(OTHERS * len(subjects))
-    for found in subjects:
-        own = COLOURS.get(found.row.split(":")[0])
-        taken[found.row] = own if own and own not in taken.values() else next(spare)
-    return taken
+    """Row -> colour, in the order of the rows."""
+    rows = dict.fromkeys(found.row for found in subjects)
+    return {row: style.COLOURS[place % len(style.COLOURS)] for place, row in enumerate(rows)}
 
 
 def layers(table: Any) -> list[str]:
@@ -61,11 +48,11 @@ def layers(table: Any) -> list[str]:
 
 
 def compare(subjects: Sequence[Findings], numbers: Any, powers: Any, where: str) -> list[Picture]:
-    """The figures of all subjects together; numbers and powers as `tables` makes them. where: 'image, quick'."""
+    """The figures of all subjects together, from `tables.numbers` and `tables.powers`. where: 'image, quick'."""
     if not len(numbers):
         return []
     every = layers(numbers)
-    wide = 1.6 + 2.9 * len(every)
+    width = 1.6 + 2.9 * len(every)
     plain = numbers[numbers["convolution"] == "off"]
     height = 2.2 + 0.02 * len(plain)
     curves = sum(len({key[1:] for key in found.spectra}) for found in subjects)
@@ -74,14 +61,14 @@ def compare(subjects: Sequence[Findings], numbers: Any, powers: Any, where: str)
             "entropy",
             f"Entropy of attention rows over log N ({where})",
             f"Mean entropy of attention rows relative to log N, the sharpest first: {sharpest(numbers)}.",
-            (wide, height + 1),
+            (width, height + 1),
             lambda figure: _entropies(figure, plain, every, colours(subjects)),
         ),
         Picture(
             "spectrum",
             f"Singular values of attention matrices ({where})",
-            "Singular values over the largest, by their number, per layer and attention; dashed with the convolution.",
-            (wide + 1, max(4.2, 0.6 + 0.16 * curves)),
+            "Singular values over the largest one, per layer and attention; dashed: with the convolution.",
+            (width + 1, max(4.2, 0.6 + 0.16 * curves)),
             lambda figure: _spectra(figure, subjects, every),
         ),
         Picture(
@@ -96,7 +83,7 @@ def compare(subjects: Sequence[Findings], numbers: Any, powers: Any, where: str)
 
 
 def by_power(powers: Any, where: str) -> list[Picture]:
-    """The figure of the entropies that powers give, if any were measured."""
+    """The figure of the entropy against the power, if any was measured."""
     rows = list(dict.fromkeys(powers["attention"]))
     picture = Picture(
         "powers",
@@ -109,16 +96,16 @@ def by_power(powers: Any, where: str) -> list[Picture]:
 
 
 def _entropies(figure: Figure, numbers: Any, every: list[str], colour: dict[str, str]) -> None:
-    """A dot per head and flow, with the span of 90 % of its rows, a panel per layer."""
+    """Draw a panel per layer with a dot per head and flow, and a line over 90 % of its rows."""
     panels: Any = figure.subplots(1, len(every), sharey=True, sharex=True, squeeze=False)[0]
     rows = list(dict.fromkeys(numbers["attention"]))
     for panel, layer in zip(panels, every, strict=True):
         panel.set_title(f"layer {layer}", fontsize=9, loc="left")
         panel.axvline(1, color=GREY, linewidth=0.6)
         for place, row in enumerate(rows):
-            mine = numbers[(numbers["attention"] == row) & (numbers["layer"] == layer)]
-            for i, (_, one) in enumerate(mine.iterrows()):
-                y = place + (i - (len(mine) - 1) / 2) * 0.16
+            lines = numbers[(numbers["attention"] == row) & (numbers["layer"] == layer)]
+            for i, (_, one) in enumerate(lines.iterrows()):
+                y = place + (i - (len(lines) - 1) / 2) * 0.16
                 whole = one["entropy_nats"] / one["entropy_relative"] if one["entropy_relative"] else 1.0
                 ends = [one["entropy_p05"] / whole, one["entropy_p95"] / whole]
                 panel.plot(ends, [y, y], color=colour[row], linewidth=1.2)
@@ -172,8 +159,8 @@ def _reach(figure: Figure, numbers: Any, colour: dict[str, str]) -> None:
     panels: Any = figure.subplots(1, 2, sharey=True)
     for panel, column in zip(panels, (f"distance_{unit}", "top_8"), strict=True):
         for place, row in enumerate(rows):
-            mine = numbers[numbers["attention"] == row]
-            for flow, part in mine.groupby("flow", sort=False):
+            lines = numbers[numbers["attention"] == row]
+            for flow, part in lines.groupby("flow", sort=False):
                 values = part[column].tolist()
                 panel.plot(values, [place] * len(values), color=colour[row], linestyle="", marker=_marker(str(flow)),
                            markersize=4, alpha=0.8)  # fmt: skip
@@ -193,15 +180,15 @@ def _reach(figure: Figure, numbers: Any, colour: dict[str, str]) -> None:
 
 
 def _powers(figure: Figure, powers: Any, rows: list[str]) -> None:
-    """Above entropy, below the share of rows with less entropy than at p = 1; a column per attention."""
+    """Draw a column per attention: entropy above, and below the share of rows with less entropy than at p = 1."""
     panels: Any = figure.subplots(2, len(rows), sharex=True, sharey="row", squeeze=False)
     tints = dict(zip(KERNELS, ("#E69F00", "#009E73", "#D55E00", "#0072B2"), strict=True))
     for column, row in enumerate(rows):
-        mine = powers[powers["attention"] == row].groupby(["kernel", "power"], sort=False).mean(numeric_only=True)
+        means = powers[powers["attention"] == row].groupby(["kernel", "power"], sort=False).mean(numeric_only=True)
         for kernel, tint in tints.items():
-            if kernel not in mine.index.get_level_values(0):
+            if kernel not in means.index.get_level_values(0):
                 continue
-            curve = mine.loc[kernel]
+            curve = means.loc[kernel]
             for panel, name in zip(panels[:, column], ("entropy_relative", "rows_lowered"), strict=True):
                 shown = curve[name] if name == "entropy_relative" else curve[name][curve.index > 1]
                 panel.plot(shown.index, shown, color=tint, marker=".", linewidth=1.3, label=kernel)

@@ -1,14 +1,17 @@
-"""What a matrix of attention weights is like: entropy, rank, distance, mass on few keys, row sums.
+"""What a matrix of attention weights is like: entropy, rank, distance, mass on few keys, row sums; as a small picture.
 
-Letters: N tokens, R rows (queries). Weights may be negative (a convolution is): shares are of absolute values.
+Letters: N tokens, R rows (queries), M real tokens. Weights may be negative (those of a convolution are), so that shares
+are shares of absolute values.
 """
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-TOP = (1, 8, 64)  # keys whose mass is reported
+TOP = (1, 8, 64)  # the mass on the heaviest 1, 8 and 64 keys is reported
+SIDE = 128  # pixels of a picture, at most, in each direction
 
 
 def row_entropy(weights: Tensor) -> Tensor:
@@ -34,7 +37,7 @@ def singular_values(weights: Tensor) -> Tensor:
 
 
 def distances(rows: Tensor, columns: Tensor, grid: tuple[int, int] | None) -> Tensor:
-    """Between positions (R,) and (N,) -> (R, N): places in the sequence, or on a grid Euclid's, in pixels."""
+    """Distances between positions (R,) and (N,) -> (R, N): along the sequence or, on a grid, Euclidean in pixels."""
     if grid is None:
         return (rows[:, None] - columns).abs().double()
     width = grid[1]
@@ -43,10 +46,10 @@ def distances(rows: Tensor, columns: Tensor, grid: tuple[int, int] | None) -> Te
 
 
 def describe(weights: Tensor, rows: Tensor, real: Tensor, grid: tuple[int, int] | None) -> dict[str, float]:
-    """Numbers of one matrix: weights (R, N), the positions of its rows (R,) and of the real tokens (M,).
+    """The numbers of one matrix: weights (R, N), the positions of its rows (R,) and of the real tokens (M,).
 
-    Entropies in nats and as a fraction of log M; distances in tokens, on a grid in pixels, too; the rest are fractions
-    of 1 or counts. Rows of zeros (no feature of the query above zero) count as empty and are left out.
+    Entropies are in nats and as a fraction of log M; distances in tokens and, on a grid, in pixels, too; the rest are
+    fractions of 1 or counts. Rows of zeros (no feature of the query is above zero) count as empty and are left out.
     """
     size = weights.abs()
     whole = size.sum(-1)
@@ -85,3 +88,13 @@ def correlation(a: Tensor, b: Tensor) -> float:
     a, b = a - a.mean(), b - b.mean()
     scale = float(a.norm() * b.norm())
     return float((a * b).sum()) / scale if scale else 0.0
+
+
+def shrink(matrix: Tensor, side: int = SIDE) -> Tensor:
+    """A large matrix (..., R, N) as a small picture (..., r, n): each pixel is the mean of a block.
+
+    The mass is kept; single peaks get paler.
+    """
+    size = min(side, matrix.shape[-2]), min(side, matrix.shape[-1])
+    flat = matrix.reshape(-1, *matrix.shape[-2:])
+    return F.adaptive_avg_pool2d(flat, size).reshape(*matrix.shape[:-2], *size)

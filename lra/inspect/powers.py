@@ -1,7 +1,7 @@
 """Entropy of attention rows before and after a power on the features, for the q and k that a model really has.
 
-The claim (PolaFormer's theorem, https://arxiv.org/abs/2501.15061): some power above 1 lowers the entropy of a row. It
-says that one exists, not that each power lowers each row, so the share of rows that it lowers is measured with it.
+The claim (PolaFormer's theorem, https://arxiv.org/abs/2501.15061): some power above 1 lowers the entropy of a row. The
+theorem does not say that every power lowers every row, so the share of rows that a power lowers is measured, too.
 Letters: N tokens, D width, H heads, K head width, R rows (queries).
 """
 
@@ -27,8 +27,8 @@ KERNELS = {
 def signed(call: Call) -> tuple[Tensor, Tensor]:
     """q and k (M, H, K) of the real tokens before any power.
 
-    What `attend` receives, where it has both signs; of a mechanism with a `scale`, or whose features are non-negative,
-    what its projection gave, over softplus of the scale, wherever the mechanism itself divides by it.
+    That is what `attend` receives, if it has both signs. For a mechanism with a `scale`, or with non-negative features,
+    it is the output of the projection, divided by softplus of the scale if there is one.
     """
     q, k = (t[0].transpose(0, 1) for t in (call.q, call.k))
     module = call.module
@@ -66,7 +66,7 @@ def focus(t: Tensor, power: float) -> Tensor:
 
 @torch.no_grad()
 def measure(call: Call) -> list[dict[str, float | str]]:
-    """Per kernel, head and power: mean entropy of rows, also relative to log N, and the share of rows lowered."""
+    """Per kernel, head and power: the mean entropy of rows, also relative to log N, and the share of rows lowered."""
     q, k = signed(call)
     rows = choose_rows(torch.arange(len(q)), q.shape[1] * len(k) * q.element_size(), MATRIX_BYTES)
     found: list[dict[str, float | str]] = []

@@ -1,7 +1,7 @@
 """The token-to-token matrix of any map that is linear in v for fixed q and k, found by feeding it basis vectors.
 
 y[h, i, c] = sum_j A[h, c, i, j] v[h, j, c]. Channels whose matrices are equal form one flow: most mechanisms have one,
-PolaFormer two. Within a flow every channel can carry a column of its own, so that K columns cost one call.
+PolaFormer two. Within a flow every channel can carry another column, so that K columns cost one call.
 Letters: N tokens, H heads, K head width, F flows, R rows (queries that are kept).
 """
 
@@ -12,24 +12,23 @@ import torch
 from torch import Tensor
 
 MATRIX_BYTES = 2**26  # of the matrices that are held at a time; beyond it only some rows are kept
-FLOWS = 4  # at most; a mechanism with a matrix per channel shows some of its channels
+FLOWS = 4  # at most: of a mechanism with a matrix per channel, four channels are shown
 EQUAL = 1e-9  # relative difference below which two channels are one flow
-LINEAR = 1e-6  # relative error above which a map is not such a sum
+LINEAR = 1e-6  # relative error above which a map is not a weighted sum
 
 Map = Callable[[Tensor], Tensor]  # v (1, H, N, K) -> (1, H, N, K)
 
 
 class NotAMatrixError(ValueError):
-    """The map is no weighted sum of v, channel by channel."""
+    """The map is not a weighted sum of v, channel by channel."""
 
 
 @dataclass(frozen=True)
 class Matrices:
     """weights (H, F, R, N): entry (i, j) says how much of v_j is in y_i.
 
-    rows (R,): the queries kept, all of them when R is their number. channels: those of each flow. found: how many flows
-    there are, of which F were probed. error: largest difference between A v and the map on the real v, relative to the
-    largest output.
+    rows (R,): the queries that were kept. channels: those of each flow. found: how many flows there are, of which F
+    were probed. error: the largest difference between A v and the map of the real v, relative to the largest output.
     """
 
     weights: Tensor
@@ -40,7 +39,7 @@ class Matrices:
 
 
 def flows_of(function: Map, v: Tensor) -> list[list[int]]:
-    """Channels of a map, grouped by equal matrices: one random vector in every channel tells them apart."""
+    """The channels of a map, grouped by equal matrices: the same random vector in every channel tells them apart."""
     generator = torch.Generator().manual_seed(0)
     vector = torch.randn(v.shape[:-1], generator=generator, dtype=v.dtype).unsqueeze(-1)
     y = function(vector.expand_as(v).contiguous())
@@ -57,7 +56,7 @@ def flows_of(function: Map, v: Tensor) -> list[list[int]]:
 
 
 def choose_rows(queries: Tensor, row_bytes: int, budget: int) -> Tensor:
-    """As many of the queries (M,), evenly spaced, as fit into the budget; at least one."""
+    """As many of the queries (M,) as fit into the budget, evenly spaced; at least one."""
     count = max(1, min(len(queries), budget // row_bytes))
     return queries[torch.linspace(0, len(queries) - 1, count, dtype=torch.float64).round().long()]
 
@@ -71,9 +70,9 @@ def probe(
     channels: list[list[int]] | None = None,
     budget: int = MATRIX_BYTES,
 ) -> Matrices:
-    """The matrices of a map, affine in v (1, H, N, K) float64, for these queries (default: all N).
+    """The matrices of a map that is affine in v (1, H, N, K), in float64, for these queries (default: all N).
 
-    channels: the flows, when they are known. Raises NotAMatrixError when the map is no such sum on the real v.
+    channels: the flows, if they are known. Raises NotAMatrixError when the map of the real v is no such sum.
     """
     heads, tokens = v.shape[1:3]
     constant = function(torch.zeros_like(v))
@@ -100,10 +99,10 @@ def probe(
 
 def _error(y: Tensor, weights: Tensor, v: Tensor, flows: list[list[int]]) -> float:
     """y (H, R, K) against weights (H, F, R, N) times v (H, N, K), relative. Raises NotAMatrixError."""
-    mine = [c for flow in flows for c in flow]
+    probed = [c for flow in flows for c in flow]
     expected = torch.cat([weights[:, f] @ v[..., flow] for f, flow in enumerate(flows)], dim=-1)
-    size = y[..., mine].abs().max().clamp(min=torch.finfo(y.dtype).tiny)
-    error = float((y[..., mine] - expected).abs().max() / size)
+    size = y[..., probed].abs().max().clamp(min=torch.finfo(y.dtype).tiny)
+    error = float((y[..., probed] - expected).abs().max() / size)
     if not error <= LINEAR:
         raise NotAMatrixError(
             f"not a weighted sum of v, channel by channel (off by {100 * error:.2g} % on real samples)"

@@ -1,4 +1,4 @@
-"""The numbers as tables: one row per attention, layer, head and flow, means over samples."""
+"""Findings as tables: one row per attention, layer, head and flow, averaged over samples."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from lra.inspect.look import Findings
+from lra.inspect.findings import Findings
 
 KEY = ["attention", "layer", "head", "flow", "channels", "convolution"]
 
 
 def flow_names(found: Findings) -> dict[tuple[str, int], str]:
-    """(layer, flow) -> 'all' channels; of two flows that go with and against the sign of q k^T, same and opposite.
+    """(layer, flow) -> name: 'all' for a single one; of two, 'same' follows the sign of q k^T and 'opposite' does not.
 
-    Empty where no layer could be read.
+    Empty if no layer could be read.
     """
     if not found.numbers:
         return {}
@@ -32,7 +32,7 @@ def flow_names(found: Findings) -> dict[tuple[str, int], str]:
 
 
 def numbers(subjects: Sequence[Findings]) -> pd.DataFrame:
-    """Entropies in nats and relative to log N, ranks, distances, masses, row sums; fractions are of 1."""
+    """Entropies in nats and relative to log N, ranks, distances, masses, row sums; fractions of 1."""
     tables: list[pd.DataFrame] = []
     for found in subjects:
         if found.numbers:
@@ -57,7 +57,7 @@ def powers(subjects: Sequence[Findings]) -> pd.DataFrame:
 
 
 def gates(subjects: Sequence[Findings]) -> pd.DataFrame:
-    """Values and correlations of the gates, per layer; the flows are named."""
+    """Values and correlations of the gates per layer, with named flows."""
     lines: list[dict[str, Any]] = []
     for found in subjects:
         names = flow_names(found) if found.gates else {}
@@ -71,7 +71,7 @@ def gates(subjects: Sequence[Findings]) -> pd.DataFrame:
 
 
 def learned(subjects: Sequence[Findings]) -> pd.DataFrame:
-    """Learned powers and scales: least, mean and largest per layer and head."""
+    """The smallest, mean and largest learned power and scale per layer and head."""
     lines = [
         {
             "attention": found.row,
@@ -91,13 +91,13 @@ def learned(subjects: Sequence[Findings]) -> pd.DataFrame:
 
 
 def sharpest(table: Any) -> str:
-    """Of `numbers`: 'softmax 0.856, relu 0.917', mean entropies over log N without convolution, in rising order."""
+    """'softmax 0.856, relu 0.917': mean entropies over log N without convolution, in rising order, from `numbers`."""
     means = table[table["convolution"] == "off"].groupby("attention")["entropy_relative"].mean().sort_values()
     return ", ".join(f"{row} {value:.3f}" for row, value in means.items())
 
 
 def summary(table: Any) -> str:
-    """Of `numbers`, for the terminal: means per attention and layer, the sharpest attention first."""
+    """The table for the terminal, from `numbers`: means per attention and layer, the sharpest attention first."""
     if not len(table):
         return ""
     plain = table[table["convolution"] == "off"]

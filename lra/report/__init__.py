@@ -1,33 +1,33 @@
-"""Records -> comparison tables (Markdown, CSV, LaTeX, JSON), figures and one HTML page; imports no torch."""
+"""Records -> comparison tables (Markdown, CSV, LaTeX, JSON), figures and one HTML page.
 
-import difflib
+    load      the records, found and as a flat data frame       groups    sorted into tables: Group, TaskColumn, Cell
+    columns   the one list of columns beside accuracies          compare   rows against each other
+    conditions   what two records must share to be compared
+    tables/   each table in words        figures/   each figure        page/   the HTML page
+    render, latex, export, cite   the files        legacy   what older records do not say
+
+To add a column, add a line to `columns.COLUMNS`. The report imports results, stats, errors and hashing; no torch, no
+zoo, no tasks: whatever it says of a row is in the row's records.
+"""
+
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lra.errors import RecordError
-from lra.report import export as document
-from lra.report import groups as cells
-from lra.report import numbers
-from lra.report.figures import curves, scaling
-from lra.report.figures import forest as differences
-from lra.report.figures import scatter as speed
-from lra.report.figures import style as figures
+from lra.errors import RecordError, suggestion
+from lra.report import export
+from lra.report import groups as grouping
+from lra.report.figures import curves, forest, scaling, scatter, style
+from lra.report.groups import Group
 from lra.report.load import find, frame, none_found, read
-from lra.report.page import html as page
-from lra.report.page import inspected as pictures
+from lra.report.page import html, inspected
 from lra.report.render import markdown
-from lra.report.tables import comparison as tables
-from lra.report.tables import seeds as evidence
+from lra.report.tables import comparison, seeds
 from lra.results.bench_record import read_benches
-from lra.results.files import write_atomically
+from lra.results.files import encoded, write_all
 from lra.results.record import Record
 
 __all__ = ["Report", "frame", "read", "terminal", "write"]
-
-SHORT_LEGEND = (
-    "Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung; † best step in the last 5 %."
-)
 
 
 @dataclass(frozen=True)
@@ -40,74 +40,62 @@ class Report:
 
 
 def write(paths: Sequence[Path], out: Path, baseline: str = "") -> Report:
-    """Reads records of files and folders; writes report.html, report.md, report.json, *.csv, *.tex and figures/.
+    """Read the records of files and folders; write report.html, report.md, report.json, *.csv, *.tex and figures/.
 
     The page takes in what `inspect` wrote in or beside `out`. baseline: the row that differences are taken to; softmax
-    where it ran. The same records give the same bytes. All is computed before the first file is written, each file is
-    replaced atomically. Raises RecordError when there is no record at all, no such baseline, or no place to write.
+    where it ran. The same records give the same bytes. Everything is computed before the first file is written.
+    Raises RecordError when there is no record at all or no such baseline, WorkError when `out` cannot be written to.
     """
     found, problems = find(paths)
     if not found:
         raise none_found(paths, problems)
-    records, notes = cells.one_per_cell(list(found.values()))
-    groups = cells.group(records)
-    _check_baseline(baseline, groups)
     benches, unread_benches = read_benches(paths)
-    looks, unread_looks = pictures.find(out)
-    left_out = [*notes, *problems, *unread_benches, *unread_looks]
+    folders, unread_folders = inspected.find(out)
+    unreadable = (*problems, *unread_benches, *unread_folders)
+    records, repeated = grouping.one_per_cell(list(found.values()))
     scalings = scaling.collect(benches)
+    groups = [replace(g, milliseconds=scaling.milliseconds(scalings, g)) for g in grouping.group(records)]
+    _check_baseline(baseline, groups)
     drawn = _figures(groups, baseline, scalings)
-    frames = document.frames(groups, frame(list(found.values()), list(found)), baseline)
-    contents = document.data_files(frames) | document.latex_files(groups, baseline, scalings)
-    contents |= {f"table-{group.slug}.csv": document.csv(numbers.wide_form(group)) for group in groups}
-    material = page.Material(groups, drawn, left_out, baseline, scalings, looks)
-    contents |= {**drawn, "report.html": page.render(material).encode()}
-    contents["report.md"] = document.text(groups, list(contents), left_out, baseline, scalings).encode()
-    files = _write_all(contents, out)
-    shown = [f"wrote {file}" for file in files if file.suffix in (".html", ".md")]
-    shown.append(f"and {len(files) - len(shown)} more in {out}")
-    return Report(
-        "\n".join([_compact(groups), *notes, *shown]), tuple(files), (*problems, *unread_benches, *unread_looks)
-    )
+    notes = [*repeated, *unreadable]
+    frames = export.frames(groups, frame(list(found.values()), list(found)), baseline)
+    contents = export.data_files(groups, frames) | export.latex_files(groups, baseline) | drawn
+    material = html.Material(groups, drawn, notes, baseline, scalings, folders)
+    contents["report.html"] = encoded(html.render(material))
+    contents["report.md"] = encoded(export.text(groups, list(contents), notes, baseline))
+    files = write_all(contents, out)
+    named = [f"wrote {file}" for file in files if file.suffix in (".html", ".md")]
+    named.append(f"and {len(files) - len(named)} more in {out}")
+    return Report("\n".join([_tables(groups), *repeated, *named]), tuple(files), unreadable)
 
 
 def terminal(records: Sequence[Record]) -> str:
     """The comparison tables of these records alone, for the end of a run; writes nothing."""
-    return _compact(cells.group(cells.one_per_cell(records)[0]))
+    return _tables(grouping.group(grouping.one_per_cell(records)[0]))
 
 
-def _compact(groups: Sequence[cells.Group]) -> str:
-    sheets = [tables.comparison(group) for group in groups]
-    parts = [f"{sheet.title}. {sheet.note}\n\n{markdown(sheet, bold=False)}" for sheet in sheets]
-    return "\n".join([*parts, SHORT_LEGEND, ""])
+def _tables(groups: Sequence[Group]) -> str:
+    tables = [comparison.comparison(group) for group in groups]
+    parts = [f"{table.title}. {table.note}\n\n{markdown(table, bold=False)}" for table in tables]
+    return "\n".join([*parts, comparison.SHORT_LEGEND, ""])
 
 
-def _check_baseline(baseline: str, groups: Sequence[cells.Group]) -> None:
+def _check_baseline(baseline: str, groups: Sequence[Group]) -> None:
     rows = list(dict.fromkeys(row for group in groups for row in group.rows))
     if baseline and baseline not in rows:
-        close = difflib.get_close_matches(baseline, rows, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]}?" if close else "."
-        raise RecordError(f"no row {baseline!r} to take differences to{hint} Rows: {', '.join(rows)}")
+        hint = suggestion(baseline, rows)
+        raise RecordError(f"no row {baseline!r} to take differences to{hint}; rows: {', '.join(rows)}")
 
 
-def _figures(groups: Sequence[cells.Group], baseline: str, scalings: Sequence[scaling.Scaling]) -> dict[str, bytes]:
+def _figures(groups: Sequence[Group], baseline: str, scalings: Sequence[scaling.Scaling]) -> dict[str, bytes]:
     """Name below the report's folder -> content of every figure."""
-    colours, drawn = figures.palette(groups, scaling.rows_of(scalings)), {}
+    palette = style.palette(groups, scaling.benches_of(scalings))
+    drawn: dict[str, bytes] = {}
     for group in groups:
-        drawn |= curves.draw(group, colours)
-        for picture in speed.pictures(group):
-            drawn |= speed.draw(group, picture, colours)
-        drawn |= differences.draw(group, evidence.baseline_of(group, baseline), colours)
-    for found in scalings:
-        drawn |= scaling.draw(found, colours)
+        drawn |= curves.draw(group, palette)
+        for chosen in scatter.scatters(group):
+            drawn |= scatter.draw(group, chosen, palette)
+        drawn |= forest.draw(group, seeds.baseline_of(group, baseline), palette)
+    for measured in scalings:
+        drawn |= scaling.draw(measured, palette)
     return {f"figures/{name}": content for name, content in drawn.items()}
-
-
-def _write_all(contents: dict[str, bytes], out: Path) -> list[Path]:
-    try:
-        for name, content in contents.items():
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(out / name, content)
-    except OSError as error:
-        raise RecordError(f"cannot write the report to {out}: {error.strerror}; choose another --out") from error
-    return [out / name for name in contents]

@@ -1,20 +1,20 @@
-"""BibTeX of what a report rests on: the suite, its tasks and protocols, and every mechanism that ran."""
+"""BibTeX for everything a report builds on: the suite, its tasks and protocols, and every mechanism that ran."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lra.report.groups import rank
-from lra.report.render import escape
-from lra.report.tables.comparison import title_of
+from lra.report import legacy
+from lra.report.groups import is_control, rank
+from lra.report.latex import escape
 from lra.report.tables.published import folder
 from lra.results.record import Record
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One entry of the file: `text` as it is printed, `keywords` what it stands for."""
+class Citation:
+    """One entry of references.bib. text: as it is printed. keywords: what it is cited for, such as 'task:listops'."""
 
     key: str
     text: str
@@ -22,22 +22,22 @@ class Entry:
     keywords: tuple[str, ...]
 
 
-def read(path: Path | None = None) -> list[Entry]:
-    """The entries of references.bib, in its order."""
+def read(path: Path | None = None) -> list[Citation]:
+    """The entries of references.bib, in their order."""
     text = (path or folder() / "references.bib").read_text(encoding="utf-8")
     return [_entry(part.rstrip()) for part in re.split(r"(?m)^(?=@)", text)[1:]]
 
 
-def cite(records: Sequence[Record], entries: Sequence[Entry]) -> str:
-    """BibTeX, each entry under a comment that says what it is for; a mechanism without an entry gets a @misc."""
+def cite(records: Sequence[Record], entries: Sequence[Citation]) -> str:
+    """BibTeX, each entry under a comment that says what it is cited for; a mechanism without an entry gets a @misc."""
     uses: dict[str, list[str]] = {entry.key: [] for entry in entries}
     made: dict[str, str] = {}
-    for about in _named(records):
+    for keyword, words in _keywords(records).items():
         for entry in entries:
-            if about in entry.keywords:
-                kind, _, name = about.partition(":")
-                uses[entry.key].append(f"{kind} {title_of(name) if kind == 'task' else name}")
-    for record in sorted({record.row: record for record in records}.values(), key=lambda record: rank(record.row)):
+            if keyword in entry.keywords:
+                uses[entry.key].append(words)
+    rows = {record.row: record for record in records}
+    for record in sorted(rows.values(), key=lambda record: rank(record.row, is_control(record))):
         about = record.attention
         known = [entry for entry in entries if entry.eprint in _numbers(about.get("paper", ""))]
         for entry in known:
@@ -50,17 +50,19 @@ def cite(records: Sequence[Record], entries: Sequence[Entry]) -> str:
     return "\n".join([*parts, *made.values()])
 
 
-def _named(records: Sequence[Record]) -> list[str]:
-    """The keywords of these records' tasks and protocols, once each; overrides do not change a protocol's origin."""
-    protocols = sorted({f"protocol:{record.protocol.partition('[')[0]}" for record in records})
-    return [*sorted({f"task:{record.task}" for record in records}), *protocols]
+def _keywords(records: Sequence[Record]) -> dict[str, str]:
+    """Keyword -> words for these records' tasks and protocols; overrides do not change a protocol's origin."""
+    titles = {record.task: legacy.task_title(record.task, record.data) for record in records}
+    protocols = sorted({record.protocol.partition("[")[0] for record in records})
+    found = {f"task:{task}": f"task {titles[task]}" for task in sorted(titles)}
+    return found | {f"protocol:{name}": f"protocol {name}" for name in protocols}
 
 
-def _entry(text: str) -> Entry:
+def _entry(text: str) -> Citation:
     fields = dict(re.findall(r"(?m)^  (\w+) = \{(.*)\},$", text))
     shown = re.sub(r"(?m)^  keywords = .*\n", "", text)
     keywords = tuple(word.strip() for word in fields.get("keywords", "").split(",") if word.strip())
-    return Entry(text.splitlines()[0].partition("{")[2].rstrip(","), shown, fields.get("eprint", ""), keywords)
+    return Citation(text.splitlines()[0].partition("{")[2].rstrip(","), shown, fields.get("eprint", ""), keywords)
 
 
 def _numbers(paper: str) -> list[str]:

@@ -1,18 +1,18 @@
-"""Rows of a table held against each other: differences paired by seed, and what is not separated from the best."""
+"""Rows of a table against each other: differences paired by seed, and the rows that are not separated from the best."""
 
-from lra.report.groups import Cell, Column, Group
-from lra.stats import FEWEST, Difference, adjust, difference
+from lra.report.groups import Cell, Group, TaskColumn
+from lra.stats import Difference, FEWEST, adjust, difference
 
 
 def paired(group: Group, baseline: str) -> dict[str, dict[str, Difference]]:
     """Task -> row -> its difference to the baseline row over common seeds, Holm-adjusted over the rows of the task.
 
-    Rows without a common finished seed are absent; so are tasks that lack the baseline.
+    Rows without a common finished seed are absent, and so are tasks without the baseline.
     """
     return {column.task: against(column, baseline) for column in group.columns if baseline in column.cells}
 
 
-def against(column: Column, baseline: str) -> dict[str, Difference]:
+def against(column: TaskColumn, baseline: str) -> dict[str, Difference]:
     """Row -> its difference to the baseline row of this column, Holm-adjusted over the rows."""
     theirs = accuracies(column.cells[baseline])
     found = {}
@@ -25,16 +25,16 @@ def against(column: Column, baseline: str) -> dict[str, Difference]:
     return adjust(found)
 
 
-def best_row(column: Column) -> str | None:
+def best_row(column: TaskColumn) -> str | None:
     """The row of the highest mean; None when nothing has finished."""
     means = {row: cell.summary.mean for row, cell in column.cells.items() if cell.summary}
     return max(means, key=lambda row: means[row]) if means else None
 
 
-def not_separated(column: Column) -> set[str]:
-    """The best row and every row not separated from it: with 95 % the truly best one is among them (Hsu 1984).
+def not_separated(column: TaskColumn) -> set[str]:
+    """The best row and every row not separated from it; the truly best one is among them with 95 % (Hsu 1984).
 
-    Empty when no row has three seeds in common with the best, since then nothing could be separated.
+    Empty when no row has three seeds in common with the best, because then no row could be separated.
     """
     best = best_row(column)
     found = against(column, best) if best is not None else {}

@@ -1,25 +1,25 @@
-"""The files of a report but its figures: report.md, report.json, tables for LaTeX, the numbers as CSV."""
+"""The files of a report but its figures and page: report.md, report.json, LaTeX tables, and the numbers as CSV."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
-from lra.report import numbers
-from lra.report.figures import scaling
-from lra.report.groups import Group
-from lra.report.render import latex, markdown
-from lra.report.tables import comparison as tables
-from lra.report.tables import given as facts
-from lra.report.tables import published, reproduction
-from lra.report.tables import seeds as evidence
+from lra.report import columns
+from lra.report.compare import accuracies, not_separated
+from lra.report.groups import Group, TaskColumn, average
+from lra.report.latex import latex
+from lra.report.render import markdown
+from lra.report.tables import comparison, given, published, reproduction, seeds
+from lra.results.files import encoded
+from lra.stats import binomial_half_width
 
 JSON_SCHEMA = 1
-DIGITS = 12  # significant ones: more than an accuracy has, fewer than in which two machines differ
+DIGITS = 12  # significant ones: more than an accuracy has, fewer than two machines agree on
 SCALES = (
-    "Accuracies are fractions of 1 but in `reproduction`, where they are percent as printed; times are seconds, sizes "
-    "bytes; *_95 are ends or half widths of 95 % intervals."
+    "Accuracies are fractions of 1, except in `reproduction`, where they are percent as printed; times are seconds, "
+    "sizes bytes; *_95 are ends or half widths of 95 % intervals."
 )
 
 
@@ -27,77 +27,106 @@ def frames(groups: Sequence[Group], runs: pd.DataFrame, baseline: str = "") -> d
     """Name -> all numbers: a row per run, per cell and rung, per difference, per published accuracy."""
     return {
         "runs": runs,
-        "cells": numbers.long_form(groups),
-        "differences": evidence.numbers(groups, baseline),
+        "cells": cells(groups),
+        "differences": seeds.numbers(groups, baseline),
         "reproduction": pd.DataFrame(reproduction.beside(groups, published.read()), columns=list(reproduction.COLUMNS)),
     }
 
 
-def data_files(found: dict[str, pd.DataFrame]) -> dict[str, bytes]:
-    """A CSV per frame, and report.json with all of them, each as a Table Schema resource (fields, then rows)."""
+def cells(groups: Sequence[Group]) -> pd.DataFrame:
+    """One row per cell and per rung, fractions of 1: the numbers behind all tables."""
+    rows: list[dict[str, Any]] = []
+    for group in groups:
+        for column in group.columns:
+            place = {"table": group.slug, "protocol": group.protocol, "precision": group.precision, "task": column.task}
+            place |= {"data": column.label, "data_hash": column.data_hash}
+            rows += [place | {"kind": "rung", "row": name, "mean": a} for name, a in column.ladder.items()]
+            rows += [
+                place | {"kind": "cell", "row": r} | _numbers(group, column, r) for r in group.rows if r in column.cells
+            ]
+    return pd.DataFrame(rows)
+
+
+def _numbers(group: Group, column: TaskColumn, row: str) -> dict[str, Any]:
+    cell, summary = column.cells[row], column.cells[row].summary
+    numbers: dict[str, Any] = {"n": len(cell.done), "diverged": cell.count("diverged"), "failed": cell.count("failed")}
+    numbers |= columns.numbers(columns.row_of(group, row, [column]))
+    if summary is None:
+        return numbers
+    low, high = summary.interval or (None, None)
+    numbers |= {"mean": summary.mean, "deviation": summary.deviation, "low_95": low, "high_95": high}
+    numbers |= {"min": min(accuracies(cell).values()), "max": max(accuracies(cell).values())}
+    noise = binomial_half_width(summary.mean, cell.test_rows) if cell.test_rows else None
+    numbers |= {"test_rows": cell.test_rows, "test_half_width_95": noise, "rung": column.rung_of(row)}
+    return numbers | {"late": cell.late, "not_separated_from_best": row in not_separated(column)}
+
+
+def means(group: Group) -> pd.DataFrame:
+    """A table's means as fractions of 1: a row per mechanism, a column per task, and the averages."""
+    rows = []
+    for row in group.rows:
+        summaries = {c.task: c.cells[row].summary for c in group.columns if row in c.cells}
+        rows.append({"row": row} | {task: found.mean if found else None for task, found in summaries.items()})
+        rows[-1] |= {heading: average(averaged, row) for heading, averaged in group.averages.items()}
+    return pd.DataFrame(rows, columns=["row", *(c.task for c in group.columns), *group.averages])
+
+
+def data_files(groups: Sequence[Group], found: dict[str, pd.DataFrame]) -> dict[str, bytes]:
+    """A CSV per frame and per table, and report.json: every frame as a Table Schema resource (fields, then rows)."""
     parts = [f'"schema_version": {JSON_SCHEMA}', f'"scales": {json.dumps(SCALES)}']
     parts += [f"{json.dumps(name)}: {_resource(table)}" for name, table in found.items()]
-    text = "{\n" + ",\n".join(parts) + "\n}\n"
-    return {f"{name}.csv": csv(table) for name, table in found.items()} | {"report.json": text.encode()}
+    files = {f"{name}.csv": csv(table) for name, table in found.items()}
+    files["report.json"] = encoded("{\n" + ",\n".join(parts) + "\n}\n")
+    return files | {f"table-{group.slug}.csv": csv(means(group)) for group in groups}
 
 
-def latex_files(
-    groups: Sequence[Group], baseline: str = "", scalings: Sequence[scaling.Scaling] = ()
-) -> dict[str, bytes]:
+def latex_files(groups: Sequence[Group], baseline: str = "") -> dict[str, bytes]:
     """Per group the comparison and what each row was given, per task the seeds and differences."""
     files = {}
     for group in groups:
-        main = tables.comparison(group)
-        main = replace(main, note=f"{main.note}. {tables.CAPTION}")
-        sheets = {"table": main, "given": facts.table(group, scaling.milliseconds(scalings, group))}
-        theirs = evidence.baseline_of(group, baseline)
-        sheets |= {f"seeds-{c.task}": evidence.table(c, group.rows, theirs) for c in group.columns}
-        for kind, table in sheets.items():
+        tables = {"table": comparison.compact(group), "given": given.given(group)}
+        theirs = seeds.baseline_of(group, baseline)
+        tables |= {f"seeds-{c.task}": seeds.seeds(c, group.rows, theirs) for c in group.columns}
+        for kind, table in tables.items():
             if table.body:
-                files[f"{kind}-{group.slug}.tex"] = latex(table, f"{kind}-{group.slug}").encode()
+                files[f"{kind}-{group.slug}.tex"] = encoded(latex(table, f"{kind}-{group.slug}"))
     return files
 
 
-def text(
-    groups: Sequence[Group],
-    names: Sequence[str],
-    notes: Sequence[str],
-    baseline: str = "",
-    scalings: Sequence[scaling.Scaling] = (),
-) -> str:
+def text(groups: Sequence[Group], names: Sequence[str], notes: Sequence[str], baseline: str = "") -> str:
     """report.md. names: of the report's other files, for the figures among them; notes: on records left out."""
-    parts = [f"# Results\n\n{tables.LEGEND}\n"]
+    parts = [f"# Results\n\n{comparison.LEGEND}\n"]
     for group in groups:
-        parts += _group(group, evidence.baseline_of(group, baseline), scaling.milliseconds(scalings, group))
+        parts += _group(group, seeds.baseline_of(group, baseline))
         images = [name for name in names if name.startswith(f"figures/{group.slug}-") and name.endswith(".png")]
         parts += [f"![Learning curves]({name})\n" for name in images]
-    parts.append(f"## Rows\n\n{tables.mechanisms(groups)}")
+    parts.append(f"## Rows\n\n{comparison.mechanisms(groups)}")
     if notes:
         parts.append("## Left out\n\n" + "".join(f"- {note}\n" for note in notes))
     if made := reproduction.matrices(reproduction.beside(groups, published.read())):
         parts.append(f"## Reproduction\n\n{reproduction.LEGEND}\n")
         parts += [f"### {table.title}\n\n{markdown(table)}" for table in made]
     parts.append(
-        "## Published results\n\nOther data, models and schedules: compare within a block, not across blocks.\n"
+        "## Published results\n\nEach block has its own data, models and schedules: compare rows within a block, not "
+        "across blocks.\n"
     )
     return "\n".join([*parts, *published.blocks(published.read())])
 
 
-def _group(group: Group, baseline: str, milliseconds: Mapping[str, float]) -> list[str]:
-    main = tables.comparison(group)
+def _group(group: Group, baseline: str) -> list[str]:
+    main, about = comparison.comparison(group), given.given(group)
     parts = [f"## {main.title}\n\n{main.note}.\n\n{markdown(main)}"]
-    given = facts.table(group, milliseconds)
-    parts.append(f"### {given.title}\n\n{given.note}\n\n{markdown(given)}")
-    seeds = [found for c in group.columns if (found := evidence.table(c, group.rows, baseline)).body]
-    if seeds:
-        parts.append(f"### Seeds and differences\n\n{evidence.LEGEND}\n")
-    parts += [f"#### {t.title}\n\n{markdown(t)}" + (f"\n{t.note}\n" if t.note else "") for t in seeds]
-    return parts + [f"### {table.title}\n\n{markdown(table)}" for table in tables.breakdowns(group)]
+    parts.append(f"### {about.title}\n\n{about.note}\n\n{markdown(about)}")
+    tables = [found for c in group.columns if (found := seeds.seeds(c, group.rows, baseline)).body]
+    if tables:
+        parts.append(f"### Seeds and differences\n\n{seeds.LEGEND}\n")
+    parts += [f"#### {t.title}\n\n{markdown(t)}" + (f"\n{t.note}\n" if t.note else "") for t in tables]
+    return parts + [f"### {table.title}\n\n{markdown(table)}" for table in comparison.breakdowns(group)]
 
 
 def csv(table: pd.DataFrame) -> bytes:
-    """Numbers in so many digits as two machines agree in."""
-    return table.convert_dtypes().to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g").encode()
+    """CSV with DIGITS significant digits: what two machines reproduce."""
+    return encoded(table.convert_dtypes().to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g"))
 
 
 def _resource(table: pd.DataFrame) -> str:

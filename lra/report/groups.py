@@ -1,7 +1,7 @@
-"""Records sorted into the cells of comparison tables, so that nothing is averaged that was not measured alike.
+"""Records sorted into the cells of comparison tables, so that an average never mixes different conditions.
 
-A table holds one protocol, precision and RESULTS_VERSION. Each of its columns is a task on one data hash under one
-configuration; where a task has several, the one with most runs stays and each other becomes a table of its own.
+A table holds one protocol, precision and RESULTS_VERSION. Each of its task columns is one data hash under one
+configuration; where a task has several, the one with most runs stays and every other gets its own table.
 """
 
 import hashlib
@@ -9,18 +9,16 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
 
-from lra.report.load import flat
-from lra.results.record import FINAL, RESULTS_VERSION, Record, budget_of
+from lra.report import legacy
+from lra.report.conditions import conditions, differences
+from lra.results.record import FINAL, RESULTS_VERSION, Record
 from lra.stats import Summary, summarise, within_noise
 
-ORDER = ("softmax", "relu", "elu", "flatten", "agent", "pola")
-CONTROLS = ("mean", "identity", "local_conv")
-LATE = 0.95
-TASKS = ("listops", "text", "retrieval", "image", "pathfinder")
+LATE = 0.95  # of the training steps: a best step beyond it is called late
+PLAIN = ("", "generated", "official", "own")  # labels of data that a heading need not name
 
 
 @dataclass(frozen=True)
@@ -44,31 +42,43 @@ class Cell:
 
     @property
     def learned(self) -> int:
-        """Finished runs that left chance, or were not judged."""
+        """How many finished runs left chance, those that were not judged included."""
         return sum(r.learned is not False for r in self.done)
 
     @property
     def late(self) -> int:
-        """Finished runs whose best step lies in the last 5 % of training: longer ones might have been better."""
+        """How many finished runs had their best step in the last 5 % of training: longer ones might score higher."""
         steps = [(r.best_step, r.config.get("train", {}).get("steps")) for r in self.done]
         return sum(best is not None and bool(total) and best > LATE * total for best, total in steps)
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """How many runs diverged and how many failed, where there are any."""
+        counts = {status: self.count(status) for status in ("diverged", "failed")}
+        return {status: count for status, count in counts.items() if count}
 
     def count(self, status: str) -> int:
         return sum(r.status == status for r in self.records)
 
 
 @dataclass(frozen=True)
-class Column:
+class TaskColumn:
     """One task on one data set under one configuration; `cells` by row."""
 
     task: str
+    title: str
     label: str  # of the data
     data_hash: str
     ladder: dict[str, float]
     cells: dict[str, Cell]
 
+    @property
+    def heading(self) -> str:
+        """The title, and the data's label where it is neither generated nor official: 'Retrieval (matched pairs)'."""
+        return self.title if self.label in PLAIN else f"{self.title} ({self.label})"
+
     def rung_of(self, row: str) -> str:
-        """The ladder's nearest rung that the cell's mean is within noise of, or nothing."""
+        """The nearest rung of the ladder, if the cell's mean is within noise of it; else nothing."""
         summary, rows = self.cells[row].summary, self.cells[row].test_rows
         if summary is None or not rows:
             return ""
@@ -83,9 +93,22 @@ class Group:
     protocol: str
     precision: str
     results_version: int
-    columns: tuple[Column, ...]
+    columns: tuple[TaskColumn, ...]
     rows: tuple[str, ...]
     apart: str = ""  # for a further variant of a task: the settings in which it differs from the first
+    controls: frozenset[str] = frozenset()  # rows that are no mechanisms, such as a plain mean
+    milliseconds: dict[str, float] = field(default_factory=dict)  # of a training step at 4,096 tokens, by row
+
+    @property
+    def heading(self) -> str:
+        """'Protocol standard, bfloat16' and what else sets the table apart."""
+        older = f", results version {self.results_version}" if self.results_version != RESULTS_VERSION else ""
+        apart = f", apart for: {self.apart}" if self.apart else ""
+        return f"Protocol {self.protocol}, {self.precision}{older}{apart}"
+
+    @property
+    def records(self) -> list[Record]:
+        return [r for column in self.columns for cell in column.cells.values() for r in cell.records]
 
     @property
     def slug(self) -> str:
@@ -98,16 +121,16 @@ class Group:
         return f"{plain}-{self.precision}-{hashlib.sha256(exact.encode()).hexdigest()[:6]}"
 
     @property
-    def averages(self) -> dict[str, tuple[Column, ...]]:
-        """Averages by heading, with the columns of each: of all tasks, and of those without Retrieval, never mixed."""
+    def averages(self) -> dict[str, tuple[TaskColumn, ...]]:
+        """Heading -> the columns of the average: all tasks, and all but the one whose data often differs."""
         found = {f"Average of {len(self.columns)}": self.columns}
-        rest = tuple(column for column in self.columns if column.task != "retrieval")
-        if len(rest) < len(self.columns):
-            found["without Retrieval"] = rest
+        for left_out in self.columns:
+            if left_out.task == legacy.AVERAGED_APART:
+                found[f"without {left_out.title}"] = tuple(c for c in self.columns if c is not left_out)
         return {heading: columns for heading, columns in found.items() if len(columns) > 1}
 
 
-def average(columns: Sequence[Column], row: str) -> float | None:
+def average(columns: Sequence[TaskColumn], row: str) -> float | None:
     """Mean over these tasks; None when a cell has no finished run."""
     means = [c.cells[row].summary for c in columns if row in c.cells]
     found = [summary.mean for summary in means if summary]
@@ -115,16 +138,14 @@ def average(columns: Sequence[Column], row: str) -> float | None:
 
 
 def best_trivial(ladder: dict[str, float]) -> tuple[str, float] | None:
-    """The one rule: the strongest rung that reads no nesting, i.e. whose name speaks of no level ('2 levels')."""
+    """The strongest rung that reads no nesting, i.e. whose name speaks of no level ('2 levels')."""
     trivial = {name: accuracy for name, accuracy in ladder.items() if not re.search(r"\blevels?\b", name)}
     return max(trivial.items(), key=lambda rung: rung[1]) if trivial else None
 
 
-def rank(row: str) -> tuple[int, str]:
-    """Sort key: our six mechanisms in their order, others by name, controls last; options after the plain name."""
-    name = base(row)
-    place = ORDER.index(name) if name in ORDER else len(ORDER)
-    return (len(ORDER) + 1 + CONTROLS.index(name) if name in CONTROLS else place), row
+def rank(row: str, control: bool = False) -> tuple[bool, int, str]:
+    """Sort key: the known mechanisms in their order, the others by name, controls last; a row without options first."""
+    return control, legacy.row_order(base(row)), row
 
 
 def base(row: str) -> str:
@@ -132,78 +153,66 @@ def base(row: str) -> str:
     return re.split(r"[:@ ]", row)[0]
 
 
+def is_control(record: Record) -> bool:
+    """Whether the row is a control, such as a plain mean, rather than a mechanism."""
+    return legacy.is_control(record.attention, base(record.row))
+
+
 def fidelity(record: Record) -> str:
-    """'official', 'adapted: ...' or, of what stands for no mechanism, 'control'."""
-    return "control" if base(record.row) in CONTROLS else str(record.attention.get("fidelity", ""))
+    """'official', 'adapted: ...' or 'control', for baselines that implement no published mechanism."""
+    return "control" if is_control(record) else str(record.attention.get("fidelity", ""))
 
 
 def one_per_cell(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-    """Of records with one identity the first final one, and a line for each that is left out."""
+    """The first final record of each identity, and a line for every other one, which is left out."""
     ordered = sorted(records, key=lambda r: (r.status not in FINAL, r.created, r.name))
     kept: dict[tuple[str, str, int], Record] = {}
     notes = []
     for record in ordered:
         first = kept.setdefault((record.protocol, record.identity, record.seed), record)
         if first is not record and first != record:
-            notes.append(f"{record.name} of {record.created or 'unknown time'} is left out: the cell is there already")
+            notes.append(
+                f"{record.name} of {record.created or 'unknown time'} is left out: this run has a record already"
+            )
     return sorted(kept.values(), key=lambda r: r.name), notes
 
 
 def group(records: Sequence[Record]) -> list[Group]:
-    """Records -> tables, sorted by protocol; see the module's head for what may stand together."""
-    tables: dict[tuple[str, str, int], dict[str, dict[str, list[Record]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
+    """Records -> tables, sorted by protocol; the module's docstring says what may share one."""
+    tables: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for r in records:
-        tables[r.protocol, r.precision, r.results_version][r.task][_measured_alike(r)].append(r)
+        tables[r.protocol, r.precision, r.results_version].append(r)
+    return [made for key, members in sorted(tables.items()) for made in _tables_of(key, members)]
+
+
+def _tables_of(key: tuple[str, str, int], records: list[Record]) -> list[Group]:
+    """The main table of one protocol, precision and version, and one for each further variant of a task."""
+    names = _row_names(records)
+    controls = frozenset(names[r.identity] for r in records if is_control(r))
+    variants: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for r in records:
+        variants[r.task][conditions(r)].append(r)
+    main, others = [], []
+    for task in sorted(variants, key=legacy.task_order):
+        first, *rest = sorted(variants[task].values(), key=lambda runs: (-len(runs), conditions(runs[0])))
+        main.append(_task_column(first, names))
+        others += [([_task_column(runs, names)], differences(first[0], runs[0])) for runs in rest]
     groups = []
-    for key, tasks in sorted(tables.items()):
-        names = _row_names([r for variants in tasks.values() for alike in variants.values() for r in alike])
-        main, others = [], []
-        for task in sorted(tasks, key=lambda t: (TASKS.index(t) if t in TASKS else len(TASKS), t)):
-            first, *rest = sorted(tasks[task].values(), key=lambda runs: (-len(runs), _measured_alike(runs[0])))
-            main.append(_column(first, names))
-            others += [([_column(runs, names)], _differences(first[0], runs[0])) for runs in rest]
-        for columns, apart in ((main, ""), *others):
-            rows = sorted({row for column in columns for row in column.cells}, key=rank)
-            groups.append(Group(*key, tuple(columns), tuple(rows), apart))
+    for columns, apart in ((main, ""), *others):
+        rows = sorted({row for c in columns for row in c.cells}, key=lambda row: rank(row, row in controls))
+        groups.append(Group(*key, tuple(columns), tuple(rows), apart, controls))
     return groups
 
 
-def _measured_alike(record: Record) -> str:
-    """Equal for records of one task that differ in mechanism, seed and machine alone.
-
-    Of a swept key each mechanism may have another value: what is alike there are the values that were tried. A matched
-    row, with another MLP, stands beside the plain one.
-    """
-    budget = budget_of(record.tuning)
-    config = _unswept(record) if budget else record.matched.get("config_hash") or record.config_hash or record.config
-    return json.dumps([record.data.get("hash", ""), config, *([budget] if budget else [])], sort_keys=True)
-
-
-def _unswept(record: Record) -> dict[str, Any]:
-    """The configuration without the swept keys, with what was tried of each in its place: 'train.lr' -> '0.1 or 0.2'"""
-    plain, values = flat("", record.config), budget_of(record.tuning).get("values", {})
-    plain |= {"model.mlp": record.matched["protocol_mlp"]} if "protocol_mlp" in record.matched else {}
-    return plain | {key: " or ".join(map(str, found)) for key, found in values.items()}
-
-
-def _differences(first: Record, other: Record) -> str:
-    """'data, train.lr=0.001': what sets a variant of a task apart."""
-    known, changed = _unswept(first), _unswept(other)
-    words = ["data"] if first.data.get("hash") != other.data.get("hash") else []
-    words += [f"{key}={changed.get(key)}" for key in known | changed if known.get(key, ...) != changed.get(key, ...)]
-    return ", ".join(words) or f"configuration {other.config_hash}"
-
-
-def _column(records: list[Record], names: dict[str, str]) -> Column:
+def _task_column(records: list[Record], names: dict[str, str]) -> TaskColumn:
     cells: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         cells[names[record.identity]].append(record)
     ladder = next((r.ladder for r in records if r.ladder), {})
     data = records[0].data
-    return Column(
+    return TaskColumn(
         task=records[0].task,
+        title=legacy.task_title(records[0].task, data),
         label=str(data.get("label", "")),
         data_hash=str(data.get("hash", "")),
         ladder=ladder,
@@ -212,7 +221,7 @@ def _column(records: list[Record], names: dict[str, str]) -> Column:
 
 
 def _row_names(records: list[Record]) -> dict[str, str]:
-    """Identity -> row; rows of one name whose mechanisms have different sources read `mine@ab12`."""
+    """Identity -> row; where mechanisms of different sources share a name, the rows read `mine@ab12`."""
     sources: dict[str, set[str]] = defaultdict(set)
     for r in records:
         sources[r.row].add(str(r.attention.get("source_hash", "")))

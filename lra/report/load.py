@@ -1,4 +1,4 @@
-"""Records as a flat table: one row per run, one column per plain value. The source of `lra.records` and of runs.csv."""
+"""Records, found in files and folders, and as a flat table with a row per run: `lra.records` and runs.csv."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -9,6 +9,7 @@ import pandas as pd
 
 from lra.errors import RecordError
 from lra.results.bench_record import is_bench
+from lra.results.files import printable
 from lra.results.record import Record, load
 
 IDENTITY = ("task", "row", "title", "protocol", "seed", "precision", "status", "reason", "data", "data_hash")
@@ -16,13 +17,13 @@ NOT_SHOWN = ("schema_version", "predictions", "correct")
 
 
 def read(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """The runs below files and folders as a DataFrame, and one line for each unreadable file."""
+    """The runs in files and folders as a DataFrame, and one line for each unreadable file."""
     found, problems = find(paths)
     return frame(list(found.values()), list(found)), problems
 
 
 def find(paths: Sequence[Path]) -> tuple[dict[Path, Record], list[str]]:
-    """Files and folders (one level deep) -> records by path, sorted by name, and a line for each unreadable file."""
+    """The records of files and folders (one level deep), sorted by name, and a line for each unreadable file."""
     files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
     found: dict[Path, Record] = {}
     problems: list[str] = []
@@ -35,23 +36,24 @@ def find(paths: Sequence[Path]) -> tuple[dict[Path, Record], list[str]]:
 
 
 def none_found(paths: Sequence[Path], problems: Sequence[str]) -> RecordError:
-    """To raise where `find` found no record."""
+    """The error to raise when `find` found no record."""
     where = ", ".join(map(str, paths))
     absent = not any(path.exists() for path in paths)
     unreadable = f"; {len(problems)} unreadable, the first: {problems[0]}" if problems and not absent else ""
     why = f": no such file or folder{'s' if len(paths) > 1 else ''}" if absent else unreadable
-    return RecordError(f"no records in {where}{why}; train some first, or name the files or folders that hold them")
+    return RecordError(f"no records in {where}{why}; train some first, or name the files or folders where they are")
 
 
 def frame(records: Sequence[Record], paths: Sequence[Path] = ()) -> pd.DataFrame:
     """One row per record, in the order given; accuracies are fractions of 1, times seconds, sizes bytes.
 
     Nested values become columns: `parameters_total`, `seconds_train`, `config.train.lr`, `torch`,
-    `ladder.root operator`, `accuracy.root operator.MAX`.
+    `ladder.root operator`, `accuracy.root operator.MAX`. Bytes of a path that are no UTF-8 are escaped.
     """
     rows = [_row(record) for record in records]
     for row, path in zip(rows, paths, strict=False):
         row["path"] = path.as_posix()
+    rows = [{key: printable(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows]
     return pd.DataFrame(rows, columns=None if rows else [*IDENTITY, "test_accuracy", "path"])
 
 

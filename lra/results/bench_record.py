@@ -11,28 +11,24 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lra.errors import RecordError
 from lra.hashing import identity_of
-from lra.results.files import write_atomically
+from lra.results.files import read_record, write_atomically
 
 SCHEMA_VERSION = 1
 UNIFORM = "uniform"  # the shape of batches whose sequences all have one length
 FOLDER = "bench"  # below the folder of the runs' records
 DONE, NO_MEMORY, TOO_SLOW, FAILED = "done", "out of memory", "over budget", "failed"
 STATUSES = (DONE, NO_MEMORY, TOO_SLOW, FAILED)
-KINDS = {
-    **dict.fromkeys(("row", "shape", "protocol", "mode", "gear", "precision", "reason", "created"), str),
-    **dict.fromkeys(("attention", "model", "parameters", "environment"), dict),
-    **dict.fromkeys(("length", "batch"), int),
-    "seconds": list,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     """An attention at one length: seconds of a step and the memory it takes. None where it did not get that far."""
+
+    kind_of_file: ClassVar[str] = "a bench record"
 
     schema_version: int = SCHEMA_VERSION
     kind: str = "bench"
@@ -52,12 +48,12 @@ class Bench:
     model: dict[str, Any]  # the encoder around it: layers, dim, heads, mlp, ...
     parameters: dict[str, int] = field(default_factory=dict)  # total, without_embeddings, attention
 
-    seconds: list[float] = field(default_factory=list)  # of one step, a figure for each repeat, after the warm-up
+    seconds: list[float] = field(default_factory=list)  # of one step: one figure per repeat, after the warm-up
     steps: int = 0  # in a repeat
     start_seconds: float | None = None  # the very first step: compilation, capture, loading of libraries
     real_tokens: float | None = None  # of one step
     computed_tokens: float | None = None  # of one step, padding included
-    flops: int | None = None  # of one step, its samples at their own lengths: matrix products, see lra.flops
+    flops: int | None = None  # of one step, its samples at their own lengths: matrix products, see lra.bench.flops
     peak_bytes: int | None = None  # CUDA: allocated; CPU: resident, the whole process
     held_bytes: int | None = None  # the same between steps: parameters, optimiser, data, on a CPU the libraries
     environment: dict[str, Any] = field(default_factory=dict)  # commit, versions, device, threads, load, alone
@@ -103,12 +99,17 @@ class Bench:
         return max(0, self.peak_bytes - self.held_bytes)
 
     def per_second(self, amount: float | None) -> float | None:
-        """tokens or FLOPs of a step -> the same per second, by the median."""
+        """Tokens or FLOPs of a step -> the same per second, by the median time."""
         return amount / self.median if amount is not None and self.median else None
+
+    def wrong_values(self) -> list[str]:
+        """The kind and the status, when they are none that a bench writes."""
+        kinds = {"kind": ("bench",), "status": STATUSES}
+        return [name for name, known in kinds.items() if getattr(self, name) not in known]
 
 
 def is_bench(path: Path) -> bool:
-    """By the file's name."""
+    """Whether the file's name is that of a bench record."""
     return path.name.startswith("bench-") and path.suffix == ".json"
 
 
@@ -125,30 +126,14 @@ def save(bench: Bench, folder: Path) -> Path:
 
 
 def load(path: Path) -> Bench:
-    """Reads one file. Raises RecordError for anything else, naming it."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        version, kind = int(fields["schema_version"]), fields.get("kind")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"{path} is not a bench record: {error}") from error
-    if kind != "bench":
-        raise RecordError(f"{path} is not a bench record: its kind is {kind!r}")
-    if version > SCHEMA_VERSION:
-        raise RecordError(f"{path} has schema {version}; this version reads up to {SCHEMA_VERSION}: upgrade lra")
-    try:
-        bench = Bench(**fields)
-    except TypeError as error:
-        raise RecordError(f"{path} is not a bench record: {error}") from error
-    wrong = [name for name, kind in KINDS.items() if not isinstance(getattr(bench, name), kind)]
-    if wrong or bench.status not in STATUSES or not all(isinstance(s, float | int) for s in bench.seconds):
-        raise RecordError(f"{path} is not a bench record: bad {', '.join(wrong) or 'status or seconds'}")
-    return bench
+    """The bench record in a file. Raises RecordError, with the file's name, for a file that is none."""
+    return read_record(Bench, path, SCHEMA_VERSION)
 
 
 def read_benches(paths: Sequence[Path]) -> tuple[list[Bench], list[str]]:
-    """Files and folders -> every bench record, oldest first, and one line for each unreadable file.
+    """Every bench record in these files and folders, oldest first, and one line for each unreadable file.
 
-    Of a folder: those in it and in its folder `bench`. Other files, such as records of runs, are passed over.
+    A folder is searched together with its folder `bench`. Other files, such as records of runs, are passed over.
     """
     files: list[Path] = []
     for path in paths:
@@ -164,7 +149,7 @@ def read_benches(paths: Sequence[Path]) -> tuple[list[Bench], list[str]]:
 
 
 def newest(benches: Iterable[Bench]) -> list[Bench]:
-    """One for each cell, the latest, in the order of rows, shapes, lengths and modes as they first came."""
+    """The latest record of each cell, in the order in which the cells first came."""
     latest: dict[tuple[Any, ...], Bench] = {}
     for bench in benches:
         latest[bench.cell] = bench

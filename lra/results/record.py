@@ -1,7 +1,8 @@
-"""The result of one cell (attention x task x seed) as one JSON file; standard library only.
+"""The result of one run (attention x task x seed) as one JSON file; standard library only.
 
 A record is written once and never changed: `done` and `diverged` are final, `failed` is retried. Its identity is the
-hash of everything that changes the numbers; its name is `task-row-protocol-sSEED-identity.json`.
+hash of everything that changes the numbers; its name is `task-row-protocol-sSEED-identity.json`. To keep one more fact
+of a run, add a field with its type to `Record`: writing, reading and checking follow from the annotation.
 """
 
 import base64
@@ -11,45 +12,22 @@ import re
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lra.errors import RecordError
-from lra.results.files import write_atomically
+from lra.results.files import read_record, write_atomically
 
-SCHEMA_VERSION = 2  # 2: tuning, correct
+SCHEMA_VERSION = 2  # version 2 added tuning and correct
 RESULTS_VERSION = 2  # raised when the same configuration gives other numbers than before
 FINAL = ("done", "diverged")
 STATUSES = (*FINAL, "failed")
-KINDS = {
-    **dict.fromkeys(
-        ("identity", "status", "task", "row", "protocol", "precision", "predictions", "correct", "created", "reason"),
-        str,
-    ),
-    **dict.fromkeys(
-        (
-            "attention",
-            "config",
-            "data",
-            "deviations",
-            "ladder",
-            "parameters",
-            "accuracy_by",
-            "seconds",
-            "tuning",
-            "matched",
-        ),
-        dict,
-    ),
-    "curve": list,
-    "seed": int,
-    "test_rows": int,
-    **dict.fromkeys(("test_accuracy", "test_accuracy_last", "validation_accuracy"), float | int | None),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One cell. Accuracies are fractions of 1; None where a run did not get that far."""
+    """One run. Accuracies are fractions of 1; None where a run did not get that far."""
+
+    kind_of_file: ClassVar[str] = "a record"
 
     schema_version: int = SCHEMA_VERSION
     results_version: int = RESULTS_VERSION
@@ -60,18 +38,21 @@ class Record:
     task: str
     row: str  # the name in tables: the attention and the options that differ from their defaults
     protocol: str  # name of the protocol, with the --set overrides: "quick", "standard[train.lr=0.001]"
-    deviations: dict[str, str] = field(default_factory=dict)  # in what the protocol differs from its source, and how
+    deviations: dict[str, str] = field(default_factory=dict)  # how the protocol differs from its source, by subject
     seed: int
     precision: str  # float32 or bfloat16
 
-    attention: dict[str, Any]  # name, title, paper, options, padding, source_hash, fidelity; a user's path and source
+    attention: dict[
+        str, Any
+    ]  # name, title, control, paper, options, padding, source_hash, fidelity; a user's path and source
     config: dict[str, Any]  # the resolved configuration
     config_hash: str = ""  # 12 hexadecimal digits over what differs from the defaults
-    # of a sweep: values tried per key, pilots, pilot_seed, select, validation_accuracy of each, chosen; {"pilot": True}
+    # of a sweep: values tried per key, pilots, pilot_seed, select, validation_accuracy of each, chosen; of a pilot run
+    # {"pilot": True}
     tuning: dict[str, Any] = field(default_factory=dict)
-    # by --match-params: to, mlp, protocol_mlp, difference (relative), config_hash of the row that it stands beside
+    # by --match-params: to, mlp, protocol_mlp, difference (relative), config_hash of the plain row beside it
     matched: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any]  # label, hash, source, rows {train, validation, test}, settings, terms
+    data: dict[str, Any]  # title, label, hash, source, rows {train, validation, test}, settings, terms
     ladder: dict[str, float] = field(default_factory=dict)  # trivial rung -> its accuracy on the test split
     parameters: dict[str, int] = field(default_factory=dict)  # total, without_embeddings, attention
 
@@ -105,14 +86,20 @@ def file_name(task: str, row: str, protocol: str, seed: int, identity: str) -> s
     parts = (task, row, protocol, f"s{seed}", identity)
     return "-".join(re.sub(r"[^a-z0-9._=]+", ".", part.lower())[:60].strip(".") for part in parts)
 
+    def wrong_values(self) -> list[str]:
+        """The status, when it is none of the three, and accuracies outside 0 to 1 (NaN is outside)."""
+        shares = ("test_accuracy", "test_accuracy_last", "validation_accuracy")
+        wrong = [name for name in shares if (share := getattr(self, name)) is not None and not 0 <= share <= 1]
+        return wrong + ([] if self.status in STATUSES else ["status"])
+
 
 def budget_of(tuning: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal for two runs to have been tuned alike; nothing for a run that was not tuned."""
+    """The part of `tuning` that is equal for two runs with the same tuning effort; empty for a run without tuning."""
     return {key: tuning[key] for key in ("select", "pilot_seed", "values") if key in tuning}
 
 
 def pack(predictions: bytes) -> str:
-    """Class indices, one byte each -> text for the record."""
+    """Compress class indices, one byte each, to text for the record."""
     return base64.b85encode(zlib.compress(predictions, 9)).decode()
 
 
@@ -122,7 +109,7 @@ def unpack(text: str) -> bytes:
 
 
 def hits(record: Record) -> list[bool] | None:
-    """Whether each test row was answered rightly; None for a record that does not say."""
+    """Whether the model answered each test row correctly; None for older records, which do not say."""
     if not record.correct:
         return None
     try:
@@ -133,10 +120,10 @@ def hits(record: Record) -> list[bool] | None:
 
 
 def save(record: Record, folder: Path) -> Path:
-    """Writes `folder/name.json`. Raises RecordError rather than replace a final record."""
+    """Write `folder/name.json`. Raises RecordError rather than replace a final record."""
     path = folder / f"{record.name}.json"
     if path.exists() and load(path).status in FINAL:
-        raise RecordError(f"{path} is final and stays as it is; delete it to run the cell again")
+        raise RecordError(f"{path} is final and is not replaced; delete it to run it again")
     try:
         write_atomically(path, (json.dumps(dataclasses.asdict(record), indent=1) + "\n").encode())
     except OSError as error:
@@ -145,27 +132,5 @@ def save(record: Record, folder: Path) -> Path:
 
 
 def load(path: Path) -> Record:
-    """Reads one record. Raises RecordError for anything else, naming the file."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        version = int(fields["schema_version"])
-    except FileNotFoundError as error:
-        raise RecordError(f"{path}: no such file or folder") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path} is not a record: {error}") from error
-    if version > SCHEMA_VERSION:
-        raise RecordError(f"{path} has schema {version}; this version reads up to {SCHEMA_VERSION}: upgrade lra")
-    try:
-        record = Record(**fields)
-    except TypeError as error:
-        raise RecordError(f"{path} is not a record: {error}") from error
-    wrong = [name for name, kind in KINDS.items() if not isinstance(getattr(record, name), kind)]
-    if not wrong:
-        wrong += [] if all(isinstance(point, dict) for point in record.curve) else ["curve"]
-        wrong += [] if all(isinstance(accuracy, float | int) for accuracy in record.ladder.values()) else ["ladder"]
-        wrong += [] if all(isinstance(by, dict) for by in record.accuracy_by.values()) else ["accuracy_by"]
-        shares = ("test_accuracy", "test_accuracy_last", "validation_accuracy")
-        wrong += [name for name in shares if (share := getattr(record, name)) is not None and not 0 <= share <= 1]
-    if wrong or record.status not in STATUSES:
-        raise RecordError(f"{path} is not a record: bad {', '.join(wrong) or 'status'}")
-    return record
+    """The record in a file. Raises RecordError, with the file's name, for a file that is none."""
+    return read_record(Record, path, SCHEMA_VERSION)

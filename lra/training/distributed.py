@@ -22,12 +22,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lra import console
-from lra.config.resolve import Train
+from lra.config.schema import Train
 from lra.console import say
 from lra.errors import BusyError, ConfigError, WorkError
-from lra.experiments.data import Ready
-from lra.experiments.job import Slot, run_cell
-from lra.experiments.run import Cell
+from lra.experiments.data import TaskData
+from lra.experiments.job import Job, run_cell
+from lra.experiments.run import Run
 from lra.hashing import seed_of
 from lra.training.batches import Samples, documents, sizes
 from lra.training.device import Place, choose_device
@@ -66,7 +66,7 @@ class Group:
             self.tell(None)
         return result
 
-    def check(self, cells: list[Cell]) -> None:
+    def check(self, cells: list[Run]) -> None:
         """Raises ConfigError for a batch that cannot be shared equally."""
         for cell in cells:
             if cell.config.train.batch % self.size:
@@ -154,7 +154,7 @@ class SharedWork(Work):
             super().save_weights(name, weights)
 
 
-def fill_together(slot: Slot, ready: Ready, group: Group, title: str) -> None:
+def fill_together(slot: Job, ready: TaskData, group: Group, title: str) -> None:
     """Runs the cell in all processes, unless it is done by now or others are at it. Raises WorkError when it fails.
 
     A failure ends the command, because it need not have come to every process, and the others would wait for this one.
@@ -171,7 +171,7 @@ def fill_together(slot: Slot, ready: Ready, group: Group, title: str) -> None:
         raise WorkError(f"{title} failed, and with it the command: {slot.record.reason}")
 
 
-def _lead(slot: Slot, own: Work, ready: Ready, group: Group, title: str) -> None:
+def _lead(slot: Job, own: Work, ready: TaskData, group: Group, title: str) -> None:
     try:
         with own.lock():
             slot.record = slot.read()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._dynamo import config as dynamo
 from torch._functorch import config as functorch
 
-from lra.config.resolve import Train
+from lra.config.schema import Train
 from lra.training.batches import Samples, load, sizes, slices_of, to_device
 from lra.training.device import Place
 

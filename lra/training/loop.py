@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lra.config.resolve import Train
+from lra.config.schema import Train
 from lra.errors import WorkError
 from lra.hashing import seed_of
 from lra.training.batches import Samples

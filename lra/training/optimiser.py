@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lra.config.resolve import Train
+from lra.config.schema import Train
 from lra.training.schedule import learning_rate, momentum
 
 

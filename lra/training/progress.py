@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lra import console
-from lra.config.resolve import Train
+from lra.config.schema import Train
 from lra.console import clock, say
 
 LONG = 600  # seconds; longer runs on a CPU are announced with a hint

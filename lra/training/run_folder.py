@@ -1,7 +1,6 @@
 """The folder of a cell in progress: resume file, metrics.jsonl, lock, and the weights it ends with."""
 
 import contextlib
-import functools
 import hashlib
 import io
 import json
@@ -12,15 +11,9 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from lra.console import say
-from lra.errors import BusyError, WorkError
-from lra.results.files import write_atomically
+from lra.errors import WorkError
+from lra.results.files import locked, write_atomically
 from lra.training.tracker import Tracker
-
-try:
-    import fcntl
-except ImportError:  # Windows: no advisory locks, two processes on one cell are the user's care
-    fcntl = None
 
 
 class Work:
@@ -30,21 +23,9 @@ class Work:
         self.folder, self.tracker = folder, tracker or Tracker()
         self.resume, self.metrics, self.error = (folder / name for name in ("resume.pt", "metrics.jsonl", "error.txt"))
 
-    @contextlib.contextmanager
-    def lock(self):
-        """Holds the cell for this process; the system frees it when the process ends, however it ends."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("a") as file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise BusyError(f"another process is working in {self.folder}") from None
-                except OSError as error:
-                    say_once(
-                        f"no locks in {self.folder.parent} ({error.strerror}): start each cell in one process only"
-                    )
-            yield
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the folder for this process. Raises BusyError when another process holds it."""
+        return locked(self.folder / "lock")
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Tensors and plain values; a digest goes in front, so that damage is noticed."""
@@ -92,8 +73,3 @@ class Work:
         """Drops what only a resumed or a failed run needs."""
         for path in (self.resume, self.error):
             path.unlink(missing_ok=True)
-
-
-@functools.cache
-def say_once(line: str) -> None:
-    say(line)

@@ -2,7 +2,7 @@
 
 import math
 
-from lra.config.resolve import Train
+from lra.config.schema import Train
 
 
 def rise(config: Train, step: int) -> float:

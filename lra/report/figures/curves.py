@@ -6,50 +6,54 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lra.report.figures import style as figures
-from lra.report.groups import Column, Group, base, rank
-from lra.report.tables.comparison import percent, title_of
+from lra.report.figures import style
+from lra.report.figures.style import Palette
+from lra.report.format import percent
+from lra.report.groups import Group, TaskColumn
 from lra.results.record import FINAL, Record
 from lra.stats import binomial_half_width
 
-LABEL_GAP = 0.045  # of the axis: the least distance between two labels of rungs
-MOST_POINTS = 200  # drawn of a curve: more than its pixels show
+LABEL_GAP = 0.045  # of the axis: the smallest distance between two labels of rungs
+MOST_POINTS = 200  # that are drawn of a curve: more would not be visible
 
 
-def draw(group: Group, colours: dict[str, str]) -> dict[str, bytes]:
+def draw(group: Group, palette: Palette) -> dict[str, bytes]:
     """'slug-listops-curves.png', '.svg' and '.pdf' -> content, for each task of a table that has curves."""
     found = {}
     for column in group.columns:
         if any(_points(r) for cell in column.cells.values() for r in cell.records):
-            found |= _figure(group, column, colours)
+            found |= _figure(group, column, palette)
     return found
 
 
-def _figure(group: Group, column: Column, colours: dict[str, str]) -> dict[str, bytes]:
-    rows = sorted(column.cells, key=rank)
+def _figure(group: Group, column: TaskColumn, palette: Palette) -> dict[str, bytes]:
+    rows = [row for row in group.rows if row in column.cells]
     legend_columns = max(1, min(5, 84 // (8 + max(map(len, rows)))))
     legend = 0.2 + 0.19 * math.ceil(len(rows) / legend_columns)
     name = f"{group.slug}-{column.task}-curves"
-    with figures.style(name):
-        title = f"{title_of(column.task)}, protocol {group.protocol.replace(',', ', ')}, {group.precision}"
+    with style.style(name):
+        title = f"{column.title}, protocol {group.protocol.replace(',', ', ')}, {group.precision}"
         margins = (0.62, 1.75 if column.ladder else 0.2, 0.45 + legend)
-        figure = figures.sheet(title, _caption(column), (6.4, 4.2 + legend), margins)
+        figure = style.blank(title, _caption(column), (6.4, 4.2 + legend), margins)
         axes = figure.add_subplot()
-        dashes = figures.dashes_of(rows, colours)
-        heights = [_draw(axes, row, column.cells[row].records, colours[base(row)], dashes[row]) for row in rows]
+        dashes = palette.dashes(rows)
+        heights = [_draw(axes, row, column.cells[row].records, palette.colour(row), dashes[row]) for row in rows]
         _ladder(axes, column.ladder, [y for found in heights for y in found])
         axes.set_xlabel("training step")
         axes.set_ylabel("validation accuracy, %")
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         handles = axes.get_legend_handles_labels()
         figure.legend(*handles, loc="lower center", ncols=legend_columns)
-        return figures.save(figure, name, ("png", "svg", "pdf"))
+        return style.save(figure, name, ("png", "svg", "pdf"))
 
 
 def _draw(axes: Axes, row: str, records: Sequence[Record], colour: str, dash: object) -> list[float]:
-    """The mean over finished seeds, their range as a band; each diverged run up to a cross. Returns the heights."""
+    """Draw the mean over finished seeds with their range as a band, and each diverged run up to a cross.
+
+    Returns the heights of all points.
+    """
     runs = [dict(points) for r in records if r.status == "done" and (points := _points(r))]
     steps = _thin(sorted(set.intersection(*(set(run) for run in runs)))) if runs else []
     values = [[run[step] for run in runs] for step in steps]
@@ -72,7 +76,7 @@ def _draw(axes: Axes, row: str, records: Sequence[Record], colour: str, dash: ob
 
 
 def _ladder(axes: Axes, ladder: dict[str, float], ys: Sequence[float]) -> None:
-    """Thin lines, named at the right: the rungs near the curves and the next one above them."""
+    """Draw the rungs near the curves and the next one above them as thin lines, named at the right."""
     top = max(ys, default=0.0)
     above = sorted(100 * a for a in ladder.values() if 100 * a > top)
     ceiling = above[0] if above else top
@@ -83,7 +87,7 @@ def _ladder(axes: Axes, ladder: dict[str, float], ys: Sequence[float]) -> None:
     axes.set_ylim(low, high)
     places = _spread([(y - low) / (high - low) for y, _ in shown])
     for (y, name), place in zip(shown, places, strict=True):
-        axes.axhline(y, color=figures.LINE, linewidth=0.6, zorder=0.5)
+        axes.axhline(y, color=style.LINE, linewidth=0.6, zorder=0.5)
         axes.annotate(
             f"{name} {y:.1f}",
             xy=(1, y),
@@ -91,14 +95,14 @@ def _ladder(axes: Axes, ladder: dict[str, float], ys: Sequence[float]) -> None:
             xytext=(1.03, place),
             textcoords="axes fraction",
             fontsize=7.5,
-            color=figures.MUTED,
+            color=style.MUTED,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": figures.LINE, "linewidth": 0.5, "relpos": (0, 0.5), "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": style.LINE, "linewidth": 0.5, "relpos": (0, 0.5), "shrinkB": 0},
         )
 
 
 def _spread(places: list[float]) -> list[float]:
-    """Sorted heights in fractions of the axis, moved up just so far that labels do not touch."""
+    """Sorted heights in fractions of the axis, moved up just far enough that their labels do not touch."""
     moved: list[float] = []
     for place in places:
         moved.append(max(place, moved[-1] + LABEL_GAP) if moved else place)
@@ -106,13 +110,13 @@ def _spread(places: list[float]) -> list[float]:
 
 
 def _thin(steps: list[float]) -> list[float]:
-    """At most MOST_POINTS of them, evenly, the last one always."""
+    """At most MOST_POINTS of them, evenly spaced, always with the last one."""
     stride = -(-len(steps) // MOST_POINTS)
     return steps[::-1][::stride][::-1] if stride else []
 
 
-def _caption(column: Column) -> str:
-    """What the band is, and how far two test accuracies may differ by chance of the test rows."""
+def _caption(column: TaskColumn) -> str:
+    """What the band is, and by how much a test accuracy can be off because the test split is finite."""
     rows = max((cell.test_rows for cell in column.cells.values()), default=0)
     means = [cell.summary.mean for cell in column.cells.values() if cell.summary]
     band = "Line: mean of seeds; band: range; cross: diverged; grey: ladder."
@@ -123,7 +127,7 @@ def _caption(column: Column) -> str:
 
 
 def _points(record: Record) -> list[tuple[float, float]]:
-    """(step, validation accuracy in percent) of each evaluation of a run that ended by itself."""
+    """(step, validation accuracy in percent) of each evaluation, for a run that is done or diverged."""
     key = "validation_accuracy"
     if record.status not in FINAL:
         return []

@@ -1,4 +1,4 @@
-"""Time and memory of a step against length, from bench records: what O(N) means on a real machine."""
+"""Time and memory of a step against the length, from bench records: what O(N) means on a real machine."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,18 +8,19 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from lra.report.figures import style as figures
-from lra.report.figures.scatter import machine
+from lra.report import legacy
+from lra.report.conditions import machine
+from lra.report.figures import style
+from lra.report.figures.style import Palette
 from lra.report.groups import Group, base, rank
-from lra.report.tables.comparison import title_of
-from lra.results.bench_record import DONE, UNIFORM, Bench, newest
+from lra.results.bench_record import Bench, DONE, UNIFORM, newest
 
 FOUR_K = (4000, 4096)
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Measurements that may stand in one figure: one machine, shape, mode and setting, at several lengths."""
+    """Measurements that may share a figure: one machine, shape, mode and setting, at several lengths."""
 
     slug: str
     title: str
@@ -28,7 +29,8 @@ class Scaling:
 
     @property
     def rows(self) -> list[str]:
-        return sorted({b.row for b in self.benches}, key=rank)
+        controls = {b.row: legacy.is_control(b.attention, base(b.row)) for b in self.benches}
+        return sorted(controls, key=lambda row: rank(row, controls[row]))
 
     @property
     def training(self) -> bool:
@@ -39,7 +41,7 @@ class Scaling:
         return self.benches[0].protocol, self.benches[0].precision
 
     def of(self, row: str) -> list[Bench]:
-        """The finished ones of a row, by length."""
+        """The finished measurements of a row, by length."""
         return sorted((b for b in self.benches if b.row == row and b.status == DONE), key=lambda b: b.length)
 
     def growth(self, row: str) -> float | None:
@@ -52,49 +54,50 @@ class Scaling:
 
     @property
     def lost(self) -> list[str]:
-        """'softmax at 16,384: out of memory' for each cell without a figure."""
-        ends = sorted((b for b in self.benches if b.status != DONE), key=lambda b: (rank(b.row), b.length))
+        """'softmax at 16,384: out of memory' for each measurement without a figure."""
+        order = {row: place for place, row in enumerate(self.rows)}
+        ends = sorted((b for b in self.benches if b.status != DONE), key=lambda b: (order[b.row], b.length))
         return [f"{b.row} at {b.length:,}: {b.status}" for b in ends]
 
 
 def collect(benches: Sequence[Bench]) -> list[Scaling]:
     """Bench records -> the figures they make."""
-    alike: dict[tuple[Any, ...], list[Bench]] = {}
+    comparable: dict[tuple[Any, ...], list[Bench]] = {}
     for bench in newest(benches):
-        alike.setdefault((bench.shape, bench.mode, bench.batch, *bench.setting), []).append(bench)
-    several = [found for found in alike.values() if len({b.length for b in found}) > 1]
+        comparable.setdefault((bench.shape, bench.mode, bench.batch, *bench.setting), []).append(bench)
+    several = [found for found in comparable.values() if len({b.length for b in found}) > 1]
     return [_scaling(found, place) for place, found in enumerate(several, 1)]
 
 
-def rows_of(scalings: Sequence[Scaling]) -> list[str]:
-    """Of all figures, for the report's palette."""
-    return [row for scaling in scalings for row in scaling.rows]
+def benches_of(scalings: Sequence[Scaling]) -> list[Bench]:
+    """The measurements of all figures, for the report's palette."""
+    return [bench for scaling in scalings for bench in scaling.benches]
 
 
 def _scaling(found: list[Bench], place: int) -> Scaling:
     first = found[0]
-    shape = "" if first.shape == UNIFORM else f"{title_of(first.shape)} lengths, "
+    shape = "" if first.shape == UNIFORM else f"{legacy.task_title(first.shape)} lengths, "
     title = f"{first.mode.capitalize()} step, {shape}batch {first.batch}, {first.protocol}, {first.precision}"
     where = f"{machine(first.environment)}, {first.gear}"
     return Scaling(f"length-{place}", title, where, tuple(found))
 
 
 def milliseconds(scalings: Sequence[Scaling], group: Group) -> dict[str, float]:
-    """Row -> of a training step at 4,096 tokens, under the group's protocol and precision, all on one machine."""
-    alike = [s for s in scalings if s.training and (group.protocol, group.precision) == s.setting]
-    found = [{b.row: 1e3 * b.median for b in s.benches if b.length in FOUR_K and b.median} for s in alike]
+    """Row -> milliseconds of a training step at 4,096 tokens, in the group's protocol and precision, on one machine."""
+    same = [s for s in scalings if s.training and (group.protocol, group.precision) == s.setting]
+    found = [{b.row: 1e3 * b.median for b in s.benches if b.length in FOUR_K and b.median} for s in same]
     return max(found, key=len, default={})
 
 
-def draw(scaling: Scaling, colours: dict[str, str]) -> dict[str, bytes]:
+def draw(scaling: Scaling, palette: Palette) -> dict[str, bytes]:
     """'length-1-time.svg', 'length-1-memory.svg' and their PDFs -> content."""
-    caption = f"Median of repeats; band: quartiles. N^: growth between the two longest. {scaling.place}"
-    drawn = _figure(scaling, "time", caption, "milliseconds per step", lambda b: b.median and 1e3 * b.median, colours)
+    caption = f"Median of repeats; band: quartiles. N^: growth between the two longest lengths. {scaling.place}"
+    drawn = _figure(scaling, "time", caption, "milliseconds per step", lambda b: b.median and 1e3 * b.median, palette)
     if largest := max((b.step_bytes or 0 for row in scaling.rows for b in scaling.of(row)), default=0):
         unit, size = ("GB", 1e9) if largest >= 1e9 else ("MB", 1e6)
-        caption = f"Peak of a step beyond what is held between steps. {scaling.place}"
+        caption = f"Peak memory of a step, less what is held between steps. {scaling.place}"
         drawn |= _figure(
-            scaling, "memory", caption, unit, lambda b: b.step_bytes / size if b.step_bytes else None, colours
+            scaling, "memory", caption, unit, lambda b: b.step_bytes / size if b.step_bytes else None, palette
         )
     return drawn
 
@@ -105,29 +108,29 @@ def _figure(
     caption: str,
     unit: str,
     value: Callable[[Bench], float | None],
-    colours: dict[str, str],
+    palette: Palette,
 ) -> dict[str, bytes]:
     rows, name = scaling.rows, f"{scaling.slug}-{what}"
     columns = max(1, min(4, 84 // (14 + max(map(len, rows)))))
     legend = 0.2 + 0.19 * math.ceil(len(rows) / columns)
-    dashes = figures.dashes_of(rows, colours)
-    with figures.style(name):
-        figure = figures.sheet(scaling.title, caption, (6.4, 4.2 + legend), (0.72, 0.2, 0.45 + legend))
+    dashes = palette.dashes(rows)
+    with style.style(name):
+        figure = style.blank(scaling.title, caption, (6.4, 4.2 + legend), (0.72, 0.2, 0.45 + legend))
         axes = figure.add_subplot()
         for row in rows:
             points = [(b, y) for b in scaling.of(row) if (y := value(b))]
             growth = scaling.growth(row) if what == "time" else None
             label = row if growth is None else f"{row}, N^{growth:.1f}"
-            line = {"color": colours[base(row)], "linestyle": dashes[row], "linewidth": 1.4, "gid": f"row {row}"}
+            line = {"color": palette.colour(row), "linestyle": dashes[row], "linewidth": 1.4, "gid": f"row {row}"}
             x = [b.length for b, _ in points]
             axes.plot(x, [y for _, y in points], marker="o", markersize=3, label=label, **line)
             if what == "time":
                 ends = [b.quartiles or (0.0, 0.0) for b, _ in points]
                 low, high = ([1e3 * end[side] for end in ends] for side in (0, 1))
-                axes.fill_between(x, low, high, color=colours[base(row)], alpha=0.15, linewidth=0, gid=f"row {row}")
+                axes.fill_between(x, low, high, color=palette.colour(row), alpha=0.15, linewidth=0, gid=f"row {row}")
         _axes(axes, sorted({b.length for b in scaling.benches}), unit)
         figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=columns)
-        return figures.save(figure, name)
+        return style.save(figure, name)
 
 
 def _axes(axes: Axes, lengths: Sequence[int], unit: str) -> None:

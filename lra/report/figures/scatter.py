@@ -1,6 +1,6 @@
 """Accuracy against speed with peak memory as the bubble, and its Pareto front (the figure of Tay et al. 2021, LRA).
 
-Speed is real tokens per second of training, so only runs on one machine stand in a figure: that with most runs.
+Speed is real tokens per second in training, so a figure shows runs of one machine only: the one with most runs.
 """
 
 from collections import Counter
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
 from statistics import fmean
-from typing import Any
 
 from matplotlib.axes import Axes
 
-from lra.report.figures import style as figures
-from lra.report.groups import CONTROLS, Column, Group, base
-from lra.report.tables.comparison import title_of
+from lra.report.conditions import machine
+from lra.report.figures import style
+from lra.report.figures.style import Palette
+from lra.report.groups import Group, TaskColumn
 
 LARGEST = 26.0  # points, the diameter of the bubble with the highest peak
 PLACES = ((1, 0, "left"), (-1, 0, "right"), (0, 1, "center"), (0, -1, "center"), (0, 2, "center"), (0, -2, "center"))
@@ -25,6 +25,7 @@ class Bubble:
     """One row: accuracy and its sample standard deviation in percent, tokens per second, peak bytes."""
 
     row: str
+    control: bool
     accuracy: float
     deviation: float | None
     speed: float
@@ -32,10 +33,11 @@ class Bubble:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What one figure shows: a task or, without a task, the average over all; `left_out` ran on other machines."""
+class Scatter:
+    """What a figure shows: a task or, without one, the average over all. left_out: rows that ran on other machines."""
 
     task: str
+    title: str
     machine: str
     bubbles: tuple[Bubble, ...]
     left_out: tuple[str, ...]
@@ -43,7 +45,7 @@ class Picture:
     @property
     def front(self) -> list[Bubble]:
         """Attentions that no other beats in both accuracy and speed, slowest first; controls do not count."""
-        rivals = [b for b in self.bubbles if base(b.row) not in CONTROLS]
+        rivals = [b for b in self.bubbles if not b.control]
         best = [b for b in rivals if not any(_beats(other, b) for other in rivals)]
         return sorted(best, key=lambda b: (b.speed, -b.accuracy))
 
@@ -53,29 +55,22 @@ def _beats(one: Bubble, other: Bubble) -> bool:
     return no_worse and (one.accuracy, one.speed) != (other.accuracy, other.speed)
 
 
-def machine(environment: dict[str, Any]) -> str:
-    """What speeds of two records must share to be compared: the device and, on a CPU, the threads."""
-    name = str(environment.get("device_name") or environment.get("device") or "unknown machine")
-    threads = environment.get("threads") if environment.get("device") == "cpu" else None
-    return name if threads is None else f"{name}, {threads} {'thread' if threads == 1 else 'threads'}"
-
-
-def pictures(group: Group) -> list[Picture]:
+def scatters(group: Group) -> list[Scatter]:
     """One per task and, where there are several, one for the average of the rows that ran on all."""
     runs = [r for c in group.columns for cell in c.cells.values() for r in cell.done if r.tokens_per_second]
     if not runs:
         return []
     (where, _), *_ = Counter(sorted(machine(r.environment) for r in runs)).most_common()
-    found: list[tuple[str, tuple[Column, ...]]] = [(c.task, (c,)) for c in group.columns]
+    found: list[tuple[str, tuple[TaskColumn, ...]]] = [(c.task, (c,)) for c in group.columns]
     if len(group.columns) > 1:
         found.insert(0, ("", group.columns))
-    made = [_picture(task, columns, group.rows, where) for task, columns in found]
-    return [picture for picture in made if picture.bubbles]
+    made = [_scatter(group, task, columns, where) for task, columns in found]
+    return [scatter for scatter in made if scatter.bubbles]
 
 
-def _picture(task: str, columns: Sequence[Column], rows: Sequence[str], where: str) -> Picture:
+def _scatter(group: Group, task: str, columns: Sequence[TaskColumn], where: str) -> Scatter:
     bubbles, left_out = [], []
-    for row in rows:
+    for row in group.rows:
         here = [[r for r in c.cells[row].done if machine(r.environment) == where] for c in columns if row in c.cells]
         if len(here) < len(columns) or not all(c.cells[row].done for c in columns):
             continue
@@ -88,40 +83,40 @@ def _picture(task: str, columns: Sequence[Column], rows: Sequence[str], where: s
         deviation = summaries[0].deviation if task else None
         spread = 100 * deviation if deviation is not None else None
         accuracy = 100 * fmean(s.mean for s in summaries)
-        # the harmonic mean: as many tokens of each task
+        # the harmonic mean: the speed over the same number of tokens of each task
         speed = len(speeds) / sum(1 / s for s in speeds)
-        bubbles.append(Bubble(row, accuracy, spread, speed, max(peaks, default=None)))
-    return Picture(task, where, tuple(bubbles), tuple(left_out))
+        bubbles.append(Bubble(row, row in group.controls, accuracy, spread, speed, max(peaks, default=None)))
+    title = columns[0].title if task else f"Average of {len(columns)}"
+    return Scatter(task, title, where, tuple(bubbles), tuple(left_out))
 
 
-def draw(group: Group, picture: Picture, colours: dict[str, str]) -> dict[str, bytes]:
+def draw(group: Group, scatter: Scatter, palette: Palette) -> dict[str, bytes]:
     """'slug-listops-speed.svg' and '.pdf' -> content."""
-    name = f"{group.slug}-{picture.task or 'average'}-speed"
-    with figures.style(name):
-        what = title_of(picture.task) if picture.task else f"Average of {len(group.columns)}"
-        top = max((b.peak for b in picture.bubbles if b.peak), default=0)
+    name = f"{group.slug}-{scatter.task or 'average'}-speed"
+    with style.style(name):
+        top = max((b.peak for b in scatter.bubbles if b.peak), default=0)
         caption = f"Area: peak memory, up to {top / 1e9:.2f} GB. " if top else ""
-        caption += f"Dashes: Pareto front. Whisker: sample standard deviation. {picture.machine}"
-        title = f"{what}, protocol {group.protocol.replace(',', ', ')}, {group.precision}"
-        figure = figures.sheet(title, caption, (6.4, 4.5), (0.62, 0.2, 0.45))
+        caption += f"Dashes: Pareto front. Whisker: sample standard deviation. {scatter.machine}"
+        title = f"{scatter.title}, protocol {group.protocol.replace(',', ', ')}, {group.precision}"
+        figure = style.blank(title, caption, (6.4, 4.5), (0.62, 0.2, 0.45))
         axes = figure.add_subplot()
-        sizes = {b.row: LARGEST * sqrt(b.peak / top) if b.peak else 5.0 for b in picture.bubbles}
-        for bubble in sorted(picture.bubbles, key=lambda b: -sizes[b.row]):
-            _bubble(axes, bubble, sizes[bubble.row], colours[base(bubble.row)])
-        front = picture.front
-        line = {"color": figures.LINE, "linewidth": 0.9, "linestyle": (0, (4, 2)), "zorder": 1}
+        sizes = {b.row: LARGEST * sqrt(b.peak / top) if b.peak else 5.0 for b in scatter.bubbles}
+        for bubble in sorted(scatter.bubbles, key=lambda b: -sizes[b.row]):
+            _bubble(axes, bubble, sizes[bubble.row], palette.colour(bubble.row))
+        front = scatter.front
+        line = {"color": style.LINE, "linewidth": 0.9, "linestyle": (0, (4, 2)), "zorder": 1}
         axes.plot([b.speed / 1e3 for b in front], [b.accuracy for b in front], gid="front", **line)
         axes.margins(0.14, 0.16)
         axes.autoscale_view()
         axes.set_xlabel("thousand tokens per second in training")
         axes.set_ylabel("test accuracy, %")
-        _label(axes, picture.bubbles, sizes)
-        return figures.save(figure, name)
+        _label(axes, scatter.bubbles, sizes)
+        return style.save(figure, name)
 
 
 def _bubble(axes: Axes, bubble: Bubble, size: float, colour: str) -> None:
     """A control is a ring, an attention a disc; the whisker is one sample standard deviation."""
-    control, gid = base(bubble.row) in CONTROLS, f"row {bubble.row}"
+    control, gid = bubble.control, f"row {bubble.row}"
     x, y = bubble.speed / 1e3, bubble.accuracy
     if bubble.deviation:
         ends = [y - bubble.deviation, y + bubble.deviation]
@@ -131,7 +126,7 @@ def _bubble(axes: Axes, bubble: Bubble, size: float, colour: str) -> None:
 
 
 def _label(axes: Axes, bubbles: Sequence[Bubble], sizes: dict[str, float]) -> None:
-    """Names each bubble where its name touches least of the others."""
+    """Write the name of each bubble where it covers least of the others."""
     points = {b.row: axes.transData.transform((b.speed / 1e3, b.accuracy)) * 72 / axes.figure.dpi for b in bubbles}
     taken = [(x - s / 2, y - s / 2, x + s / 2, y + s / 2) for r, (x, y) in points.items() for s in (sizes[r],)]
     for bubble in bubbles:

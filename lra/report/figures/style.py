@@ -7,26 +7,22 @@ import io
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from lra.report.groups import CONTROLS, Group, base
+from lra.report import legacy
+from lra.report.groups import Group, base, rank
+from lra.results.bench_record import Bench
 
-# Okabe and Ito's palette, then Tol's muted one for mechanisms of users: told apart by colour-blind readers
-COLOURS = {
-    "softmax": "#000000",
-    "relu": "#E69F00",
-    "elu": "#56B4E9",
-    "flatten": "#009E73",
-    "agent": "#CC79A7",
-    "pola": "#D55E00",
-    "mean": "#777777",
-    "identity": "#AAAAAA",
-}
-OTHERS = ("#332288", "#882255", "#44AA99", "#999933", "#661100", "#6699CC")
+# Okabe and Ito's palette, then Tol's muted one: colour-blind readers can tell them apart
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00")
+COLOURS += ("#332288", "#882255", "#44AA99", "#999933", "#661100", "#6699CC")
+GREYS = ("#777777", "#AAAAAA")  # of controls
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+DOTS = (":", (0, (1, 3)), (0, (1, 1, 1, 4)))  # of controls
 INK, MUTED, LINE = "#000000", "#555555", "#888888"
 THEMED = {"#000000": "--ink", "#ffffff": "--page", "#555555": "--muted", "#888888": "--rule"}
 THEMED |= {"#332288": "--indigo", "#882255": "--wine", "#661100": "--brown"}  # too dark for a dark page as they are
@@ -42,37 +38,57 @@ STYLE = {
 }
 
 
-def palette(groups: Sequence[Group], measured: Sequence[str] = ()) -> dict[str, str]:
-    """Mechanism -> colour, one and the same in all figures of a report. measured: rows of bench records."""
-    return colours_of([*(row for group in groups for row in group.rows), *measured])
+@dataclass(frozen=True)
+class Palette:
+    """One colour per mechanism in all figures of a report. colours: by name without options."""
+
+    colours: dict[str, str]
+    controls: frozenset[str] = frozenset()  # names without options
+
+    def colour(self, row: str) -> str:
+        return self.colours[base(row)]
+
+    def is_control(self, row: str) -> bool:
+        return base(row) in self.controls
+
+    def dashes(self, rows: Sequence[str]) -> dict[str, object]:
+        """A pattern per row, so that rows of one colour differ; controls are dotted."""
+        seen: Counter[str] = Counter()
+        patterns: dict[str, object] = {}
+        for row in rows:
+            colour = self.colour(row)
+            choices = DOTS if self.is_control(row) else DASHES
+            patterns[row] = choices[seen[colour] % len(choices)]
+            seen[colour] += 1
+        return patterns
 
 
-def colours_of(rows: Sequence[str]) -> dict[str, str]:
-    """Mechanism -> colour for these rows; our mechanisms keep theirs."""
-    strangers = sorted({base(row) for row in rows} - set(COLOURS))
-    return COLOURS | {name: OTHERS[i % len(OTHERS)] for i, name in enumerate(strangers)}
+def palette(groups: Sequence[Group], benches: Sequence[Bench] = ()) -> Palette:
+    """The palette of a report on these groups and bench records."""
+    controls = {base(row) for group in groups for row in group.controls}
+    controls |= {base(b.row) for b in benches if legacy.is_control(b.attention, base(b.row))}
+    return palette_of([*(row for group in groups for row in group.rows), *(b.row for b in benches)], controls)
 
 
-def dashes_of(rows: Sequence[str], colours: dict[str, str]) -> dict[str, object]:
-    """A pattern per row, so that rows of one colour differ; controls are dotted."""
-    seen: Counter[str] = Counter()
-    patterns: dict[str, object] = {}
-    for row in rows:
-        colour = colours[base(row)]
-        patterns[row] = ":" if base(row) in CONTROLS else DASHES[seen[colour] % len(DASHES)]
-        seen[colour] += 1
-    return patterns
+def palette_of(rows: Iterable[str], controls: Iterable[str] = ()) -> Palette:
+    """Colours in the order of the rows' ranks, greys for controls; beyond the last one they start again."""
+    controls = frozenset(controls)
+    names = sorted({base(row) for row in rows}, key=lambda name: rank(name, name in controls))
+    coloured = [name for name in names if name not in controls]
+    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(coloured)}
+    greys = {name: GREYS[place % len(GREYS)] for place, name in enumerate(n for n in names if n in controls)}
+    return Palette(colours | greys, controls)
 
 
 def style(salt: str):
-    """The context in which a figure is drawn and saved; `salt`, its name, keeps the ids of its parts its own."""
+    """The context in which a figure is drawn and saved. salt: the figure's name, for unique ids."""
     return matplotlib.style.context(["default", STYLE | {"svg.hashsalt": salt}])
 
 
-def sheet(title: str, caption: str, size: tuple[float, float], margins: tuple[float, float, float]) -> Figure:
-    """An empty figure, title and caption at its head; `size` and the margins left, right, bottom in inches.
+def blank(title: str, caption: str, size: tuple[float, float], margins: tuple[float, float, float]) -> Figure:
+    """An empty figure with its title and caption. size, and the margins left, right and bottom: in inches.
 
-    Fixed margins: figures of one kind line up, and nothing is laid out twice.
+    Margins are fixed, so that figures of one kind line up and nothing is laid out twice.
     """
     (width, height), (left, right, bottom) = size, margins
     figure = Figure(figsize=size)
@@ -87,7 +103,7 @@ def sheet(title: str, caption: str, size: tuple[float, float], margins: tuple[fl
 
 
 def save(figure: Figure, name: str, kinds: Sequence[str] = ("svg", "pdf")) -> dict[str, bytes]:
-    """'name.svg' and so on -> content; call it within `style`."""
+    """'name.svg' and so on -> content; to be called within `style`."""
     saved = {}
     for kind in kinds:
         content = io.BytesIO()
@@ -97,9 +113,9 @@ def save(figure: Figure, name: str, kinds: Sequence[str] = ("svg", "pdf")) -> di
 
 
 def inline(svg: bytes) -> str:
-    """The SVG as an element of a page: without XML head and repeated ids, in the page's font and theme.
+    """The SVG as an element of a page: without XML header and repeated ids, in the page's font and theme.
 
-    A part drawn with gid 'row pola' becomes `data-row="pola"`, so that the page can point one mechanism out.
+    A part drawn with gid 'row pola' becomes `data-row="pola"`, so that the page can highlight one mechanism.
     """
     text = svg.decode()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Figures that `inspect` left beside a report, taken into the page: each folder's figures.json names them."""
+"""Figures that `inspect` wrote beside a report, embedded in the page: the figures.json of each folder names them."""
 
 import base64
 import io
@@ -10,13 +10,13 @@ from typing import Any
 
 from PIL import Image
 
-SHRINK = 0.6  # pictures have 150 dots per inch; this gives their text the size of the text in other figures
+SHRINK = 0.6  # from 150 dots per inch: their text then has the size of the text in other figures
 MOST_BYTES = 1_200_000  # of pictures in one page, so that it can still be mailed
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as a data URI, and what to say in its place."""
+class EmbeddedPicture:
+    """A picture as a data URI, and what a screen reader says instead."""
 
     title: str
     alt: str
@@ -25,33 +25,33 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One folder: what was looked at, what must be said about it, and its pictures."""
+class InspectedFolder:
+    """One folder of `inspect`: its title, notes and pictures. left_out: pictures for which the page has no room."""
 
     title: str
     notes: tuple[str, ...]
-    pictures: tuple[Picture, ...]
+    pictures: tuple[EmbeddedPicture, ...]
     left_out: tuple[str, ...]
 
 
-def find(out: Path) -> tuple[list[Look], list[str]]:
-    """What lies in `out`/inspect and beside `out` in inspect/, and a line for each folder that cannot be read."""
+def find(out: Path) -> tuple[list[InspectedFolder], list[str]]:
+    """The folders in `out`/inspect and in inspect/ beside `out`, and a line for each one that cannot be read."""
     folders = dict.fromkeys(file.parent for root in (out, out.parent) for file in root.glob("inspect/*/figures.json"))
-    looks, problems, room = [], [], MOST_BYTES
+    found, problems, room = [], [], MOST_BYTES
     for folder in sorted(folders):
         try:
-            look = _read(folder, room)
+            read = _read(folder, room)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"{folder} holds no readable figures: {error}")
             continue
-        room -= sum(len(picture.source) for picture in look.pictures)
-        looks.append(look)
-    return looks, problems
+        room -= sum(len(picture.source) for picture in read.pictures)
+        found.append(read)
+    return found, problems
 
 
-def _read(folder: Path, room: int) -> Look:
+def _read(folder: Path, room: int) -> InspectedFolder:
     index: dict[str, Any] = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-    pictures: list[Picture] = []
+    pictures: list[EmbeddedPicture] = []
     left_out: list[str] = []
     for figure in index["figures"]:
         source, width = _embed(folder / Path(figure["file"]).name)
@@ -59,8 +59,8 @@ def _read(folder: Path, room: int) -> Look:
             left_out.append(f"{folder.name}/{Path(figure['file']).name}")
             continue
         room -= len(source)
-        pictures.append(Picture(str(figure["title"]), str(figure["alt"]), source, width))
-    return Look(str(index["title"]), _lines(index.get("notes", ())), tuple(pictures), tuple(left_out))
+        pictures.append(EmbeddedPicture(str(figure["title"]), str(figure["alt"]), source, width))
+    return InspectedFolder(str(index["title"]), _lines(index.get("notes", ())), tuple(pictures), tuple(left_out))
 
 
 def _lines(notes: Sequence[Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the page says about where its numbers come from: each run's state, machine, code, data and configuration."""
+"""Where the page's numbers come from: the state, machine, code, data and configuration of each run."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,16 +7,16 @@ from typing import Any
 
 import yaml
 
-from lra.report.figures.scatter import machine
-from lra.report.groups import Cell, Column, Group, fidelity
-from lra.report.render import DASH
-from lra.report.tables.comparison import percent, title_of
+from lra.report import legacy
+from lra.report.conditions import machine
+from lra.report.format import DASH, percent
+from lra.report.groups import Cell, Group, TaskColumn, fidelity
 from lra.results.record import Record
 
 
 @dataclass(frozen=True)
 class State:
-    """How one cell and seed ended."""
+    """How one run ended."""
 
     key: str
     sign: str
@@ -37,19 +37,19 @@ RUN_TITLES = (
 
 
 def state_of(record: Record | None) -> State:
-    """A run that is done but never left chance is its own state."""
+    """The state of a run; one that is done but never left chance has its own."""
     if record is None:
         return STATES["missing"]
     return STATES["chance" if record.status == "done" and record.learned is False else record.status]
 
 
 def seeds(group: Group) -> list[int]:
-    """Every seed that some cell of the group ran."""
-    return sorted({r.seed for c in group.columns for cell in c.cells.values() for r in cell.records})
+    """Every seed that ran in the group."""
+    return sorted({record.seed for record in group.records})
 
 
 def states(group: Group, row: str) -> list[list[tuple[int, State]]]:
-    """For each column the state of each seed."""
+    """The state of every seed, for each task column."""
     found = []
     for column in group.columns:
         by_seed = {r.seed: r for r in column.cells.get(row, Cell(())).records}
@@ -58,13 +58,13 @@ def states(group: Group, row: str) -> list[list[tuple[int, State]]]:
 
 
 def counts(group: Group) -> list[tuple[State, int]]:
-    """How often each state occurs, all five in their order."""
+    """How many runs are in each of the five states."""
     found = Counter(state.key for row in group.rows for cell in states(group, row) for _, state in cell)
     return [(state, found[key]) for key, state in STATES.items()]
 
 
 def about(records: Sequence[Record]) -> dict[str, str]:
-    """What a row is, in words, by heading."""
+    """What a row is: heading -> words."""
     attention, sizes = records[0].attention, records[0].parameters
     options = ", ".join(f"{key}={value}" for key, value in (attention.get("options") or {}).items())
     source = "built in" if attention.get("builtin", True) else f"a user's file, {attention.get('path', '')}"
@@ -86,7 +86,7 @@ def run(record: Record) -> list[str]:
     state = state_of(r).word + (f": {r.reason}" if r.reason else "")
     accuracies = (r.test_accuracy, r.test_accuracy_last, r.validation_accuracy)
     commit = str(environment.get("commit") or "")[:10] + (" (changed)" if environment.get("dirty") else "")
-    values = [title_of(r.task), r.seed, state]
+    values = [legacy.task_title(r.task, r.data), r.seed, state]
     values += [None if a is None else percent(a) for a in accuracies]
     values += [r.best_step, _rounded(r.seconds.get("train")), _rounded(r.seconds.get("evaluate"))]
     values += [_rounded(r.tokens_per_second), f"{r.peak_bytes / 1e9:.2f}" if r.peak_bytes else None]
@@ -101,8 +101,8 @@ def run(record: Record) -> list[str]:
     return [DASH if value in (None, "") else str(value) for value in values]
 
 
-def settings(column: Column) -> str:
-    """The configuration and the data of a column as YAML; all its runs share them but for the mechanism."""
+def settings(column: TaskColumn) -> str:
+    """The configuration and the data of a task column as YAML; its runs differ in the mechanism and the seed only."""
     record = next(iter(column.cells.values())).records[0]
     content: dict[str, Any] = {"data": record.data, "ladder": column.ladder} | record.config
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)

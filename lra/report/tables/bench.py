@@ -1,4 +1,4 @@
-"""Bench records -> tables: our own form, and the two in which such figures were published; imports no torch."""
+"""Bench records -> tables: in our own form, and in the two forms in which such figures were published."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -7,42 +7,43 @@ from pathlib import Path
 
 import pandas as pd
 
-from lra.errors import RecordError
-from lra.report.render import DASH, markdown, sheet
-from lra.report.tables.comparison import title_of
-from lra.results.bench_record import UNIFORM, Bench, newest
-from lra.results.files import write_atomically
+from lra.report import legacy
+from lra.report.format import DASH
+from lra.report.render import markdown, table
+from lra.report.tables import published
+from lra.results.bench_record import Bench, UNIFORM, newest
+from lra.results.files import encoded, write_all
 
 ABOUT = (
-    "Time is the median of a step, with the quartiles of its repeats. Memory is what a step takes beyond what is held "
+    "Time is the median over repeats of a step, with the quartiles. Memory is what a step takes beyond what is held "
     "between steps (parameters, optimiser, data; on a CPU the libraries, too)."
 )
 SHORT = {"out of memory": "OOM", "over budget": "> budget", "failed": "failed"}
 THOUSANDS = {"1K": (1000, 1024), "2K": (2000, 2048), "3K": (3000, 3072), "4K": (4000, 4096)}
 LRA_PAPER = "In the form of Tay et al. 2020, Table 2"
+SKYFORMER_SOURCE = "skyformer"  # in results/published
 SKYFORMER = "In the form of Chen et al. 2021 (Skyformer), Table 2"
 PUBLISHED_STEPS = 50_000  # of training, in Skyformer's hours
-TASKS = ("text", "listops", "retrieval", "pathfinder", "image")  # in Skyformer's order
-Cell = Callable[[Bench], str]
+Words = Callable[[Bench], str]  # what a table says of a measurement
 
 
 def tables(benches: Sequence[Bench]) -> str:
-    """Markdown: for each setting and batch, time and memory against length or task, then the published forms."""
+    """Markdown: time and memory against length or task for each setting and batch, then in the published forms."""
     chosen = sorted(newest(benches), key=_group)
     parts = []
     for _, members in groupby(chosen, key=_group):
         group = list(members)
         parts.append(f"## {heading(group)}\n")
         for mode in dict.fromkeys(bench.mode for bench in group):
-            mine = [bench for bench in group if bench.mode == mode]
-            parts += [f"{mode.capitalize()}, ms per step: median (quartiles)\n", _matrix(mine, _milliseconds)]
-            parts += [f"{mode.capitalize()}, MB a step takes\n", _matrix(mine, _megabytes)]
+            measured = [bench for bench in group if bench.mode == mode]
+            parts += [f"{mode.capitalize()}, ms per step: median (quartiles)\n", _matrix(measured, _milliseconds)]
+            parts += [f"{mode.capitalize()}, MB a step takes\n", _matrix(measured, _megabytes)]
         parts += _published([bench for bench in group if bench.mode == "training"])
     return "\n".join(parts)
 
 
 def detail(benches: Sequence[Bench]) -> str:
-    """Markdown: one line for each cell with all its figures."""
+    """Markdown: one line per measurement, with all its figures."""
     header = [
         "Attention",
         "Lengths",
@@ -72,7 +73,7 @@ def detail(benches: Sequence[Bench]) -> str:
         ]
         for bench in sorted(newest(benches), key=_group)
     ]
-    return markdown(sheet("", header, rows, left=3))
+    return markdown(table("", header, rows, left=3))
 
 
 def frame(benches: Sequence[Bench]) -> pd.DataFrame:
@@ -90,21 +91,16 @@ def frame(benches: Sequence[Bench]) -> pd.DataFrame:
 
 
 def write(benches: Sequence[Bench], out: Path) -> list[Path]:
-    """bench.md and bench.csv in `out`, of all these records. Raises RecordError."""
+    """Write bench.md and bench.csv, of all these records, to `out`. Raises WorkError."""
     contents = {
-        "bench.md": f"# Time and memory\n\n{ABOUT}\n\n{tables(benches)}\n## Every cell\n\n{detail(benches)}".encode(),
-        "bench.csv": frame(benches).to_csv(index=False, lineterminator="\n").encode(),
+        "bench.md": encoded(f"# Time and memory\n\n{ABOUT}\n\n{tables(benches)}\n## Every cell\n\n{detail(benches)}"),
+        "bench.csv": encoded(frame(benches).to_csv(index=False, lineterminator="\n")),
     }
-    try:
-        for name, content in contents.items():
-            write_atomically(out / name, content)
-    except OSError as error:
-        raise RecordError(f"cannot write to {out}: {error.strerror}") from error
-    return [out / name for name in contents]
+    return write_all(contents, out)
 
 
 def heading(group: Sequence[Bench]) -> str:
-    """What the figures of a group share; of the gear `auto`, what it came to."""
+    """What the figures of a group share; for the gear `auto`, the gear that it chose."""
     bench = group[0]
     device, name, threads, gear, precision, protocol = bench.setting
     if gear == "auto":
@@ -121,22 +117,22 @@ def _group(bench: Bench) -> tuple[str, ...]:
 
 
 def _place(bench: Bench) -> str:
-    return f"{bench.length:,}" if bench.shape == UNIFORM else title_of(bench.shape)
+    return f"{bench.length:,}" if bench.shape == UNIFORM else legacy.task_title(bench.shape)
 
 
-def _matrix(benches: Sequence[Bench], cell: Cell) -> str:
+def _matrix(benches: Sequence[Bench], words: Words) -> str:
     """Attentions down, lengths or tasks across."""
     across = {_place(bench): bench.length for bench in sorted(benches, key=lambda bench: bench.length)}
     found = {(bench.row, _place(bench)): bench for bench in benches}
     rows = [
-        [row, *(cell(found[row, place]) if (row, place) in found else DASH for place in across)]
+        [row, *(words(found[row, place]) if (row, place) in found else DASH for place in across)]
         for row in dict.fromkeys(bench.row for bench in benches)
     ]
-    return markdown(sheet("", ["Attention", *across], rows))
+    return markdown(table("", ["Attention", *across], rows))
 
 
 def _published(benches: Sequence[Bench]) -> list[str]:
-    """The two published forms, where there is something to put in them."""
+    """The two published forms, each if there is a measurement for it."""
     parts = []
     by_thousand = {
         (bench.row, name): bench
@@ -145,39 +141,48 @@ def _published(benches: Sequence[Bench]) -> list[str]:
         if bench.shape == UNIFORM and bench.length in lengths
     }
     if len({name for _, name in by_thousand}) > 1:
-        parts += [f"### {LRA_PAPER}: steps per second (times softmax's)\n", _speeds(by_thousand)]
+        parts += [f"### {LRA_PAPER}: steps per second (times {legacy.BASELINE}'s)\n", _speeds(by_thousand)]
         parts += [f"### {LRA_PAPER}: peak memory, GB\n", _filled(by_thousand, list(THOUSANDS), _gigabytes)]
-    by_task = {(bench.row, bench.shape): bench for bench in benches if bench.shape in TASKS}
+    order = _order_of(SKYFORMER_SOURCE)
+    by_task = {(bench.row, bench.shape): bench for bench in benches if bench.shape in order}
     if by_task:
-        tasks = [task for task in TASKS if any(task == shape for _, shape in by_task)]
+        tasks = [task for task in order if any(task == shape for _, shape in by_task)]
         hours = f"hours for {PUBLISHED_STEPS:,} steps, evaluations left out"
         parts += [f"### {SKYFORMER}: {hours}\n", _filled(by_task, tasks, _hours)]
         parts += [f"### {SKYFORMER}: peak memory, GB\n", _filled(by_task, tasks, _gigabytes)]
     return parts
 
 
+def _order_of(source: str) -> list[str]:
+    """The tasks of a published table of hours, in its order."""
+    rows = [row for row in published.read() if (row["source"], row["unit"]) == (source, "hours")]
+    return [task for task in dict.fromkeys(row["task"] for row in rows) if task != "total"]
+
+
 def _speeds(found: dict[tuple[str, str], Bench]) -> str:
     def speed(bench: Bench, column: str) -> str:
         if bench.median is None:
             return SHORT.get(bench.status, bench.status)
-        softmax = found.get(("softmax", column))
-        ratio = f" ({softmax.median / bench.median:.1f}x)" if softmax is not None and softmax.median else ""
+        baseline = found.get((legacy.BASELINE, column))
+        ratio = f" ({baseline.median / bench.median:.1f}x)" if baseline is not None and baseline.median else ""
         return f"{1 / bench.median:.3g}{ratio}"
 
     rows = [
         [row, *(speed(found[row, name], name) if (row, name) in found else DASH for name in THOUSANDS)]
         for row in dict.fromkeys(row for row, _ in found)
     ]
-    return markdown(sheet("", ["Model", *THOUSANDS], rows))
+    return markdown(table("", ["Model", *THOUSANDS], rows))
 
 
-def _filled(found: dict[tuple[str, str], Bench], columns: list[str], cell: Cell) -> str:
+def _filled(found: dict[tuple[str, str], Bench], columns: list[str], words: Words) -> str:
     rows = [
-        [row, *(cell(found[row, column]) if (row, column) in found else DASH for column in columns)]
+        [row, *(words(found[row, column]) if (row, column) in found else DASH for column in columns)]
         for row in dict.fromkeys(row for row, _ in found)
     ]
     return markdown(
-        sheet("", ["Model", *(column if column in THOUSANDS else title_of(column) for column in columns)], rows)
+        table(
+            "", ["Model", *(column if column in THOUSANDS else legacy.task_title(column) for column in columns)], rows
+        )
     )
 
 
@@ -193,7 +198,7 @@ def _megabytes(bench: Bench) -> str:
 
 
 def _gigabytes(bench: Bench) -> str:
-    """On CUDA all that is allocated; on a CPU what the step takes, without the process's libraries."""
+    """On CUDA everything that is allocated; on a CPU what the step takes, without the libraries of the process."""
     taken = bench.peak_bytes if bench.environment.get("device") == "cuda" else bench.step_bytes
     return SHORT.get(bench.status, _number(None if taken is None else taken / 1e9, 2))
 

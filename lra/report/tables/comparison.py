@@ -1,119 +1,182 @@
-"""Comparison tables in words: a pure function of records."""
+"""The comparison table of a group: a row per mechanism, a column per task, averages, and more from COLUMNS."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
+from lra.report import columns
 from lra.report.compare import not_separated
-from lra.report.groups import Cell, Column, Group, average, best_trivial, fidelity, rank
-from lra.report.render import DASH, Sheet, sheet
-from lra.results.record import RESULTS_VERSION, Record
+from lra.report.format import CIRCLE, DAGGER, DASH, TIMES, percent
+from lra.report.groups import Cell, Group, TaskColumn, average, best_trivial, fidelity, rank
+from lra.report.render import RAISED, Table, table
+from lra.results.record import Record
 
-MINUS = "\N{MINUS SIGN}"
-DAGGER = "\N{DAGGER}"
-TITLES = {"listops": "ListOps", "pathfinder64": "Pathfinder-64", "pathx": "Path-X", "path256": "Path-256"}
 LEGEND = (
-    "Test accuracy in percent, of the checkpoint that was best on validation, or of the last where the protocol says "
-    "`select: last`: mean ± sample standard deviation over seeds (number of seeds). ≈: within 95 % noise of that rung "
-    "of the task's ladder, where noise is the binomial one of the test rows and, from three seeds on, half of "
-    "Student's interval of their mean, in quadrature. Best trivial: the strongest rung that reads no nesting. "
-    f"{DAGGER}: the best step of a run lies in the last 5 % of training, so that "
-    "longer training might score higher. Bold, from three common seeds on: the best row and every row not separated "
-    f"from it. {DASH}: no run. A row with a missing cell has no average. Tokens/s: real tokens in training; ranges "
-    "cover runs and tasks."
+    "Test accuracy in percent: mean ± sample standard deviation over seeds (number of seeds). The checkpoint is the "
+    "one with the best validation accuracy, or the last one where the protocol says `select: last`. ≈: the mean is "
+    "within 95 % noise of that rung of the task's ladder; the noise is the binomial one of the test rows and, from "
+    "three seeds on, half of Student's interval of the mean, in quadrature. Best trivial: the strongest rung that "
+    f"reads no nesting. {DAGGER}: a run had its best step in the last 5 % of training, so that longer training might "
+    "score higher. Bold, from three common seeds on: the best row and every row that is not separated from it. "
+    f"{DASH}: no run. A row with a missing cell has no average. Tokens/s: real tokens per second in training. A range "
+    "covers all runs and tasks of a row."
+)
+SHORT_LEGEND = (
+    "Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung; † best step in the last 5 %."
 )
 CAPTION = (
     "Test accuracy in percent, mean ± sample standard deviation (seeds). ≈: within noise of that rung. "
     f"{DAGGER}: best step in the last 5 % of training. Bold: the best row and every row not separated from it"
 )
-
-
-def percent(accuracy: float, decimals: int = 1) -> str:
-    """0.369 -> '36.9'."""
-    return f"{100 * accuracy:.{decimals}f}"
-
-
-def title_of(task: str) -> str:
-    """The task's name in headings."""
-    return TITLES.get(task, task.capitalize())
-
-
-def heading(group: Group) -> str:
-    """'standard, bfloat16' and what else sets the table apart."""
-    older = f", results version {group.results_version}" if group.results_version != RESULTS_VERSION else ""
-    apart = f", apart for: {group.apart}" if group.apart else ""
-    return f"Protocol {group.protocol}, {group.precision}{older}{apart}"
+COMPACT = (
+    f"A letter: within noise of that rung of the task's ladder. {DAGGER}: best step in the last 5 % of training. "
+    f"{TIMES}1, !1: one run diverged, failed. {CIRCLE}: no run left chance; 2/3: two of three did. Bold: the best row "
+    "and every row not separated from it"
+)
+Rungs = dict[tuple[str, str], str]  # (task, rung) -> how a cell names it
+Words = Callable[[TaskColumn, str], str]  # column, row -> a cell of the table
 
 
 def data_line(group: Group) -> str:
-    """Label and hash of each task's data, and in what the protocol differs from its source."""
-    line = "Data: " + "; ".join(f"{title_of(c.task)} {c.label} ({c.data_hash[:12]})" for c in group.columns)
-    words = {word for c in group.columns for cell in c.cells.values() for r in cell.records for word in r.deviations}
+    """Label and hash of each task's data, and the subjects in which the protocol differs from its source."""
+    line = "Data: " + "; ".join(f"{c.title} {c.label} ({c.data_hash[:12]})" for c in group.columns)
+    words = {word for r in group.records for word in r.deviations}
     return f"{line}. Against the protocol's source: {', '.join(sorted(words))} differ" if words else line
 
 
-def column_title(column: Column) -> str:
-    """The task, and which data where that is neither generated nor official: 'Retrieval (matched pairs)'."""
-    plain = column.label in ("", "generated", "official", "own")
-    return title_of(column.task) + ("" if plain else f" ({column.label})")
+def comparison(group: Group) -> Table:
+    """The table for Markdown and the terminal. One task: cells name their rungs; several: letters, with a note."""
+    letters = rung_letters(group)
+    headings = [c.heading for c in group.columns]
+    rungs = {key: f" {letter}" for key, letter in letters.items()}
+    made = _table(group, rungs, headings, lambda column, row: cell_text(column, row, letters))
+    note = ". ".join(filter(None, [data_line(group), rung_note(group, letters)]))
+    return Table(made.title, made.header, made.body, bold=made.bold, note=note)
 
 
-def comparison(group: Group) -> Sheet:
-    """The table of a group: best trivial rung on top, a row per mechanism, a column per task."""
+def compact(group: Group) -> Table:
+    """The table for a paper's column: with several tasks short cells and headings, explained in the caption."""
+    if len(group.columns) == 1:
+        made = comparison(group)
+        return Table(made.title, made.header, made.body, bold=made.bold, note=f"{made.note}. {CAPTION}")
+    letters, usual = rung_letters(group), usual_seeds(group)
+    headings = [c.title for c in group.columns]
+    raised = {key: RAISED.get(letter, f" {letter}") for key, letter in letters.items()}
+    made = _table(group, raised, headings, lambda column, row: compact_text(column, row, raised, usual))
+    runs = f"over {usual} seeds, or over the number in parentheses" if usual > 1 else "over seeds (number of seeds)"
+    parts = [f"Test accuracy in percent, mean ± sample standard deviation {runs}", COMPACT]
+    parts += [data_line(group), rung_note(group, letters)]
+    breaks = (1 + len(group.columns),)
+    note = ". ".join(filter(None, parts))
+    return Table(made.title, made.header, made.body, bold=made.bold, note=note, breaks=breaks, small=True)
+
+
+def _table(group: Group, rungs: Rungs, headings: Sequence[str], words: Words) -> Table:
+    """Best trivial rung on top, then a line per row. rungs: how a cell names one."""
     trivial = {c.task: best_trivial(c.ladder) for c in group.columns}
+    others = columns.shown_in(columns.COMPARISON)
     body = []
     if any(trivial.values()):
-        top = ["best trivial", *(f"{percent(t[1])} {t[0]}" if t else DASH for t in trivial.values())]
-        for columns in group.averages.values():
-            rungs = [rung for column in columns if (rung := trivial[column.task])]
-            top.append(percent(fmean(r[1] for r in rungs)) if len(rungs) == len(columns) else DASH)
-        body.append((*top, "", ""))
+        top = ["best trivial"]
+        for task, rung in trivial.items():
+            top.append(percent(rung[1]) + rungs.get((task, rung[0]), f" {rung[0]}") if rung else DASH)
+        for averaged in group.averages.values():
+            known = [rung[1] for column in averaged if (rung := trivial[column.task])]
+            top.append(percent(fmean(known)) if len(known) == len(averaged) else DASH)
+        body.append((*top, *[""] * len(others)))
     first = len(body)
     for row in group.rows:
-        cells = [c.cells[row] for c in group.columns if row in c.cells]
-        line = [row, *(cell_text(c, row) for c in group.columns)]
-        means = [average(columns, row) for columns in group.averages.values()]
+        line = [row, *(words(c, row) for c in group.columns)]
+        means = [average(averaged, row) for averaged in group.averages.values()]
         line += [percent(mean) if mean is not None else DASH for mean in means]
-        sizes = [r.parameters.get("total") for cell in cells for r in cell.records]
-        speeds = [r.tokens_per_second for cell in cells for r in cell.done]
-        body.append((*line, span(sizes), span(speeds, digits=3)))
+        body.append((*line, *(column.text(columns.row_of(group, row)) for column in others)))
     bold = [(group.rows.index(row) + first, 1 + i) for i, c in enumerate(group.columns) for row in not_separated(c)]
-    header = ["Attention", *(column_title(c) for c in group.columns), *group.averages, "Parameters", "Tokens/s"]
-    return Sheet(heading(group), tuple(header), tuple(body), bold=frozenset(bold), note=data_line(group))
+    header = ["Attention", *headings, *group.averages, *(column.heading for column in others)]
+    return Table(group.heading, tuple(header), tuple(body), bold=frozenset(bold))
 
 
-def cell_text(column: Column, row: str) -> str:
+def rung_letters(group: Group) -> Rungs:
+    """(task, rung) -> its letter, rising with accuracy, for the rungs that the table names; empty for a single task."""
+    if len(group.columns) == 1:
+        return {}
+    letters = {}
+    for c in group.columns:
+        named = {c.rung_of(row) for row in group.rows if row in c.cells}
+        named |= {rung[0]} if (rung := best_trivial(c.ladder)) else set()
+        ordered = sorted(named - {""}, key=lambda name: (c.ladder[name], name))
+        letters |= {(c.task, name): chr(ord("a") + place) for place, name in enumerate(ordered)}
+    return letters
+
+
+def rung_note(group: Group, letters: Rungs) -> str:
+    """'Rungs: ListOps: a constant 17.0, b root operator 36.4', or nothing."""
+    parts = []
+    for c in group.columns:
+        named = [(letter, name) for (task, name), letter in letters.items() if task == c.task]
+        words = ", ".join(f"{letter} {name} {percent(c.ladder[name])}" for letter, name in named)
+        parts += [f"{c.title}: {words}"] if words else []
+    return f"Rungs: {'; '.join(parts)}" if parts else ""
+
+
+def usual_seeds(group: Group) -> int:
+    """The number of runs that most cells have."""
+    counts = [len(cell.records) for column in group.columns for cell in column.cells.values()]
+    return max(sorted(set(counts)), key=counts.count)
+
+
+def cell_text(column: TaskColumn, row: str, letters: Rungs | None = None) -> str:
     """'36.9 ± 0.3 (2) ≈ root operator; 1 diverged', a dash when nothing ran."""
     cell = column.cells.get(row, Cell(()))
-    lost = {status: cell.count(status) for status in ("diverged", "failed")}
     if (summary := cell.summary) is None:
-        words = [status if count == 1 else f"{status} ({count})" for status, count in lost.items() if count]
-        return "; ".join(words) or DASH
+        return _unfinished(cell)
     text = percent(summary.mean)
     if summary.deviation is not None:
         text += f" ± {percent(summary.deviation)}"
     text += f" ({summary.count})" + (DAGGER if cell.late else "")
     if rung := column.rung_of(row):
-        text += f" ≈ {rung}"
+        text += f" ≈ {(letters or {}).get((column.task, rung), rung)}"
     if cell.learned < summary.count:
         text += f"; {cell.learned} of {summary.count} learned" if cell.learned else "; at chance"
-    return "; ".join([text, *(f"{count} {status}" for status, count in lost.items() if count)])
+    return "; ".join([text, *(f"{count} {status}" for status, count in cell.lost.items())])
+
+
+def compact_text(column: TaskColumn, row: str, rungs: Rungs, usual: int) -> str:
+    """'36.9 ±0.3 (2)†ᵇ×1': the same in as little room as it takes."""
+    cell = column.cells.get(row, Cell(()))
+    if (summary := cell.summary) is None:
+        return _unfinished(cell)
+    spread = f" ±{percent(summary.deviation)}" if summary.deviation is not None else ""
+    marks = f" ({summary.count})" if len(cell.records) != usual else ""
+    marks += (DAGGER if cell.late else "") + rungs.get((column.task, column.rung_of(row)), "")
+    marks += "".join({"diverged": TIMES, "failed": "!"}[status] + str(count) for status, count in cell.lost.items())
+    if cell.learned < summary.count:
+        marks += f" {cell.learned}/{summary.count}" if cell.learned else CIRCLE
+    return percent(summary.mean) + spread + marks
+
+
+def _unfinished(cell: Cell) -> str:
+    words = [status if count == 1 else f"{status} ({count})" for status, count in cell.lost.items()]
+    return "; ".join(words) or DASH
 
 
 def mechanisms(groups: Sequence[Group]) -> str:
     """A line per row: what it is, how true to its paper, and whether it is a user's file."""
-    found: dict[str, str] = {}
+    found: dict[str, Record] = {}
     for column in (column for group in groups for column in group.columns):
         for row, cell in column.cells.items():
-            about = cell.records[0].attention
-            source = "" if about.get("builtin", True) else f"a user's file, {about.get('source_hash', '')}"
-            words = [str(about.get(key, "")) for key in ("title", "cost", "paper")]
-            words.insert(1, fidelity(cell.records[0]))
-            words += ["always padded to the full length"] if about.get("padding") == "fixed" else []
-            found.setdefault(row, f"- `{row}`: {'; '.join(filter(None, [*words, source]))}\n")
-    return "".join(found[row] for row in sorted(found, key=rank))
+            found.setdefault(row, cell.records[0])
+    controls = {row for group in groups for row in group.controls}
+    return "".join(_mechanism(row, found[row]) for row in sorted(found, key=lambda row: rank(row, row in controls)))
 
 
-def breakdowns(group: Group) -> list[Sheet]:
+def _mechanism(row: str, record: Record) -> str:
+    about = record.attention
+    words = [about.get("title"), fidelity(record), about.get("cost"), about.get("paper")]
+    words += ["always padded to the full length"] if about.get("padding") == "fixed" else []
+    words += [] if about.get("builtin", True) else [f"a user's file, {about.get('source_hash', '')}"]
+    return f"- `{row}`: {'; '.join(str(word) for word in words if word)}\n"
+
+
+def breakdowns(group: Group) -> list[Table]:
     """Tables of the accuracy per kind of sample, such as 'ListOps, by root operator'."""
     found = []
     for column in group.columns:
@@ -127,7 +190,7 @@ def breakdowns(group: Group) -> list[Sheet]:
                 for row, known in means.items()
                 if known
             ]
-            found.append(sheet(f"{title_of(column.task)}, by {kind}", ["Attention", *values], body))
+            found.append(table(f"{column.title}, by {kind}", ["Attention", *values], body))
     return found
 
 
@@ -138,10 +201,3 @@ def _means(records: Sequence[Record], kind: str) -> dict[str, float]:
         for value, accuracy in r.accuracy_by.get(kind, {}).items():
             found.setdefault(value, []).append(accuracy)
     return {value: fmean(found[value]) for value in sorted(found)}
-
-
-def span(values: Iterable[float | None], form: str = "{:,.0f}", digits: int = 12) -> str:
-    """'12,300' or '12,300–15,100', to so many significant digits; a dash for no value."""
-    known = [float(f"{value:.{digits}g}") for value in values if value is not None]
-    ends = dict.fromkeys(form.format(end) for end in (min(known), max(known))) if known else {}
-    return DASH.join(ends) or DASH

@@ -1,34 +1,34 @@
-"""Two models sample by sample: what each alone gets right, and McNemar's test of it."""
+"""Two models compared sample by sample: what only one of them gets right, and McNemar's test of that."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from lra.errors import RecordError
-from lra.report.render import markdown, sheet
-from lra.report.tables.comparison import MINUS, percent
+from lra.report.format import percent, signed
+from lra.report.render import markdown, table
 from lra.results.record import Record, hits, load, unpack
 from lra.stats import mcnemar_p, paired_half_width
 
 CAVEAT = (
-    "This is about two trained models on these samples, not about two mechanisms: another seed makes other models.\n"
-    "For mechanisms see the differences over seeds that `report` prints."
+    "This compares two trained models on these samples, not two mechanisms: another seed makes another model.\n"
+    "For mechanisms, see the differences over seeds in the report."
 )
 
 
 def find_run(text: str, runs: Sequence[Path]) -> Record:
-    """A record by its path, or by the start of its name among the files and folders given. Raises RecordError."""
+    """The record with this path, or whose name starts so among these files and folders. Raises RecordError."""
     if Path(text).is_file():
         return load(Path(text))
     files = [file for path in runs for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
     found = [file for file in files if file.stem == text] or [file for file in files if file.stem.startswith(text)]
     if len(found) != 1:
-        many = f"{len(found)} records begin so: {', '.join(f.stem for f in found[:3])}" if found else "no such record"
+        many = f"{len(found)} records start so: {', '.join(f.stem for f in found[:3])}" if found else "no such record"
         raise RecordError(f"{text}: {many}; give a path or more of the name, from {', '.join(map(str, runs))}")
     return load(found[0])
 
 
 def check(first: Record, second: Record) -> None:
-    """Raises RecordError unless both answered the same test rows."""
+    """Raises RecordError unless both models answered the same test rows."""
     for record in (first, second):
         if record.status != "done" or not record.predictions:
             raise RecordError(f"{record.name} has no predictions: it is {record.status}")
@@ -38,11 +38,13 @@ def check(first: Record, second: Record) -> None:
         second.test_rows,
     )
     if not same:
-        raise RecordError(f"{first.name} and {second.name} answered other test rows: compare runs of one task and data")
+        raise RecordError(
+            f"{first.name} and {second.name} answered different test rows: compare runs of one task on the same data"
+        )
 
 
 def right(record: Record, labels: Sequence[int] | None = None) -> list[bool]:
-    """Whether each test row was answered rightly, by the record or, for older ones, by the labels given."""
+    """Whether the model answered each test row correctly, by its record or, where that does not say, by the labels."""
     known = hits(record)
     if known is None and labels is not None:
         known = [p == label for p, label in zip(unpack(record.predictions), labels, strict=True)]
@@ -61,13 +63,13 @@ def compare(first: Record, second: Record, right_first: Sequence[bool], right_se
         [a, percent((both + only_first) / rows, 2), str(only_first)],
         [b, percent((both + only_second) / rows, 2), str(only_second)],
     ]
-    table = markdown(sheet("", ["Model", "Accuracy", "Right alone"], body))
-    gap = f"{100 * (only_second - only_first) / rows:+.2f}".replace("-", MINUS)
+    shown = markdown(table("", ["Model", "Accuracy", "Right alone"], body))
+    gap = signed((only_second - only_first) / rows)
     noise, p = percent(paired_half_width(only_first, only_second, rows), 2), mcnemar_p(only_first, only_second)
     words = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    verdict = "the two models differ on such samples" if p < 0.05 else "the two models cannot be told apart"
+    verdict = "the two models differ on such samples" if p < 0.05 else "the models cannot be told apart"
     return (
         f"{first.task}, {rows:,} test rows ({str(first.data.get('hash', ''))[:12]}): {both:,} right by both, "
-        f"{rows - both - only_first - only_second:,} by neither.\n\n{table}\n"
+        f"{rows - both - only_first - only_second:,} by neither.\n\n{shown}\n"
         f"Second less first: {gap} ± {noise} points (95 %). McNemar, exact: {words}: {verdict}.\n{CAVEAT}"
     )

@@ -1,39 +1,62 @@
-"""Figures of other suites, shown below ours: each source and protocol a block of its own, never in our columns."""
+"""Published figures of other suites, shown in blocks of their own below our tables, never in our columns."""
 
 import csv
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from lra.report.render import DASH, markdown, sheet
-from lra.report.tables.comparison import title_of
+from lra.report.format import DASH
+from lra.report.render import markdown, table
 
-TASKS = ("listops", "text", "retrieval", "image", "pathfinder", "pathx", "path256", "average", "total")
-ACCURACY = "percent"  # the unit of test accuracies; files hold times, sizes and training accuracies too
-Figure = dict[str, str]
-WORDS = {"unpublished": "protocol unpublished", "own": "each row its authors' own set-up"}
+ACCURACY = "percent"  # the unit of test accuracies; the files hold times, sizes and training accuracies, too
+TASKS_FILE = "tasks.csv"
+WORDS = {"unpublished": "protocol unpublished", "own": "each row in its authors' own set-up"}
+PublishedFigure = dict[str, str]
+
+
+@dataclass(frozen=True)
+class PublishedTask:
+    """A task as published tables name it. train, test: rows of the released data; None for an average or a total."""
+
+    title: str
+    train: int | None
+    test: int | None
 
 
 def folder() -> Path:
-    """Where the tables lie: beside the packages in a checkout, inside `lra` in a wheel."""
+    """Where the published tables are: beside the packages in a checkout, inside `lra` in a wheel."""
     package = Path(__file__).resolve().parents[2]
     checkout = package.parent / "results" / "published"
     return checkout if checkout.is_dir() else package / "_data" / "published"
 
 
-def read(where: Path | None = None) -> list[Figure]:
-    """Every published figure; `value` stays the text that was printed, `length` is there for times and sizes alone."""
-    files = sorted((where or folder()).glob("*.csv"))
+def read(where: Path | None = None) -> list[PublishedFigure]:
+    """Every published figure; `value` is the text that was printed, `length` is only there for times and sizes."""
+    files = sorted(file for file in (where or folder()).glob("*.csv") if file.name != TASKS_FILE)
     return [row for file in files for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
 
 
-def accuracies(figures: Iterable[Figure]) -> list[Figure]:
+def tasks() -> dict[str, PublishedTask]:
+    """The tasks of published tables, by name, in the order of their columns."""
+    path = folder() / TASKS_FILE
+    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
+    return {
+        row["task"]: PublishedTask(row["title"], _count(row["train_rows"]), _count(row["test_rows"])) for row in rows
+    }
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def accuracies(figures: Iterable[PublishedFigure]) -> list[PublishedFigure]:
     """The test accuracies among the figures."""
     return [figure for figure in figures if figure["unit"] == ACCURACY]
 
 
-def blocks(figures: Iterable[Figure]) -> list[str]:
+def blocks(figures: Iterable[PublishedFigure]) -> list[str]:
     """A Markdown block per source, protocol and kind of figure: heading, table, citations and notes."""
-    parts: dict[tuple[str, str, bool], list[Figure]] = {}
+    parts: dict[tuple[str, str, bool], list[PublishedFigure]] = {}
     for figure in figures:
         parts.setdefault((figure["source"], figure["protocol"], figure["unit"] != ACCURACY), []).append(figure)
     if not parts:
@@ -41,12 +64,15 @@ def blocks(figures: Iterable[Figure]) -> list[str]:
     return [_block(source, protocol, rows) for (source, protocol, _), rows in sorted(parts.items(), key=lambda p: p[0])]
 
 
-def _block(source: str, protocol: str, figures: list[Figure]) -> str:
-    units = list(dict.fromkeys(figure["unit"] for figure in figures))
+def _block(source: str, protocol: str, figures: list[PublishedFigure]) -> str:
+    known, units = tasks(), list(dict.fromkeys(figure["unit"] for figure in figures))
+    order = {task: place for place, task in enumerate(known)}
     columns = sorted(
-        {_place(figure) for figure in figures}, key=lambda p: (units.index(p[0]), TASKS.index(p[1]), int(p[2] or 0))
+        {_place(figure) for figure in figures},
+        key=lambda place: (units.index(place[0]), order.get(place[1], len(order)), int(place[2] or 0)),
     )
-    rows: dict[str, list[Figure]] = {}
+    headings = {place: _heading(known, *place) for place in columns}
+    rows: dict[str, list[PublishedFigure]] = {}
     for figure in figures:
         rows.setdefault(figure["mechanism"], []).append(figure)
     body, notes = [], {}
@@ -56,24 +82,24 @@ def _block(source: str, protocol: str, figures: list[Figure]) -> str:
         body.append([mechanism, ours, *(values.get(place, DASH) for place in columns)])
         for note in dict.fromkeys(figure["note"] for figure in found if figure["note"]):
             noted = [figure for figure in found if figure["note"] == note]
-            whole_row = len(noted) > 1 or len(columns) == 1
-            name = mechanism if whole_row else f"{mechanism} on {_heading(*_place(noted[0]))}"
+            of_the_row = len(noted) > 1 or len(columns) == 1
+            name = mechanism if of_the_row else f"{mechanism} on {headings[_place(noted[0])]}"
             notes.setdefault(note, []).append(name)
     origins = dict.fromkeys((figure["citation"], figure["commit_or_doi"]) for figure in figures)
-    header = ["Mechanism", "Ours", *(_heading(*place) for place in columns)]
     parts = [
         f"### {source} (published, {WORDS.get(protocol, f'protocol {protocol}')})\n",
-        markdown(sheet(source, header, body, left=2)),
+        markdown(table(source, ["Mechanism", "Ours", *headings.values()], body, left=2)),
     ]
     parts += [f"- Source: {citation}{f' [{place}]' if place else ''}" for citation, place in origins]
     parts += [f"- {', '.join(names)}: {note}" for note, names in notes.items()]
     return "\n".join(parts) + "\n"
 
 
-def _place(figure: Figure) -> tuple[str, str, str]:
+def _place(figure: PublishedFigure) -> tuple[str, str, str]:
     return figure["unit"], figure["task"], figure.get("length", "")
 
 
-def _heading(unit: str, task: str, length: str) -> str:
-    place = f"{int(length):,}" if length else title_of(task)
+def _heading(known: dict[str, PublishedTask], unit: str, task: str, length: str) -> str:
+    title = known[task].title if task in known else task
+    place = f"{int(length):,}" if length else title
     return place if unit == ACCURACY else f"{place}, {unit}"

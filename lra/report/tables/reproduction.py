@@ -1,61 +1,61 @@
-"""Published accuracies beside ours under the same protocol: difference, noise, verdict and the command that runs it."""
+"""Published accuracies beside ours under the same protocol: difference, noise, verdict, and the command to run it."""
 
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lra.report.groups import Cell, Column, Group
-from lra.report.render import DASH, Sheet, sheet
-from lra.report.tables.comparison import MINUS, percent, title_of
-from lra.report.tables.published import Figure, accuracies
+from lra.report.format import DASH, percent, signed
+from lra.report.groups import Cell, Group
+from lra.report.render import Table, table
+from lra.report.tables.published import PublishedFigure, PublishedTask, accuracies, tasks
 from lra.stats import FEWEST, Summary, binomial_half_width, t_quantile
 
-NOT_OURS = {"own": "each its own set-up", "unpublished": "protocol unpublished"}
-OFFICIAL = {  # rows for training and for testing in the released data
-    "listops": (96_000, 2_000),
-    "text": (25_000, 25_000),
-    "retrieval": (147_086, 17_437),
-    "image": (45_000, 10_000),
-    "pathfinder": (160_000, 20_000),
-    "pathx": (160_000, 20_000),
-}
+NOT_OURS = {"own": "each in its own set-up", "unpublished": "protocol unpublished"}
 COLUMNS = ("source", "protocol", "mechanism", "attention", "task", "published", "copy", "command", "precision", "data",
            "n", "mean", "deviation", "difference", "noise_95", "verdict")  # fmt: skip
-SEEDS = {"skyformer": 3}  # behind a published mean, where its paper says so
+SEEDS = {"skyformer": 3}  # protocol -> seeds behind a published mean, where its paper says how many
 LEGEND = (
-    "Noise: half of a 95 % interval of the difference, from the seeds of both sides, as if the published runs spread "
-    "like ours, and from both test splits. Below three seeds of ours it is that of the test splits alone, and only "
-    "'inside' can be said. Sizes differ: the model or the data is not of the published size, so there is no verdict. "
-    "An average is not judged."
+    "Noise: half of the 95 % interval of the difference, from the seeds of both sides, as if the published runs spread "
+    "like ours, and from both test splits. With fewer than three seeds of ours it comes from the test splits alone, "
+    "and the only verdict it can support is 'inside noise'. Sizes differ: the model or the data does not have the "
+    "published size, so there is no verdict. Averages are not judged."
 )
 
 
-def beside(groups: Sequence[Group], figures: Sequence[Figure]) -> list[dict[str, Any]]:
+def beside(groups: Sequence[Group], figures: Sequence[PublishedFigure]) -> list[dict[str, Any]]:
     """One row per published test accuracy of a task, with ours where it ran; accuracies in percent, as printed."""
-    found: list[dict[str, Any]] = []
+    known, found = tasks(), []
     for figure in accuracies(figures):
         if figure["task"] != "average":
-            found += [_about(figure) | ours for ours in _beside(figure, groups)]
+            about = _about(figure, known.get(figure["task"]))
+            found += [about | ours for ours in _beside(figure, groups, known)]
     return found
 
 
-def matrices(rows: Sequence[dict[str, Any]]) -> list[Sheet]:
-    """The part of it on mechanisms of ours, each source's own figures alone: a table per protocol."""
+def matrices(rows: Sequence[dict[str, Any]]) -> list[Table]:
+    """The rows on mechanisms of ours, without the figures that one source copied from another: a table per protocol."""
+    known = tasks()
     header = ("Published by", "Mechanism", "Task", "Published", "Ours", "Difference", "Noise", "Verdict", "Command")
     parts: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         if row["attention"] and row["protocol"] != "own" and not row["copy"]:
             parts.setdefault(row["protocol"], []).append(row)
     return [
-        sheet(NOT_OURS.get(protocol, f"protocol {protocol}").capitalize(), header, map(_line, parts[protocol]), left=3)
+        table(
+            NOT_OURS.get(protocol, f"protocol {protocol}").capitalize(),
+            header,
+            [_line(row, known) for row in parts[protocol]],
+            left=3,
+        )
         for protocol in sorted(parts)
     ]
 
 
-def _about(figure: Figure) -> dict[str, Any]:
+def _about(figure: PublishedFigure, task: PublishedTask | None) -> dict[str, Any]:
     names = ("source", "protocol", "mechanism", "attention", "task")
     copy = figure["note"].startswith("digit for digit")
-    runs = figure["attention"] and figure["protocol"] not in NOT_OURS and figure["task"] in OFFICIAL and not copy
+    ours = figure["attention"] and figure["protocol"] not in NOT_OURS
+    runs = ours and task is not None and task.test is not None and not copy
     seeds = " ".join(map(str, range(max(SEEDS.get(figure["protocol"], 0), 3))))
     command = f"python run_lra.py --attn {figure['attention']} --task {figure['task']} --protocol {figure['protocol']}"
     return {name: figure[name] for name in names} | {
@@ -65,8 +65,10 @@ def _about(figure: Figure) -> dict[str, Any]:
     }
 
 
-def _beside(figure: Figure, groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
-    """Ours of each table that has this cell; one line without numbers where none has."""
+def _beside(
+    figure: PublishedFigure, groups: Sequence[Group], known: dict[str, PublishedTask]
+) -> Iterator[dict[str, Any]]:
+    """Our result from each table that has this cell; one line without numbers if none has."""
     if why := NOT_OURS.get(figure["protocol"]) or ("" if figure["attention"] else "no such attention here"):
         yield {"verdict": why}
         return
@@ -76,17 +78,17 @@ def _beside(figure: Figure, groups: Sequence[Group]) -> Iterator[dict[str, Any]]
     if not ran:
         yield {"verdict": "not run"}
     for group, column, cell in ran:
-        found = _judge(figure, column, cell) if cell.done else {"verdict": cell.records[0].status}
+        found = _judge(figure, known[column.task], cell) if cell.done else {"verdict": cell.records[0].status}
         yield {"precision": group.precision, "data": column.label} | found
 
 
-def _judge(figure: Figure, column: Column, cell: Cell) -> dict[str, Any]:
+def _judge(figure: PublishedFigure, task: PublishedTask, cell: Cell) -> dict[str, Any]:
     summary = cell.summary
     assert summary is not None  # the cell has finished runs
     theirs = float(figure["value"]) / 100
-    noise = _noise(summary, cell.test_rows, theirs, figure)
+    noise = _noise(summary, cell.test_rows, theirs, task.test or 0, SEEDS.get(figure["protocol"], 1))
     gap = summary.mean - theirs
-    if sizes_differ(column, cell):
+    if sizes_differ(task, cell):
         verdict = "sizes differ"
     elif abs(gap) <= noise:
         verdict = "inside noise"
@@ -102,20 +104,20 @@ def _judge(figure: Figure, column: Column, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _noise(summary: Summary, rows: int, theirs: float, figure: Figure) -> float:
-    splits = [binomial_half_width(summary.mean, rows), binomial_half_width(theirs, OFFICIAL[figure["task"]][1])]
+def _noise(summary: Summary, rows: int, theirs: float, their_rows: int, their_seeds: int) -> float:
+    splits = [binomial_half_width(summary.mean, rows), binomial_half_width(theirs, their_rows)]
     if summary.deviation is None or summary.count < FEWEST:
         return math.hypot(*splits)
-    runs = math.sqrt(1 / summary.count + 1 / SEEDS.get(figure["protocol"], 1))
+    runs = math.sqrt(1 / summary.count + 1 / their_seeds)
     return math.hypot(t_quantile(summary.count) * summary.deviation * runs, *splits)
 
 
-def sizes_differ(column: Column, cell: Cell) -> bool:
-    """Whether the data has other sizes than the released one, or the protocol declares that the model has."""
+def sizes_differ(task: PublishedTask, cell: Cell) -> bool:
+    """Whether the data does not have the sizes of the released one, or the protocol says that the model does not."""
     rows = [r.data.get("rows") or {} for r in cell.done]
     known = [(found.get("train"), found.get("test")) for found in rows if found]
     declared = any("sizes" in getattr(r, "deviations", {}) for r in cell.done)
-    return declared or any(pair != OFFICIAL[column.task] for pair in known)
+    return declared or any(pair != (task.train, task.test) for pair in known)
 
 
 def same(row: str, spec: str) -> bool:
@@ -136,11 +138,12 @@ def _value(text: str) -> Any:
         return text
 
 
-def _line(row: dict[str, Any]) -> list[str]:
-    line = [row["source"], row["mechanism"], title_of(row["task"]), f"{row['published']:.2f}"]
+def _line(row: dict[str, Any], known: dict[str, PublishedTask]) -> list[str]:
+    title = known[row["task"]].title if row["task"] in known else row["task"]
+    line = [row["source"], row["mechanism"], title, f"{row['published']:.2f}"]
     if row.get("mean") is None:
         return [*line, DASH, DASH, DASH, row["verdict"], f"`{row['command']}`" if row["command"] else DASH]
     spread = "" if row["deviation"] is None else f" ± {row['deviation']:.1f}"
-    gap = f"{row['difference']:+.1f}".replace("-", MINUS)
+    gap = signed(row["difference"] / 100, 1)
     ours = f"{percent(row['mean'] / 100)}{spread} ({row['n']})"
     return [*line, ours, gap, f"± {row['noise_95']:.1f}", row["verdict"], f"`{row['command']}`"]

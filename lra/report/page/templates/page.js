@@ -2,7 +2,7 @@
 const one = (selector, from = document) => from.querySelector(selector);
 const all = (selector, from = document) => [...from.querySelectorAll(selector)];
 
-// Theme: the system's until a button says otherwise
+// Theme: that of the system, until the button says otherwise
 const themes = ["auto", "light", "dark"];
 function setTheme(theme) {
   if (theme === "auto") delete document.documentElement.dataset.theme;
@@ -17,7 +17,7 @@ one("#theme").addEventListener("click", () => {
   setTheme(themes[(themes.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % themes.length]);
 });
 
-// Sorting: a cell without a value stays at the end either way
+// Sorting: cells without a value stay at the end in both orders
 function sortBy(header) {
   const table = header.closest("table"), body = one("tbody.rows", table);
   const first = header.dataset.first ?? "descending", other = first === "descending" ? "ascending" : "descending";
@@ -57,7 +57,7 @@ function baseline() {
 }
 one("#baseline")?.addEventListener("change", baseline);
 
-// Pointing at a row of a leaderboard points its curve and bubble out
+// Pointing at a row of a leaderboard highlights its curve and bubble
 function focusRow(row) {
   const group = row.closest(".group");
   group.dataset.focus = "";

@@ -1,4 +1,4 @@
-"""Parts that only some mechanisms have, known by the names of their parameters: gate, power, scale, agents.
+"""Parts that only some mechanisms have, found by the names of their parameters: gate, power, scale, agents.
 
 Letters: N tokens, D width, H heads, K head width, A agents, M real tokens.
 """
@@ -19,9 +19,9 @@ AGREES = 1e-6  # of two maps whose product is the mechanism's matrix
 
 @torch.no_grad()
 def gate(call: Call) -> Tensor | None:
-    """Values of a gate (`gate`, a projection of the input): (M, D) at real tokens, or None.
+    """The values of a gate (`gate`, a projection of the input) at real tokens: (M, D), or None without a gate.
 
-    As they multiply the output: after the sigmoid where the module says `squash`.
+    They are as they multiply the output: after the sigmoid, if the module has `squash`.
     """
     layer = getattr(call.module, "gate", None)
     if not isinstance(layer, nn.Linear):
@@ -32,9 +32,9 @@ def gate(call: Call) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Gate:
-    """The gate of one layer over all samples' tokens, channels sorted by the flow that they multiply.
+    """The gate of one layer over the tokens of all samples, with channels sorted by the flow that they multiply.
 
-    values: of each flow, (M, channels). correlation (C, C): Pearson's over tokens, flow after flow.
+    values: (M, channels) of each flow. correlation (C, C): Pearson's over tokens, flow after flow.
     """
 
     layer: str
@@ -59,7 +59,7 @@ class Gate:
 
 
 def compare_gate(layer: str, values: Tensor, heads: int, flows: list[list[int]]) -> Gate:
-    """values (M, D) of a gate, and the channels of a head that each flow has."""
+    """The gate of a layer, from its values (M, D) and the channels of a head that belong to each flow."""
     by_head = values.unflatten(-1, (heads, -1))
     parts = [by_head[..., flow].flatten(1) for flow in flows]
     together = torch.cat(parts, dim=1)
@@ -69,7 +69,7 @@ def compare_gate(layer: str, values: Tensor, heads: int, flows: list[list[int]])
 
 
 def learned(module: nn.Module) -> dict[str, Tensor]:
-    """Learned numbers per head and channel, (H, K) each: 'power' = 1 + alpha * sigmoid(power), 'scale' = softplus."""
+    """Learned numbers (H, K): 'power' = 1 + alpha * sigmoid(power), 'scale' = softplus(scale)."""
     found: dict[str, Tensor] = {}
     heads = int(getattr(getattr(module, "dims", None), "heads", 1))
     power, scale, alpha = (getattr(module, name, None) for name in ("power", "scale", "alpha"))
@@ -84,13 +84,13 @@ def learned(module: nn.Module) -> dict[str, Tensor]:
 def focusing(call: Call) -> dict[str, Tensor] | None:
     """Entropy over the channels of each query and key (M,), as a fraction of log D, before and after the features.
 
-    None for a mechanism whose features do nothing of that kind: those given to `attend` have both signs.
+    None for a mechanism without such features: what its `attend` receives has both signs.
     """
-    given = [t[0].transpose(0, 1)[call.real].flatten(1) for t in (call.q, call.k)]
-    if any(bool((t < 0).any()) for t in given) or not hasattr(call.module, "qkv"):
+    features = [t[0].transpose(0, 1)[call.real].flatten(1) for t in (call.q, call.k)]
+    if any(bool((t < 0).any()) for t in features) or not hasattr(call.module, "qkv"):
         return None
     found: dict[str, Tensor] = {}
-    for name, before, after in zip(("q", "k"), signed(call), given, strict=True):
+    for name, before, after in zip(("q", "k"), signed(call), features, strict=True):
         stages = {"before": before.flatten(1).clamp(min=0) + 1e-12, "after": after}
         found |= {f"{name} {stage}": row_entropy(t**2) / math.log(t.shape[1]) for stage, t in stages.items()}
     return found
@@ -100,7 +100,7 @@ def focusing(call: Call) -> dict[str, Tensor] | None:
 def two_maps(call: Call, matrix: Tensor, rows: Tensor) -> tuple[Tensor, Tensor] | None:
     """Agents gathering, (H, A, M), and tokens reading them, (H, M, A), of a mechanism with `agents` pooled from q.
 
-    matrix (H, R, N) is the probed one, of these rows (R,): None unless the product of the two maps is that matrix.
+    matrix (H, R, N): the probed one, of these rows (R,). None unless the product of the two maps is that matrix.
     """
     count, module = getattr(call.module, "agents", None), call.module
     if not isinstance(count, int) or matrix.shape[-1] != call.q.shape[2]:

@@ -1,4 +1,4 @@
-"""Whom to look at: fresh encoders of named attentions, or the encoders of finished runs, and the samples they read."""
+"""Which encoders to inspect: fresh ones of named attentions, or those of finished runs; and the samples they read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from lra.config.schema import Config
 from lra.console import say
 from lra.errors import UserError
-from lra.experiments.build import make_model
 from lra.experiments.data import prepare_data
-from lra.experiments.load import load_run
 from lra.experiments.plan import Request, plan
-from lra.report.groups import rank
+from lra.experiments.build import make_model
+from lra.experiments.load import load_run
+from lra.report.groups import is_control, rank
 from lra.report.load import find
 from lra.training.batches import load
 from lra.training.device import Place
@@ -32,12 +32,12 @@ LONGEST = 4096  # tokens of a sequence
 
 
 class InspectError(UserError, ValueError):
-    """Runs or samples that cannot be looked into."""
+    """Runs or samples that cannot be inspected."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One encoder in float64 and the data it is shown. origin: 'fresh' or 'trained, ...'."""
+    """One encoder in float64 and the data it reads. origin: 'fresh' or 'trained, ...'."""
 
     row: str
     task: str
@@ -54,12 +54,12 @@ class Subject:
 
     @property
     def group(self) -> str:
-        """Subjects of one group are compared in one figure; also the name of their folder."""
+        """The subjects of one group are compared in one figure; this is also the name of their folder."""
         return f"{self.task}-{self.protocol}" + ("" if self.trained else "-fresh")
 
 
 def fresh(request: Request) -> list[Subject]:
-    """Untrained encoders, as a run would start. Raises SpecError, DataError or ConfigError."""
+    """Untrained encoders, as a run would start with them. Raises SpecError, DataError or ConfigError."""
     cells = plan(request)
     data = {c.task: prepare_data(c.task, c.config, request.data_dir) for c in cells}
     return [
@@ -78,7 +78,7 @@ def fresh(request: Request) -> list[Subject]:
 
 
 def trained(runs: list[Path], rows: list[str], tasks: list[str], data_dir: Path | None) -> list[Subject]:
-    """Encoders of finished runs, from records or folders of records: of these rows and tasks, or of all there are.
+    """Encoders of finished runs, from records or folders of records: of these rows and tasks, or of all.
 
     Of several seeds the lowest is taken. Raises InspectError when one is missing, RecordError, WorkError, SpecError or
     DataError when one cannot be loaded.
@@ -90,9 +90,11 @@ def trained(runs: list[Path], rows: list[str], tasks: list[str], data_dir: Path 
         run = load_run(path)
         if record.data["hash"] not in data:
             data[record.data["hash"]] = prepare_data(record.data.get("file", record.task), run.config, data_dir)
-        mine = data[record.data["hash"]]
-        if mine.hash != record.data["hash"]:
-            raise InspectError(f"{path} was trained on data {record.data['hash']}, here is {mine.hash}: see --data-dir")
+        inputs = data[record.data["hash"]]
+        if inputs.hash != record.data["hash"]:
+            raise InspectError(
+                f"{path} was trained on data {record.data['hash']}, here is {inputs.hash}: see --data-dir"
+            )
         accuracy = f"test {100 * record.test_accuracy:.1f} %" if record.test_accuracy is not None else record.status
         subjects.append(
             Subject(
@@ -101,16 +103,16 @@ def trained(runs: list[Path], rows: list[str], tasks: list[str], data_dir: Path 
                 record.protocol,
                 record.seed,
                 f"trained, seed {record.seed}, {accuracy}",
-                run.model(mine.spec).double().eval(),
-                _place(run.config, mine, whole=record.attention.get("padding") == "fixed"),
-                mine,
+                run.model(inputs.spec).double().eval(),
+                _place(run.config, inputs, whole=record.attention.get("padding") == "fixed"),
+                inputs,
             )
         )
     return subjects
 
 
 def choose(runs: list[Path], rows: list[str], tasks: list[str]) -> dict[Path, Record]:
-    """One finished record per row, task and protocol, in the order asked for. Raises InspectError."""
+    """One finished record per row, task and protocol, in the requested order. Raises InspectError."""
     found, problems = find(runs)
     kept: dict[tuple[str, str, str], Path] = {}
     for path, record in sorted(found.items(), key=lambda item: item[1].seed):
@@ -126,7 +128,8 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str]) -> dict[Path, Re
         )
     for problem in problems:
         say(f"skipped: {problem}")
-    ranked = sorted(kept, key=lambda key: (key[0], key[1], rows.index(key[2]) if rows else rank(key[2])))
+    order = {key: rows.index(key[2]) if rows else rank(key[2], is_control(found[path])) for key, path in kept.items()}
+    ranked = sorted(kept, key=lambda key: (key[0], key[1], order[key]))
     return {kept[key]: found[kept[key]] for key in ranked}
 
 
@@ -150,7 +153,9 @@ def samples(subject: Subject, count: int) -> list[tuple[Tensor, Tensor | None]]:
     lengths = split.lengths if split.pairs is None else split.lengths[split.pairs].max(axis=1)
     short = np.flatnonzero(np.asarray(lengths) <= LONGEST)
     if not len(short) or (place.whole and place.length > LONGEST):
-        raise InspectError(f"inspect reads sequences of up to {LONGEST:,} tokens; those of {subject.task} are longer")
+        raise InspectError(
+            f"inspect reads sequences of up to {LONGEST:,} tokens, and those of {subject.task} are longer"
+        )
     rows = short[np.linspace(0, len(short) - 1, min(count, len(short))).round().astype(int)]
     found = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Figures of one attention: its matrices, and the parts that only it has: gate, powers, focusing, agents."""
+"""Figures of one attention: its matrices, and parts that only some have: gate, powers, focusing, agents."""
 
 import re
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lra.inspect.figures import GREY, Picture
-from lra.inspect.look import Findings
-from lra.inspect.parts import Gate
-from lra.inspect.pixels import shrink
+from lra.inspect.findings import Findings
+from lra.inspect.mechanism_parts import Gate
+from lra.inspect.numbers import shrink
 from lra.inspect.tables import flow_names
 
-LEVELS = 97  # colours of a scale: with those of the letters they fit a palette of 256
+LEVELS = 97  # colours of a scale: together with those of the letters they fit a palette of 256
 DECADES = 1.5  # weights are shown from 10^-1.5 to 10^1.5 times uniform
 TINTS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 
 
-def own(found: Findings, where: str) -> list[Picture]:
+def figures_of(found: Findings, where: str) -> list[Picture]:
     """The figures of one subject. where: 'image, quick'."""
     if not found.pictures:
         return []
@@ -63,7 +63,7 @@ def own(found: Findings, where: str) -> list[Picture]:
 
 
 def _learned_of(found: Findings, slug: str, of: str) -> list[Picture]:
-    """A figure of the powers and one of the scales, where there are any."""
+    """A figure of the powers and one of the scales, if there are any."""
     pictures = []
     for name in ("power", "scale"):
         tables = {layer: both[name] for layer, both in found.learned.items() if name in both}
@@ -127,7 +127,7 @@ def _words(found: Findings) -> str:
 
 
 def _gates(figure: Figure, gates: Sequence[Gate], names: dict[tuple[str, int], str]) -> None:
-    """Left the values of each flow's channels, right Pearson's correlation of all channels over tokens."""
+    """Draw the values of each flow's channels (left) and Pearson's correlation of all channels over tokens (right)."""
     panels: Any = figure.subplots(len(gates), 2, squeeze=False, width_ratios=(1.5, 1))
     image: Any = None
     for (left, right), gate in zip(panels, gates, strict=True):

@@ -1,4 +1,4 @@
-"""One encoder on a few samples -> everything that is drawn and tabled of it.
+"""Findings: everything that figures and tables show of one encoder, from a few samples.
 
 Letters: N tokens, H heads, F flows, R rows.
 """
@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lra.inspect import parts, powers
-from lra.inspect.calls import Call, Skipped, capture
-from lra.inspect.numbers import correlation, describe, effective_rank, numerical_rank, singular_values
-from lra.inspect.pixels import shrink
+from lra.inspect import mechanism_parts, powers
+from lra.inspect.calls import Call, Skipped, record_calls
+from lra.inspect.numbers import correlation, describe, effective_rank, numerical_rank, shrink, singular_values
 from lra.inspect.probe import MATRIX_BYTES, Matrices, NotAMatrixError, probe
 
 Grid = tuple[int, int] | None
@@ -21,10 +20,10 @@ Grid = tuple[int, int] | None
 
 @dataclass
 class Findings:
-    """Of one subject. Keys: layer, or (layer, flow); pictures and maps are of the first sample.
+    """What was found in one encoder. Keys are a layer, or a layer and a flow; pictures and maps show the first sample.
 
     numbers: a row per sample, layer, head and flow. pictures: (H, F, r, c), weights times N, shrunk. spectra: singular
-    values over the largest, mean over heads, without and with the convolution.
+    values over the largest one, averaged over heads, without and with the convolution.
     """
 
     row: str
@@ -35,7 +34,7 @@ class Findings:
     pictures: dict[str, Tensor] = field(default_factory=dict)
     spectra: dict[tuple[str, int, bool], Tensor] = field(default_factory=dict)
     flows: dict[str, list[list[int]]] = field(default_factory=dict)
-    gates: list[parts.Gate] = field(default_factory=list)
+    gates: list[mechanism_parts.Gate] = field(default_factory=list)
     learned: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     focusing: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     agents: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -47,7 +46,7 @@ class Findings:
 
 
 @torch.no_grad()
-def look(
+def examine(
     row: str,
     origin: str,
     model: torch.nn.Module,
@@ -55,60 +54,65 @@ def look(
     grid: Grid = None,
     budget: int = MATRIX_BYTES,
 ) -> Findings:
-    """model: an encoder in float64; inputs: ids (1, N) and keep (1, N) or None of each sample. grid: of the tokens."""
+    """Probe every attention of an encoder in float64.
+
+    inputs: ids (1, N) and keep (1, N) or None of each sample. grid: of the tokens. budget: bytes of the matrices that
+    are held at a time.
+    """
     found = Findings(row, origin, grid)
     gates: dict[str, list[Tensor]] = defaultdict(list)
     focused: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
     heads = 1
     for sample, (ids, keep) in enumerate(inputs):
-        for call in capture(model, ids, keep):
+        for call in record_calls(model, ids, keep):
             if isinstance(call, Skipped):
                 found.note(f"{row}, layer {call.layer}: skipped, {call.reason}")
                 continue
             try:
-                _see(found, call, sample, budget)
+                _read_matrices(found, call, sample, budget)
             except NotAMatrixError as error:
                 found.note(f"{row}, layer {call.layer}: skipped, {error}")
                 continue
             heads = call.q.shape[1]
             found.powers += [{"sample": sample, **line} for line in powers.measure(call)]
-            if (values := parts.gate(call)) is not None:
+            if (values := mechanism_parts.gate(call)) is not None:
                 gates[call.layer].append(values)
-            for name, entropy in (parts.focusing(call) or {}).items():
+            for name, entropy in (mechanism_parts.focusing(call) or {}).items():
                 focused[call.layer][name].append(entropy)
     found.gates = [
-        parts.compare_gate(layer, torch.cat(values), heads, found.flows[layer]) for layer, values in gates.items()
+        mechanism_parts.compare_gate(layer, torch.cat(values), heads, found.flows[layer])
+        for layer, values in gates.items()
     ]
     found.focusing = {layer: {name: torch.cat(e) for name, e in them.items()} for layer, them in focused.items()}
     return found
 
 
-def _see(found: Findings, call: Call, sample: int, budget: int) -> None:
-    """The matrices of one call: numbers of each, and of the first sample pictures, spectra and the convolution."""
+def _read_matrices(found: Findings, call: Call, sample: int, budget: int) -> None:
+    """Add the numbers of one call's matrices and, for the first sample, pictures, spectra and the convolution."""
     matrices = probe(call.attend, call.v, call.real, budget=budget)
     if matrices.found > len(matrices.channels):
         found.note(
-            f"{found.row}: {matrices.found} channels mix each in its own way, {len(matrices.channels)} are shown"
+            f"{found.row}: {matrices.found} channels each mix in their own way; {len(matrices.channels)} are shown"
         )
     if len(matrices.rows) < len(call.real):
-        found.note(f"{found.row}: {len(matrices.rows):,} of {len(call.real):,} queries, evenly spaced, to bound memory")
-    _tell(found, call, sample, matrices, matrices.weights, False)
+        found.note(f"{found.row}: {len(matrices.rows):,} evenly spaced queries of {len(call.real):,}, to bound memory")
+    _add_numbers(found, call, sample, matrices, matrices.weights, False)
     if sample:
         return
     found.flows[call.layer] = matrices.channels
-    found.learned[call.layer] = parts.learned(call.module)
+    found.learned[call.layer] = mechanism_parts.learned(call.module)
     found.pictures[call.layer] = shrink(matrices.weights[..., call.real] * len(call.real))
-    maps = parts.two_maps(call, matrices.weights[:, 0], matrices.rows) if matrices.found == 1 else None
+    maps = mechanism_parts.two_maps(call, matrices.weights[:, 0], matrices.rows) if matrices.found == 1 else None
     if maps is not None:
         found.agents[call.layer] = maps
     if call.local is not None:
         first = [[flow[0]] for flow in matrices.channels]
         kernel = probe(call.local, call.v, matrices.rows, channels=first, budget=budget).weights
-        _tell(found, call, sample, matrices, kernel.add_(matrices.weights), True)
+        _add_numbers(found, call, sample, matrices, kernel.add_(matrices.weights), True)
 
 
-def _tell(found: Findings, call: Call, sample: int, matrices: Matrices, weights: Tensor, local: bool) -> None:
-    """Numbers of each (R, N) of weights (H, F, R, N)."""
+def _add_numbers(found: Findings, call: Call, sample: int, matrices: Matrices, weights: Tensor, local: bool) -> None:
+    """Add the numbers of each (R, N) of weights (H, F, R, N)."""
     real, rows = call.real, matrices.rows
     tokens = call.q.shape[2]
     grid = found.grid if found.grid and found.grid[0] * found.grid[1] == tokens else None

@@ -1,0 +1,35 @@
+"""What older records do not say about themselves: titles, controls, and the order in which rows and tasks are shown.
+
+Records carry `attention["title"]`, `attention["control"]` and `data["title"]`; this file answers for those that were
+written before. It is the only one of this room that knows an attention or a task by name.
+"""
+
+from typing import Any
+
+ROWS = ("softmax", "relu", "elu", "flatten", "agent", "pola")  # in the order in which they come first
+CONTROLS = ("mean", "identity", "local_conv")  # in the order in which they come last
+TASKS = ("listops", "text", "retrieval", "image", "pathfinder")  # in the order in which they come first
+TITLES = {"listops": "ListOps", "pathfinder64": "Pathfinder-64", "pathx": "Path-X", "path256": "Path-256"}
+BASELINE = "softmax"  # the row that differences are taken to, unless the user asks for another
+AVERAGED_APART = "retrieval"  # a second average leaves it out: its data is often not the official one
+
+
+def is_control(attention: dict[str, Any], name: str) -> bool:
+    """Whether a row is a control, such as a plain mean, rather than a mechanism. name: without options."""
+    return bool(attention.get("control", name in CONTROLS))
+
+
+def task_title(task: str, data: dict[str, Any] | None = None) -> str:
+    """The task's name in headings."""
+    return str((data or {}).get("title") or TITLES.get(task, task.capitalize()))
+
+
+def task_order(task: str) -> tuple[int, str]:
+    """Sort key: the known tasks in their order, then the others by name."""
+    return (TASKS.index(task) if task in TASKS else len(TASKS), task)
+
+
+def row_order(name: str) -> int:
+    """Sort key: the known rows in their order, then the others. name: without options."""
+    known = ROWS + CONTROLS
+    return known.index(name) if name in known else len(known)

@@ -1,0 +1,63 @@
+"""The page's paired differences: a table of bars for each row that can be chosen as the baseline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lra.report.compare import against
+from lra.report.format import p_value, signed
+from lra.report.groups import Group
+from lra.report.page.leaderboard import data_key
+from lra.report.tables.seeds import detectable
+from lra.stats import Difference
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A difference as the page draws it: on a line of 144 units with zero in the middle."""
+
+    at: float
+    span: tuple[float, float] | None
+    text: str
+    detail: str
+    direction: str  # up or down where separated, else empty
+
+
+def forests(group: Group) -> list[dict[str, Any]]:
+    """The tables of differences, one for each row that can be the baseline."""
+    known = {c.task: {row: against(c, row) for row in c.cells} for c in group.columns}
+    limits = {task: _limit([d for found in by_row.values() for d in found.values()]) for task, by_row in known.items()}
+    made = []
+    for baseline in group.rows:
+        columns = [c for c in group.columns if known[c.task].get(baseline)]
+        rows = [row for row in group.rows if any(row in known[c.task][baseline] for c in columns)]
+        headings = [{"title": c.title, "data": data_key(c), "limit": limits[c.task]} for c in columns]
+        bars = {row: [_bar(known[c.task][baseline].get(row), limits[c.task]) for c in columns] for row in rows}
+        least = [f"{c.title}: {line}" for c in columns if (line := detectable(known[c.task][baseline]))]
+        made += [{"baseline": baseline, "headings": headings, "rows": bars, "least": least}] if rows else []
+    return made
+
+
+def _limit(found: Sequence[Difference]) -> float:
+    """The end of an axis in points: the same for every baseline, and wide enough for three in four intervals."""
+    ends = sorted(100 * max(abs(end) for end in (d.mean, *(d.interval or ()))) for d in found) or [1.0]
+    far = max(ends[(len(ends) - 1) * 3 // 4], *(100 * abs(d.mean) for d in found), 0.0)
+    return next((nice for nice in (0.5, 1, 2, 5, 10, 20, 50) if nice >= far), 100)
+
+
+def _bar(d: Difference | None, limit: float) -> Bar | None:
+    if d is None:
+        return None
+
+    def x(difference: float) -> float:
+        return round(72 + 72 * max(-1.1, min(1.1, 100 * difference / limit)), 1)
+
+    direction = ("up" if d.mean > 0 else "down") if d.separated else ""
+    if d.interval is None:
+        return Bar(x(d.mean), None, signed(d.mean), "1 pair" if d.count == 1 else f"{d.count} pairs", direction)
+    low, high = d.interval
+    detail = f"{signed(low)} to {signed(high)}"
+    if d.adjusted is not None:
+        p = p_value(d.adjusted)
+        detail += f", p {p}" if p.startswith("<") else f", p = {p}"
+    return Bar(x(d.mean), (x(low), x(high)), signed(d.mean), detail, direction)
