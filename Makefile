@@ -1,11 +1,16 @@
-# make demo: install, train softmax and pola for a minute each, print the table. make test: the test suite.
-# make tables: the tables of the committed runs, results/tables.
-# Each does its own set-up in .venv; PYTHON chooses the interpreter (3.11 or later).
+# make demo    install, train softmax and pola for a minute each, print the table
+# make test    the test suite, in two processes; TESTS="tests/test_cli.py -k list" chooses some
+# make check   what continuous integration runs: format, lint, types, tests
+# make slow    the tests that take minutes each; make gpu: those that need a CUDA device
+# make tables  the tables of the committed runs, results/tables
+# Each target installs into .venv first; PYTHON chooses the interpreter (3.11 or later).
 PYTHON ?= python3
+PROCESSES ?= 2
 BIN := .venv/bin
 READY := .venv/ready
+PYTEST := $(BIN)/python -m pytest $(TESTS)
 
-.PHONY: demo test tables check format lint types clean
+.PHONY: demo test slow gpu tables check format lint types clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,7 +22,13 @@ demo: $(READY)
 	$(BIN)/python run_lra.py report
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST) -n $(PROCESSES) --dist loadgroup --durations 15
+
+slow: $(READY)
+	$(PYTEST) -m "slow and not gpu" --durations 15
+
+gpu: $(READY)
+	$(PYTEST) -m gpu
 
 tables: $(READY)
 	rm -rf results/tables

@@ -11,8 +11,7 @@ from lra.cli import main
 from lra.config.resolve import as_dict
 from lra.errors import ConfigError
 from lra.experiments.data import resolve_for
-from lra.experiments.plan import Request
-from lra.experiments.plan import ARENA
+from lra.experiments.plan import ARENA, Request
 from lra.report.format import DASH
 from lra.results.record import load
 

@@ -11,7 +11,7 @@ import attention_zoo
 import tasks
 from lra.report import columns, terminal, write
 from lra.report import groups as grouping
-from lra.report.columns import COMPARISON, Column, DEMAND, GIVEN, PAGE, ranged, row_of
+from lra.report.columns import COMPARISON, DEMAND, GIVEN, PAGE, Column, ranged, row_of
 from lra.report.figures import style
 from lra.results.record import save
 

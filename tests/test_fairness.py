@@ -6,8 +6,8 @@ import attention_zoo
 from lra.cli import main
 from lra.errors import ConfigError
 from lra.experiments.grid import run_grid
-from lra.experiments.plan import Request
 from lra.experiments.match import matched_width
+from lra.experiments.plan import Request
 from lra.report.groups import group, rank
 from lra.report.legacy import CONTROLS
 from lra.results.record import Record

@@ -1,8 +1,8 @@
-"""One cell of a bench, measured: `measure(job)`, or, in a process of its own, job in and record out as JSON.
+"""Measures one timing: `measure(timing)`, or a process of its own with the timing in and the record out, as JSON.
 
-    python -m lra.benchcell < job.json > record.json
+    python -m lra.bench.measure < timing.json > record.json
 
-A process of its own has a peak of memory of its own, and can run out of it, or be stopped, without harm to the others.
+Such a process has a peak of memory of its own. It can run out of memory or be stopped without harm to the others.
 """
 
 import dataclasses
@@ -20,34 +20,34 @@ import torch
 
 from lra.backbones.flat import count_parameters
 from lra.bench import workload
-from lra.bench.workload import Job, Workload
+from lra.bench.workload import Timing, Workload
 from lra.errors import CountError
 from lra.experiments.build import make_model
 from lra.experiments.run import make_place
-from lra.results.bench_record import Bench, DONE, FAILED, NO_MEMORY, TOO_SLOW
+from lra.results.bench_record import DONE, FAILED, NO_MEMORY, TOO_SLOW, Bench
 from lra.results.machine import environment, held_bytes, peak_bytes, reset_peak
 from lra.training.batches import documents, sizes, slices_of
 from lra.training.device import Place, choose_device, choose_precision, set_backends
 from lra.training.loop import order
 from lra.training.step import Step
 
-BLOCK_SECONDS = 0.1  # a repeat holds as many steps as take this long, so that the clock and one wait do not count
+BLOCK_SECONDS = 0.1  # a repeat holds as many steps as take this long, so that reading the clock does not count
 WARM_SECONDS = 0.5
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
 
 
-def measure(job: Job) -> Bench:
-    """Times a cell and its memory. Raises SpecError, DataError or ConfigError; running out of memory is a result."""
-    if job.threads:
-        torch.set_num_threads(job.threads)
-    cell = workload.resolve(job)
-    device = choose_device(job.device)
-    cell = dataclasses.replace(cell, precision=choose_precision(cell.config.train.precision, device))
+def measure(timing: Timing) -> Bench:
+    """Time and memory of a step. Running out of memory is a result. Raises SpecError, DataError or ConfigError."""
+    if timing.threads:
+        torch.set_num_threads(timing.threads)
+    run = workload.resolve(timing)
+    device = choose_device(timing.device)
+    run = dataclasses.replace(run, precision=choose_precision(run.config.train.precision, device))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    known: dict[str, Any] = {**workload.about(job, cell), "environment": environment(device), "created": now}
+    known: dict[str, Any] = {**workload.about(timing, run), "environment": environment(device), "created": now}
     try:
         bench = Bench(status=DONE, **known)
-        return dataclasses.replace(bench, **run(job, workload.prepare(job, cell), device))
+        return dataclasses.replace(bench, **figures(timing, workload.prepare(timing, run), device))
     except (RuntimeError, MemoryError) as error:
         words = " ".join(str(error).split())
         lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in words for w in MEMORY_WORDS)
@@ -56,48 +56,48 @@ def measure(job: Job) -> Bench:
 
 
 def limit_memory(size: int) -> None:
-    """Lets the process take this many bytes more, so that it fails itself before the machine has to stop something."""
+    """Lets the process take this many more bytes, so that it fails before the system has to stop some process."""
     if size and (held := held_bytes(torch.device("cpu"))):
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (held + size, hard))
 
 
-def run(job: Job, load: Workload, device: torch.device) -> dict[str, Any]:
-    """The measured fields."""
-    cell = load.cell
-    set_backends(cell.config.train.deterministic)
-    place = make_place(cell, load.spec, device)
-    model = make_model(cell, load.spec).to(device)
-    train = cell.config.train
-    if device.type == "cpu" and train.gear == "auto":  # minutes of compiling for seconds of measuring: if asked for
+def figures(timing: Timing, work: Workload, device: torch.device) -> dict[str, Any]:
+    """The measured fields of the record."""
+    run = work.run
+    set_backends(run.config.train.deterministic)
+    place = make_place(run, work.spec, device)
+    model = make_model(run, work.spec).to(device)
+    train = run.config.train
+    if device.type == "cpu" and train.gear == "auto":  # compiling for minutes to measure seconds must be asked for
         train = dataclasses.replace(train, gear="eager")
-    step = Step(model, train, place, cell.seed)
+    step = Step(model, train, place, run.seed)
 
     def rows(number: int) -> np.ndarray:
-        return order(len(load.samples.labels), cell.config.train.batch, 0, number)
+        return order(len(work.samples.labels), train.batch, 0, number)
 
-    training, computed = job.mode == "training", [0]
+    training, computed = timing.mode == "training", [0]
 
     def act(number: int) -> None:
         if training:
-            step(load.samples, rows(number), number)
+            step(work.samples, rows(number), number)
             computed.append(step.computed_tokens)
         else:
-            step.evaluate(load.samples, rows(number))
+            step.evaluate(work.samples, rows(number))
 
-    fields = clock(act, job, device)
+    fields = clock(act, timing, device)
     first, last = fields.pop("first"), fields.pop("last")
     batches = [rows(number) for number in range(first, last)]
-    sums = computed[last] - computed[first] if training else sum(padded(load, rows, place) for rows in batches)
-    real = sum(int(load.samples.lengths[documents(load.samples, rows)].sum()) for rows in batches)
+    sums = computed[last] - computed[first] if training else sum(padded(work, rows, place) for rows in batches)
+    real = sum(int(work.samples.lengths[documents(work.samples, rows)].sum()) for rows in batches)
     fields |= {"computed_tokens": sums / len(batches), "real_tokens": real / len(batches)}
-    fields |= {"length": cell.length(load.spec), "parameters": count_parameters(model)}
+    fields |= {"length": run.length(work.spec), "parameters": count_parameters(model)}
     fields |= {"environment": environment(device, step.gear_name)}
-    return fields | operations(load, batches, place, model, training)
+    return fields | operations(work, batches, place, model, training)
 
 
-def clock(act: Callable[[int], None], job: Job, device: torch.device) -> dict[str, Any]:
-    """Warms up, then times `repeats` blocks of steps, fewer when the budget ends; first, last: the steps timed.
+def clock(act: Callable[[int], None], timing: Timing, device: torch.device) -> dict[str, Any]:
+    """Warms up, then times `repeats` blocks of steps, or fewer when the budget ends. first, last: the steps timed.
 
     The budget begins after the very first step, which may compile.
     """
@@ -112,17 +112,17 @@ def clock(act: Callable[[int], None], job: Job, device: torch.device) -> dict[st
 
     start, begun = timed(0, 1), time.perf_counter()
     single, number = timed(1, 1), 2
-    if single > job.budget:
-        reason = f"a step took {single:.1f} s of {job.budget:g} s"
+    if single > timing.budget:
+        reason = f"a step took {single:.1f} s of {timing.budget:g} s"
         return {"status": TOO_SLOW, "reason": reason, "start_seconds": start, "first": 1, "last": 2}
     warm = time.perf_counter()
-    while time.perf_counter() - warm < min(WARM_SECONDS, job.budget / 10):
+    while time.perf_counter() - warm < min(WARM_SECONDS, timing.budget / 10):
         single, number = min(single, timed(number, 1)), number + 1
     steps = max(1, math.ceil(BLOCK_SECONDS / single))
     first, seconds = number, []
     held = held_bytes(device)
     reset_peak(device)
-    while len(seconds) < job.repeats and (not seconds or time.perf_counter() - begun < job.budget):
+    while len(seconds) < timing.repeats and (not seconds or time.perf_counter() - begun < timing.budget):
         seconds.append(timed(number, steps) / steps)
         number += steps
     return {
@@ -136,19 +136,19 @@ def clock(act: Callable[[int], None], job: Job, device: torch.device) -> dict[st
     }
 
 
-def padded(load: Workload, rows: np.ndarray, place: Place) -> int:
-    """Tokens that an evaluation of these rows computes, padding included."""
-    lengths = sizes(load.samples, rows)
+def padded(work: Workload, rows: np.ndarray, place: Place) -> int:
+    """How many tokens an evaluation of these rows computes, padding included."""
+    lengths = sizes(work.samples, rows)
     parts = [lengths[part] for part in slices_of(lengths, place, training=False)]
     tokens = sum(len(part) * (place.length if place.whole else int(part.max())) for part in parts)
-    return tokens if load.samples.pairs is None else 2 * tokens
+    return tokens if work.samples.pairs is None else 2 * tokens
 
 
 def operations(
-    load: Workload, batches: list[np.ndarray], place: Place, model: Any, training: bool
+    work: Workload, batches: list[np.ndarray], place: Place, model: Any, training: bool
 ) -> dict[str, int | str | None]:
-    """FLOPs of one step, on average over these; None and the reason where they cannot be counted."""
-    samples = load.samples
+    """Mean FLOPs of a step on these batches; None and the reason where they cannot be counted."""
+    samples = work.samples
     lengths = np.concatenate([samples.lengths[documents(samples, rows)] for rows in batches])
     lengths = np.full_like(lengths, place.length) if place.whole else lengths
     try:
@@ -160,10 +160,10 @@ def operations(
 
 def main() -> None:
     fields = json.load(sys.stdin)
-    job = Job(**fields | {"overrides": tuple(fields["overrides"])})
-    if choose_device(job.device).type == "cpu":
-        limit_memory(job.memory)
-    print(json.dumps(dataclasses.asdict(measure(job))))
+    timing = Timing(**fields | {"overrides": tuple(fields["overrides"])})
+    if choose_device(timing.device).type == "cpu":
+        limit_memory(timing.memory)
+    print(json.dumps(dataclasses.asdict(measure(timing))))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time and memory of attentions against length: which cells, each in a process of its own, alone on the device."""
+"""Time and memory of attentions against length: plans the timings and measures each in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,143 +9,135 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import tasks
 from lra.bench import workload
 from lra.bench.idle import alone_on, device_lock, free_bytes
-from lra.bench.workload import Job
+from lra.bench.workload import Timing
 from lra.console import say
-from lra.results.bench_record import Bench, FAILED, NO_MEMORY, TOO_SLOW, UNIFORM, save
+from lra.results.bench_record import FAILED, NO_MEMORY, TOO_SLOW, UNIFORM, Bench, save
 
 ROOT = Path(__file__).resolve().parents[2]
 LENGTHS = {"cpu": (256, 512, 1024, 2048, 4096)}  # doublings, by default
 LONG = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
-PUBLISHED = (1000, 2000, 3000, 4000)  # of the LRA paper's efficiency tables, with batches of 32
+PUBLISHED = (1000, 2000, 3000, 4000)  # the lengths of the LRA paper's efficiency tables, in batches of 32
 CPU_BATCH = 4
 COMMAND = [sys.executable, "-m", "lra.bench.measure"]
-GRACE_SECONDS = 240.0  # beyond twice its budget, for imports, data, compilation and counting, before a cell is stopped
-MEMORY_SHARE = 0.9  # of the memory that is free, for a cell on the CPU
+GRACE_SECONDS = 240.0  # for imports, data, compilation and counting, beyond twice the budget of a timing
+MEMORY_SHARE = 0.9  # of the free memory that a timing on the CPU may take
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ask:
-    """What the user asked for; fields as in `Job`. lengths empty: the device's doublings. tasks: instead of lengths."""
+@dataclass(frozen=True, kw_only=True)
+class BenchRequest:
+    """What the user asked for: each attention in each mode and gear, at each length or on each task.
+
+    lengths: empty for the doublings that suit the device. tasks: measured instead of lengths. template: what all
+    timings share.
+    """
 
     attentions: list[str]
-    lengths: list[int]
-    tasks: list[str]
-    modes: list[str]
-    batch: int
-    gear: str
-    device: str
-    protocol: str
-    overrides: tuple[str, ...]
-    data_dir: str
-    repeats: int
-    budget: float
-    memory: float  # GB, 0: what is free
-    threads: int
+    lengths: list[int] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
+    modes: list[str] = field(default_factory=lambda: ["training"])
+    gears: list[str] = field(default_factory=lambda: ["auto"])
+    template: Timing = field(default_factory=Timing)
 
 
-def plan(ask: Ask) -> list[Job]:
-    """Every cell, lengths rising. Raises SpecError, DataError or ConfigError, before anything is measured."""
+def plan(request: BenchRequest) -> list[Timing]:
+    """Every timing, lengths rising. Raises SpecError, DataError or ConfigError before anything is measured."""
     from lra.training.device import choose_device
 
-    kind = choose_device(ask.device).type
-    shapes = [(task, 0) for task in workload.task_names(ask.tasks)]
-    shapes = shapes or [(UNIFORM, length) for length in sorted(set(ask.lengths or LENGTHS.get(kind, LONG)))]
-    batch = ask.batch or (CPU_BATCH if kind == "cpu" else 0)
-    memory = int(1e9 * ask.memory) or int(MEMORY_SHARE * free_bytes())
-    jobs = [
-        Job(
-            spec=spec,
-            row=row,
-            shape=shape,
-            length=length,
-            batch=batch,
-            mode=mode,
-            gear=ask.gear,
-            device=ask.device,
-            protocol=ask.protocol,
-            overrides=ask.overrides,
-            data_dir=ask.data_dir,
-            repeats=ask.repeats,
-            budget=ask.budget,
-            memory=memory,
-            threads=ask.threads,
-        )
-        for spec, row in workload.rows_of(ask.attentions).items()
-        for mode in ask.modes
+    template = request.template
+    kind = choose_device(template.device).type
+    shapes = [(task, 0) for task in tasks.expand(request.tasks)]
+    shapes = shapes or [(UNIFORM, length) for length in sorted(set(request.lengths or LENGTHS.get(kind, LONG)))]
+    template = replace(
+        template,
+        batch=template.batch or (CPU_BATCH if kind == "cpu" else 0),
+        memory=template.memory or int(MEMORY_SHARE * free_bytes()),
+    )
+    timings = [
+        replace(template, spec=spec, row=row, mode=mode, gear=gear, shape=shape, length=length)
+        for spec, row in workload.rows_of(request.attentions).items()
+        for mode in request.modes
+        for gear in request.gears
         for shape, length in shapes
     ]
-    for job in jobs:
-        workload.resolve(job)
-    return jobs
+    for timing in timings:
+        workload.resolve(timing)
+    return timings
 
 
-def run(ask: Ask, out: Path) -> Iterator[Bench]:
-    """Measures cell by cell and writes each record at once; yields them in order.
+def measure_all(request: BenchRequest, out: Path) -> Iterator[Bench]:
+    """Measures one timing after another, writes each record at once and yields it.
 
-    Raises SpecError, DataError, ConfigError, RecordError, or BusyError when another bench is on the device.
+    Raises SpecError, DataError, ConfigError, RecordError, or BusyError while another bench measures on the device.
     """
-    jobs = plan(ask)
-    alone = alone_on(ask.device)
-    slow: dict[tuple[str, str, str], int] = {}
-    with device_lock(ask.device):
-        for number, job in enumerate(jobs, 1):
-            title = f"[{number}/{len(jobs)}] {job.row} {job.length or ''} {job.shape} {job.mode}".replace("  ", " ")
-            key = (job.row, job.shape, job.mode)
-            if key in slow:
-                bench = unmeasured(job, TOO_SLOW, f"not tried: {slow[key]:,} tokens were over the budget")
+    timings = plan(request)
+    alone = alone_on(request.template.device)
+    too_slow: dict[tuple[str, ...], int] = {}  # the shortest length that was over the budget
+    with device_lock(request.template.device):
+        for number, timing in enumerate(timings, 1):
+            key = (timing.row, timing.shape, timing.mode, timing.gear)
+            if key in too_slow:
+                bench = unmeasured(timing, TOO_SLOW, f"not tried: {too_slow[key]:,} tokens were over the budget")
             else:
-                bench = measure_apart(job)
-            if bench.status == TOO_SLOW and job.shape == UNIFORM:
-                slow.setdefault(key, job.length)
-            bench = dataclasses.replace(bench, environment={**bench.environment, "alone": alone})
+                bench = measure_apart(timing)
+            if bench.status == TOO_SLOW and timing.shape == UNIFORM:
+                too_slow.setdefault(key, timing.length)
+            bench = replace(bench, environment={**bench.environment, "alone": alone})
             save(bench, out)
-            say(f"{title}: {outcome(bench)}")
+            say(f"[{number}/{len(timings)}] {title(timing)}: {outcome(bench)}")
             yield bench
 
 
+def title(timing: Timing) -> str:
+    """A timing in a few words."""
+    shape = f"{timing.length} tokens" if timing.shape == UNIFORM else timing.shape
+    return f"{timing.row}, {shape}, {timing.mode}" + ("" if timing.gear == "auto" else f", {timing.gear}")
+
+
 def outcome(bench: Bench) -> str:
-    """A cell in a few words."""
+    """A result in a few words."""
     if bench.median is None:
         return f"{bench.status}{': ' if bench.reason else ''}{bench.reason}"
     return f"{1000 * bench.median:,.1f} ms a step, {(bench.step_bytes or 0) / 1e6:,.0f} MB"
 
 
-def measure_apart(job: Job) -> Bench:
-    """The cell in a process of its own; its end, however it ends, is a record."""
-    limit = 2 * job.budget + GRACE_SECONDS
+def measure_apart(timing: Timing) -> Bench:
+    """Measures in a process of its own; however that process ends, there is a record."""
+    limit = 2 * timing.budget + GRACE_SECONDS
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    threads = {"OMP_NUM_THREADS": str(job.threads)} if job.threads else {}
+    threads = {"OMP_NUM_THREADS": str(timing.threads)} if timing.threads else {}
     try:
         done = subprocess.run(
             COMMAND,
-            input=json.dumps(dataclasses.asdict(job)),
+            input=json.dumps(dataclasses.asdict(timing)),
             capture_output=True,
             text=True,
             timeout=limit,
             env={**os.environ, "PYTHONPATH": path, **threads},
         )
     except subprocess.TimeoutExpired:
-        return unmeasured(job, TOO_SLOW, f"stopped after {limit:.0f} s, start included")
+        return unmeasured(timing, TOO_SLOW, f"stopped after {limit:.0f} s, start included")
     if done.returncode == 0:
         return Bench(**json.loads(done.stdout.splitlines()[-1]))
     if done.returncode == -9:
-        return unmeasured(job, NO_MEMORY, "the system stopped it")
+        return unmeasured(timing, NO_MEMORY, "the system stopped it")
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return unmeasured(job, FAILED, last[:500])
+    return unmeasured(timing, FAILED, last[:500])
 
 
-def unmeasured(job: Job, status: str, reason: str) -> Bench:
-    """The record of a cell without figures."""
+def unmeasured(timing: Timing, status: str, reason: str) -> Bench:
+    """A record without figures, and why it has none."""
     from lra.results.machine import environment
     from lra.training.device import choose_device, choose_precision
 
-    cell, device = workload.resolve(job), choose_device(job.device)
-    precision = choose_precision(cell.config.train.precision, device)
-    known = workload.about(job, dataclasses.replace(cell, precision=precision))
+    run, device = workload.resolve(timing), choose_device(timing.device)
+    precision = choose_precision(run.config.train.precision, device)
+    known = workload.about(timing, replace(run, precision=precision))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    about = environment(device) | ({"threads": job.threads} if job.threads else {})
-    return Bench(status=status, reason=reason, **known, environment=about, created=now)
+    machine = environment(device) | ({"threads": timing.threads} if timing.threads else {})
+    return Bench(status=status, reason=reason, **known, environment=machine, created=now)

@@ -1,4 +1,4 @@
-"""What a measurement runs on: an attention in its encoder, and batches, of one length or as a task has them."""
+"""What is measured: an attention in its model, on batches of one length or on batches of a task's samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attention_zoo
 import tasks
 from lra.config import resolve as configuration
 from lra.experiments.data import load_task_data, resolve_for
-from lra.experiments.plan import ARENA, Request, name_rows, plan
+from lra.experiments.plan import Request, name_rows, plan
 from lra.experiments.run import Run
 from lra.results.bench_record import UNIFORM
 
@@ -19,26 +19,29 @@ if TYPE_CHECKING:
 
     from lra.backbones.flat import Encoder
 
-UNIFORM_TASK = "text"  # whose section of a protocol the model of uniform batches has: bytes, as in the LRA paper
+UNIFORM_TASK = "text"  # batches of one length use the model of this task: bytes, as in the LRA paper
 UNIFORM_SPEC = tasks.Spec(vocab=256, classes=2, length=1, padded=False)
-INTERPOLATED = 16  # lengths at which FLOPs are counted when a batch has more different ones
+INTERPOLATED = 16  # a batch with more different lengths than this has its FLOPs counted at this many of them
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """One cell of a bench, in plain values, so that it can be handed to a process of its own.
+class Timing:
+    """One measurement, in plain values that can be sent to a process of its own.
 
-    shape: "uniform", with `length` tokens in every sequence, or a task. batch 0: the protocol's. gear "auto": the
-    protocol's. repeats: timed blocks of steps. budget: seconds for all steps. memory: bytes the process may take, on a
-    CPU, 0 for no limit. threads 0: torch's choice.
+    spec: the attention as the user typed it. row: its name in tables. shape: a task, or "uniform" for sequences that
+    all have `length` tokens. batch 0: the protocol's. mode: "training" or "forward". gear "auto": the protocol's.
+    repeats: timed blocks of steps. budget: seconds for all steps. memory: bytes the process may take on a CPU, 0 for no
+    limit. threads 0: torch's choice.
+
+    Without spec, row, shape and length it is the template of a `BenchRequest`.
     """
 
-    spec: str
-    row: str
-    shape: str
-    length: int
-    batch: int
-    mode: str
+    spec: str = ""
+    row: str = ""
+    shape: str = UNIFORM
+    length: int = 0
+    batch: int = 0
+    mode: str = "training"
     gear: str = "auto"
     device: str = "auto"
     protocol: str = "standard"
@@ -52,53 +55,48 @@ class Job:
 
 @dataclass(frozen=True)
 class Workload:
-    """A resolved cell, its sizes, and the samples its batches are drawn from."""
+    """A resolved run, the sizes of its task, and the samples its batches are drawn from."""
 
-    cell: Run
+    run: Run
     spec: tasks.Spec
     samples: tasks.Split
 
 
 def rows_of(specs: list[str]) -> dict[str, str]:
-    """Specs and `all` -> their names in tables, each once. Raises SpecError."""
+    """Specs and `all` -> the name in tables of each spec, without repetitions. Raises SpecError."""
     specs = [spec for asked in specs for spec in (attention_zoo.names() if asked == "all" else [asked])]
-    found = [attention_zoo.find(spec) for spec in specs]
-    rows = dict(zip(name_rows(found), specs, strict=True))
+    rows = dict(zip(name_rows([attention_zoo.find(spec) for spec in specs]), specs, strict=True))
     return {spec: row for row, spec in rows.items()}
 
 
-def task_names(asked: list[str]) -> list[str]:
-    """Names and `all` -> tasks. Raises DataError."""
-    return list(dict.fromkeys(task for name in asked for task in (ARENA if name == "all" else [tasks.find(name).name])))
+def resolve(timing: Timing) -> Run:
+    """The run that is timed. Raises SpecError, DataError or ConfigError; needs neither data nor torch."""
+    overrides = list(timing.overrides)
+    if timing.gear != "auto":
+        overrides.append(f"train.gear={timing.gear}")
+    if timing.batch:
+        overrides.append(f"train.batch={timing.batch}")
+    task, protocol = UNIFORM_TASK if timing.shape == UNIFORM else timing.shape, timing.protocol
+    request = Request(attentions=[timing.spec], tasks=[task], seeds=[0], protocol=protocol, overrides=tuple(overrides))
+    plain, labelled = (resolve_for(task, protocol, list(changes)) for changes in ((), timing.overrides))
+    run = replace(plan(request)[0], row=timing.row, protocol=configuration.label_of(protocol, labelled, plain))
+    if timing.shape == UNIFORM:
+        model = replace(run.config.model, length=timing.length, vocab=0, grid=False, zero_is_padding=False)
+        run = replace(run, config=replace(run.config, model=model))
+    return run
 
 
-def resolve(job: Job) -> Run:
-    """The cell of a job. Raises SpecError, DataError or ConfigError; needs no data and no torch."""
-    overrides = list(job.overrides)
-    if job.gear != "auto":
-        overrides.append(f"train.gear={job.gear}")
-    if job.batch:
-        overrides.append(f"train.batch={job.batch}")
-    task = UNIFORM_TASK if job.shape == UNIFORM else job.shape
-    asked = Request(attentions=[job.spec], tasks=[task], seeds=[0], protocol=job.protocol, overrides=tuple(overrides))
-    plain, shown = (resolve_for(task, job.protocol, list(some)) for some in ((), job.overrides))
-    cell = replace(plan(asked)[0], row=job.row, protocol=configuration.label_of(job.protocol, shown, plain))
-    if job.shape == UNIFORM:
-        model = replace(cell.config.model, length=job.length, vocab=0, grid=False, zero_is_padding=False)
-        cell = replace(cell, config=replace(cell.config, model=model))
-    return cell
-
-
-def prepare(job: Job, cell: Run) -> Workload:
-    """Draws or finds the samples. Raises DataError."""
-    if job.shape == UNIFORM:
-        return Workload(cell, replace(UNIFORM_SPEC, length=job.length), uniform(job.length, cell.config.train.batch))
-    data = load_task_data(cell.task, cell.config, Path(job.data_dir) if job.data_dir else None).data
-    return Workload(cell, data.spec, data.train)
+def prepare(timing: Timing, run: Run) -> Workload:
+    """Draws the samples, or finds the task's. Raises DataError."""
+    if timing.shape == UNIFORM:
+        samples = uniform(timing.length, run.config.train.batch)
+        return Workload(run, replace(UNIFORM_SPEC, length=timing.length), samples)
+    data = load_task_data(run.task, run.config, Path(timing.data_dir) if timing.data_dir else None).data
+    return Workload(run, data.spec, data.train)
 
 
 def uniform(length: int, rows: int) -> tasks.Split:
-    """Random bytes, (rows, length), every sequence of full length."""
+    """Random bytes (rows, length), with random labels."""
     import numpy as np
 
     random = np.random.default_rng(0)
@@ -107,33 +105,33 @@ def uniform(length: int, rows: int) -> tasks.Split:
     return tasks.Split(values, np.full(rows, length, dtype=np.int32), labels)
 
 
-def about(job: Job, cell: Run) -> dict[str, Any]:
+def about(timing: Timing, run: Run) -> dict[str, Any]:
     """The fields of a bench record that are known before anything is measured."""
-    entry = cell.attention
+    entry = run.attention
     return {
-        "row": cell.row,
-        "shape": job.shape,
-        "protocol": cell.protocol,
-        "length": cell.config.model.length or job.length,
-        "batch": cell.config.train.batch,
-        "mode": job.mode,
-        "gear": job.gear,
-        "precision": cell.precision,
+        "row": run.row,
+        "shape": timing.shape,
+        "protocol": run.protocol,
+        "length": run.config.model.length or timing.length,
+        "batch": run.config.train.batch,
+        "mode": timing.mode,
+        "gear": timing.gear,
+        "precision": run.precision,
         "attention": {
             "name": entry.name,
             "title": entry.title,
             "cost": entry.cost,
-            "options": cell.all_options(),
+            "options": run.all_options(),
             "source_hash": entry.source_hash,
         },
-        "model": asdict(cell.config.model),
+        "model": asdict(run.config.model),
     }
 
 
 def count_flops(model: Encoder, lengths: np.ndarray, pair: bool, training: bool) -> float:
-    """Operations on sequences of these lengths, each at its own length, without padding. Raises CountError.
+    """Operations on sequences of these lengths, each without padding. Raises CountError.
 
-    Of more than 16 different lengths, counted at 16 of them and interpolated between.
+    Where there are more than 16 different lengths, 16 of them are counted and the others interpolated.
     """
     import numpy as np
     import torch

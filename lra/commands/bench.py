@@ -56,7 +56,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.bench.runner import Ask, PUBLISHED, run
+    from lra.bench.runner import PUBLISHED, Ask, run
     from lra.results.bench_record import FAILED, read_benches
 
     check(parsed)

@@ -12,10 +12,10 @@ import torch
 from lra.config.schema import Config
 from lra.console import say
 from lra.errors import UserError
-from lra.experiments.data import prepare_data
-from lra.experiments.plan import Request, plan
 from lra.experiments.build import make_model
+from lra.experiments.data import prepare_data
 from lra.experiments.load import load_run
+from lra.experiments.plan import Request, plan
 from lra.report.groups import is_control, rank
 from lra.report.load import find
 from lra.training.batches import load

@@ -1,7 +1,7 @@
 """Rows of a table against each other: differences paired by seed, and the rows that are not separated from the best."""
 
 from lra.report.groups import Cell, Group, TaskColumn
-from lra.stats import Difference, FEWEST, adjust, difference
+from lra.stats import FEWEST, Difference, adjust, difference
 
 
 def paired(group: Group, baseline: str) -> dict[str, dict[str, Difference]]:

@@ -6,7 +6,7 @@ is required and what is usually wrong; `check` prints it below a failure. Letter
 
 import torch
 
-from lra.testing._setup import Grid, LENGTH, assert_same, build_attention, has_one_length, make, modes, padding, sample
+from lra.testing._setup import LENGTH, Grid, assert_same, build_attention, has_one_length, make, modes, padding, sample
 
 
 def runs(spec: str, grid: Grid = None) -> None:

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, UnsupportedFakeTensorE
 
 import attention_zoo
 from lra.bench.flops import agrees, exponent
-from lra.testing._setup import Grid, LENGTH, build_attention, has_one_length, make, padding, sample
+from lra.testing._setup import LENGTH, Grid, build_attention, has_one_length, make, padding, sample
 
 LONG = 4_096
 BATCHES = ((3, 96), (2, 50), (4, 17), (3, 31), (5, 64))  # rows and tokens that one compilation must serve

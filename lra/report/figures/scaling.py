@@ -13,7 +13,7 @@ from lra.report.conditions import machine
 from lra.report.figures import style
 from lra.report.figures.style import Palette
 from lra.report.groups import Group, base, rank
-from lra.results.bench_record import Bench, DONE, UNIFORM, newest
+from lra.results.bench_record import DONE, UNIFORM, Bench, newest
 
 FOUR_K = (4000, 4096)
 

@@ -11,7 +11,7 @@ from lra.report import legacy
 from lra.report.format import DASH
 from lra.report.render import markdown, table
 from lra.report.tables import published
-from lra.results.bench_record import Bench, UNIFORM, newest
+from lra.results.bench_record import UNIFORM, Bench, newest
 from lra.results.files import encoded, write_all
 
 ABOUT = (

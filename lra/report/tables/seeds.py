@@ -11,7 +11,7 @@ from lra.report.compare import against
 from lra.report.format import DASH, p_value, percent, signed
 from lra.report.groups import Group, TaskColumn
 from lra.report.render import Table, table
-from lra.stats import Difference, FEWEST, binomial_half_width
+from lra.stats import FEWEST, Difference, binomial_half_width
 
 LEGEND = (
     "Test accuracy in percent over seeds. 95 %: Student's t-interval, from three seeds on. Test rows: half of the 95 % "
