@@ -7,8 +7,8 @@ from torch.testing import assert_close
 import tasks
 from lra.backbones.flat import count_parameters
 from lra.errors import ConfigError
-from lra.experiments.plan import Request, plan
 from lra.experiments.build import make_model
+from lra.experiments.plan import Request, plan
 
 LISTOPS = tasks.Spec(vocab=16, classes=10, length=1999)
 SMALL = tasks.Spec(vocab=16, classes=10, length=40)

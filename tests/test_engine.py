@@ -15,11 +15,11 @@ from torch.testing import assert_close
 import tasks
 from lra.backbones.flat import Dropout
 from lra.config.schema import Train
+from lra.experiments.build import make_model
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
-from lra.experiments.build import make_model
-from lra.training.cudagraphs import CaptureError, Captured
+from lra.training.cudagraphs import Captured, CaptureError
 from lra.training.device import Place, choose_device
 from lra.training.gears import Compiled, Eager, choose
 from lra.training.optimiser import Update

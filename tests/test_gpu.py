@@ -6,11 +6,11 @@ import torch
 from torch.testing import assert_close
 
 from lra.config.schema import Train
+from lra.experiments.build import make_model
 from lra.experiments.data import load_task_data
 from lra.experiments.plan import Request, plan
-from lra.experiments.build import make_model
 from lra.results.machine import graph_bytes
-from lra.training.cudagraphs import CUDARecord, CaptureError, Captured
+from lra.training.cudagraphs import Captured, CaptureError, CUDARecord
 from lra.training.device import Place
 from lra.training.gears import Eager
 from lra.training.optimiser import Update

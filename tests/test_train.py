@@ -17,11 +17,11 @@ from torch.testing import assert_close
 
 import tasks
 from lra.config.schema import Train
+from lra.experiments.build import make_model
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
-from lra.experiments.plan import Request, plan
-from lra.experiments.build import make_model
 from lra.experiments.load import load_run
+from lra.experiments.plan import Request, plan
 from lra.results.record import hits
 from lra.training.batches import cut, load, release, resident
 from lra.training.device import Place

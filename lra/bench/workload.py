@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import attention_zoo
 import tasks
-from lra.config import resolve as configuration
+from lra.config.resolve import label_of
 from lra.experiments.data import load_task_data, resolve_for
-from lra.experiments.plan import Request, name_rows, plan
+from lra.experiments.plan import Request, expand_attentions, name_rows, plan
 from lra.experiments.run import Run
 from lra.results.bench_record import UNIFORM
 
@@ -64,7 +64,7 @@ class Workload:
 
 def rows_of(specs: list[str]) -> dict[str, str]:
     """Specs and `all` -> the name in tables of each spec, without repetitions. Raises SpecError."""
-    specs = [spec for asked in specs for spec in (attention_zoo.names() if asked == "all" else [asked])]
+    specs = expand_attentions(specs)
     rows = dict(zip(name_rows([attention_zoo.find(spec) for spec in specs]), specs, strict=True))
     return {spec: row for row, spec in rows.items()}
 
@@ -79,7 +79,7 @@ def resolve(timing: Timing) -> Run:
     task, protocol = UNIFORM_TASK if timing.shape == UNIFORM else timing.shape, timing.protocol
     request = Request(attentions=[timing.spec], tasks=[task], seeds=[0], protocol=protocol, overrides=tuple(overrides))
     plain, labelled = (resolve_for(task, protocol, list(changes)) for changes in ((), timing.overrides))
-    run = replace(plan(request)[0], row=timing.row, protocol=configuration.label_of(protocol, labelled, plain))
+    run = replace(plan(request)[0], row=timing.row, protocol=label_of(protocol, labelled, plain))
     if timing.shape == UNIFORM:
         model = replace(run.config.model, length=timing.length, vocab=0, grid=False, zero_is_padding=False)
         run = replace(run, config=replace(run.config, model=model))

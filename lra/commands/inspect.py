@@ -39,7 +39,7 @@ def subjects(parsed: argparse.Namespace) -> list:
     import attention_zoo
     import tasks
     from lra import inspect
-    from lra.experiments.plan import ARENA, Request, name_rows
+    from lra.experiments.plan import Request, name_rows
 
     if not parsed.run:
         return inspect.fresh(
@@ -53,5 +53,5 @@ def subjects(parsed: argparse.Namespace) -> list:
             )
         )
     rows = name_rows([attention_zoo.find(spec) for spec in parsed.attn])
-    names = [name for task in parsed.task or [] for name in (ARENA if task == "all" else (tasks.find(task).name,))]
+    names = tasks.expand(parsed.task or [])
     return inspect.trained(parsed.run, rows, names, parsed.data_dir)

@@ -74,8 +74,8 @@ def examine(specs: list[str]) -> None:
 
 def print_missing(present: set[str]) -> None:
     """Below the table: those of the five that have no row in it."""
-    from lra.experiments.plan import ARENA
+    import tasks
 
-    absent = [task for task in ARENA if task not in present]
+    absent = [task for task in tasks.ARENA if task not in present]
     if absent:
-        print(f"missing: {', '.join(absent)}; {len(ARENA) - len(absent)} of {len(ARENA)} tasks")
+        print(f"missing: {', '.join(absent)}; {len(tasks.ARENA) - len(absent)} of {len(tasks.ARENA)} tasks")

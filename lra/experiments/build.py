@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 import attention_zoo
 import tasks
-from lra.backbones.flat import Encoder, initialise
+from lra.backbones.flat import Encoder
+from lra.backbones.weights import initialise
 from lra.errors import ConfigError
 from lra.hashing import seed_of
 from lra.training.device import Padding
+from lra.training.process import seed_everything
 
 if TYPE_CHECKING:
     from lra.experiments.run import Run
@@ -39,33 +39,21 @@ def make_model(run: Run, spec: tasks.Spec) -> Encoder:
 
     Raises SpecError when the attention refuses the sizes, ConfigError when the model does not fit the task.
     """
-    model = run.config.model
-    encoder = Encoder(
-        attention_maker(run, spec),
-        vocab=model.vocab or spec.vocab,
-        classes=spec.classes,
-        length=run.length(spec),
-        layers=model.layers,
-        dim=model.dim,
-        mlp=model.mlp,
-        head=model.head,
-        dropout=model.dropout,
-        positions=model.positions,
-        pool=model.pool,
-        pool_over_padding=model.pool_over_padding,
-        pair=spec.pair,
-    )
-    initialise(encoder, seed=run.seed, embedding_std=model.embedding_std)
-    return encoder
+    model = Encoder(run.config.model, spec, attention_maker(run, spec))
+    initialise(model, seed=run.seed, embedding_std=run.config.model.embedding_std)
+    return model
 
 
-def attention_maker(run: Run, spec: tasks.Spec) -> Callable[[int], attention_zoo.Attention]:
-    """Layer number -> a fresh attention, its own parameters drawn from the seed and the layer."""
+def attention_maker(run: Run, spec: tasks.Spec) -> Callable[..., attention_zoo.Attention]:
+    """make(layer, **sizes) -> a fresh attention, whose own parameters are drawn from the seed and the layer.
+
+    sizes: fields of `Dims` that a backbone gives this layer instead of the model's, such as `dim` or `length`.
+    """
     dims = dims_of(run, spec)
 
-    def make(layer: int) -> attention_zoo.Attention:
-        torch.manual_seed(seed_of(run.seed, "attention", layer))
-        attention = run.attention.build(replace(dims, layer=layer), run.options)
+    def make(layer: int, **sizes: Any) -> attention_zoo.Attention:
+        seed_everything(seed_of(run.seed, "attention", layer))
+        attention = run.attention.build(replace(dims, layer=layer, **sizes), run.options)
         if dims.rope and getattr(type(attention), "project", None) is not attention_zoo.QKVAttention.project:
             raise attention_zoo.SpecError(f"attention {run.row} does not take positions: rope")
         return attention

@@ -22,7 +22,7 @@ TOLERANCE = 0.01
 
 def count(run: Run, spec: tasks.Spec) -> int:
     """Parameters of a run's model without embeddings. Raises SpecError or ConfigError."""
-    from lra.backbones.flat import count_parameters  # torch, from here on
+    from lra.backbones.weights import count_parameters  # torch, from here on
     from lra.experiments.build import make_model
 
     return count_parameters(make_model(run, spec))["without_embeddings"]

@@ -151,8 +151,8 @@ def _resolve(request: Request, task: str) -> tuple[str, Config]:
     config = resolve_for(task, request.protocol, list(request.overrides))
     if has_cut_warmup(config, plain):
         _say_once(
-            f"{task}: train.warmup={config.train.warmup}, the share that {plain.train.warmup} of the protocol's "
-            f"{plain.train.steps} steps comes to in {config.train.steps}"
+            f"{task}: the warm-up is cut to {config.train.warmup} of {config.train.steps} steps, its share in the "
+            f"protocol ({plain.train.warmup} of {plain.train.steps}); --set train.warmup=... gives it another length"
         )
     return label_of(request.protocol, config, plain), config
 

@@ -54,7 +54,7 @@ def train_and_test(
 
 def finish(run: Run, prepared: TaskData, trainer: Trainer) -> Record:
     """Reads the test split, once for each checkpoint, writes the weights, and returns the record."""
-    from lra.backbones.flat import count_parameters
+    from lra.backbones.weights import count_parameters
     from lra.results.machine import environment, peak_bytes
     from lra.training.batches import validation_rows
 
@@ -73,7 +73,7 @@ def finish(run: Run, prepared: TaskData, trainer: Trainer) -> Record:
         status="diverged" if progress.diverged_at else "done",
         reason=progress.diverged_reason,
         ladder=prepared.ladder,
-        parameters=count_parameters(trainer.model),  # pyright: ignore[reportArgumentType]
+        parameters=count_parameters(trainer.model),
         curve=progress.curve,
         best_step=progress.best_step,
         validation_accuracy=best.get("validation_accuracy"),

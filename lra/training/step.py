@@ -15,7 +15,7 @@ from lra.config.schema import Train
 from lra.console import say
 from lra.hashing import seed_of
 from lra.training.batches import Samples, documents, load
-from lra.training.cudagraphs import CaptureError, Captured, Record
+from lra.training.cudagraphs import Captured, CaptureError, Record
 from lra.training.device import Place
 from lra.training.gears import Compiled, Eager, choose
 from lra.training.optimiser import Update
