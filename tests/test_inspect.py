@@ -15,13 +15,16 @@ from torch import Tensor, nn
 
 import attention_zoo
 from attention_zoo import Attention, Dims, QKVAttention
-from lra.backbones.flat import Encoder, initialise
+from lra.backbones.flat import Encoder
+from lra.backbones.weights import initialise
 from lra.cli import main
+from lra.config.resolve import Model
 from lra.inspect import figures, maps, parts, powers, tables
 from lra.inspect.calls import Call, Skipped, capture
 from lra.inspect.look import look
 from lra.inspect.numbers import describe, effective_rank, numerical_rank, row_entropy
 from lra.inspect.probe import NotAMatrixError, probe
+from tasks import Spec
 
 SPECS = ["softmax", "relu", "elu", "flatten", "agent:agents=5,bias=true", "agent", "pola", "pola:alpha=5"]
 TOKENS, DIM, HEADS = 13, 16, 2
@@ -33,10 +36,8 @@ def encoder(make: Any, length: int = 17, grid: tuple[int, int] | None = None) ->
         entry, options = attention_zoo.find(make)
         return encoder(lambda dims: entry.build(dims, options), length, grid)
     dims = Dims(dim=DIM, heads=HEADS, length=length, grid=grid)
-    model = Encoder(
-        lambda _: make(dims),
-        vocab=50, classes=3, length=length, layers=2, dim=DIM, mlp=8, head=8, dropout=0.0, positions="learned",
-    )  # fmt: skip
+    section = Model(layers=2, dim=DIM, heads=HEADS, mlp=8, head=8, dropout=0.0)
+    model = Encoder(section, Spec(vocab=50, classes=3, length=length), lambda _: make(dims))
     initialise(model, seed=3, embedding_std=1.0)
     return model.double().eval()
 

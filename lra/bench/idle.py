@@ -20,14 +20,14 @@ IDLE_CORES = 0.25  # others' work, in cores, that a measurement tolerates
 def device_lock(device: str) -> Iterator[None]:
     """Keeps a second bench of this user off the device. Raises BusyError."""
     from lra.training.device import choose_device
-    from lra.training.run_folder import Work
+    from lra.training.run_folder import RunFolder
 
     name = str(choose_device(device)).replace(":", "")
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir()) / f"lra-bench-{user}-{name}"
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(Work(folder).lock())
+            stack.enter_context(RunFolder(folder).lock())
         except BusyError:
             raise BusyError(f"another bench is measuring on {name}: wait for it, or choose another --device") from None
         except OSError as error:

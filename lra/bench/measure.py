@@ -18,16 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lra.backbones.flat import count_parameters
+from lra.backbones.weights import count_parameters
 from lra.bench import workload
 from lra.bench.workload import Job, Workload
 from lra.errors import CountError
-from lra.experiments.run import make_model, make_place
+from lra.experiments.run import make_model, make_padding
 from lra.results.bench_record import DONE, FAILED, NO_MEMORY, TOO_SLOW, Bench
 from lra.results.machine import environment, held_bytes, peak_bytes, reset_peak
-from lra.training.batches import documents, sizes, slices_of
-from lra.training.device import Place, choose_device, choose_precision, set_backends
-from lra.training.loop import order
+from lra.training.batches import documents, micro_batches, order, sizes
+from lra.training.device import Device, Padding, choose_device, choose_precision, set_backends
 from lra.training.step import Step
 
 BLOCK_SECONDS = 0.1  # a repeat holds as many steps as take this long, so that the clock and one wait do not count
@@ -65,12 +64,12 @@ def run(job: Job, load: Workload, device: torch.device) -> dict[str, Any]:
     """The measured fields."""
     cell = load.cell
     set_backends(cell.config.train.deterministic)
-    place = make_place(cell, load.spec, device)
+    padding = make_padding(cell, load.spec)
     model = make_model(cell, load.spec).to(device)
     train = cell.config.train
     if device.type == "cpu" and train.gear == "auto":  # minutes of compiling for seconds of measuring: if asked for
         train = dataclasses.replace(train, gear="eager")
-    step = Step(model, train, place, cell.seed)
+    step = Step(model, train, Device(device, cell.precision), padding, cell.seed)
 
     def rows(number: int) -> np.ndarray:
         return order(len(load.samples.labels), cell.config.train.batch, 0, number)
@@ -87,12 +86,16 @@ def run(job: Job, load: Workload, device: torch.device) -> dict[str, Any]:
     fields = clock(act, job, device)
     first, last = fields.pop("first"), fields.pop("last")
     batches = [rows(number) for number in range(first, last)]
-    sums = computed[last] - computed[first] if training else sum(padded(load, rows, place) for rows in batches)
+    sums = (
+        computed[last] - computed[first]
+        if training
+        else sum(padded(load, rows, padding, device.type) for rows in batches)
+    )
     real = sum(int(load.samples.lengths[documents(load.samples, rows)].sum()) for rows in batches)
     fields |= {"computed_tokens": sums / len(batches), "real_tokens": real / len(batches)}
     fields |= {"length": cell.length(load.spec), "parameters": count_parameters(model)}
-    fields |= {"environment": environment(device, step.gear_name)}
-    return fields | operations(load, batches, place, model, training)
+    fields |= {"environment": environment(device, step.gears.name)}
+    return fields | operations(load, batches, padding, model, training)
 
 
 def clock(act: Callable[[int], None], job: Job, device: torch.device) -> dict[str, Any]:
@@ -135,21 +138,21 @@ def clock(act: Callable[[int], None], job: Job, device: torch.device) -> dict[st
     }
 
 
-def padded(load: Workload, rows: np.ndarray, place: Place) -> int:
+def padded(load: Workload, rows: np.ndarray, padding: Padding, kind: str) -> int:
     """Tokens that an evaluation of these rows computes, padding included."""
     lengths = sizes(load.samples, rows)
-    parts = [lengths[part] for part in slices_of(lengths, place, training=False)]
-    tokens = sum(len(part) * (place.length if place.whole else int(part.max())) for part in parts)
+    parts = [lengths[part] for part in micro_batches(lengths, padding, kind, training=False)]
+    tokens = sum(len(part) * (padding.length if padding.to_full_length else int(part.max())) for part in parts)
     return tokens if load.samples.pairs is None else 2 * tokens
 
 
 def operations(
-    load: Workload, batches: list[np.ndarray], place: Place, model: Any, training: bool
+    load: Workload, batches: list[np.ndarray], padding: Padding, model: Any, training: bool
 ) -> dict[str, int | str | None]:
     """FLOPs of one step, on average over these; None and the reason where they cannot be counted."""
     samples = load.samples
     lengths = np.concatenate([samples.lengths[documents(samples, rows)] for rows in batches])
-    lengths = np.full_like(lengths, place.length) if place.whole else lengths
+    lengths = np.full_like(lengths, padding.length) if padding.to_full_length else lengths
     try:
         total = workload.count_flops(model, lengths, samples.pairs is not None, training)
     except CountError as error:

@@ -28,12 +28,12 @@ from lra.bench.idle import alone_on, device_lock, free_bytes
 from lra.bench.workload import Job, Workload
 from lra.config.resolve import Train
 from lra.console import say
-from lra.experiments.run import make_model
+from lra.experiments.run import make_model, make_padding
 from lra.report.render import DASH, markdown, sheet
 from lra.results.machine import cpu_name
-from lra.training.batches import load, sizes
-from lra.training.device import Place, choose_device, choose_precision
-from lra.training.loop import order
+from lra.training.batches import order, sizes
+from lra.training.device import Device, Padding, choose_device, choose_precision
+from lra.training.loading import load
 from lra.training.step import Step
 
 ATTENTIONS = ("softmax", "pola", "agent", "elu")
@@ -108,15 +108,9 @@ def prepare(shape: str, asked: argparse.Namespace, attention: str) -> Workload:
 
 def ours(load_: Workload, gear: str, device: torch.device) -> Contender:
     cell = load_.cell
-    place = Place(
-        device,
-        precision=choose_precision(cell.config.train.precision, device),
-        length=cell.length(load_.spec),
-        whole=cell.attention.padding == "fixed",
-        padded=load_.spec.padded,
-    )
+    precision, padding = choose_precision(cell.config.train.precision, device), make_padding(cell, load_.spec)
     config = dataclasses.replace(cell.config.train, gear=gear)
-    step = Step(make_model(cell, load_.spec).to(device), config, place, 0)
+    step = Step(make_model(cell, load_.spec).to(device), config, Device(device, precision), padding, 0)
 
     def act(number: int) -> object:
         return step(load_.samples, order(len(load_.samples.labels), config.batch, 0, number), number)
@@ -128,10 +122,12 @@ def yardstick(load_: Workload, longest: int, device: torch.device) -> Contender:
     cell, spec, samples = load_.cell, load_.spec, load_.samples
     model = baseline.Encoder(cell.row, cell.config.model, spec.vocab, spec.classes, longest).to(device)
     step = baseline.BaselineStep(model, cell.config.train)
-    place = Place(device, length=longest, whole=True, padded=spec.padded)
+    padding = Padding(length=longest, to_full_length=True, padded=spec.padded)
 
     def act(number: int) -> object:
-        ids, keep, labels = load(samples, order(len(samples.labels), cell.config.train.batch, 0, number), place)
+        ids, keep, labels = load(
+            samples, order(len(samples.labels), cell.config.train.batch, 0, number), padding, device
+        )
         return step(ids, torch.ones_like(ids, dtype=torch.float32) if keep is None else keep.float(), labels)
 
     found = Contender(cell.row, "baseline", act)

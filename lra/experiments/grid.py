@@ -47,12 +47,14 @@ def run_cells(request: Request, cells: list[Cell], forgiving: bool = False) -> l
     kind = group.device if group else check_devices(places) if places else find_device(request.device)
     cells = [replace(cell, precision=choose_precision(cell.config.train.precision, kind)) for cell in cells]
     if group:
-        group.check(cells)
-        ready = group.first(lambda: prepare_all(request, cells, forgiving))
+        from lra.training.distributed import check_batches
+
+        check_batches(group, [(cell.task, cell.config.train.batch) for cell in cells])
+        ready = group.rank_zero_first(lambda: prepare_all(request, cells, forgiving))
     else:
         ready = prepare_all(request, cells, forgiving)
     slots = find_slots(request, cells, ready)
-    final = group.tell([slot.final for slot in slots]) if group else [slot.final for slot in slots]
+    final = group.broadcast([slot.final for slot in slots]) if group else [slot.final for slot in slots]
     missing = [slot for slot, done in zip(slots, final, strict=True) if not done]
     for slot in missing:
         slot.work.load_state()  # a damaged checkpoint is told before anything runs
@@ -64,7 +66,7 @@ def run_cells(request: Request, cells: list[Cell], forgiving: bool = False) -> l
     run_missing(request, missing, ready, kind, group)
     if group:  # what is chosen from the records must be chosen alike
         for slot in slots:
-            slot.record = group.tell(slot.record)
+            slot.record = group.broadcast(slot.record)
     return slots
 
 
@@ -91,7 +93,7 @@ def run_missing(
 
     for slot, title in zip(missing, titles(missing), strict=True):
         if group:
-            from lra.training.distributed import fill_together
+            from lra.experiments.job import fill_together
 
             fill_together(slot, ready[slot.cell.data_key], group, title)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import traceback
 from collections import Counter
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from lra.config.resolve import as_dict
 from lra.console import clock, say
-from lra.errors import BusyError
+from lra.errors import BusyError, WorkError
 from lra.experiments.data import Ready
-from lra.experiments.run import Cell, describe, make_place
+from lra.experiments.run import Cell, describe
 from lra.experiments.train_and_test import train_cell
 from lra.results.record import FINAL, Record, load, save
 from lra.training.progress import Bar
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from lra.training.distributed import Group
-    from lra.training.run_folder import Work
+    from lra.training.run_folder import RunFolder
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Slot:
 
     cell: Cell
     path: Path
-    work: Work
+    work: RunFolder
     record: Record | None = None
 
     @property
@@ -54,12 +55,12 @@ class Slot:
 
 def find_slot(cell: Cell, ready: Ready, out: Path, track: str = "") -> Slot:
     """track: the tracker its progress also goes to. Raises RecordError as `Slot.read` does."""
-    from lra.training.run_folder import Work
+    from lra.training.run_folder import RunFolder
 
     name = describe(cell, ready.data, status="failed").name
     about = {"task": cell.task, "row": cell.row, "protocol": cell.protocol, "seed": cell.seed}
     tracker = Tracker(track, about | as_dict(cell.config))
-    slot = Slot(cell, out / f"{name}.json", Work(out / "work" / name, tracker))
+    slot = Slot(cell, out / f"{name}.json", RunFolder(out / "work" / name, tracker))
     slot.record = slot.read()
     return slot
 
@@ -95,21 +96,53 @@ def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str, group: 
     group: the processes that share the cell; each calls this.
     """
     from lra.results.machine import environment
+    from lra.training.run_folder import NoFolder
 
     cell, data = slot.cell, ready.data
-    place = make_place(cell, data.spec, device)
+    folder = NoFolder(slot.work.folder, group.rank) if group and group.rank else slot.work
     bar = Bar(title, cell.config.train, len(data.validation.labels), hint=quick_hint(cell, device))
     try:
-        record = train_cell(cell, data, place, slot.work, ready.ladder, bar.update, group)
+        record = train_cell(cell, data, device, folder, ready.ladder, bar.update, group)
     except Exception as error:
         with contextlib.suppress(OSError):  # a full disk may be what failed
-            slot.work.error.write_text(traceback.format_exc(), encoding="utf-8")
+            folder.error.write_text(traceback.format_exc(), encoding="utf-8")
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        bar.close(f"failed: {reason} (traceback in {slot.work.error})")
+        bar.close(f"failed: {reason} (traceback in {folder.error})")
         about = {"ladder": ready.ladder, "environment": environment(device)}
         return describe(cell, data, status="failed", reason=reason, **about)
     bar.close(summary(record))
     return record
+
+
+def fill_together(slot: Slot, ready: Ready, group: Group, title: str) -> None:
+    """Runs the cell in all processes, unless it is done by now or others are at it. Raises WorkError when it fails.
+
+    A failure ends the command, because it need not have come to every process, and the others would wait for this one.
+    """
+    if group.rank:
+        if group.broadcast(False):
+            slot.record = run_cell(slot, ready, group.device, title, group)
+    else:
+        _lead(slot, ready, group, title)
+    if slot.record is not None and slot.record.status == "failed":
+        if group.rank:  # process 0 has said it
+            print(f"{title}: process {group.rank} failed: {slot.record.reason}", file=sys.stderr)
+        raise WorkError(f"{title} failed, and with it the command: {slot.record.reason}")
+
+
+def _lead(slot: Slot, ready: Ready, group: Group, title: str) -> None:
+    try:
+        with slot.work.lock():
+            slot.record = slot.read()
+            if group.broadcast(not slot.final):
+                slot.record = run_cell(slot, ready, group.device, title, group)
+                slot.work.tracker.close()
+                slot.keep()
+            if slot.final:
+                slot.work.finish()
+    except BusyError as error:
+        group.broadcast(False)
+        say(f"{title}: {error}; skipped")
 
 
 def summary(record: Record) -> str:

@@ -22,7 +22,7 @@ TOLERANCE = 0.01
 
 def count(cell: Cell, spec: tasks.Spec) -> int:
     """Parameters of a cell's model without embeddings. Raises SpecError or ConfigError."""
-    from lra.backbones.flat import count_parameters
+    from lra.backbones.weights import count_parameters
 
     return count_parameters(make_model(cell, spec))["without_embeddings"]
 

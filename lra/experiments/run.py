@@ -19,10 +19,8 @@ from lra.hashing import identity_of
 from lra.results.record import RESULTS_VERSION, Record, budget_of
 
 if TYPE_CHECKING:
-    import torch
-
     from lra.backbones.flat import Encoder
-    from lra.training.device import Place
+    from lra.training.device import Padding
 
 
 CLASSES = 256  # a prediction is a byte
@@ -78,15 +76,13 @@ class Cell:
         return self.attention.all_options(self.options)
 
 
-def make_place(cell: Cell, spec: tasks.Spec, device: torch.device) -> Place:
-    """Where and how a cell computes, and how the task's samples become its ids."""
-    from lra.training.device import Place
+def make_padding(cell: Cell, spec: tasks.Spec) -> Padding:
+    """How the task's samples become the cell's ids."""
+    from lra.training.device import Padding
 
-    return Place(
-        device,
-        precision=cell.precision,
+    return Padding(
         length=cell.length(spec),
-        whole=cell.attention.padding == "fixed",
+        to_full_length=cell.attention.padding == "fixed",
         padded=spec.padded,
         zero_is_padding=cell.config.model.zero_is_padding,
     )
@@ -97,25 +93,11 @@ def make_model(cell: Cell, spec: tasks.Spec) -> Encoder:
 
     Raises SpecError when the mechanism refuses the sizes, ConfigError when the model is too small for the task.
     """
-    from lra.backbones.flat import Encoder, initialise
+    from lra.backbones.flat import Encoder
+    from lra.backbones.weights import initialise
 
-    model = cell.config.model
-    encoder = Encoder(
-        attention_maker(cell, spec),
-        vocab=model.vocab or spec.vocab,
-        classes=spec.classes,
-        length=cell.length(spec),
-        layers=model.layers,
-        dim=model.dim,
-        mlp=model.mlp,
-        head=model.head,
-        dropout=model.dropout,
-        positions=model.positions,
-        pool=model.pool,
-        pool_over_padding=model.pool_over_padding,
-        pair=spec.pair,
-    )
-    initialise(encoder, seed=cell.seed, embedding_std=model.embedding_std)
+    encoder = Encoder(cell.config.model, spec, attention_maker(cell, spec))
+    initialise(encoder, seed=cell.seed, embedding_std=cell.config.model.embedding_std)
     return encoder
 
 

@@ -15,26 +15,27 @@ import attention_zoo
 import tasks
 from lra.config import resolve as configuration
 from lra.config.resolve import Config
-from lra.experiments.run import Cell, describe, make_model
+from lra.experiments.run import Cell, describe, make_model, make_padding
 from lra.results.record import Record, pack
 from lra.results.record import load as load_record
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
 
     from lra.backbones.flat import Encoder
-    from lra.training.device import Place
     from lra.training.distributed import Group
-    from lra.training.loop import Progress, Trainer
-    from lra.training.run_folder import Work
+    from lra.training.loop import Trainer
+    from lra.training.progress import Progress
+    from lra.training.run_folder import NoFolder, RunFolder
 
 
 def train_cell(
     cell: Cell,
     data: tasks.Data,
-    place: Place,
-    work: Work,
+    device: torch.device,
+    folder: RunFolder | NoFolder,
     ladder: dict[str, float],
     observe: Callable[[Progress], None],
     group: Group | None = None,
@@ -44,22 +45,20 @@ def train_cell(
     group: the processes that share the cell, this one among them; each calls this.
     """
     from lra.results.machine import reset_peak
-    from lra.training.batches import release
-    from lra.training.device import set_backends
+    from lra.training.batches import check_samples
+    from lra.training.device import Device, set_backends
+    from lra.training.loading import release
     from lra.training.loop import Trainer
     from lra.training.step import Step
 
+    for name in ("train", "validation", "test"):
+        check_samples(name, getattr(data, name), data.spec.classes, data.spec.length)
     release(data.train, data.validation, data.test)
-    reset_peak(place.device)
+    reset_peak(device)
     set_backends(cell.config.train.deterministic)
-    model = make_model(cell, data.spec).to(place.device)
-    if group is None:
-        step = Step(model, cell.config.train, place, cell.seed)
-    else:
-        from lra.training.distributed import SharedStep
-
-        step = SharedStep(model, cell.config.train, place, cell.seed, group)
-    trainer = Trainer(step, data.train, data.validation, work, cell.seed)
+    model, padding = make_model(cell, data.spec).to(device), make_padding(cell, data.spec)
+    step = Step(model, cell.config.train, Device(device, cell.precision), padding, cell.seed, group)
+    trainer = Trainer(step, data.train, data.validation, folder, cell.seed)
     trainer.restore()
     trainer.run(observe)
     return finish(cell, data, trainer, ladder)
@@ -67,11 +66,11 @@ def train_cell(
 
 def finish(cell: Cell, data: tasks.Data, trainer: Trainer, ladder: dict[str, float]) -> Record:
     """Reads the test split, once per checkpoint, and writes weights; the caller writes the record."""
-    from lra.backbones.flat import count_parameters
+    from lra.backbones.weights import count_parameters
     from lra.results.machine import environment, peak_bytes
-    from lra.training.loop import validation_rows
+    from lra.training.batches import validation_rows
 
-    progress, place = trainer.progress, trainer.step.place
+    progress, device = trainer.progress, trainer.step.device.torch_device
     started = time.monotonic()
     tested = {} if progress.diverged_at else test(cell, data, trainer)
     progress.evaluate_seconds += time.monotonic() - started
@@ -84,7 +83,7 @@ def finish(cell: Cell, data: tasks.Data, trainer: Trainer, ladder: dict[str, flo
         cell,
         data,
         status="diverged" if progress.diverged_at else "done",
-        reason=f"loss not finite at step {progress.diverged_at}" if progress.diverged_at else "",
+        reason=progress.diverged_reason,
         ladder=ladder,
         parameters=count_parameters(trainer.model),  # pyright: ignore[reportArgumentType]
         curve=progress.curve,
@@ -96,8 +95,8 @@ def finish(cell: Cell, data: tasks.Data, trainer: Trainer, ladder: dict[str, flo
             "evaluate": round(progress.evaluate_seconds, 3),
         },
         tokens_per_second=round(progress.real_tokens / max(progress.train_seconds, 1e-9), 1),
-        peak_bytes=peak_bytes(place.device),
-        environment=environment(place.device, trainer.step.gear_name),
+        peak_bytes=peak_bytes(device),
+        environment=environment(device, trainer.step.gears.name),
         **tested,
     )
 
@@ -106,20 +105,26 @@ def test(cell: Cell, data: tasks.Data, trainer: Trainer) -> dict[str, Any]:
     """Fields of the record that come from the test split: of the checkpoint `train.select` names, and of the last."""
     import numpy as np
 
-    from lra.training.loop import evaluation_rows
+    from lra.training.batches import evaluation_rows
 
     labels, model = data.test.labels, trainer.model
     rows = evaluation_rows(cell.config.train, len(labels))
     last = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    predictions, _ = trainer.step.evaluate(data.test, rows)
+    predictions = trainer.test(data.test, rows)
+    if predictions is None:
+        return {}
     last_accuracy = float(np.mean(predictions == labels[rows]))
     if trainer.best is not None and trainer.progress.best_step != trainer.progress.step:
         model.load_state_dict(trainer.best)
-        predictions, _ = trainer.step.evaluate(data.test, rows)
-    trainer.work.save_weights("last", last)
-    trainer.work.save_weights("best", trainer.best or last)
+        predictions = trainer.test(data.test, rows)
+        if predictions is None:
+            return {}
+    trainer.folder.save_weights("last", last)
+    trainer.folder.save_weights("best", trainer.best or last)
+    accuracy = float(np.mean(predictions == labels[rows]))
+    trainer.folder.summarise(trainer.progress.step, {"test_accuracy": accuracy, "test_accuracy_last": last_accuracy})
     return {
-        "test_accuracy": float(np.mean(predictions == labels[rows])),
+        "test_accuracy": accuracy,
         "test_accuracy_last": last_accuracy,
         "test_rows": len(rows),
         "accuracy_by": accuracy_by(data.test, rows, predictions == np.asarray(labels)[rows]),
@@ -185,9 +190,9 @@ class Loaded:
 
 def load_run(path: Path) -> Loaded:
     """Path of a record -> the run. Raises RecordError or WorkError when something is missing or damaged."""
-    from lra.training.run_folder import Work
+    from lra.training.run_folder import RunFolder
 
     record = load_record(path)
     settings = tasks.find(record.data.get("file", record.task)).settings
-    weights = Work(path.parent / "work" / path.stem).load_weights("best")
+    weights = RunFolder(path.parent / "work" / path.stem).load_weights("best")
     return Loaded(record, configuration.from_dict(record.config, settings), weights)

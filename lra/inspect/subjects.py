@@ -18,8 +18,8 @@ from lra.experiments.run import make_model
 from lra.experiments.train_and_test import load_run
 from lra.report.groups import rank
 from lra.report.load import find
-from lra.training.batches import load
-from lra.training.device import Place
+from lra.training.device import Padding
+from lra.training.loading import load
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ class Subject:
     seed: int
     origin: str
     model: Encoder
-    place: Place
+    padding: Padding
     data: Data
 
     @property
@@ -70,7 +70,7 @@ def fresh(request: Request) -> list[Subject]:
             cell.seed,
             "fresh",
             make_model(cell, data[cell.task].spec).double().eval(),
-            _place(cell.config, data[cell.task], whole=cell.attention.padding == "fixed"),
+            _padding(cell.config, data[cell.task], to_full_length=cell.attention.padding == "fixed"),
             data[cell.task],
         )
         for cell in cells
@@ -102,7 +102,7 @@ def trained(runs: list[Path], rows: list[str], tasks: list[str], data_dir: Path 
                 record.seed,
                 f"trained, seed {record.seed}, {accuracy}",
                 run.model(mine.spec).double().eval(),
-                _place(run.config, mine, whole=record.attention.get("padding") == "fixed"),
+                _padding(run.config, mine, to_full_length=record.attention.get("padding") == "fixed"),
                 mine,
             )
         )
@@ -130,12 +130,11 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str]) -> dict[Path, Re
     return {kept[key]: found[kept[key]] for key in ranked}
 
 
-def _place(config: Config, data: Data, whole: bool) -> Place:
-    """The CPU in float64, samples as the run reads them."""
-    return Place(
-        torch.device("cpu"),
+def _padding(config: Config, data: Data, to_full_length: bool) -> Padding:
+    """Samples as the run reads them."""
+    return Padding(
         length=config.model.length or data.spec.length,
-        whole=whole,
+        to_full_length=to_full_length,
         padded=data.spec.padded,
         zero_is_padding=config.model.zero_is_padding,
     )
@@ -146,15 +145,15 @@ def samples(subject: Subject, count: int) -> list[tuple[Tensor, Tensor | None]]:
 
     Only sequences of at most LONGEST tokens. Raises InspectError when there are none.
     """
-    split, place = subject.data.validation, subject.place
+    split, padding = subject.data.validation, subject.padding
     lengths = split.lengths if split.pairs is None else split.lengths[split.pairs].max(axis=1)
     short = np.flatnonzero(np.asarray(lengths) <= LONGEST)
-    if not len(short) or (place.whole and place.length > LONGEST):
+    if not len(short) or (padding.to_full_length and padding.length > LONGEST):
         raise InspectError(f"inspect reads sequences of up to {LONGEST:,} tokens; those of {subject.task} are longer")
     rows = short[np.linspace(0, len(short) - 1, min(count, len(short))).round().astype(int)]
     found = []
     for row in rows:
-        ids, keep, _ = load(split, np.array([row]), place)
+        ids, keep, _ = load(split, np.array([row]), padding, torch.device("cpu"))
         ids = ids.reshape(-1, ids.shape[-1])
         masks = [None] * len(ids) if keep is None else keep.reshape(ids.shape)
         found += [(one[None], None if mask is None else mask[None]) for one, mask in zip(ids, masks, strict=True)]
