@@ -192,10 +192,10 @@ def test_without_locks_a_record_is_kept(tiny, tmp_path, monkeypatch, capsys):
 
 
 def test_locked_cell_is_skipped(runs, tiny, tmp_path, capsys):
-    from lra.training.run_folder import Work
+    from lra.training.run_folder import RunFolder
 
     (record,) = runs.glob("*.json")
-    with Work(tmp_path / "work" / record.stem).lock():
+    with RunFolder(tmp_path / "work" / record.stem).lock():
         assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path)]) == 1
     assert "another process is working" in capsys.readouterr().err
 

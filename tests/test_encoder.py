@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 import tasks
-from lra.backbones.flat import count_parameters
+from lra.backbones.weights import count_parameters
 from lra.errors import ConfigError
 from lra.experiments.build import make_model
 from lra.experiments.plan import Request, plan
