@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pandas
 
-    from lra.experiments.train_and_test import Loaded
+    from lra.experiments.load import Loaded
 
 __all__ = ["load", "records"]
 
@@ -43,6 +43,6 @@ def load(run: str | Path) -> Loaded:
 
     Raises RecordError or WorkError when one of them is missing or damaged.
     """
-    from lra.experiments.train_and_test import load_run
+    from lra.experiments.load import load_run
 
     return load_run(Path(run))

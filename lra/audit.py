@@ -1,7 +1,7 @@
-"""The quirk audit: what each historic fault does to accuracy, switched on alone under a protocol.
+"""The quirk audit: what each historic quirk of earlier suites does to accuracy, switched on alone under a protocol.
 
-Every fault is a field of the configuration, so a run with it is an ordinary run, and its record says so by the
-protocol's name. Facts and sources: the issues and code of the suites that are named with each.
+Every quirk is a field of the configuration, so a run with it is an ordinary run, and the protocol's name in its record
+says so. The facts are from the issues and the code of the suites that are named with each.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import tasks
 from lra.errors import ConfigError
-from lra.experiments.grid import run_cells
+from lra.experiments.grid import run_jobs
 from lra.experiments.plan import Request, part_of, plan
-from lra.experiments.run import Cell
+from lra.experiments.run import Run
 from lra.results.record import Record
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from lra.report.render import Table
 
-IMAGES = ("image", "pathfinder", "pathfinder64", "pathx", "path256")
+Key = tuple[str, str, int, str]  # task, row, seed, protocol
+
 SUITES = {
     "google": "google-research/long-range-arena, cd31e5c",
     "nystromformer": "mlpen/Nystromformer, 5689313",
@@ -31,11 +33,11 @@ SUITES = {
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One historic fault. tasks: where it can occur, empty: everywhere.
+class Quirk:
+    """One historic fault. tasks: where it can occur, empty for everywhere; images: only on tasks of images.
 
-    switch turns it on and sound off, whatever the protocol says. choice: a choice between two data sets rather than a
-    fault of training; other faults are measured on the protocol's own data.
+    switch turns it on, and sound off, whatever the protocol says. choice: it is a choice between two data sets rather
+    than a fault of training; the other quirks are measured on the protocol's own data.
     """
 
     name: str
@@ -43,45 +45,49 @@ class Fault:
     sound: str
     tasks: tuple[str, ...]
     suites: tuple[str, ...]
+    images: bool = False
     choice: bool = False
 
     def concerns(self, task: str) -> bool:
+        if self.images:
+            return tasks.find(task).images
         return not self.tasks or task in self.tasks
 
 
-FAULTS = (
-    Fault(
+QUIRKS = (
+    Quirk(
         "zero taken for padding",
         "model.zero_is_padding=true",
         "model.zero_is_padding=false",
-        IMAGES,
+        (),
         ("google", "nystromformer", "skyformer"),
+        images=True,
     ),
-    Fault(
+    Quirk(
         "mean over padding",
         "model.pool_over_padding=true",
         "model.pool_over_padding=false",
         ("listops", "text", "retrieval"),
         ("nystromformer", "skyformer"),
     ),
-    Fault("no brackets", "data.brackets=false", "data.brackets=true", ("listops",), ("nystromformer", "skyformer")),
-    Fault(
+    Quirk("no brackets", "data.brackets=false", "data.brackets=true", ("listops",), ("nystromformer", "skyformer")),
+    Quirk(
         "validation on the test set",
         "data.text_validation=test",
         "data.text_validation=held-out",
         ("text",),
         ("google", "nystromformer", "skyformer"),
     ),
-    Fault(
+    Quirk(
         "last batch dropped",
         "train.drop_last=true",
         "train.drop_last=false",
         (),
         ("google", "nystromformer", "skyformer"),
     ),
-    Fault("gradients clipped by value", "train.clip=value", "train.clip=norm", (), ("skyformer",)),
-    Fault("grey by Pillow, not luma", "data.grey=pil", "data.grey=luma", ("image",), ("s4",), choice=True),
-    Fault(
+    Quirk("gradients clipped by value", "train.clip=value", "train.clip=norm", (), ("skyformer",)),
+    Quirk("grey by Pillow, not luma", "data.grey=pil", "data.grey=luma", ("image",), ("s4",), choice=True),
+    Quirk(
         "uniform, not matched pairs",
         "data.retrieval_pairs=uniform",
         "data.retrieval_pairs=matched",
@@ -94,34 +100,34 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """A fault on a task: the cells without and with it, mechanism by mechanism and seed by seed."""
+    """A quirk on a task: the runs without and with it, attention by attention and seed by seed."""
 
     task: str
-    fault: Fault
-    without: list[Cell]
-    faulty: list[Cell]
+    quirk: Quirk
+    without: list[Run]
+    faulty: list[Run]
 
 
 def compare(request: Request) -> list[Comparison]:
     """What the audit will run. Raises SpecError, DataError or ConfigError."""
-    fields = {fault.switch.partition("=")[0] for fault in FAULTS}
+    fields = {quirk.switch.partition("=")[0] for quirk in QUIRKS}
     for override in request.overrides:
         if override.partition("=")[0] in fields:
             raise ConfigError(f"--set {override}: the audit itself sets this field; leave it out")
-    found = []
-    for task in dict.fromkeys(cell.task for cell in plan(request)):
-        mine = [fault for fault in FAULTS if fault.concerns(task)]
-        for fault in mine:
-            sound = [other.sound for other in mine if other is fault or not other.choice]
-            asked = replace(request, tasks=[task], overrides=(*request.overrides, *sound))
-            faulty = replace(asked, overrides=(*asked.overrides, fault.switch))
-            found.append(Comparison(task, fault, plan(asked), plan(faulty)))
-    return found
+    comparisons = []
+    for task in dict.fromkeys(run.task for run in plan(request)):
+        quirks = [quirk for quirk in QUIRKS if quirk.concerns(task)]
+        for quirk in quirks:
+            sound = [other.sound for other in quirks if other is quirk or not other.choice]
+            without = replace(request, tasks=[task], overrides=(*request.overrides, *sound))
+            faulty = replace(without, overrides=(*without.overrides, quirk.switch))
+            comparisons.append(Comparison(task, quirk, plan(without), plan(faulty)))
+    return comparisons
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Of a fault on one mechanism and task: pairs of finished records by seed, without and with the fault."""
+    """What a quirk does to one attention on a task: pairs of finished records by seed, without and with the quirk."""
 
     comparison: Comparison
     row: str
@@ -131,23 +137,28 @@ class Effect:
 def run_audit(request: Request) -> list[Effect]:
     """Runs what is missing and returns every effect, those without a finished pair too.
 
-    Of several tasks those without data are left out. Raises as `run_grid` does.
+    If several tasks are requested, those without data are left out. Raises as `run_grid` does.
     """
     comparisons = compare(request)
-    cells = {_key(cell): cell for c in comparisons for cell in (*c.without, *c.faulty)}
-    several = len({cell.task for cell in cells.values()}) > 1
-    slots = run_cells(request, part_of(list(cells.values()), request.shard), forgiving=several)
-    done = {_key(slot.cell): slot.record for slot in slots if slot.record and slot.record.test_accuracy is not None}
+    runs = {_key(run): run for c in comparisons for run in (*c.without, *c.faulty)}
+    several = len({run.task for run in runs.values()}) > 1
+    jobs = run_jobs(request, part_of(list(runs.values()), request.shard), forgiving=several)
+    done = {_key(job.run): job.record for job in jobs if job.record and job.record.test_accuracy is not None}
+    return [effect for comparison in comparisons for effect in effects_of(comparison, done)]
+
+
+def effects_of(comparison: Comparison, done: dict[Key, Record]) -> list[Effect]:
+    """The effects of a comparison, one for each attention. done: the finished records by `_key`."""
     effects = []
-    for c in comparisons:
-        for row in dict.fromkeys(cell.row for cell in c.without):
-            both = [(_key(a), _key(b)) for a, b in zip(c.without, c.faulty, strict=True) if a.row == row]
-            effects.append(Effect(c, row, [(done[a], done[b]) for a, b in both if a in done and b in done]))
+    for row in dict.fromkeys(run.row for run in comparison.without):
+        both = zip(comparison.without, comparison.quirky, strict=True)
+        keys = [(_key(without), _key(faulty)) for without, faulty in both if without.row == row]
+        effects.append(Effect(comparison, row, [(done[a], done[b]) for a, b in keys if a in done and b in done]))
     return effects
 
 
-def _key(cell: Cell) -> tuple[str, str, int, str]:
-    return cell.task, cell.row, cell.seed, cell.protocol
+def _key(run: Run) -> Key:
+    return run.task, run.row, run.seed, run.protocol
 
 
 def table(effects: Sequence[Effect]) -> pd.DataFrame:
@@ -156,26 +167,26 @@ def table(effects: Sequence[Effect]) -> pd.DataFrame:
 
     from lra.stats import adjust, difference
 
-    found = {}
+    differences = {}
     for effect in effects:
         if effect.pairs:
-            without, faulty = zip(
-                *((a.test_accuracy or 0.0, b.test_accuracy or 0.0) for a, b in effect.pairs), strict=True
+            without, faulty = (
+                [record.test_accuracy or 0.0 for record in side] for side in zip(*effect.pairs, strict=True)
             )
             rows = min(record.test_rows for pair in effect.pairs for record in pair)
-            found[_name(effect)] = difference(faulty, without, rows)
-    found = adjust(found)
-    return pd.DataFrame([_line(effect, found.get(_name(effect))) for effect in effects])
+            differences[_name(effect)] = difference(faulty, without, rows)
+    differences = adjust(differences)
+    return pd.DataFrame([_line(effect, differences.get(_name(effect))) for effect in effects])
 
 
 def _name(effect: Effect) -> str:
-    return f"{effect.comparison.task} {effect.comparison.fault.name} {effect.row}"
+    return f"{effect.comparison.task} {effect.comparison.quirk.name} {effect.row}"
 
 
 def _line(effect: Effect, difference: Any) -> dict[str, Any]:
-    fault = effect.comparison.fault
-    line = {"task": effect.comparison.task, "fault": fault.name, "switch": fault.switch, "attention": effect.row}
-    line |= {"suites": "; ".join(SUITES[suite] for suite in fault.suites), "seeds": len(effect.pairs)}
+    quirk = effect.comparison.quirk
+    line = {"task": effect.comparison.task, "quirk": quirk.name, "switch": quirk.switch, "attention": effect.row}
+    line |= {"suites": "; ".join(SUITES[suite] for suite in quirk.suites), "seeds": len(effect.pairs)}
     if difference is None:
         return line | {"verdict": "not measured"}
     sides = [sum(r.test_accuracy or 0.0 for r in side) / len(side) for side in zip(*effect.pairs, strict=True)]
@@ -201,31 +212,31 @@ def sheet_of(frame: pd.DataFrame) -> Table:
         interval = DASH if low == DASH else f"{low} to {high}"
         accuracies = [points(line.get(key), "{:.1f}") for key in ("without", "with")]
         noise = points(line.get("test_noise"), "±{:.1f}")
-        place = [str(line[key]) for key in ("task", "fault", "attention")]
+        names = [str(line[key]) for key in ("task", "quirk", "attention")]
         seen = [points(line.get("difference")), interval, noise, str(line["seeds"]), str(line["verdict"])]
-        body.append([*place, *accuracies, *seen])
-    header = ["Task", "Fault", "Attention", "without", "with", "Difference", "95 % over seeds", "Test rows", "Seeds"]
+        body.append([*names, *accuracies, *seen])
+    header = ["Task", "Quirk", "Attention", "without", "with", "Difference", "95 % over seeds", "Test rows", "Seeds"]
     return as_table("The quirk audit", [*header, "Verdict"], body, left=3, note=LEGEND)
 
 
 LEGEND = (
-    "Test accuracy in %; differences in points, with the fault minus without, paired by seed. The interval is "
+    "Test accuracy in %; differences in points, with the quirk minus without, paired by seed. The interval is "
     "Student's over the seeds, from three on (from ten on BCa, where sign flips can reach 5 % among so many); 'Test "
     "rows' is the 95 % noise of the test split. 'Outside noise': beyond both, Holm-adjusted over this table."
 )
 
 
 def document(frame: pd.DataFrame, request: Request, command: str) -> str:
-    """The Markdown page: what was run, the table, and which suite had which fault."""
+    """The Markdown page: what was run, the table, and which suite had which quirk."""
     from lra.report.render import markdown
 
     sources = "".join(
-        f"- {fault.name} (`{fault.switch}`, against `{fault.sound}`): "
-        f"{'; '.join(SUITES[suite] for suite in fault.suites)}\n"
-        for fault in FAULTS
-        if fault.name in set(frame["fault"])
+        f"- {quirk.name} (`{quirk.switch}`, against `{quirk.sound}`): "
+        f"{'; '.join(SUITES[suite] for suite in quirk.suites)}\n"
+        for quirk in QUIRKS
+        if quirk.name in set(frame["quirk"])
     )
     return (
-        f"# The quirk audit\n\nProtocol {request.protocol}, each historic fault switched on alone.\n\n    {command}\n\n"
-        f"{markdown(sheet_of(frame))}\n{LEGEND}\n\n## Which suite had which fault\n\n{sources}"
+        f"# The quirk audit\n\nProtocol {request.protocol}, each historic quirk switched on alone.\n\n    {command}\n\n"
+        f"{markdown(sheet_of(frame))}\n{LEGEND}\n\n## Which suite had which quirk\n\n{sources}"
     )

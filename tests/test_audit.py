@@ -1,18 +1,16 @@
-"""The quirk audit: every fault is a field, is switched on alone, and its effect is what the records say."""
-
-from pathlib import Path
+"""The quirk audit: every quirk is a field, is switched on alone, and its effect is what the records say."""
 
 import pandas as pd
 import pytest
+from records import make
 
 import tasks
-from lra.audit import FAULTS, SUITES, compare, run_audit, sheet_of, table
+from lra.audit import QUIRKS, SUITES, compare, effects_of, run_audit, sheet_of, table
 from lra.cli import main
 from lra.config.resolve import as_dict
 from lra.errors import ConfigError
 from lra.experiments.data import resolve_for
-from lra.experiments.grid import Request
-from lra.experiments.plan import ARENA
+from lra.experiments.plan import Request
 from lra.report.format import DASH
 from lra.results.record import load
 
@@ -31,41 +29,41 @@ def changed(one, other) -> dict:
 
 
 def test_every_fault_is_a_field_of_every_task_it_names():
-    for fault in FAULTS:
-        assert set(fault.suites) <= set(SUITES)
-        for task in fault.tasks or ARENA:
-            assert task in tasks.names()
-            on, off = (resolve_for(task, "standard", [override]) for override in (fault.switch, fault.sound))
-            assert on != off, fault.name
+    for quirk in QUIRKS:
+        assert set(quirk.suites) <= set(SUITES)
+        assert set(quirk.tasks) <= set(tasks.names())
+        for task in filter(quirk.concerns, tasks.names()):
+            on, off = (resolve_for(task, "standard", [override]) for override in (quirk.switch, quirk.sound))
+            assert on != off, quirk.name
 
 
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if not fault.choice], ids=lambda fault: fault.name)
+@pytest.mark.parametrize("quirk", [quirk for quirk in QUIRKS if not quirk.choice], ids=lambda quirk: quirk.name)
 @pytest.mark.parametrize("suite", ["google", "nystromformer", "skyformer"])
-def test_a_suite_has_the_faults_of_its_protocol(fault, suite):
+def test_a_suite_has_the_faults_of_its_protocol(quirk, suite):
     """On one task at least."""
-    mine = [task for task in ARENA if fault.concerns(task)]
-    faulty = [task for task in mine if resolve_for(task, suite, []) == resolve_for(task, suite, [fault.switch])]
-    assert bool(faulty) == (suite in fault.suites), faulty
+    mine = [task for task in tasks.ARENA if quirk.concerns(task)]
+    faulty = [task for task in mine if resolve_for(task, suite, []) == resolve_for(task, suite, [quirk.switch])]
+    assert bool(faulty) == (suite in quirk.suites), faulty
 
 
 @pytest.mark.parametrize("protocol", ["quick", "skyformer"])
 def test_each_fault_is_switched_on_alone(tmp_path, protocol):
     """Also under a protocol that has them all: without is without any, with is with one."""
     comparisons = compare(asked(tmp_path, protocol=protocol))
-    assert {c.fault.name for c in comparisons} == {fault.name for fault in FAULTS}
+    assert {c.quirk.name for c in comparisons} == {quirk.name for quirk in QUIRKS}
     for c in comparisons:
-        for without, faulty in zip(c.without, c.faulty, strict=True):
-            key, value = c.fault.switch.split("=")
+        for without, faulty in zip(c.without, c.quirky, strict=True):
+            key, value = c.quirk.switch.split("=")
             ((field, (_, on)),) = changed(without, faulty).items()
             assert (field, str(on).lower()) == (key, value)
-            for other in (f for f in FAULTS if f.concerns(c.task) and not f.choice):
+            for other in (f for f in QUIRKS if f.concerns(c.task) and not f.choice):
                 section, name = other.sound.split("=")[0].split(".")
                 assert str(as_dict(without.config)[section][name]).lower() == other.sound.split("=")[1]
 
 
 def test_other_faults_of_retrieval_keep_the_protocols_pairs(tmp_path):
     pairs = {
-        c.fault.name: c.without[0].config.data.retrieval_pairs
+        c.quirk.name: c.without[0].config.data.retrieval_pairs
         for c in compare(asked(tmp_path))
         if c.task == "retrieval"
     }
@@ -79,7 +77,7 @@ def test_effects_are_what_the_records_say(tiny, tmp_path, capsys):
     assert main(command) == 0
     printed = capsys.readouterr().out
     frame = pd.read_csv(tmp_path / "audit.csv")
-    assert list(frame["fault"].unique()) == [
+    assert list(frame["quirk"].unique()) == [
         "mean over padding",
         "no brackets",
         "last batch dropped",
@@ -89,7 +87,7 @@ def test_effects_are_what_the_records_say(tiny, tmp_path, capsys):
     records = [load(path) for path in tmp_path.glob("*.json")]
     assert len(records) == 2 * 3 * 5
     assert len({r.protocol for r in records}) == 5
-    line = frame[(frame["fault"] == "no brackets") & (frame["attention"] == "elu")].iloc[0]
+    line = frame[(frame["quirk"] == "no brackets") & (frame["attention"] == "elu")].iloc[0]
     sides = [
         [r.test_accuracy or 0 for r in records if r.row == "elu" and r.protocol == protocol]
         for protocol in ("tiny[train.steps=20]", "tiny[train.steps=20,data.brackets=False]")
@@ -110,20 +108,35 @@ def test_effects_are_what_the_records_say(tiny, tmp_path, capsys):
     assert pd.read_csv(tmp_path / "audit.csv").equals(frame)
 
 
-def test_what_has_no_data_is_not_measured(tiny, tmp_path, monkeypatch):
+def test_what_has_no_data_is_not_measured(tmp_path):
+    """The table of made-up records: two seeds of a task, no record of another."""
+    comparisons = compare(asked(tmp_path, tasks=["pathfinder", "retrieval"], seeds=[0, 1]))
+    accuracies = {"with": 0.55, "without": 0.61}
+    done = {
+        (run.task, run.row, run.seed, run.protocol): make(run.row, accuracies[side] + 0.01 * run.seed, seed=run.seed)
+        for c in comparisons
+        if c.task == "pathfinder"
+        for side, runs in (("without", c.without), ("with", c.faulty))
+        for run in runs
+    }
+    frame = table([effect for c in comparisons for effect in effects_of(c, done)])
+    assert set(frame[frame["task"] == "retrieval"]["verdict"]) == {"not measured"}
+    measured = frame[frame["task"] == "pathfinder"]
+    assert set(measured["verdict"]) == {"2 seeds: no interval"}
+    assert list(measured["difference"]) == pytest.approx([-0.06] * len(measured))
+    words = sheet_of(frame).body
+    assert all(line[5] == "-6.0" for line in words if line[0] == "pathfinder")
+    assert all(line[5] == DASH for line in words if line[0] == "retrieval")
+
+
+def test_a_run_without_data_is_left_out_of_several_tasks(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("LRA_DATA", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("lra.experiments.grid.run_job", lambda *_: None)
     (tmp_path / "empty").mkdir()
-    protocol = tmp_path / "both.yaml"
-    protocol.write_text(f"base: {Path(tiny).resolve()}\n")
-    wanted = asked(tmp_path / "runs", tasks=["pathfinder", "retrieval"], protocol=str(protocol), seeds=[0, 1],
-                   data_dir=tmp_path / "empty")  # fmt: skip
-    frame = table(run_audit(wanted))
-    assert set(frame[frame["task"] == "retrieval"]["verdict"]) == {"not measured"}
-    assert set(frame[frame["task"] == "pathfinder"]["verdict"]) == {"2 seeds: no interval"}
-    words = sheet_of(frame).body
-    assert all(line[5] != DASH for line in words if line[0] == "pathfinder")
-    assert all(line[5] == DASH for line in words if line[0] == "retrieval")
+    wanted = asked(tmp_path / "runs", tasks=["listops", "retrieval"], protocol=tiny, data_dir=tmp_path / "empty")
+    assert set(table(run_audit(wanted))["verdict"]) == {"not measured"}
+    assert "1 of 2 tasks have data; missing: retrieval" in capsys.readouterr().err
 
 
 def test_the_audit_sets_its_own_fields(tmp_path):

@@ -13,8 +13,8 @@ from lra.bench import baseline, yardstick
 from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing
 from lra.cli import main
-from lra.experiments.grid import Request, plan
-from lra.experiments.run import make_model
+from lra.experiments.build import make_model
+from lra.experiments.plan import Request, plan
 
 LENGTH, LENGTHS = 60, [60, 49, 23, 3]
 

@@ -13,8 +13,9 @@ import pytest
 from lra import cli
 from lra.cli import main, parser_of
 from lra.commands import NAMES
-from lra.experiments import job as slot
-from lra.experiments.grid import Request, run_grid
+from lra.experiments import job
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request
 from lra.results.record import load, save
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +39,7 @@ def test_run_prints_the_table(runs, tiny, capsys):
     printed = capsys.readouterr()
     assert "| elu " in printed.out
     assert "best trivial" in printed.out
-    assert "1 of 1 cells have a record" in printed.err
+    assert "1 of 1 runs have a record" in printed.err
 
 
 def test_report(runs, tmp_path, capsys):
@@ -230,31 +231,31 @@ def test_broken_record_is_not_overwritten(runs, tiny, tmp_path, capsys):
 
 
 def test_without_locks_a_record_is_kept(tiny, tmp_path, monkeypatch, capsys):
-    """On file systems that have none two processes may train one cell; the first record stays, the grid goes on."""
+    """On file systems that have none two processes may do one run; the first record stays, the grid goes on."""
 
     def nothing(*_):
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("lra.results.files.fcntl.flock", nothing)
     asked = Request(attentions=["mean"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path)
-    real, others = slot.run_cell, []
+    real, others = job.train_and_test, []
 
     def overtaken(*arguments):
-        found = real(*arguments)
-        others.append(save(replace(found, seconds={"train": 1.0}), tmp_path))
-        return found
+        record = real(*arguments)
+        others.append(save(replace(record, seconds={"train": 1.0}), tmp_path))
+        return record
 
-    monkeypatch.setattr(slot, "run_cell", overtaken)
+    monkeypatch.setattr(job, "train_and_test", overtaken)
     (record,) = run_grid(asked)
     assert record == load(others[0])
     assert "no locks in" in capsys.readouterr().err
 
 
 def test_locked_cell_is_skipped(runs, tiny, tmp_path, capsys):
-    from lra.training.run_folder import Work
+    from lra.training.run_folder import RunFolder
 
     (record,) = runs.glob("*.json")
-    with Work(tmp_path / "work" / record.stem).lock():
+    with RunFolder(tmp_path / "work" / record.stem).lock():
         assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path)]) == 1
     assert "another process is working" in capsys.readouterr().err
 

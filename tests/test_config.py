@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 
 from lra.config import protocol
-from lra.config import resolve as configuration
+from lra.config.resolve import as_dict, config_hash, from_dict, label_of
+from lra.config.resolve import resolve as resolve_config
+from lra.config.schema import Model
 from lra.errors import ConfigError
 from tasks.listops.task import Settings
 
 
 def resolve(protocol: object = "standard", *overrides: str):
-    return configuration.resolve(str(protocol), "listops", list(overrides), Settings)
+    return resolve_config(str(protocol), "listops", list(overrides), Settings)
 
 
 def test_standard_is_what_the_table_of_skyformer_says():
@@ -47,7 +49,7 @@ def test_every_protocol_resolves_and_names_no_attention(name):
 def test_overrides_and_round_trip():
     config = resolve("standard", "train.lr=3e-4", "model.layers=4", "data.brackets=false", "train.clip=none")
     assert (config.train.lr, config.model.layers, config.data.brackets, config.train.clip) == (3e-4, 4, False, "none")
-    assert configuration.from_dict(configuration.as_dict(config), Settings) == config
+    assert from_dict(as_dict(config), Settings) == config
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,11 @@ def test_bad_override(override, message):
         ("tasks: {text: {}}", "has no section for task 'listops'; it has: text"),
         ("tasks: {listops: {train: {steps: 5}}}", "missing"),
         ("base: standard\ntasks: {listops: 3}", "expected keys and values"),
+        ("train: {lr: 1}\nmodel: {dim: 8}\ntrain: {lr: 2}", r"mine\.yaml: line 3: 'train' is already set in line 1"),
+        (
+            "base: standard\ntasks:\n  listops:\n    train:\n      lr: 1\n      lr: 2",
+            "line 6: 'lr' is already set in line 5",
+        ),
     ],
 )
 def test_bad_file(tmp_path, text, message):
@@ -103,6 +110,53 @@ def test_bad_file(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message) as caught:
         resolve(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_is_set_twice_within_an_override():
+    with pytest.raises(ConfigError, match="expected keys and values"):
+        resolve("standard", "train={lr: 1, lr: 2}")
+
+
+def test_anchors_and_merge_keys_are_no_repetition(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "base: standard\ntasks:\n  listops: &one\n    train: &train {lr: 1e-3}\n"
+        "  text: *one\n  image:\n    train: {<<: *train, lr: 2e-3}\n"
+    )
+    assert resolve(path).train.lr == 1e-3
+
+
+def test_a_protocols_warm_up_is_cut_to_its_share_of_fewer_steps():
+    """Standard ListOps has 20,000 steps, 1,000 of them warm-up."""
+    plain, cut = resolve(), resolve("standard", "train.steps=30")
+    assert (cut.train.steps, cut.train.warmup) == (30, 2)
+    assert label_of("standard", cut, plain) == "standard[train.steps=30]"
+    assert config_hash(cut) == config_hash(resolve("standard", "train.steps=30", "train.warmup=2"))
+    assert resolve("standard", "train={steps: 999}").train.warmup == 50
+    assert resolve("standard", "train.steps=1").train.warmup == 1
+    longer = resolve("standard", "train.steps=5000")
+    assert longer.train.warmup == 1000, "a warm-up that fits stays"
+    assert label_of("standard", longer, plain) == "standard[train.steps=5000]"
+    by_hand = resolve("standard", "train.steps=5000", "train.warmup=250")
+    assert label_of("standard", by_hand, plain) == "standard[train.steps=5000,train.warmup=250]"
+    assert resolve("google", "train.steps=30").train.warmup == 1000, "rsqrt may end inside its warm-up"
+
+
+def test_a_warm_up_that_is_set_by_hand_is_never_cut():
+    for overrides in (("train.steps=30", "train.warmup=31"), ("train.warmup=30000",)):
+        with pytest.raises(ConfigError, match="must not exceed"):
+            resolve("standard", *overrides)
+
+
+def test_a_plan_says_once_that_it_cuts_a_warm_up(capsys):
+    from lra.experiments.plan import Request, plan
+
+    for _ in range(2):
+        (run,) = plan(Request(attentions=["elu"], tasks=["listops"], seeds=[0], overrides=("train.steps=37",)))
+    assert (run.config.train.warmup, run.protocol) == (2, "standard[train.steps=37]")
+    said = capsys.readouterr().err
+    assert said.startswith("listops: the warm-up is cut to 2 of 37 steps, its share in the protocol (1000 of 20000);")
+    assert said.count("\n") == 1
 
 
 def test_missing_file_and_name():
@@ -135,16 +189,16 @@ def test_hash_sees_changes_and_not_new_defaults():
     from dataclasses import dataclass, replace
 
     config = resolve()
-    assert configuration.hash_of(config) == configuration.hash_of(resolve("standard", "train.clip=norm"))
-    assert configuration.hash_of(config) != configuration.hash_of(resolve("standard", "train.clip=none"))
-    assert configuration.hash_of(config) != configuration.hash_of(resolve("standard", "data.seed=1"))
+    assert config_hash(config) == config_hash(resolve("standard", "train.clip=norm"))
+    assert config_hash(config) != config_hash(resolve("standard", "train.clip=none"))
+    assert config_hash(config) != config_hash(resolve("standard", "data.seed=1"))
 
     @dataclass(frozen=True, kw_only=True)
-    class Later(configuration.Model):
+    class Later(Model):
         new_quirk: bool = False
 
-    later = Later(**configuration.as_dict(config)["model"])
-    assert configuration.hash_of(replace(config, model=later)) == configuration.hash_of(config)
+    later = Later(**as_dict(config)["model"])
+    assert config_hash(replace(config, model=later)) == config_hash(config)
 
 
 def test_deviations_of_a_protocol(tmp_path):
@@ -162,7 +216,7 @@ def test_deviations_of_a_protocol(tmp_path):
 
 
 def test_deviations_are_in_the_cell_and_leave_its_identity_alone(tmp_path):
-    from lra.experiments.grid import Request, plan
+    from lra.experiments.plan import Request, plan
 
     (tmp_path / "mine.yaml").write_text("base: quick\ndeviations: {sizes: 'smaller\n  here'}\n")
     cells = [plan(Request(attentions=["relu"], tasks=["listops"], seeds=[0], protocol=name))[0]

@@ -5,10 +5,10 @@ import torch
 from torch.testing import assert_close
 
 import tasks
-from lra.backbones.flat import count_parameters
+from lra.backbones.weights import count_parameters
 from lra.errors import ConfigError
-from lra.experiments.grid import Request, plan
-from lra.experiments.run import make_model
+from lra.experiments.build import make_model
+from lra.experiments.plan import Request, plan
 
 LISTOPS = tasks.Spec(vocab=16, classes=10, length=1999)
 SMALL = tasks.Spec(vocab=16, classes=10, length=40)

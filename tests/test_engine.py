@@ -1,4 +1,4 @@
-"""The gears: every way to compute a step gives the batch's gradient; a captured step needs no word from the host."""
+"""The gears: every way to compute a step gives the batch's gradient; a captured step passes nothing from the host."""
 
 import copy
 import math
@@ -13,19 +13,23 @@ from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch.testing import assert_close
 
 import tasks
-from lra.backbones.flat import Dropout
-from lra.config.resolve import Train
-from lra.experiments.data import make_ready
-from lra.experiments.grid import Request, plan, run_grid
-from lra.experiments.run import make_model
+from lra.backbones.layers import Dropout
+from lra.config.schema import Train
+from lra.experiments.build import make_model
+from lra.experiments.data import load_task_data
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request, plan
+from lra.experiments.run import make_padding
 from lra.training.cudagraphs import Captured, CaptureError
-from lra.training.device import Place, choose_device
-from lra.training.gears import Compiled, Eager, choose
-from lra.training.optimiser import Update
+from lra.training.device import Device, Padding, choose_device
+from lra.training.distributed import Group
+from lra.training.gears import Compiled, Eager, choose_gear
+from lra.training.optimiser import FlatAdamW
 from lra.training.step import Step, evaluate
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 ATTENTIONS = ["pola", "softmax", "relu", "elu", "flatten", "agent", "mean", "identity"]
+CPU = Device(torch.device("cpu"))
 ROWS = np.random.default_rng(0).permutation(60)[:30]
 
 
@@ -36,14 +40,13 @@ def request(attention, *overrides, **changes):
 
 @pytest.fixture
 def setup(monkeypatch):
-    """attention, overrides -> cell with batches of 30, data, the model, its place, all as on a CUDA device."""
-    monkeypatch.setattr("lra.training.batches.RESIDENT", ("cpu",))
+    """attention, overrides -> cell with batches of 30, data, model, its device and padding, all as on CUDA."""
+    monkeypatch.setattr("lra.training.loading.RESIDENT", ("cpu",))
 
     def make(attention="elu", *overrides):
         cell = plan(request(attention, "model.dropout=0.0", "train.batch=30", *overrides))[0]
-        data = make_ready("listops", cell.config, None).data
-        place = Place(torch.device("cpu"), length=cell.length(data.spec), whole=cell.attention.padding == "fixed")
-        return cell, data, make_model(cell, data.spec), place
+        data = load_task_data("listops", cell.config, None).data
+        return cell, data, make_model(cell, data.spec), (CPU, make_padding(cell, data.spec))
 
     return make
 
@@ -68,9 +71,9 @@ class Recorder:
         return replay
 
 
-def interpreted(model, place):
+def interpreted(model, device, padding):
     """The compiled gear without a compiler behind it: every graph and guard is made, none is turned into code."""
-    return Compiled(model, place, backend=lambda module, _: module.forward)
+    return Compiled(model, device, padding, backend=lambda module, _: module.forward)
 
 
 @pytest.fixture
@@ -80,9 +83,9 @@ def no_compiler(monkeypatch):
 
 
 def gradient(gear, model, samples, rows=ROWS):
-    update = Update(list(model.parameters()), Train(steps=1, batch=1, lr=0.0, warmup=0, evaluate_every=1))
-    gear.gradients(samples, rows, update.flat, lambda _: None)
-    return update.flat
+    optimiser = FlatAdamW(list(model.parameters()), Train(steps=1, batch=1, lr=0.0, warmup=0, evaluate_every=1))
+    gear.gradients(samples, rows, optimiser.flat, lambda _: None)
+    return optimiser.flat
 
 
 @pytest.mark.usefixtures("no_compiler")
@@ -93,16 +96,16 @@ def gradient(gear, model, samples, rows=ROWS):
 def test_captured_gradients_are_the_batchs(setup, attention, quirk):
     """Unlabelled rows, a few lengths and accumulation change nothing."""
     _, data, model, place = setup(attention, quirk)
-    eager = gradient(Eager(model, place), model, data.train)
-    update = Update(list(model.parameters()), Train(steps=9, batch=30, lr=0.0, warmup=0, evaluate_every=1))
+    eager = gradient(Eager(model, *place), model, data.train)
+    optimiser = FlatAdamW(list(model.parameters()), Train(steps=9, batch=30, lr=0.0, warmup=0, evaluate_every=1))
     recorder = Recorder()
-    gear = Captured(model, place, update, 30, recorder)
+    gear = Captured(model, *place, optimiser=optimiser, batch=30, recorder=recorder)
     assert gear.rows == 8, "the last slice has rows without a label"
     for _ in range(2):
-        update.flat.zero_()
-        gear.gradients(data.train, ROWS, update.flat, lambda _: None)
-        assert_close(update.flat, eager, rtol=1e-5, atol=1e-6)
-    assert recorder.recorded == len(gear.graphs) > (not place.whole)
+        optimiser.flat.zero_()
+        gear.gradients(data.train, ROWS, optimiser.flat, lambda _: None)
+        assert_close(optimiser.flat, eager, rtol=1e-5, atol=1e-6)
+    assert recorder.recorded == len(gear.graphs_by_length) > (not place[1].to_full_length)
     assert recorder.replayed == 8
 
 
@@ -111,38 +114,35 @@ def test_compiled_once_for_every_shape(setup, attention):
     """No graph breaks, no length or number of rows of its own, and the batch's gradient."""
     _, data, model, place = setup(attention)
     graphs = []
-    gear = Compiled(model, place, backend=lambda module, _: (graphs.append(module), module.forward)[1])
+    gear = Compiled(model, *place, backend=lambda module, _: (graphs.append(module), module.forward)[1])
     torch.compiler.reset()
     for rows in (ROWS, ROWS[:1], ROWS[:7], ROWS[5:]):
-        assert_close(gradient(gear, model, data.train, rows), gradient(Eager(model, place), model, data.train, rows))
+        assert_close(gradient(gear, model, data.train, rows), gradient(Eager(model, *place), model, data.train, rows))
     assert len(graphs) == 1
     assert gear.compile_seconds > 0
     predictions, loss = gear.evaluate(data.test, np.arange(70))
-    expected = evaluate(model, data.test, np.arange(70), place)
+    expected = evaluate(model, data.test, np.arange(70), *place)
     assert np.array_equal(predictions, expected[0])
-    assert math.isclose(loss, expected[1], rel_tol=1e-5)
+    assert math.isclose(loss / 70, expected[1], rel_tol=1e-5)
     assert len(graphs) == 2, "one more for evaluation"
 
 
-def test_a_longest_slice_first_is_no_reason_to_run_eager(setup):
+def test_a_longest_micro_batch_first_is_no_reason_to_run_eager(setup):
     """A table as long as the longest sequence is cut by none there, which the compiler takes for a constant."""
-    cell, data, model, place = setup("linformer:rank=5")
+    _, data, model, place = setup("linformer:rank=5")
     lengths = data.train.lengths.copy()
-    lengths[ROWS[0]] = place.length
+    lengths[ROWS[0]] = place[1].length
     samples = tasks.Split(data.train.values, lengths, data.train.labels)
-    step = Step(model, replace(cell.config.train, gear="compiled"), place, 0)
-    step.gear = Compiled(model, place, backend="aot_eager")
+    gear = Compiled(model, *place, backend="aot_eager")
     torch.compiler.reset()
-    step.gradients(samples, ROWS, 0)
-    assert step.gear_name == "compiled"
-    assert_close(step.update.flat, gradient(Eager(model, place), model, samples), rtol=1e-4, atol=1e-6)
+    assert_close(gradient(gear, model, samples), gradient(Eager(model, *place), model, samples), rtol=1e-4, atol=1e-6)
 
 
 def test_compiled_drops_what_eager_drops(setup):
     """Dropout's draws on a CPU do not depend on the gear."""
     _, data, model, place = setup("elu", "model.dropout=0.3")
     rows, gradients = ROWS[:7], []
-    for gear in (Eager(model, place), interpreted(model, place), Eager(model, place)):
+    for gear in (Eager(model, *place), interpreted(model, *place), Eager(model, *place)):
         torch.manual_seed(len(gradients) // 2)
         gradients.append(gradient(gear, model, data.train, rows))
     assert_close(gradients[0], gradients[1])
@@ -158,29 +158,35 @@ def test_long_sums_stay_float32_in_a_compiled_backward_pass(setup):
         return lambda module, _: (kept.append(module), make_boxed_func(module.forward))[1]
 
     backend = aot_autograd(fw_compiler=compiler([]), bw_compiler=compiler(backward))
-    gear = Compiled(model, replace(place, precision="bfloat16"), backend=backend)
+    gear = Compiled(model, replace(place[0], precision="bfloat16"), place[1], backend=backend)
     torch.compiler.reset()
     found = gradient(gear, model, data.train, ROWS[:7])
     kinds = [node.meta["val"].dtype for node in backward[0].graph.nodes if node.target is torch.ops.aten.bmm.default]
     assert len(kinds) >= 8, "of two layers, the gradients of q, k, v and the state"
     assert set(kinds) == {torch.float32}
-    expected = gradient(Eager(model, gear.place), model, data.train, ROWS[:7])
+    expected = gradient(Eager(model, gear.device, place[1]), model, data.train, ROWS[:7])
     assert float((found - expected).norm() / expected.norm()) < 0.02
 
 
 @pytest.mark.parametrize("gear", ["captured", "compiled"])
-def test_pairs_in_every_gear(setup, gear):
-    """Sorted by the longer document, both of a pair in one slice."""
+def test_pairs_in_every_gear(setup, gear, request):
+    """Sorted by the longer document, both of a pair in one micro-batch."""
+    if gear == "captured":
+        request.getfixturevalue("no_compiler")
     cell, data, _, place = setup()
     model = make_model(cell, replace(data.spec, pair=True))
     pairs = np.random.default_rng(1).integers(0, 300, (16, 2)).astype(np.int32)
     split = tasks.Split(data.train.values, data.train.lengths, data.train.labels[:16], pairs=pairs)
     rows, config = np.arange(16), replace(cell.config.train, batch=16)
-    update = Update(list(model.parameters()), config)
-    other = Captured(model, place, update, 16, Recorder()) if gear == "captured" else interpreted(model, place)
-    other.gradients(split, rows, update.flat, lambda _: None)
-    found = update.flat.clone()
-    assert_close(found, gradient(Eager(model, place), model, split, rows), rtol=1e-5, atol=1e-6)
+    optimiser = FlatAdamW(list(model.parameters()), config)
+    other = (
+        Captured(model, *place, optimiser=optimiser, batch=16, recorder=Recorder())
+        if gear == "captured"
+        else interpreted(model, *place)
+    )
+    other.gradients(split, rows, optimiser.flat, lambda _: None)
+    found = optimiser.flat.clone()
+    assert_close(found, gradient(Eager(model, *place), model, split, rows), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("no_compiler")
@@ -191,48 +197,60 @@ def test_captured_steps_are_eager_steps(setup, schedule):
     # A large eps: else Adam turns the rounding of a gradient of zero into a step
     config = replace(cell.config.train, steps=12, warmup=3, clip_at=0.05, eps=1e-3, **schedule)
     eager, captured, resumed = (
-        Step(make_model(cell, data.spec), config, place, 0, record=record) for record in (None, Recorder(), None)
+        Step(make_model(cell, data.spec), config, *place, seed=0, recorder=recorder)
+        for recorder in (None, Recorder(), None)
     )
-    assert isinstance(captured.gear, Captured)
+    assert isinstance(captured.gears.gear, Captured)
     for number in range(6):
         for step in (eager, captured):
             step(data.train, ROWS, number)
     resumed.model.load_state_dict(captured.model.state_dict())
-    resumed.update.load_state_dict(copy.deepcopy(captured.update.state_dict()))
+    resumed.optimiser.load_state_dict(copy.deepcopy(captured.optimiser.state_dict()))
     for number in range(6, 12):
         for step in (eager, captured, resumed):
             step(data.train, ROWS, number)
     for other in (captured, resumed):
         for name, value in eager.model.state_dict().items():
             assert_close(other.model.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
-        assert_close(other.update.loss_sum, eager.update.loss_sum)
-        assert int(other.update.bad_step) == 0
+        assert_close(other.optimiser.loss_sum, eager.optimiser.loss_sum)
+        assert int(other.optimiser.bad_step) == 0
     assert captured.real_tokens == eager.real_tokens
 
 
 @pytest.mark.usefixtures("no_compiler")
-@pytest.mark.parametrize("record", [None, Recorder()])
-def test_first_bad_step_is_remembered(setup, record):
+@pytest.mark.parametrize("recorder", [None, Recorder()])
+def test_first_bad_step_is_remembered(setup, recorder):
     cell, data, model, place = setup()
-    step = Step(model, replace(cell.config.train, steps=9, warmup=2), place, 0, record=record)
+    step = Step(model, replace(cell.config.train, steps=9, warmup=2), *place, seed=0, recorder=recorder)
     for number in range(4):
         if number == 2:
             model.head[0].weight.data[0, 0] = math.nan
         step(data.train, ROWS, number)
-    assert int(step.update.bad_step) == 3
+    assert int(step.optimiser.bad_step) == 3
 
 
-def test_reduce_stands_between_gradients_and_clipping(setup):
-    """Two processes' shares, summed, are the batch."""
+class HalfOf(Group):
+    """The first of two processes; the other one's share is computed here."""
+
+    other: torch.Tensor
+
+    def average(self, flat):
+        flat.add_(self.other).div_(2)
+
+
+def test_processes_average_their_shares_before_clipping(setup):
+    """Two processes' shares, averaged, are the batch."""
     cell, data, model, place = setup()
     config = replace(cell.config.train, clip_at=0.05, eps=1e-3)
-    alone, shared = (Step(make_model(cell, data.spec), config, place, 0) for _ in range(2))
-    alone(data.train, ROWS, 3)
-    half = gradient(Eager(model, place), model, data.train, ROWS[15:])
-    shared.reduce = lambda flat: flat.add_(half).div_(2)
-    shared(data.train, ROWS[:15], 3)
+    group = HalfOf(0, 2, CPU.torch_device)
+    falling = ROWS[np.argsort(-data.train.lengths[ROWS], kind="stable")]
+    object.__setattr__(group, "other", gradient(Eager(model, *place), model, data.train, falling[1::2]))
+    alone, shared = (Step(make_model(cell, data.spec), config, *place, seed=0, group=each) for each in (None, group))
+    for step in (alone, shared):
+        step(data.train, ROWS, 3)
     for name, value in alone.model.state_dict().items():
         assert_close(shared.model.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
+    assert shared.real_tokens == alone.real_tokens
 
 
 BRANCHING = """
@@ -270,10 +288,10 @@ def test_what_only_a_graph_refuses_is_compiled(setup):
     def refuse(function, touched):  # noqa: ARG001
         raise CaptureError("no graph of this")
 
-    step = Step(model, replace(cell.config.train, steps=9, warmup=2), place, 0, record=refuse)
+    step = Step(model, replace(cell.config.train, steps=9, warmup=2), *place, seed=0, recorder=refuse)
     step(data.train, ROWS, 0)
-    assert step.gear_name == "compiled (captured failed: CaptureError: no graph of this)"
-    assert_close(step.update.flat[-1], gradient(Eager(model, place), model, data.train)[-1], rtol=0.1, atol=0.1)
+    assert step.gears.name == "compiled (captured failed: CaptureError: no graph of this)"
+    assert_close(step.optimiser.flat[-1], gradient(Eager(model, *place), model, data.train)[-1], rtol=0.1, atol=0.1)
 
 
 @pytest.mark.parametrize("attention", ["pola", "swin", "agent"])
@@ -283,18 +301,18 @@ def test_a_grid_is_compiled(attention):
     spec = tasks.Spec(vocab=256, classes=10, length=64, grid=(8, 8), padded=False)
     random = np.random.default_rng(0)
     data = tasks.Split(random.integers(0, 256, (9, 64), dtype=np.uint8), np.full(9, 64, np.int32), np.arange(9))
-    model, place = make_model(cell, spec), Place(torch.device("cpu"), length=64, padded=False)
+    model, place = make_model(cell, spec), (CPU, Padding(length=64, padded=False))
     graphs = []
-    gear = Compiled(model, place, backend=lambda module, _: (graphs.append(module), module.forward)[1])
+    gear = Compiled(model, *place, backend=lambda module, _: (graphs.append(module), module.forward)[1])
     torch.compiler.reset()
     for rows in (np.arange(9), np.arange(8)):  # PyTorch guards its convolution of fewer than 8 apart
-        assert_close(gradient(gear, model, data, rows), gradient(Eager(model, place), model, data, rows))
+        assert_close(gradient(gear, model, data, rows), gradient(Eager(model, *place), model, data, rows))
     assert len(graphs) == 1
 
 
 @pytest.mark.usefixtures("no_compiler")
-@pytest.mark.parametrize("record", [None, Recorder()])
-def test_combined_kernels_that_fail_are_separated(setup, monkeypatch, record):
+@pytest.mark.parametrize("recorder", [None, Recorder()])
+def test_combined_kernels_that_fail_are_separated(setup, monkeypatch, recorder):
     """The gear stays; the record says what was left out."""
     cell, data, model, place = setup()
     monkeypatch.setattr("lra.training.gears.COMBINED", ("cpu",))
@@ -306,30 +324,38 @@ def test_combined_kernels_that_fail_are_separated(setup, monkeypatch, record):
         return compute(self, ids, keep)
 
     monkeypatch.setattr(Compiled, "compute", fail)
-    step = Step(model, replace(cell.config.train, steps=9, warmup=2, gear="compiled"), place, 0, record=record)
-    assert isinstance(step.gear, Compiled)
-    assert step.gear.combined
-    name = step.gear.name
-    step.gradients(data.train, ROWS, 0)
-    assert step.gear_name == f"{name} (combined kernels failed: RuntimeError: no such kernel)"
-    assert_close(step.update.flat, gradient(Eager(model, place), model, data.train), rtol=1e-4, atol=1e-5)
+    step = Step(
+        model,
+        replace(cell.config.train, steps=9, warmup=0, gear="compiled", clip="none", lr=0.0),
+        *place,
+        0,
+        recorder=recorder,
+    )
+    assert isinstance(step.gears.gear, Compiled)
+    assert step.gears.gear.combined
+    name = step.gears.gear.name
+    step(data.train, ROWS, 0)
+    assert step.gears.name == f"{name} (combined kernels failed: RuntimeError: no such kernel)"
+    assert_close(step.optimiser.flat, gradient(Eager(model, *place), model, data.train), rtol=1e-4, atol=1e-5)
 
 
-def test_the_model_is_looked_at_once(setup, monkeypatch):
+@pytest.mark.usefixtures("no_compiler")
+@pytest.mark.parametrize("recorder", [None, Recorder()])
+def test_one_dry_run_of_two_samples(setup, recorder):
     cell, data, model, place = setup()
-    seen = []
-    monkeypatch.setattr(Step, "look", lambda _, __, rows: seen.append(len(rows)))
-    step = Step(model, replace(cell.config.train, steps=9, warmup=2), place, 0, record=Recorder())
+    rows = []
+    model.register_forward_hook(lambda _, arguments, __: rows.append(len(arguments[0])))
+    step = Step(model, replace(cell.config.train, steps=9, warmup=2), *place, seed=0, recorder=recorder)
     for number in range(3):
         step(data.train, ROWS, number)
-        step.real_tokens = 0  # as a run does, which keeps its own count
-    assert seen == [2]
+    assert rows[0] == 2
+    assert rows.count(2) == 1
 
 
 def test_a_user_error_is_told_as_it_is(setup, monkeypatch):
     cell, data, model, place = setup()
     monkeypatch.setattr(model.blocks[0].attention, "attend", lambda *_: torch.zeros(3) @ torch.zeros(4))
-    step = Step(model, replace(cell.config.train, gear="compiled"), place, 0)
+    step = Step(model, replace(cell.config.train, gear="compiled"), *place, seed=0)
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         step(data.train, ROWS, 0)
 
@@ -346,19 +372,19 @@ def test_a_gpu_has_its_number(monkeypatch):
 
 
 def test_the_choice_of_a_gear():
-    cpu, cuda = (Place(torch.device(name), length=2000) for name in ("cpu", "cuda"))
+    cpu, cuda = ("cpu", 2000), ("cuda", 2000)
     long = Train(steps=20_000, batch=32, lr=1e-4, warmup=0, evaluate_every=500)
-    assert choose(long, cpu) == ("compiled", "")
-    assert choose(replace(long, steps=1000), replace(cpu, length=60)) == ("eager", "")
-    assert choose(replace(long, deterministic=True), cpu) == ("eager", "")
-    assert choose(long, cuda) == ("captured", "")
-    assert choose(replace(long, steps=1000), cuda) == ("eager", ""), "quick does not wait for a compiler"
-    assert choose(replace(long, deterministic=True), cuda) == ("eager", "")
-    gear, cause = choose(replace(long, cycle_beta1=True), cuda)
+    assert choose_gear(long, *cpu) == ("compiled", "")
+    assert choose_gear(replace(long, steps=1000), "cpu", 60) == ("eager", "")
+    assert choose_gear(replace(long, deterministic=True), *cpu) == ("eager", "")
+    assert choose_gear(long, *cuda) == ("captured", "")
+    assert choose_gear(replace(long, steps=1000), *cuda) == ("eager", ""), "quick does not wait for a compiler"
+    assert choose_gear(replace(long, deterministic=True), *cuda) == ("eager", "")
+    gear, cause = choose_gear(replace(long, cycle_beta1=True), *cuda)
     assert gear == "compiled"
     assert "cycle_beta1" in cause
-    assert choose(replace(long, gear="captured"), cpu)[0] == "compiled"
-    assert choose(replace(long, gear="eager"), cuda) == ("eager", "")
+    assert choose_gear(replace(long, gear="captured"), *cpu)[0] == "compiled"
+    assert choose_gear(replace(long, gear="eager"), *cuda) == ("eager", "")
 
 
 def test_dropout_keeps_the_mean():

@@ -8,8 +8,8 @@ from torch import nn
 import attention_zoo
 from lra.bench.flops import agrees, attention_flops, declared_exponent, exponent, flops, growth
 from lra.errors import CountError
-from lra.experiments.grid import Request, plan
-from lra.experiments.run import make_model
+from lra.experiments.build import make_model
+from lra.experiments.plan import Request, plan
 from lra.testing import build_attention
 from tasks import Spec
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 import attention_zoo
 import tasks
-from lra.experiments.grid import Request, plan
-from lra.experiments.run import make_model
+from lra.experiments.build import make_model
+from lra.experiments.plan import Request, plan
 from lra.results.record import RESULTS_VERSION
 
 SPEC = tasks.Spec(vocab=16, classes=10, length=60)

@@ -5,15 +5,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from lra.config.resolve import Train
-from lra.experiments.data import make_ready
-from lra.experiments.grid import Request, plan
-from lra.experiments.run import make_model
+from lra.config.schema import Train
+from lra.experiments.build import make_model
+from lra.experiments.data import load_task_data
+from lra.experiments.plan import Request, plan
+from lra.experiments.run import make_padding
 from lra.results.machine import graph_bytes
-from lra.training.cudagraphs import Captured, CaptureError, CUDARecord
-from lra.training.device import Place
+from lra.training.cudagraphs import Captured, CaptureError, CUDARecorder
+from lra.training.device import Device
 from lra.training.gears import Eager
-from lra.training.optimiser import Update
+from lra.training.optimiser import FlatAdamW
 
 pytestmark = pytest.mark.gpu
 CONFIG = Train(steps=9, batch=30, lr=1e-3, warmup=0, evaluate_every=1)
@@ -26,19 +27,18 @@ def device():
 
 
 def gears(tiny, attention, *overrides, precision="float32"):
-    """An eager and a captured gear of one model, with their updates, and the samples."""
+    """An eager and a captured gear of one model, with their optimisers, and the samples."""
     asked = Request(
         attentions=[attention], tasks=["listops"], seeds=[0], protocol=tiny, overrides=("train.batch=30", *overrides)
     )
     cell = plan(asked)[0]
-    data = make_ready("listops", cell.config, None).data
-    whole = cell.attention.padding == "fixed"
-    place = Place(device(), precision, length=cell.length(data.spec), whole=whole)
+    data = load_task_data("listops", cell.config, None).data
+    place = Device(device(), precision), make_padding(cell, data.spec)
     model = make_model(cell, data.spec).to(device())
-    eager = Update(list(model.parameters()), CONFIG)
-    Eager(model, place).gradients(data.train, ROWS, eager.flat, lambda _: None)
-    update = Update(list(model.parameters()), CONFIG)
-    return eager, Captured(model, place, update, 30), update, data.train
+    eager = FlatAdamW(list(model.parameters()), CONFIG)
+    Eager(model, *place).gradients(data.train, ROWS, eager.flat, lambda _: None)
+    optimiser = FlatAdamW(list(model.parameters()), CONFIG)
+    return eager, Captured(model, *place, optimiser=optimiser, batch=30), optimiser, data.train
 
 
 def seed_all(seed):
@@ -78,11 +78,11 @@ def test_a_replayed_step_does_not_wait(tiny):
     _, gear, update, samples = gears(tiny, "pola", "model.dropout=0.1")
     for _ in range(2):
         gradient(gear, update, samples)
-        gear.finish()
+        gear.move(update, 0)
     torch.cuda.set_sync_debug_mode("error")
     try:
         gradient(gear, update, samples)
-        gear.finish()
+        gear.move(update, 0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -96,7 +96,7 @@ def test_after_a_failed_capture_work_goes_on():
             x.add_(1)
 
     with pytest.raises(CaptureError):
-        CUDARecord()(waits, [x])
+        CUDARecorder()(waits, [x])
     assert torch.cuda.current_stream(device()) == stream
     assert x.eq(1).all()
     torch.nn.functional.dropout(x).sum().item()
@@ -104,5 +104,5 @@ def test_after_a_failed_capture_work_goes_on():
     def grow():
         x.add_(1)
 
-    CUDARecord()(grow, [x])()
+    CUDARecorder()(grow, [x])()
     assert x.eq(2).all()

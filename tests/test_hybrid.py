@@ -5,9 +5,10 @@ import torch
 
 import attention_zoo
 from attention_zoo import SpecError
-from lra.experiments.grid import Request, plan, run_grid
-from lra.experiments.run import make_model
-from lra.experiments.train_and_test import load_run
+from lra.experiments.build import make_model
+from lra.experiments.grid import run_grid
+from lra.experiments.load import load_run
+from lra.experiments.plan import Request, plan
 from tasks import Spec
 
 SPEC = Spec(vocab=17, classes=10, length=64)

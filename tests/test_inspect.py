@@ -15,14 +15,17 @@ from torch import Tensor, nn
 
 import attention_zoo
 from attention_zoo import Attention, Dims, QKVAttention
-from lra.backbones.flat import Encoder, initialise
+from lra.backbones.flat import Encoder
+from lra.backbones.weights import initialise
 from lra.cli import main
+from lra.config.schema import Model
 from lra.inspect import figures, figures_of_one, mechanism_parts, powers, tables
 from lra.inspect.calls import Call, Skipped, record_calls
 from lra.inspect.findings import examine
 from lra.inspect.numbers import describe, effective_rank, numerical_rank, row_entropy
 from lra.inspect.probe import NotAMatrixError, probe
 from lra.report.figures import style
+from tasks import Spec
 
 SPECS = ["softmax", "relu", "elu", "flatten", "agent:agents=5,bias=true", "agent", "pola", "pola:alpha=5"]
 TOKENS, DIM, HEADS = 13, 16, 2
@@ -34,10 +37,8 @@ def encoder(make: Any, length: int = 17, grid: tuple[int, int] | None = None) ->
         entry, options = attention_zoo.find(make)
         return encoder(lambda dims: entry.build(dims, options), length, grid)
     dims = Dims(dim=DIM, heads=HEADS, length=length, grid=grid)
-    model = Encoder(
-        lambda _: make(dims),
-        vocab=50, classes=3, length=length, layers=2, dim=DIM, mlp=8, head=8, dropout=0.0, positions="learned",
-    )  # fmt: skip
+    section = Model(layers=2, dim=DIM, heads=HEADS, mlp=8, head=8, dropout=0.0)
+    model = Encoder(section, Spec(vocab=50, classes=3, length=length), lambda _: make(dims))
     initialise(model, seed=3, embedding_std=1.0)
     return model.double().eval()
 

@@ -11,7 +11,8 @@ import lra
 import tasks
 from lra.cli import main
 from lra.errors import ConfigError
-from lra.experiments.grid import Request, plan, run_grid
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request, plan
 from tasks import DataError
 
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-task.md"
@@ -34,7 +35,7 @@ def test_the_page_runs_and_is_learned(majority, tmp_path, capsys):
     assert float(frame["test_accuracy"].iloc[0]) > 0.8
     assert lra.load(path).record.data["code"] == majority.read_text()
     assert main(["--attn", "softmax", "--task", str(majority), "--protocol", "quick", "--out", str(out)]) == 0
-    assert "1 of 1 cells have a record" in capsys.readouterr().err
+    assert "1 of 1 runs have a record" in capsys.readouterr().err
     assert main(["data", "status", "--task", str(majority)]) == 0
     assert "generated while it is read, nothing to prepare" in capsys.readouterr().out
 

@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 from torch.testing import assert_close
 
-from lra.experiments.grid import Request, run_grid
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request
 from lra.results.record import load, unpack
 
 ROOT = Path(__file__).parent.parent

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from records import make
 
-from lra.experiments.grid import Request, plan
+from lra.experiments.plan import Request, plan
 from lra.report import groups as grouping
 from lra.report.tables import published, reproduction
 

@@ -8,8 +8,7 @@ import pytest
 
 from lra.cli import main
 from lra.errors import ConfigError
-from lra.experiments.grid import Request
-from lra.experiments.plan import part_of_rows, plan
+from lra.experiments.plan import Request, part_of_rows, plan
 from lra.experiments.sweep import read_choices, run_sweep
 from lra.report import groups as cells
 from lra.report.load import frame
@@ -68,7 +67,7 @@ def test_the_same_sweep_again_runs_nothing_and_another_is_other_records(swept, t
     assert complete
     assert len(records) == 4
     assert {path: path.read_bytes() for path in swept.rglob("*.json")} == before
-    assert capfd.readouterr().err.count("4 of 4 cells have a record") == 2
+    assert capfd.readouterr().err.count("4 of 4 runs have a record") == 2
 
 
 def test_other_values_are_another_table(swept):
@@ -89,24 +88,31 @@ def test_other_values_are_another_table(swept):
     assert second.apart == "train.lr=0.01 or 0.003"
 
 
-def test_a_failed_pilot_holds_its_mechanism_back(tiny, tmp_path, monkeypatch, capfd):
-    import lra.experiments.job
+BRITTLE = """
+from pathlib import Path
+from attention_zoo import QKVAttention, register
 
-    real = lra.experiments.job.train_cell
+@register("brittle", title="Brittle")
+class Brittle(QKVAttention):
+    def attend(self, q, k, v, keep=None):
+        assert self.dims.layer == 0 or Path(r"FLAG").exists(), "broken"
+        return v
+"""
 
-    def breaks(cell, *rest):
-        assert cell.row != "elu" or cell.config.train.lr < 1e-3, "broken"
-        return real(cell, *rest)
 
-    with monkeypatch.context() as broken:
-        broken.setattr("lra.experiments.job.train_cell", breaks)
-        records, complete = run_sweep(asked(tiny, tmp_path, seeds=[0]), list(VALUES))
+def test_a_failed_pilot_holds_its_mechanism_back(tiny, tmp_path, capfd):
+    """The pilot with a second layer fails until the flag is there."""
+    file, flag = tmp_path / "brittle.py", tmp_path / "flag"
+    file.write_text(BRITTLE.replace("FLAG", str(flag)))
+    wanted = asked(tiny, tmp_path / "runs", attentions=["softmax", str(file)], seeds=[0], overrides=("train.steps=20",))
+    records, complete = run_sweep(wanted, ["model.layers=1,2"])
     assert not complete
     assert [record.row for record in records] == ["softmax"]
-    assert "listops elu seed 0 waits: not all its pilots are done" in capfd.readouterr().err
-    records, complete = run_sweep(asked(tiny, tmp_path, seeds=[0]), list(VALUES))
+    assert "listops brittle seed 0 waits: not all its pilots are done" in capfd.readouterr().err
+    flag.touch()
+    records, complete = run_sweep(wanted, ["model.layers=1,2"])
     assert complete
-    assert sorted(record.row for record in records) == ["elu", "softmax"]
+    assert sorted(record.row for record in records) == ["brittle", "softmax"]
 
 
 def test_a_diverged_pilot_loses(tiny, tmp_path):
@@ -146,6 +152,12 @@ def test_products_and_mistakes(tiny, tmp_path):
     with pytest.raises(ConfigError, match=r"did you mean 'train\.lr'"):
         run_sweep(asked(tiny, tmp_path), ["train.lrr=1,2"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_sweep_over_steps_cuts_the_warm_up(tmp_path):
+    runs = [plan(asked("standard", tmp_path, attentions=["elu"], seeds=[0], overrides=choice))[0]
+            for choice in read_choices(["train.steps=40,2000"], ())]  # fmt: skip
+    assert [(run.config.train.steps, run.config.train.warmup) for run in runs] == [(40, 2), (2000, 1000)]
 
 
 def test_older_records_have_no_tuning(swept, tmp_path):

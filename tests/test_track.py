@@ -8,7 +8,8 @@ import types
 import pytest
 
 from lra.errors import ConfigError
-from lra.experiments.grid import Request, run_grid
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request
 from lra.training.tracker import Tracker, WandB, check_tracker
 
 

@@ -1,4 +1,4 @@
-"""Training: the schedule, the slices, the same bits twice and after a kill, the quirks, divergence."""
+"""Training: the schedule, micro-batches, the same bits twice and after a kill, the quirks, divergence."""
 
 import json
 import math
@@ -16,19 +16,21 @@ import torch
 from torch.testing import assert_close
 
 import tasks
-from lra.config.resolve import Train
-from lra.experiments.data import make_ready
-from lra.experiments.grid import Request, plan, run_grid
-from lra.experiments.run import make_model
-from lra.experiments.train_and_test import load_run
+from lra.config.schema import Train
+from lra.experiments.build import make_model
+from lra.experiments.data import load_task_data
+from lra.experiments.grid import run_grid
+from lra.experiments.load import load_run
+from lra.experiments.plan import Request, plan
 from lra.results.record import hits
-from lra.training.batches import cut, load, release, resident
-from lra.training.device import Place
-from lra.training.loop import order, validation_rows
+from lra.training.batches import cut, order, validation_rows
+from lra.training.device import Device, Padding
+from lra.training.loading import load, release, resident
 from lra.training.schedule import learning_rate, momentum
 from lra.training.step import Step, evaluate
 
-CPU = Place(torch.device("cpu"))
+CPU = Device(torch.device("cpu"))
+PADDING = Padding()
 ROOT = Path(__file__).parent.parent
 
 
@@ -40,7 +42,7 @@ def request(tiny, out, attention="elu", **changes):
 def cell_and_data(cache):
     asked = request(str(Path(__file__).parent / "tiny.yaml"), cache / "unused")
     cell = plan(asked)[0]
-    return cell, make_ready("listops", cell.config, None).data
+    return cell, load_task_data("listops", cell.config, None).data
 
 
 def test_schedule_is_onecycle():
@@ -99,28 +101,28 @@ def test_cut_covers_all_and_bounds_padding():
 
 @pytest.mark.parametrize("attention", ["softmax", "pola", "agent"])
 @pytest.mark.parametrize("quirk", ["model.pool_over_padding=false", "model.pool_over_padding=true"])
-def test_slices_add_up_to_the_batch(cell_and_data, tiny, tmp_path, monkeypatch, attention, quirk):
+def test_micro_batches_add_up_to_the_batch(cell_and_data, tiny, tmp_path, monkeypatch, attention, quirk):
     _, data = cell_and_data
-    cell = plan(request(tiny, tmp_path, attention, overrides=(quirk, "model.dropout=0.0")))[0]
+    cell = plan(request(tiny, tmp_path, attention, overrides=(quirk, "model.dropout=0.0", "train.clip=none")))[0]
     gradients = []
     for tokens in (1, 100, 1 << 20):
-        monkeypatch.setattr("lra.training.batches.SLICE_TOKENS", {"cpu": tokens})
+        monkeypatch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": tokens})
         model = make_model(cell, data.spec)
-        Step(model, cell.config.train, CPU, 0).gradients(data.train, np.arange(16), 0)
+        Step(model, cell.config.train, CPU, PADDING, 0)(data.train, np.arange(16), 0)
         gradients.append({name: p.grad for name, p in model.named_parameters()})
     for other in gradients[1:]:
         for name, gradient in gradients[0].items():
             assert_close(other[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
 
 
-def test_whole_padding_changes_nothing_but_cost(cell_and_data):
+def test_padding_to_full_length_changes_nothing_but_cost(cell_and_data):
     cell, data = cell_and_data
     model = make_model(cell, data.spec)
     rows = np.arange(20)
-    whole = Place(torch.device("cpu"), length=data.spec.length, whole=True)
-    sliced, padded = (evaluate(model, data.test, rows, place) for place in (CPU, whole))
-    assert np.array_equal(sliced[0], padded[0])
-    assert math.isclose(sliced[1], padded[1], rel_tol=1e-6)
+    full = Padding(length=data.spec.length, to_full_length=True)
+    short, padded = (evaluate(model, data.test, rows, CPU, padding) for padding in (PADDING, full))
+    assert np.array_equal(short[0], padded[0])
+    assert math.isclose(short[1], padded[1], rel_tol=1e-6)
 
 
 def test_overfits_sixteen_samples(cell_and_data):
@@ -129,10 +131,10 @@ def test_overfits_sixteen_samples(cell_and_data):
     model = make_model(
         replace(cell, config=replace(cell.config, model=replace(cell.config.model, dropout=0.0))), data.spec
     )
-    step, rows = Step(model, config, CPU, 0), np.arange(16)
+    step, rows = Step(model, config, CPU, PADDING, 0), np.arange(16)
     for number in range(150):
         step(data.train, rows, number)
-    predictions, loss = evaluate(model, data.train, rows, CPU)
+    predictions, loss = evaluate(model, data.train, rows, CPU, PADDING)
     assert np.array_equal(predictions, data.train.labels[rows]), f"loss {loss}"
 
 
@@ -147,7 +149,7 @@ def test_a_run_end_to_end(tiny, tmp_path):
     (path,) = out.glob("*.json")
     loaded = load_run(path)
     data = tasks.find("listops").prepare(loaded.config.data, None, Path(os.environ["LRA_CACHE"]), False)
-    predictions, _ = evaluate(loaded.model(data.spec), data.test, np.arange(90), CPU)
+    predictions, _ = evaluate(loaded.model(data.spec), data.test, np.arange(90), CPU, PADDING)
     assert float(np.mean(predictions == data.test.labels)) == record.test_accuracy
     assert hits(record) == list(predictions == data.test.labels)
     before = path.read_bytes()
@@ -261,7 +263,7 @@ def test_skyformer_quirks_run(tiny, tmp_path):
 
 
 def test_pairs_are_cut_by_the_longer_document(cell_and_data):
-    """Slices of pairs give the batch's gradients, and a pair's documents stay together."""
+    """Micro-batches of pairs give the batch's gradients, and a pair's documents stay together."""
     cell, data = cell_and_data
     spec = replace(data.spec, pair=True)
     rng = np.random.default_rng(0)
@@ -272,29 +274,29 @@ def test_pairs_are_cut_by_the_longer_document(cell_and_data):
     for tokens in (1, 1 << 20):
         model = make_model(cell, spec)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("lra.training.batches.SLICE_TOKENS", {"cpu": tokens})
-            step = Step(model, cell.config.train, CPU, 0)
-            step.gradients(split, np.arange(16), 0)
+            patch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": tokens})
+            step = Step(model, replace(cell.config.train, clip="none"), CPU, PADDING, 0)
+            step(split, np.arange(16), 0)
         assert step.real_tokens == int(data.train.lengths[pairs].sum())
         gradients.append([p.grad for p in model.parameters()])
     for first, second in zip(*gradients, strict=True):
         assert_close(first, second, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("whole", [False, True])
-def test_values_on_the_device_are_the_values_on_disk(cell_and_data, monkeypatch, whole):
+@pytest.mark.parametrize("full", [False, True])
+def test_values_on_the_device_are_the_values_on_disk(cell_and_data, monkeypatch, full):
     _, data = cell_and_data
-    place = replace(CPU, length=data.spec.length + 3, whole=whole)
+    padding, device = Padding(length=data.spec.length + 3, to_full_length=full), torch.device("cpu")
     rows = np.array([5, 2, 9])
-    stored = load(data.train, rows, place)
-    monkeypatch.setattr("lra.training.batches.RESIDENT", ("cpu",))
-    for from_disk, from_device in zip(stored, load(data.train, rows, place), strict=True):
+    stored = load(data.train, rows, padding, device)
+    monkeypatch.setattr("lra.training.loading.RESIDENT", ("cpu",))
+    for from_disk, from_device in zip(stored, load(data.train, rows, padding, device), strict=True):
         assert_close(from_device, from_disk, rtol=0, atol=0)
 
 
 def test_what_a_device_holds_of_splits(cell_and_data, monkeypatch):
     """One copy of an array that splits share; nothing of the task before."""
-    monkeypatch.setattr("lra.training.batches.RESIDENT", ("cpu",))
+    monkeypatch.setattr("lra.training.loading.RESIDENT", ("cpu",))
     _, data = cell_and_data
     device = torch.device("cpu")
     release()
@@ -312,11 +314,11 @@ def test_what_a_device_holds_of_splits(cell_and_data, monkeypatch):
 def test_values_without_padding():
     """Fixed-length tasks: ids are the values and nothing is masked, unless the quirk masks every 0."""
     split = tasks.Split(np.array([[0, 3, 0, 2]], np.uint8), np.array([4], np.int32), np.array([1]))
-    plain = Place(torch.device("cpu"), padded=False)
-    ids, keep, _ = load(split, np.arange(1), plain)
+    plain, device = Padding(padded=False), torch.device("cpu")
+    ids, keep, _ = load(split, np.arange(1), plain, device)
     assert ids.tolist() == [[0, 3, 0, 2]]
     assert keep is None
-    _, keep, _ = load(split, np.arange(1), replace(plain, zero_is_padding=True))
+    _, keep, _ = load(split, np.arange(1), replace(plain, zero_is_padding=True), device)
     assert keep is not None
     assert keep.tolist() == [[False, True, False, True]]
 

@@ -1,11 +1,13 @@
 """A grid in several processes: the same records as in one, crashes and Ctrl-C, parts for job arrays."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +19,10 @@ import torch
 from lra.cli import main
 from lra.errors import ConfigError, WorkError
 from lra.experiments import workers
-from lra.experiments.grid import Request, plan, run_grid
+from lra.experiments.grid import run_grid
 from lra.experiments.job import titles
-from lra.experiments.plan import parse_devices, parse_shard, part_of
+from lra.experiments.plan import Request, parse_devices, parse_shard, part_of, plan
+from tasks import DataError
 
 ROOT = Path(__file__).parent.parent
 DEADLY = """
@@ -56,7 +59,7 @@ def test_two_jobs_give_the_records_of_one(tiny, tmp_path, capfd):
     assert sum("generated" in line for line in lines) == 2, "each command prepared its data once, in the parent"
 
 
-def test_a_killed_worker_is_one_failed_cell(tiny, tmp_path, capfd):
+def test_a_killed_worker_is_one_failed_run(tiny, tmp_path, capfd):
     own = tmp_path / "deadly.py"
     own.write_text(DEADLY)
     wanted = asked(tiny, tmp_path / "runs", attentions=["elu", str(own), "relu"], jobs=2)
@@ -67,11 +70,11 @@ def test_a_killed_worker_is_one_failed_cell(tiny, tmp_path, capfd):
     assert "deadly seed 0: failed: its process ended" in capfd.readouterr().err
 
 
-def stillborn(pipe, place, *_):
-    """Stands in for `serve` on a device where nothing can start."""
+def stillborn(pipe, device, *_):
+    """Takes the place of `work_loop` on a device where nothing can start."""
 
 
-def test_a_device_without_a_process_costs_no_cell(tiny, tmp_path, monkeypatch, capfd):
+def test_a_device_without_a_process_costs_no_run(tiny, tmp_path, monkeypatch, capfd):
     real = workers.CONTEXT.Process
 
     def process(target, args, daemon):
@@ -88,7 +91,7 @@ def test_a_device_without_a_process_costs_no_cell(tiny, tmp_path, monkeypatch, c
 
 
 def test_a_lost_gpu_ends_the_process_that_lost_it(tiny, tmp_path, monkeypatch):
-    """One cell each; what the next would get is an error of the cell before."""
+    """One run each; the next would get an error that belongs to the run before."""
     monkeypatch.setattr("lra.training.device.lost", lambda _: True)
     with pytest.raises(WorkError, match=r"cpu is lost to this process after \[1/2\] listops elu seed 0"):
         run_grid(asked(tiny, tmp_path, attentions=["elu"]))
@@ -103,31 +106,115 @@ def test_an_exception_in_a_worker_is_a_record(tiny, tmp_path):
     assert record.reason.startswith("ZeroDivisionError")
 
 
+def wait_for(what: Callable[[], object], seconds: float = 300.0) -> None:
+    """Waits for a sign, however slow the machine is."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "no sign of it"
+        time.sleep(0.05)
+
+
+def is_locked(path: Path) -> bool:
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_stopping_the_parent_stops_all(tiny, tmp_path, ending):
-    """Ctrl-C, and a kill the parent cannot answer: the workers end, and the same command goes on where they were."""
+    """Ctrl-C, and a kill the parent cannot answer: the workers end, which frees the locks of their runs."""
     command = ["--attn", "elu", "softmax", "--task", "listops", "--protocol", tiny, "--jobs", "2", "--out"]
-    command += [str(tmp_path), "--set", "train.evaluate_every=20", "train.steps=600"]
+    command += [str(tmp_path), "--set", "train.evaluate_every=20", "train.steps=1000000"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "run_lra.py", *command], cwd=ROOT, stderr=subprocess.DEVNULL, env=environment
     )
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and len(list(tmp_path.glob("work/*/resume.pt"))) < 2:
-        time.sleep(0.02)
-    logs = list(tmp_path.glob("work/*/metrics.jsonl"))
-    assert len(logs) == 2
+    wait_for(lambda: len(list(tmp_path.glob("work/*/resume.pt"))) == 2 or process.poll() is not None)
+    locks = list(tmp_path.glob("work/*/lock"))
+    assert [is_locked(lock) for lock in locks] == [True, True]
     process.send_signal(ending)
-    assert process.wait(timeout=30) == (130 if ending == signal.SIGINT else -signal.SIGKILL)
-    time.sleep(1)
-    sizes = [log.stat().st_size for log in logs]
-    time.sleep(1)
-    assert [log.stat().st_size for log in logs] == sizes, "a worker goes on"
-    if ending == signal.SIGINT and not list(tmp_path.glob("*.json")):
-        assert main(command) == 0
-        for log in logs:
-            steps = [line["step"] for line in map(json.loads, log.read_text().splitlines()) if "lr" in line]
-            assert sorted(steps) == sorted([*range(20, 601, 20), *range(50, 601, 50)]), "no line twice, none missing"
+    assert process.wait(timeout=300) == (130 if ending == signal.SIGINT else -signal.SIGKILL)
+    wait_for(lambda: not any(is_locked(lock) for lock in locks))
+    assert not list(tmp_path.glob("*.json")), "no record of a run that was stopped"
+
+
+def test_workers_go_on_where_an_interrupted_command_was(tiny, tmp_path):
+    """Stopped in this process between two lines of the log; the same command then finishes in two workers."""
+
+    def stop(progress):
+        if progress.step == 45:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(asked(tiny, tmp_path, seeds=[0], observe=stop))
+    records = run_grid(asked(tiny, tmp_path, seeds=[0], jobs=2))
+    assert [record.status for record in records] == ["done", "done"]
+    for log in tmp_path.glob("work/*/metrics.jsonl"):
+        steps = [line["step"] for line in map(json.loads, log.read_text().splitlines()) if "lr" in line]
+        assert sorted(steps) == sorted([20, 40, 60, 50, 60]), "no line twice, none missing"
+
+
+def test_observe_sees_every_step_of_this_process_alone(tiny, tmp_path):
+    steps = []
+    run_grid(
+        asked(tiny, tmp_path, attentions=["mean"], seeds=[0], observe=lambda progress: steps.append(progress.step))
+    )
+    assert steps == list(range(1, 61))
+    with pytest.raises(ConfigError, match="observe sees the runs of this process"):
+        run_grid(asked(tiny, tmp_path, jobs=2, observe=print))
+
+
+UNSEEDED = """
+import numpy as np
+import tasks
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Settings:
+    rows: int = 64
+
+class Noise(tasks.Task):
+    name, title, settings = "NAME", "Noise", Settings
+    section = {"train": {"steps": 4, "batch": 4, "lr": 1e-3, "warmup": 1, "evaluate_every": 4}}
+
+    def prepare(self, settings, data_dir, cache, progress):
+        rng = RNG
+        def split(rows):
+            values = rng.integers(0, 2, (rows, 8)).astype(np.uint8)
+            return tasks.Split(values, np.full(rows, 8, np.int32), rng.integers(0, 2, rows))
+        spec = tasks.Spec(vocab=3, classes=2, length=8)
+        parts = {name: split(settings.rows) for name in ("train", "validation", "test")}
+        return tasks.in_memory(self, settings, spec, parts, cache)
+
+task = Noise()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "generator", "jobs"),
+    [
+        ("unseeded_alone", "np.random.default_rng()", 1),
+        ("unseeded_jobs", "np.random.default_rng()", 2),
+        ("hashed", "np.random.default_rng(abs(hash('noise')))", 2),  # another number in every process
+    ],
+)
+def test_a_task_whose_data_are_not_a_function_of_its_settings(tmp_path, monkeypatch, name, generator, jobs):
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    wanted = asked("quick", tmp_path / "runs", attentions=["mean"], seeds=[0], jobs=jobs)
+    file = tmp_path / f"{name}.py"
+    file.write_text(UNSEEDED.replace("NAME", name).replace("RNG", generator))
+    with pytest.raises((DataError, WorkError), match=rf"{name}\.py: prepare makes other data every time"):
+        run_grid(replace(wanted, tasks=[str(file)]))
+    file = tmp_path / f"{name}_seeded.py"
+    file.write_text(UNSEEDED.replace("NAME", f"{name}_seeded").replace("RNG", "np.random.default_rng(0)"))
+    (record,) = run_grid(
+        asked("quick", tmp_path / "runs", attentions=["mean"], tasks=[str(file)], seeds=[0], jobs=jobs)
+    )
+    assert record.status == "done"
+    assert record.data["title"] == "Noise"
 
 
 def test_shards_are_a_partition(tiny, tmp_path):
@@ -145,7 +232,7 @@ def test_a_shard_on_the_command_line(tiny, tmp_path, capsys):
     (path,) = tmp_path.glob("*.json")
     assert json.loads(path.read_text())["seed"] == 0
     assert main([*command, "--shard", "3/3"]) == 0
-    assert "part 3/3 has no cells" in capsys.readouterr().err
+    assert "part 3/3 has no" in capsys.readouterr().err
 
 
 def test_devices_and_shards_as_text():
@@ -170,9 +257,9 @@ def test_mistakes_are_told_before_anything_runs(tiny, tmp_path):
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_cells_that_only_the_protocol_tells_apart_are_told_apart():
-    cells = [
+def test_runs_that_only_the_protocol_tells_apart_are_told_apart():
+    runs = [
         SimpleNamespace(task="listops", row="elu", seed=seed, protocol=p) for seed, p in ((0, "a"), (0, "b"), (1, "a"))
     ]
-    slots: Any = [SimpleNamespace(cell=cell) for cell in cells]
-    assert titles(slots) == ["[1/3] listops elu seed 0 a", "[2/3] listops elu seed 0 b", "[3/3] listops elu seed 1"]
+    jobs: Any = [SimpleNamespace(run=run) for run in runs]
+    assert titles(jobs) == ["[1/3] listops elu seed 0 a", "[2/3] listops elu seed 0 b", "[3/3] listops elu seed 1"]

@@ -1,1 +1,4 @@
-"""The models an attention plugs into; torch only."""
+"""The models that an attention plugs into. They import torch only, and know an attention as a module.
+
+A backbone is a file with a subclass of `classifier.Classifier`, which writes `build_body`, `body` and `attentions`.
+"""

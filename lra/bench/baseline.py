@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra.config.resolve import Model, Train
+from lra.config.schema import Model, Train
 
 NEGATIVE = -1e6  # Skyformer's weight of a padded key before the softmax
 EPS = 1e-6

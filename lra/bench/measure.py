@@ -18,16 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lra.backbones.flat import count_parameters
+from lra.backbones.weights import count_parameters
 from lra.bench import workload
 from lra.bench.workload import Timing, Workload
 from lra.errors import CountError
-from lra.experiments.run import make_model, make_place
+from lra.experiments.build import make_model, padding_of
 from lra.results.bench_record import DONE, FAILED, NO_MEMORY, TOO_SLOW, Bench
 from lra.results.machine import environment, held_bytes, peak_bytes, reset_peak
-from lra.training.batches import documents, sizes, slices_of
-from lra.training.device import Place, choose_device, choose_precision, set_backends
-from lra.training.loop import order
+from lra.training.batches import documents, micro_batches, order, sizes
+from lra.training.device import Device, Padding, choose_device, choose_precision, set_backends
 from lra.training.step import Step
 
 BLOCK_SECONDS = 0.1  # a repeat holds as many steps as take this long, so that reading the clock does not count
@@ -65,12 +64,12 @@ def figures(timing: Timing, work: Workload, device: torch.device) -> dict[str, A
     """The measured fields of the record."""
     run = work.run
     set_backends(run.config.train.deterministic)
-    place = make_place(run, work.spec, device)
+    padding = padding_of(run, work.spec)
     model = make_model(run, work.spec).to(device)
     train = run.config.train
     if device.type == "cpu" and train.gear == "auto":  # compiling for minutes to measure seconds must be asked for
         train = dataclasses.replace(train, gear="eager")
-    step = Step(model, train, place, run.seed)
+    step = Step(model, train, Device(device, run.precision), padding, run.seed)
 
     def rows(number: int) -> np.ndarray:
         return order(len(work.samples.labels), train.batch, 0, number)
@@ -87,12 +86,14 @@ def figures(timing: Timing, work: Workload, device: torch.device) -> dict[str, A
     fields = clock(act, timing, device)
     first, last = fields.pop("first"), fields.pop("last")
     batches = [rows(number) for number in range(first, last)]
-    sums = computed[last] - computed[first] if training else sum(padded(work, rows, place) for rows in batches)
+    sums = (
+        computed[last] - computed[first] if training else sum(padded(work, rows, padding, device) for rows in batches)
+    )
     real = sum(int(work.samples.lengths[documents(work.samples, rows)].sum()) for rows in batches)
     fields |= {"computed_tokens": sums / len(batches), "real_tokens": real / len(batches)}
     fields |= {"length": run.length(work.spec), "parameters": count_parameters(model)}
-    fields |= {"environment": environment(device, step.gear_name)}
-    return fields | operations(work, batches, place, model, training)
+    fields |= {"environment": environment(device, step.gears.name)}
+    return fields | operations(work, batches, padding, model, training)
 
 
 def clock(act: Callable[[int], None], timing: Timing, device: torch.device) -> dict[str, Any]:
@@ -135,21 +136,21 @@ def clock(act: Callable[[int], None], timing: Timing, device: torch.device) -> d
     }
 
 
-def padded(work: Workload, rows: np.ndarray, place: Place) -> int:
+def padded(work: Workload, rows: np.ndarray, padding: Padding, device: torch.device) -> int:
     """How many tokens an evaluation of these rows computes, padding included."""
     lengths = sizes(work.samples, rows)
-    parts = [lengths[part] for part in slices_of(lengths, place, training=False)]
-    tokens = sum(len(part) * (place.length if place.whole else int(part.max())) for part in parts)
+    parts = [lengths[part] for part in micro_batches(lengths, padding, device.type, training=False)]
+    tokens = sum(len(part) * (padding.length if padding.to_full_length else int(part.max())) for part in parts)
     return tokens if work.samples.pairs is None else 2 * tokens
 
 
 def operations(
-    work: Workload, batches: list[np.ndarray], place: Place, model: Any, training: bool
+    work: Workload, batches: list[np.ndarray], padding: Padding, model: Any, training: bool
 ) -> dict[str, int | str | None]:
     """Mean FLOPs of a step on these batches; None and the reason where they cannot be counted."""
     samples = work.samples
     lengths = np.concatenate([samples.lengths[documents(samples, rows)] for rows in batches])
-    lengths = np.full_like(lengths, place.length) if place.whole else lengths
+    lengths = np.full_like(lengths, padding.length) if padding.to_full_length else lengths
     try:
         total = workload.count_flops(model, lengths, samples.pairs is not None, training)
     except CountError as error:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import attention_zoo
 import tasks
-from lra.config import resolve as configuration
-from lra.experiments.data import make_ready, resolve_for
-from lra.experiments.plan import Request, name_rows, plan
-from lra.experiments.run import Cell
+from lra.config.resolve import label_of
+from lra.experiments.data import load_task_data, resolve_for
+from lra.experiments.plan import Request, expand_attentions, name_rows, plan
+from lra.experiments.run import Run
 from lra.results.bench_record import UNIFORM
 
 if TYPE_CHECKING:
@@ -57,19 +57,19 @@ class Timing:
 class Workload:
     """A resolved run, the sizes of its task, and the samples its batches are drawn from."""
 
-    run: Cell
+    run: Run
     spec: tasks.Spec
     samples: tasks.Split
 
 
 def rows_of(specs: list[str]) -> dict[str, str]:
     """Specs and `all` -> the name in tables of each spec, without repetitions. Raises SpecError."""
-    specs = [spec for asked in specs for spec in (attention_zoo.names() if asked == "all" else [asked])]
+    specs = expand_attentions(specs)
     rows = dict(zip(name_rows([attention_zoo.find(spec) for spec in specs]), specs, strict=True))
     return {spec: row for row, spec in rows.items()}
 
 
-def resolve(timing: Timing) -> Cell:
+def resolve(timing: Timing) -> Run:
     """The run that is timed. Raises SpecError, DataError or ConfigError; needs neither data nor torch."""
     overrides = list(timing.overrides)
     if timing.gear != "auto":
@@ -79,19 +79,19 @@ def resolve(timing: Timing) -> Cell:
     task, protocol = UNIFORM_TASK if timing.shape == UNIFORM else timing.shape, timing.protocol
     request = Request(attentions=[timing.spec], tasks=[task], seeds=[0], protocol=protocol, overrides=tuple(overrides))
     plain, labelled = (resolve_for(task, protocol, list(changes)) for changes in ((), timing.overrides))
-    run = replace(plan(request)[0], row=timing.row, protocol=configuration.label_of(protocol, labelled, plain))
+    run = replace(plan(request)[0], row=timing.row, protocol=label_of(protocol, labelled, plain))
     if timing.shape == UNIFORM:
         model = replace(run.config.model, length=timing.length, vocab=0, grid=False, zero_is_padding=False)
         run = replace(run, config=replace(run.config, model=model))
     return run
 
 
-def prepare(timing: Timing, run: Cell) -> Workload:
+def prepare(timing: Timing, run: Run) -> Workload:
     """Draws the samples, or finds the task's. Raises DataError."""
     if timing.shape == UNIFORM:
         samples = uniform(timing.length, run.config.train.batch)
         return Workload(run, replace(UNIFORM_SPEC, length=timing.length), samples)
-    data = make_ready(run.task, run.config, Path(timing.data_dir) if timing.data_dir else None).data
+    data = load_task_data(run.task, run.config, Path(timing.data_dir) if timing.data_dir else None).data
     return Workload(run, data.spec, data.train)
 
 
@@ -105,7 +105,7 @@ def uniform(length: int, rows: int) -> tasks.Split:
     return tasks.Split(values, np.full(rows, length, dtype=np.int32), labels)
 
 
-def about(timing: Timing, run: Cell) -> dict[str, Any]:
+def about(timing: Timing, run: Run) -> dict[str, Any]:
     """The fields of a bench record that are known before anything is measured."""
     entry = run.attention
     return {

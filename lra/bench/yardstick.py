@@ -22,14 +22,14 @@ from lra.bench import baseline, workload
 from lra.bench.idle import alone_on, device_lock, free_bytes
 from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing, Workload
-from lra.config.resolve import Train
+from lra.config.schema import Train
 from lra.console import say
 from lra.errors import ConfigError, suggestion
-from lra.experiments.run import make_model, make_place
+from lra.experiments.build import make_model, padding_of
 from lra.results.machine import cpu_name
-from lra.training.batches import load, sizes
-from lra.training.device import Place, choose_device, choose_precision
-from lra.training.loop import order
+from lra.training.batches import order, sizes
+from lra.training.device import Device, Padding, choose_device, choose_precision
+from lra.training.loading import load
 from lra.training.step import Step
 
 ATTENTIONS = ("softmax", "pola", "agent", "elu")
@@ -173,7 +173,8 @@ def drawn_text(rows: int) -> tasks.Split:
 def ours(work: Workload, gear: str, device: torch.device) -> Contender:
     run = dataclasses.replace(work.run, precision=choose_precision(work.run.config.train.precision, device))
     config = dataclasses.replace(run.config.train, gear=gear)
-    step = Step(make_model(run, work.spec).to(device), config, make_place(run, work.spec, device), 0)
+    padding = padding_of(run, work.spec)
+    step = Step(make_model(run, work.spec).to(device), config, Device(device, run.precision), padding, 0)
 
     def act(number: int) -> object:
         return step(work.samples, order(len(work.samples.labels), config.batch, 0, number), number)
@@ -186,10 +187,11 @@ def padded(work: Workload, longest: int, device: torch.device) -> Contender:
     run, spec, samples = work.run, work.spec, work.samples
     model = baseline.Encoder(run.row, run.config.model, spec.vocab, spec.classes, longest).to(device)
     step = baseline.BaselineStep(model, run.config.train)
-    place = Place(device, length=longest, whole=True, padded=spec.padded)
+    padding = Padding(length=longest, to_full_length=True, padded=spec.padded)
 
     def act(number: int) -> object:
-        ids, keep, labels = load(samples, order(len(samples.labels), run.config.train.batch, 0, number), place)
+        rows = order(len(samples.labels), run.config.train.batch, 0, number)
+        ids, keep, labels = load(samples, rows, padding, device)
         return step(ids, torch.ones_like(ids, dtype=torch.float32) if keep is None else keep.float(), labels)
 
     contender = Contender(run.row, "baseline", act)

@@ -2,10 +2,15 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lra.commands.choice import add_choice
 from lra.errors import UserError
+
+if TYPE_CHECKING:
+    import tasks
 
 ACTIONS = (
     "prepare: make the data ready; status: say what is ready; ladder: compute what trivial readers score; "
@@ -24,7 +29,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     import tasks
-    from lra.experiments.data import status
 
     if parsed.action == "unpack":
         print("\n".join(f"unpacked {name}" for name in tasks.unpack(parsed.file, tasks.cache_folder())))
@@ -42,12 +46,12 @@ def main(parsed: argparse.Namespace) -> int:
 def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
     """Prepares each task and says so. Names those of `all` whose data cannot be had; the exit code is then 1."""
     import tasks
-    from lra.experiments.data import climb, describe_data, prepare
+    from lra.experiments.data import describe_data, prepare_data, resolve_for
 
     sets, missing = [], []
     for task in chosen:
         try:
-            data = prepare(task, parsed.protocol, parsed.set, parsed.data_dir)
+            data = prepare_data(task, resolve_for(task, parsed.protocol, parsed.set), parsed.data_dir)
         except tasks.MissingDataError as error:
             if "all" not in parsed.task:
                 raise
@@ -64,3 +68,45 @@ def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
         tasks.pack(sets, parsed.file)
         print(f"packed into {parsed.file}; there: python run_lra.py data unpack --file {parsed.file.name}")
     return int(bool(missing))
+
+
+def climb(task_name: str, data: "tasks.Data", store: Path | None) -> str:
+    """Computes the ladder of a task's data anew, and writes it to `store` too. Raises DataError or UserError."""
+    import tasks
+
+    task = tasks.find(task_name)
+    rungs = task.climb(data)
+    if task.networks:
+        from lra.experiments.ladder import accuracy
+
+        rungs |= {name: accuracy(network, data, f"{task.title}: {name}") for name, network in task.networks.items()}
+    with suppress(OSError):
+        tasks.store_ladder(data.folder, data, rungs)
+    lines = [f"  {100 * accuracy:5.1f} %  {rung}" for rung, accuracy in rungs.items()]
+    if store:
+        try:
+            lines.append(f"written to {tasks.store_ladder(store, data, rungs)}")
+        except OSError as error:
+            raise UserError(f"cannot write to {store}: {error.strerror}") from error
+    return "\n".join(lines)
+
+
+def status(task_name: str) -> str:
+    """What the cache holds of a task: source, rows, hash, size, terms, leakage; or the command that prepares it."""
+    import tasks
+    from lra.experiments.data import describe_data
+
+    prepared = tasks.prepared(tasks.cache_folder(), task_name)
+    if not prepared and (getattr(tasks.find(task_name), "streamed", False) or tasks.file_of(task_name)):
+        return f"{task_name}: generated while it is read, nothing to prepare"
+    if not prepared:
+        return f"{task_name}: not prepared; python run_lra.py data prepare --task {task_name} [--data-dir DIR]"
+    lines = []
+    for data in prepared:
+        size = sum(path.stat().st_size for path in data.folder.iterdir())
+        lines.append(f"{describe_data(task_name, data, None)}, {size / 1e6:,.0f} MB in {data.folder}")
+        lines.append(f"  terms: {data.about.get('terms', 'generated here, none')}")
+        for split, shares in data.about.get("leakage", {}).items():
+            parts = ", ".join(f"{100 * share:.1f} % of {what}" for what, share in shares.items())
+            lines.append(f"  also in training, of {split}: {parts}")
+    return "\n".join(lines)

@@ -33,10 +33,10 @@ def difference(first: str, second: str) -> str:
 
 
 def _lines(first: str, second: str, task: str) -> list[str]:
-    from lra.config import resolve as config
+    from lra.config.resolve import as_dict
     from lra.experiments.data import resolve_for
 
-    left, right = (config.as_dict(resolve_for(task, name, [])) for name in (first, second))
+    left, right = (as_dict(resolve_for(task, name, [])) for name in (first, second))
     return [
         f"{section}.{key}: {value} -> {right[section][key]}"
         for section, values in left.items()

@@ -52,11 +52,11 @@ def labels(record: "Record") -> list[int] | None:
     """Labels of the test rows, for a record that does not say which answers were right; None without its data."""
     import tasks
     from lra.config.resolve import from_dict
-    from lra.experiments.data import make_ready
+    from lra.experiments.data import load_task_data
 
     task = tasks.find(record.data.get("file", record.task))
     try:
-        data = make_ready(task.name, from_dict(record.config, task.settings), None).data
+        data = load_task_data(task.name, from_dict(record.config, task.settings), None).data
     except tasks.DataError:
         return None
     return [int(n) for n in data.test.labels[: record.test_rows]] if data.hash == record.data.get("hash") else None

@@ -1,6 +1,7 @@
 """train attentions on tasks (the default command)"""
 
 import argparse
+import os
 from pathlib import Path
 
 from lra.commands.choice import add_choice, add_processes, make_request, seed
@@ -46,6 +47,7 @@ def main(parsed: argparse.Namespace) -> int:
     from lra.experiments.grid import run_grid
 
     request = make_request(parsed)
+    examine(parsed.attn)
     if parsed.sweep:
         from lra.experiments.sweep import run_sweep
 
@@ -67,10 +69,23 @@ def main(parsed: argparse.Namespace) -> int:
     return int(not records or not complete or any(record.status == "failed" for record in records))
 
 
+def examine(specs: list[str]) -> None:
+    """Prints a line for each quick check that an attention of the user's fails, before hours are spent on it."""
+    import attention_zoo
+
+    users = [spec for spec in specs if spec != "all" and not attention_zoo.find(spec)[0].builtin]
+    if users and os.environ.get("RANK", "0") == "0":
+        from lra.console import say
+        from lra.testing.outcomes import complaints
+
+        for complaint in complaints(users):
+            say(complaint)
+
+
 def print_missing(present: set[str]) -> None:
     """Prints, below the table, which of the five tasks have no column in it."""
-    from tasks import ARENA
+    import tasks
 
-    absent = [task for task in ARENA if task not in present]
+    absent = [task for task in tasks.ARENA if task not in present]
     if absent:
-        print(f"missing: {', '.join(absent)}; {len(ARENA) - len(absent)} of {len(ARENA)} tasks")
+        print(f"missing: {', '.join(absent)}; {len(tasks.ARENA) - len(absent)} of {len(tasks.ARENA)} tasks")

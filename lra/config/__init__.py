@@ -1,1 +1,5 @@
-"""What can be set: every key with its type and range, protocol files, and how both become one configuration."""
+"""What can be set: every key with its type and range, protocol files, and how both become one configuration.
+
+To add a key, give it a field in `schema` with a neutral default, so that the hashes of older configurations stay as
+they are. To add a protocol, put a YAML file into `lra/protocols`. This room may import `errors` and `hashing` only.
+"""

@@ -1,18 +1,20 @@
-"""Protocol files: YAML that names its `base:`, with a section per task, merged as plain dicts.
+"""Protocol files: YAML with a section per task, which may name another protocol as its `base:`.
 
-What a file says of one task goes before what it says of all, and both before its base.
-
-`deviations:` says in what a protocol differs from the source it is named after, a line of text each; records keep them.
+Files merge as plain dicts. What a file says of one task overrides what it says of all tasks, and both override its
+base. `deviations:` lists how a protocol differs from the source it is named after, a line of text each; records keep
+them.
 """
 
 import itertools
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lra.errors import ConfigError, suggestion
 
 PROTOCOLS = Path(__file__).parent.parent / "protocols"
+KEYS = ["base", "deviations", "model", "train", "data", "tasks"]
 
 
 def protocols() -> list[str]:
@@ -26,7 +28,7 @@ def read_protocol(name: str) -> dict[str, Any]:
 
 
 def deviations_of(name: str) -> dict[str, str]:
-    """In what a protocol differs from its source: a word for tables -> the explanation. Raises ConfigError."""
+    """How a protocol differs from its source: a word for tables -> the explanation. Raises ConfigError."""
     found = read_protocol(name).get("deviations") or {}
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise ConfigError(f"protocol {name}: deviations: expected words and their explanations, found {found!r}")
@@ -52,33 +54,57 @@ def _path_of(name: str) -> Path:
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    import yaml  # here, so that `--help` needs no third-party package
-
+    """One file over its base. seen: the files that led here through their `base:`."""
     if path in seen:
         raise ConfigError(f"{path}: its base: leads back to itself")
+    content = _parse(path)
+    for key in content:
+        if key not in KEYS:
+            raise ConfigError(f"{path}: unknown key {key!r}{suggestion(str(key), KEYS)}")
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    below = _read(path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base)), (*seen, path))
+    # What a file says of all tasks overrides even what its base says of one task.
+    general = {key: content[key] for key in ("model", "train", "data") if content.get(key)}
+    sections = below.get("tasks")
+    if isinstance(sections, dict):
+        changed = {task: merge(section, general) for task, section in sections.items() if isinstance(section, dict)}
+        below["tasks"] = sections | changed
+    return merge(below, content)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    import yaml  # here, so that `--help` needs no third-party package
+
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
     except FileNotFoundError as error:
         raise ConfigError(f"no protocol file at {path}; there are: {', '.join(protocols())}, or a path") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"protocol file {path}: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"protocol file {path} holds no mapping")
-    allowed = ["base", "deviations", "model", "train", "data", "tasks"]
-    for key in content:
-        if key not in allowed:
-            raise ConfigError(f"{path}: unknown key {key!r}{suggestion(str(key), allowed)}")
-    base = content.pop("base", None)
-    if base is None:
-        return content
-    below = _read(path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base)), (*seen, path))
-    # what a file says of all tasks goes before what its base says of one
-    general = {key: content[key] for key in ("model", "train", "data") if content.get(key)}
-    sections = below.get("tasks")
-    if isinstance(sections, dict):
-        whole = {task: merge(section, general) for task, section in sections.items() if isinstance(section, dict)}
-        below["tasks"] = sections | whole
-    return merge(below, content)
+    return content
+
+
+@cache
+def _loader() -> type:
+    """PyYAML's safe loader, which keeps the last of several equal keys without a word; this one refuses them."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+            node = super().compose_mapping_node(anchor)
+            lines: dict[str, int] = {}
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    raise yaml.YAMLError(f"line {line}: {key.value!r} is already set in line {lines[key.value]}")
+                lines[key.value] = line
+            return node
+
+    return Loader
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +126,7 @@ def parse_override(text: str) -> dict[str, Any]:
     if not equals or not all(path):
         raise ConfigError(f"--set takes section.key=value, as in train.lr=3e-4, not {text!r}")
     try:
-        nested: Any = yaml.safe_load(value)
+        nested: Any = yaml.load(value, _loader())
     except yaml.YAMLError:
         nested = value
     for part in reversed(path):

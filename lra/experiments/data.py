@@ -1,21 +1,25 @@
-"""A task's data, made ready for training; and the `data` command, which prepares and describes it."""
+"""A task's data and its ladder, found or made, verified and ready for training."""
 
 from __future__ import annotations
 
+import time
 import traceback
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import tasks
-from lra.config import resolve as configuration
-from lra.config.resolve import Config
-from lra.errors import ConfigError
+from lra.config.resolve import resolve
+from lra.config.schema import Config
+
+T = TypeVar("T")
+REPEATED = 5.0  # seconds; a user's task that prepares faster than this is prepared twice, to compare
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A task's data and the accuracies of its trivial answers."""
+class TaskData:
+    """A task's data and its ladder: the accuracies of trivial answers."""
 
     data: tasks.Data
     ladder: dict[str, float]
@@ -24,40 +28,43 @@ class Ready:
 def resolve_for(task_name: str, protocol: str, overrides: list[str]) -> Config:
     """The configuration of a task under a protocol. Raises DataError or ConfigError."""
     task = tasks.find(task_name)
-    return configuration.resolve(protocol, task.name, overrides, task.settings, task.section)
+    return resolve(protocol, task.name, overrides, task.settings, task.section)
 
 
-def make_ready(task_name: str, config: Config, data_dir: Path | None) -> Ready:
-    """Finds or generates, verifies and encodes, or takes what the cache has. Raises DataError."""
-    data = prepare_for(task_name, config, data_dir)
-    return Ready(data, tasks.find(task_name).ladder(data))
+def load_task_data(task_name: str, config: Config, data_dir: Path | None) -> TaskData:
+    """The data and the ladder of a task, from the cache where it has them. Raises DataError."""
+    data = prepare_data(task_name, config, data_dir)
+    return TaskData(data, _call(task_name, "ladder", lambda: tasks.find(task_name).ladder(data)))
 
 
-def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> str:
-    """One line: where the data comes from, how much it is, its hash."""
-    rows = " / ".join(f"{count:,}" for count in data.about["rows"].values())
-    note = f"; nothing for it in {data_dir}" if data_dir and data.about["label"] == "generated" else ""
-    if data.about["label"] == "official" and (data.folder / tasks.UNPACKED).exists():
-        note = f"; unpacked here: without {data.folder} it is downloaded or generated"
-    elif data.about["label"] == "generated" and _official(task_name):
-        note += "; official data is prepared here, too: --data-dir or LRA_DATA takes it"
-    return f"{task_name}: {data.about['label']} ({data.about['source']}{note}), {rows} samples, hash {data.hash}"
+def prepare_data(task_name: str, config: Config, data_dir: Path | None) -> tasks.Data:
+    """Finds or generates, verifies and encodes the data that a configuration asks for. Raises DataError."""
+    task = tasks.find(task_name)
+
+    def prepare() -> tasks.Data:
+        return _call(
+            task_name, "prepare", lambda: task.prepare(config.data, data_dir, tasks.cache_folder(), progress=True)
+        )
+
+    started = time.monotonic()
+    data = prepare()
+    if tasks.file_of(task_name) and time.monotonic() - started < REPEATED and prepare().hash != data.hash:
+        raise tasks.DataError(not_repeatable(task_name))
+    return data
 
 
-def _official(task_name: str) -> bool:
-    """Has the cache official data of a task?"""
-    return any(data.about["label"] == "official" for data in tasks.prepared(tasks.cache_folder(), task_name))
+def not_repeatable(task_name: str) -> str:
+    """What is wrong with a user's task whose data are not a function of its settings."""
+    return (
+        f"{tasks.file_of(task_name)}: prepare makes other data every time, so that no run can be repeated or resumed; "
+        "draw random numbers from a seed, np.random.default_rng(0)"
+    )
 
 
-def prepare(task_name: str, protocol: str, overrides: list[str], data_dir: Path | None) -> tasks.Data:
-    """Prepares a task's data as a protocol wants it. Raises DataError or ConfigError."""
-    return prepare_for(task_name, resolve_for(task_name, protocol, overrides), data_dir)
-
-
-def prepare_for(task_name: str, config: Config, data_dir: Path | None) -> tasks.Data:
-    """Prepares a task's data as a resolved configuration wants it. Raises DataError."""
+def _call(task_name: str, method: str, work: Callable[[], T]) -> T:
+    """Calls a method of a task; an error in a user's file becomes a DataError with the line."""
     try:
-        return tasks.find(task_name).prepare(config.data, data_dir, tasks.cache_folder(), progress=True)
+        return work()
     except tasks.DataError:
         raise
     except Exception as error:
@@ -66,41 +73,20 @@ def prepare_for(task_name: str, config: Config, data_dir: Path | None) -> tasks.
             raise
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         where = f"{file}, line {lines[-1]}" if lines else str(file)
-        raise tasks.DataError(f"{where}: prepare fails: {type(error).__name__}: {error}") from error
+        raise tasks.DataError(f"{where}: {method} fails: {type(error).__name__}: {error}") from error
 
 
-def climb(task_name: str, data: tasks.Data, store: Path | None) -> str:
-    """Computes the ladder of a task's data afresh; writes it to `store`, too. Raises DataError or ConfigError."""
-    task = tasks.find(task_name)
-    rungs = task.climb(data)
-    if task.networks:
-        from lra.experiments.ladder import accuracy
-
-        rungs |= {name: accuracy(network, data, f"{task.title}: {name}") for name, network in task.networks.items()}
-    with suppress(OSError):
-        tasks.store_ladder(data.folder, data, rungs)
-    lines = [f"  {100 * accuracy:5.1f} %  {rung}" for rung, accuracy in rungs.items()]
-    if store:
-        try:
-            lines.append(f"written to {tasks.store_ladder(store, data, rungs)}")
-        except OSError as error:
-            raise ConfigError(f"cannot write to {store}: {error.strerror}") from error
-    return "\n".join(lines)
+def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> str:
+    """One line: where the data come from, how many samples there are, their hash."""
+    rows = " / ".join(f"{count:,}" for count in data.about["rows"].values())
+    note = f"; nothing for it in {data_dir}" if data_dir and data.about["label"] == "generated" else ""
+    if data.about["label"] == "official" and (data.folder / tasks.UNPACKED).exists():
+        note = f"; unpacked here: without {data.folder} it is downloaded or generated"
+    elif data.about["label"] == "generated" and _has_official(task_name):
+        note += "; official data is prepared here, too: --data-dir or LRA_DATA takes it"
+    return f"{task_name}: {data.about['label']} ({data.about['source']}{note}), {rows} samples, hash {data.hash}"
 
 
-def status(task_name: str) -> str:
-    """What the cache holds of a task: source, rows, hash, size, terms, leakage; or the command that prepares it."""
-    found = tasks.prepared(tasks.cache_folder(), task_name)
-    if not found and (getattr(tasks.find(task_name), "streamed", False) or tasks.file_of(task_name)):
-        return f"{task_name}: generated while it is read, nothing to prepare"
-    if not found:
-        return f"{task_name}: not prepared; python run_lra.py data prepare --task {task_name} [--data-dir DIR]"
-    lines = []
-    for data in found:
-        size = sum(path.stat().st_size for path in data.folder.iterdir())
-        lines.append(f"{describe_data(task_name, data, None)}, {size / 1e6:,.0f} MB in {data.folder}")
-        lines.append(f"  terms: {data.about.get('terms', 'generated here, none')}")
-        for split, shares in data.about.get("leakage", {}).items():
-            parts = ", ".join(f"{100 * share:.1f} % of {what}" for what, share in shares.items())
-            lines.append(f"  also in training, of {split}: {parts}")
-    return "\n".join(lines)
+def _has_official(task_name: str) -> bool:
+    """Is official data of a task in the cache?"""
+    return any(data.about["label"] == "official" for data in tasks.prepared(tasks.cache_folder(), task_name))

@@ -1,4 +1,4 @@
-"""Many cells: which are missing, and running those, here or in several processes."""
+"""A grid of runs: what is missing is prepared, checked and run, here or in several processes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import tasks
 from lra.console import say
 from lra.errors import ConfigError, WorkError
-from lra.experiments.data import Ready, describe_data, make_ready
-from lra.experiments.job import Slot, fill, find_slot, titles
-from lra.experiments.plan import ARENA, Request, name_rows, part_of, plan
-from lra.experiments.run import Cell, make_model
+from lra.experiments.data import TaskData, describe_data, load_task_data, not_repeatable
+from lra.experiments.job import Job, open_job, run_job, titles
+from lra.experiments.plan import Request, part_of, plan
+from lra.experiments.run import Run
 from lra.results.record import Record
 from lra.training.tracker import check_tracker
 
@@ -21,135 +21,143 @@ if TYPE_CHECKING:
 
     from lra.training.distributed import Group
 
-__all__ = ["ARENA", "Request", "name_rows", "plan", "run_cells", "run_grid"]
-
 
 def run_grid(request: Request) -> list[Record]:
-    """Runs the cells without a final record and returns the records of all; those that failed say so.
+    """Runs what has no final record and returns the records of all; those of runs that failed say so.
 
     Everything is checked before the first step. Raises SpecError, DataError, ConfigError, RecordError or WorkError.
     """
-    slots = run_cells(request, part_of(plan(request), request.shard), forgiving="all" in request.tasks)
-    return [slot.record for slot in slots if slot.record is not None]
+    jobs = run_jobs(request, part_of(plan(request), request.shard), forgiving="all" in request.tasks)
+    return [job.record for job in jobs if job.record is not None]
 
 
-def run_cells(request: Request, cells: list[Cell], forgiving: bool = False) -> list[Slot]:
-    """Runs those of the cells that have no final record, where `request` says, and returns a slot for each.
+def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list[Job]:
+    """Runs those of the runs that have no final record, where `request` says, and returns a job for each.
 
-    forgiving: cells whose data cannot be had are named and left out; else they raise. Raises as `run_grid` does.
+    forgiving: leave out runs whose data cannot be had, after a line that names them, instead of raising. Raises as
+    `run_grid` does.
     """
-    from lra.results.files import writable
-    from lra.training.device import choose_precision  # torch, from here on
+    from lra.results.files import writable  # torch, from here on
+    from lra.training.device import lost
 
     check_tracker(request.track)
     writable(request.out)
-    places, group = request.places, find_group(request)
-    kind = group.device if group else check_devices(places) if places else find_device(request.device)
-    cells = [replace(cell, precision=choose_precision(cell.config.train.precision, kind)) for cell in cells]
-    if group:
-        group.check(cells)
-        ready = group.first(lambda: prepare_all(request, cells, forgiving))
-    else:
-        ready = prepare_all(request, cells, forgiving)
-    slots = find_slots(request, cells, ready)
-    final = group.tell([slot.final for slot in slots]) if group else [slot.final for slot in slots]
-    missing = [slot for slot, done in zip(slots, final, strict=True) if not done]
-    for slot in missing:
-        slot.work.load_state()  # a damaged checkpoint is told before anything runs
-    if len(missing) < len(slots):
-        say(f"{len(slots) - len(missing)} of {len(slots)} cells have a record and are skipped")
-    own = dict.fromkeys(slot.cell.spec for slot in missing if not slot.cell.attention.builtin)
-    if own:
-        say(f"a mechanism of your own may be wrong in silence: python run_lra.py check {' '.join(own)}")
-    run_missing(request, missing, ready, kind, group)
-    if group:  # what is chosen from the records must be chosen alike
-        for slot in slots:
-            slot.record = group.tell(slot.record)
-    return slots
+    group = find_group(request)
+    runs = fit_to(runs, group)
+    prepared = group.rank_zero_first(lambda: prepare_all(request, runs, forgiving))
+    check_same_data(prepared, group)
+    jobs = open_jobs(request, runs, prepared)
+    missing = find_missing(jobs, group)
+    if request.worker_devices and missing:
+        from lra.experiments.workers import run_in_workers
+
+        run_in_workers(missing, prepared, request)
+        return jobs
+    for job, title in zip(missing, titles(missing), strict=True):
+        run_job(job, prepared[job.run.data_key], group, title, request.observe)
+        if lost(group.device):
+            raise WorkError(f"{group.device} is lost to this process after {title}: start the same command again")
+    for job in jobs:  # every process must make the same choice from the records
+        job.record = group.broadcast(job.record)
+    return jobs
 
 
-def find_slots(request: Request, cells: list[Cell], ready: dict[str, Ready]) -> list[Slot]:
-    """Of the cells with data, and of those that `match_params` puts beside them. Raises ConfigError or RecordError."""
-    if request.match_params:
-        from lra.experiments.match import match
-
-        cells = match(cells, ready)
-    known = [cell for cell in cells if cell.data_key in ready]
-    return [find_slot(cell, ready[cell.data_key], request.out, request.track) for cell in known]
-
-
-def run_missing(
-    request: Request, missing: list[Slot], ready: dict[str, Ready], device: torch.device, group: Group | None
-) -> None:
-    """Runs the cells: each in all processes of the group, or in a worker on each place, or one by one here."""
-    if request.places and missing:
-        from lra.experiments.workers import fill_all
-
-        fill_all(missing, ready, request.places, request.data_dir, request.track)
-        return
-    from lra.training.device import lost
-
-    for slot, title in zip(missing, titles(missing), strict=True):
-        if group:
-            from lra.training.distributed import fill_together
-
-            fill_together(slot, ready[slot.cell.data_key], group, title)
-        else:
-            fill(slot, ready[slot.cell.data_key], device, title)
-            if lost(device):
-                raise WorkError(f"{device} is lost to this process after {title}: start the same command again")
-
-
-def find_group(request: Request) -> Group | None:
-    """The processes of a command that torchrun has started, or None. Raises ConfigError."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE") == "1":
-        return None
-    if request.places:
-        raise ConfigError("torchrun shares each run among its processes; leave --devices and --jobs out")
-    from lra.training.distributed import join
-
-    return join(request.device)
-
-
-def find_device(name: str) -> torch.device:
-    """The torch device of this name. Raises ConfigError."""
+def find_group(request: Request) -> Group:
+    """The processes that share every run: those that torchrun started, or this one alone. Raises ConfigError."""
     from lra.training.device import choose_device
+    from lra.training.distributed import alone, join
 
-    return choose_device(name)
+    devices = request.worker_devices
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1":
+        if devices:
+            raise ConfigError("torchrun shares each run among its processes; leave --devices and --jobs out")
+        return join(request.device)
+    return alone(check_devices(devices) if devices else choose_device(request.device))
 
 
 def check_devices(names: list[str]) -> torch.device:
     """A torch device of the kind they all are, without a context on any GPU. Raises ConfigError."""
     import torch
 
+    from lra.training.device import choose_device
+
     if not names[0].startswith("cuda:"):
-        return find_device(names[0])
-    there = torch.cuda.device_count()
-    absent = [name for name in names if int(name.removeprefix("cuda:")) >= there]
+        return choose_device(names[0])
+    count = torch.cuda.device_count()
+    absent = [name for name in names if int(name.removeprefix("cuda:")) >= count]
     if absent:
-        count = f"{there} GPUs" if there != 1 else "one GPU"
-        raise ConfigError(f"{', '.join(absent)} cannot be used: this machine has {count}; on a CPU: --jobs 2")
+        words = f"{count} GPUs" if count != 1 else "one GPU"
+        raise ConfigError(f"{', '.join(absent)} cannot be used: this machine has {words}; on a CPU: --jobs 2")
     return torch.device("cuda")
 
 
-def prepare_all(request: Request, cells: list[Cell], forgiving: bool) -> dict[str, Ready]:
-    """Data by `Cell.data_key`; tries each model once. Raises DataError, SpecError or ConfigError."""
-    ready, missing = {}, []
-    for key in dict.fromkeys(cell.data_key for cell in cells):
-        mine = [cell for cell in cells if cell.data_key == key]
-        task = mine[0].task
+def fit_to(runs: list[Run], group: Group) -> list[Run]:
+    """The runs with the precision of the group's device. Raises ConfigError for a batch that it cannot share."""
+    from lra.training.device import choose_precision
+    from lra.training.distributed import check_batches
+
+    check_batches(group, [(run.task, run.config.train.batch) for run in runs])
+    return [replace(run, precision=choose_precision(run.config.train.precision, group.device)) for run in runs]
+
+
+def prepare_all(request: Request, runs: list[Run], forgiving: bool) -> dict[str, TaskData]:
+    """Data by `Run.data_key`; builds each model once, to try it. Raises DataError, SpecError or ConfigError."""
+    from lra.experiments.build import make_model
+
+    prepared, missing = {}, []
+    for key in dict.fromkeys(run.data_key for run in runs):
+        sharing = [run for run in runs if run.data_key == key]
+        task = sharing[0].task
         try:
-            ready[key] = make_ready(task, mine[0].config, request.data_dir)
+            prepared[key] = load_task_data(task, sharing[0].config, request.data_dir)
         except tasks.MissingDataError as error:
             if not forgiving:
                 raise
             missing.append(task)
             say(f"missing: {error}")
             continue
-        say(describe_data(task, ready[key].data, request.data_dir))
-        for cell in {(cell.row, cell.protocol): cell for cell in reversed(mine)}.values():
-            make_model(cell, ready[key].data.spec)
+        say(describe_data(task, prepared[key].data, request.data_dir))
+        for run in {(run.row, run.protocol): run for run in reversed(sharing)}.values():
+            make_model(run, prepared[key].data.spec)
     if missing:
-        lost, wanted = list(dict.fromkeys(missing)), {cell.task for cell in cells}
+        lost, wanted = list(dict.fromkeys(missing)), {run.task for run in runs}
         say(f"{len(wanted) - len(lost)} of {len(wanted)} tasks have data; missing: {', '.join(lost)}")
-    return ready
+    return prepared
+
+
+def check_same_data(prepared: dict[str, TaskData], group: Group) -> None:
+    """Raises DataError when a user's task has given other data to this process than to process 0."""
+    hashes = {key: task_data.data.hash for key, task_data in prepared.items()}
+    first = group.broadcast(hashes)
+    for key, data_hash in hashes.items():
+        if first.get(key) != data_hash:
+            raise tasks.DataError(not_repeatable(key.split()[0]))
+
+
+def open_jobs(request: Request, runs: list[Run], prepared: dict[str, TaskData]) -> list[Job]:
+    """A job for each run with data, and for those that `match_params` adds. Raises ConfigError or RecordError."""
+    if request.match_params:
+        from lra.experiments.match import match
+
+        runs = match(runs, prepared)
+    return [
+        open_job(run, prepared[run.data_key].data.hash, request.out, request.track)
+        for run in runs
+        if run.data_key in prepared
+    ]
+
+
+def find_missing(jobs: list[Job], group: Group) -> list[Job]:
+    """The jobs without a final record, after a line on those that have one. Raises WorkError for a bad checkpoint."""
+    final = group.broadcast([job.final for job in jobs])
+    missing = [job for job, done in zip(jobs, final, strict=True) if not done]
+    for job in missing:
+        job.folder.load_state()  # reports a corrupt checkpoint before anything runs
+    if len(missing) < len(jobs):
+        say(f"{len(jobs) - len(missing)} of {len(jobs)} runs have a record and are skipped")
+    for note in dict.fromkeys(note for job in missing for note in job.run.attention.notes):
+        say(note)
+    users = dict.fromkeys(job.run.spec for job in missing if not job.run.attention.builtin)
+    if users:
+        say(f"your own attention can be wrong without an error; to test it: python run_lra.py check {' '.join(users)}")
+    return missing

@@ -1,38 +1,40 @@
-"""The place of a cell on disk, and running it there: its record, its folder of work, its lock."""
+"""A job: a run with its files on disk. It is done when its record is final; until then `run_job` goes on with it."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import traceback
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lra.config.resolve import as_dict
 from lra.console import clock, say
-from lra.errors import BusyError
-from lra.experiments.data import Ready
-from lra.experiments.run import Cell, describe, make_place
-from lra.experiments.train_and_test import train_cell
+from lra.errors import BusyError, WorkError
+from lra.experiments.data import TaskData
+from lra.experiments.run import Run, make_record
+from lra.experiments.train_and_test import train_and_test
 from lra.results.record import FINAL, Record, load, save
-from lra.training.progress import Bar
+from lra.training.progress import Bar, Progress
 from lra.training.tracker import Tracker
 
 if TYPE_CHECKING:
     import torch
 
     from lra.training.distributed import Group
-    from lra.training.run_folder import Work
+    from lra.training.run_folder import NoFolder, RunFolder
 
 
 @dataclass
-class Slot:
-    """A cell, the path of its record, the folder it works in, and the record, if there is one."""
+class Job:
+    """A run, the path of its record, the folder it works in, and the record, once there is one."""
 
-    cell: Cell
+    run: Run
     path: Path
-    work: Work
+    folder: RunFolder
     record: Record | None = None
 
     @property
@@ -40,88 +42,121 @@ class Slot:
         return self.record is not None and self.record.status in FINAL
 
     def read(self) -> Record | None:
-        """Raises RecordError when a file stands where the record belongs but is none."""
+        """The record on disk, if there is one. Raises RecordError if the file exists but is not a record."""
         return load(self.path) if self.path.exists() else None
 
     def keep(self) -> None:
-        """Writes the record, unless a final one has come from a process that no lock could keep away."""
-        there, own = self.read(), self.record
-        if there is not None and there.status in FINAL:
-            self.record = there
-        elif own is not None:
-            save(own, self.path.parent)
+        """Writes the record, unless a process that no lock could keep away has written a final one."""
+        on_disk = self.read()
+        if on_disk is not None and on_disk.status in FINAL:
+            self.record = on_disk
+        elif self.record is not None:
+            save(self.record, self.path.parent)
 
 
-def find_slot(cell: Cell, ready: Ready, out: Path, track: str = "") -> Slot:
-    """track: the tracker its progress also goes to. Raises RecordError as `Slot.read` does."""
-    from lra.training.run_folder import Work
+def open_job(run: Run, data_hash: str, out: Path, track: str = "") -> Job:
+    """The job of a run in an output folder. track: the tracker that also gets its progress. Raises RecordError."""
+    from lra.training.run_folder import RunFolder
 
-    name = describe(cell, ready.data, status="failed").name
-    about = {"task": cell.task, "row": cell.row, "protocol": cell.protocol, "seed": cell.seed}
-    tracker = Tracker(track, about | as_dict(cell.config))
-    slot = Slot(cell, out / f"{name}.json", Work(out / "work" / name, tracker))
-    slot.record = slot.read()
-    return slot
+    name = run.name(data_hash)
+    about = {"task": run.task, "row": run.row, "protocol": run.protocol, "seed": run.seed}
+    tracker = Tracker(track, about | as_dict(run.config))
+    job = Job(run, out / f"{name}.json", RunFolder(out / "work" / name, tracker))
+    job.record = job.read()
+    return job
 
 
-def titles(slots: list[Slot]) -> list[str]:
-    """What each cell is called while it runs, with its protocol where only that tells it from another."""
-    names = [f"{slot.cell.task} {slot.cell.row} seed {slot.cell.seed}" for slot in slots]
+def titles(jobs: list[Job]) -> list[str]:
+    """What each job is called while it runs, with its protocol where that alone tells it from another."""
+    names = [f"{job.run.task} {job.run.row} seed {job.run.seed}" for job in jobs]
     count = Counter(names)
     return [
-        f"[{number}/{len(slots)}] {name}" + (f" {slot.cell.protocol}" if count[name] > 1 else "")
-        for number, (name, slot) in enumerate(zip(names, slots, strict=True), 1)
+        f"[{number}/{len(jobs)}] {name}" + (f" {job.run.protocol}" if count[name] > 1 else "")
+        for number, (name, job) in enumerate(zip(names, jobs, strict=True), 1)
     ]
 
 
-def fill(slot: Slot, ready: Ready, device: torch.device, title: str) -> None:
-    """Runs the cell, unless its record is there by now or another process is at it. Raises RecordError."""
-    try:
-        with slot.work.lock():
-            slot.record = slot.read()  # another process may have finished the cell since
-            if not slot.final:
-                slot.record = run_cell(slot, ready, device, title)
-                slot.work.tracker.close()
-                slot.keep()
-            if slot.final:
-                slot.work.finish()
-    except BusyError as error:
-        say(f"{title}: {error}; skipped")
+def run_job(
+    job: Job, prepared: TaskData, group: Group, title: str, observe: Callable[[Progress], None] | None = None
+) -> None:
+    """Trains and tests the run and writes its record, unless it is done by now or another process is working on it.
 
-
-def run_cell(slot: Slot, ready: Ready, device: torch.device, title: str, group: Group | None = None) -> Record:
-    """Trains one cell; an exception becomes a record that says `failed`, with the traceback beside the log.
-
-    group: the processes that share the cell; each calls this.
+    Every process of the group calls this. An exception becomes a record that says `failed`; in a group of several
+    processes it ends the command, because the others would wait for the one that failed. Raises RecordError or
+    WorkError.
     """
+    run, rows = job.run, len(prepared.data.validation.labels)
+
+    def watch(progress: Progress) -> None:
+        bar.update(progress)
+        if observe is not None:
+            observe(progress)
+
+    folder = folder_of(job, group)
+    with claimed(job, group, title) as free:
+        if free:
+            bar = Bar(title, run.config.train, rows, hint=quick_hint(run, group.device))
+            try:
+                job.record = train_and_test(run, prepared, folder, group, watch)
+                bar.close(summary(job.record))
+            except Exception as error:
+                job.record = record_failure(job, prepared, group, error, folder.error)
+                bar.close(f"failed: {job.record.reason} (traceback in {folder.error})")
+            if group.rank == 0:
+                job.folder.tracker.close()
+                job.keep()
+        if job.final and group.rank == 0:
+            job.folder.finish()
+    if group.size > 1 and job.record is not None and job.record.status == "failed":
+        if group.rank:  # process 0 has said it already
+            print(f"{title}: process {group.rank} failed: {job.record.reason}", file=sys.stderr)
+        raise WorkError(f"{title} failed, and with it the command: {job.record.reason}")
+
+
+@contextlib.contextmanager
+def claimed(job: Job, group: Group, title: str) -> Iterator[bool]:
+    """Holds the lock of the job, in process 0, and tells every process whether there is something to run."""
+    with contextlib.ExitStack() as stack:
+        free = True
+        if group.rank == 0:
+            try:
+                stack.enter_context(job.folder.lock())
+                job.record = job.read()  # another process may have finished the run since the grid was planned
+                free = not job.final
+            except BusyError as error:
+                say(f"{title}: {error}; skipped")
+                free = False
+        yield group.broadcast(free)
+
+
+def folder_of(job: Job, group: Group) -> RunFolder | NoFolder:
+    """Where this process of the group writes: process 0 keeps the files of the run."""
+    from lra.training.run_folder import NoFolder
+
+    return NoFolder(job.folder.folder, group.rank) if group.rank else job.folder
+
+
+def record_failure(job: Job, prepared: TaskData, group: Group, error: Exception, path: Path) -> Record:
+    """The record of a run that has raised. path: where the traceback is written."""
     from lra.results.machine import environment
 
-    cell, data = slot.cell, ready.data
-    place = make_place(cell, data.spec, device)
-    bar = Bar(title, cell.config.train, len(data.validation.labels), hint=quick_hint(cell, device))
-    try:
-        record = train_cell(cell, data, place, slot.work, ready.ladder, bar.update, group)
-    except Exception as error:
-        with contextlib.suppress(OSError):  # a full disk may be what failed
-            slot.work.error.write_text(traceback.format_exc(), encoding="utf-8")
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        bar.close(f"failed: {reason} (traceback in {slot.work.error})")
-        about = {"ladder": ready.ladder, "environment": environment(device)}
-        return describe(cell, data, status="failed", reason=reason, **about)
-    bar.close(summary(record))
-    return record
+    with contextlib.suppress(OSError):  # a full disk may be what failed
+        path.write_text(traceback.format_exc(), encoding="utf-8")
+    reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    about = {"ladder": prepared.ladder, "environment": environment(group.device)}
+    return make_record(job.run, prepared.data, status="failed", reason=reason, **about)
 
 
 def summary(record: Record) -> str:
-    """One line for the end of a cell."""
+    """One line for the end of a run."""
     if record.status == "diverged":
         return f"diverged: {record.reason}"
     chosen = f"step {record.best_step}" if record.best_step else "the last step"
     return f"test {100 * (record.test_accuracy or 0):.1f} % at {chosen}, {clock(sum(record.seconds.values()))}"
 
 
-def quick_hint(cell: Cell, device: torch.device) -> str:
+def quick_hint(run: Run, device: torch.device) -> str:
     """What to do instead of a long run on a CPU; empty elsewhere."""
-    if device.type != "cpu" or cell.protocol == "quick":
+    if device.type != "cpu" or run.protocol == "quick":
         return ""
-    return f"a first look takes about a minute: --attn {cell.spec} --task {cell.task} --protocol quick"
+    return f"a first look takes about a minute: --attn {run.spec} --task {run.task} --protocol quick"

@@ -1,6 +1,6 @@
-"""Equal numbers of parameters: `--match-params`, and `list --long`, which says how far they are apart.
+"""`--match-params`: beside each row a second one whose MLPs are resized until it has as many parameters as softmax.
 
-All counts are without embeddings (tokens and positions), which every mechanism has alike.
+All counts leave out the embeddings (tokens and positions), which are the same for every attention.
 """
 
 from __future__ import annotations
@@ -10,61 +10,63 @@ from dataclasses import replace
 
 import attention_zoo
 import tasks
-from lra.config import resolve as configuration
+from lra.config.resolve import config_hash
 from lra.console import say
 from lra.errors import ConfigError
-from lra.experiments.data import Ready
-from lra.experiments.run import Cell, make_model
+from lra.experiments.data import TaskData
+from lra.experiments.run import Run
 
-TARGET = "softmax"  # whose number the others are brought to
+TARGET = "softmax"  # the attention whose number the others are brought to
 TOLERANCE = 0.01
 
 
-def count(cell: Cell, spec: tasks.Spec) -> int:
-    """Parameters of a cell's model without embeddings. Raises SpecError or ConfigError."""
-    from lra.backbones.flat import count_parameters
+def count(run: Run, spec: tasks.Spec) -> int:
+    """Parameters of a run's model without embeddings. Raises SpecError or ConfigError."""
+    from lra.backbones.weights import count_parameters  # torch, from here on
+    from lra.experiments.build import make_model
 
-    return count_parameters(make_model(cell, spec))["without_embeddings"]
-
-
-def with_mlp(cell: Cell, width: int) -> Cell:
-    """The same cell with another hidden width of the MLPs."""
-    return replace(cell, config=replace(cell.config, model=replace(cell.config.model, mlp=width)))
+    return count_parameters(make_model(run, spec))["without_embeddings"]
 
 
-def match(cells: list[Cell], ready: dict[str, Ready]) -> list[Cell]:
-    """The cells, and beside each whose count is not softmax's one more, `pola (matched)`, with another MLP.
+def with_mlp(run: Run, width: int) -> Run:
+    """The same run with another hidden width of the MLPs."""
+    return replace(run, config=replace(run.config, model=replace(run.config.model, mlp=width)))
 
-    ready: data by `Cell.data_key`; cells without data stay alone. Raises ConfigError where no MLP is small enough.
+
+def match(runs: list[Run], prepared: dict[str, TaskData]) -> list[Run]:
+    """The runs, each followed by one with softmax's number of parameters, `pola (matched)`, where its own differs.
+
+    prepared: data by `Run.data_key`; a run without data gets no second one. Raises ConfigError where no MLP brings the
+    numbers together.
     """
-    target_entry, options = attention_zoo.find(TARGET)
+    target, options = attention_zoo.find(TARGET)
     widths: dict[tuple[str, str, str], tuple[int, float]] = {}
-    found = []
-    for cell in cells:
-        found.append(cell)
-        if cell.data_key not in ready:
+    matched = []
+    for run in runs:
+        matched.append(run)
+        if run.data_key not in prepared:
             continue
-        spec, key = ready[cell.data_key].data.spec, (cell.data_key, cell.row, configuration.hash_of(cell.config))
+        spec, key = prepared[run.data_key].data.spec, (run.data_key, run.row, config_hash(run.config))
         if key not in widths:
-            goal = count(replace(cell, attention=target_entry, options=options), spec)
+            goal = count(replace(run, attention=target, options=options), spec)
             widths[key] = matched_width(
-                cell.row, cell.config.model.mlp, goal, lambda w, c=cell, s=spec: count(with_mlp(c, w), s)
+                run.row, run.config.model.mlp, goal, lambda width, run=run, spec=spec: count(with_mlp(run, width), spec)
             )
         width, difference = widths[key]
-        if width != cell.config.model.mlp:
+        if width != run.config.model.mlp:
             about = {
                 "to": TARGET,
                 "mlp": width,
-                "protocol_mlp": cell.config.model.mlp,
+                "protocol_mlp": run.config.model.mlp,
                 "difference": round(difference, 5),
-                "config_hash": configuration.hash_of(cell.config),
+                "config_hash": config_hash(run.config),
             }
-            found.append(replace(with_mlp(cell, width), row=f"{cell.row} (matched)", matched=about))
-    return found
+            matched.append(replace(with_mlp(run, width), row=f"{run.row} (matched)", matched=about))
+    return matched
 
 
 def matched_width(row: str, width: int, goal: int, count_at: Callable[[int], int]) -> tuple[int, float]:
-    """Hidden width of the MLPs at which `count_at` is nearest to the goal, and the relative difference that is left.
+    """The hidden width of the MLPs at which `count_at` comes nearest to the goal, and the relative difference left.
 
     The count is linear in the width. Raises ConfigError when the difference stays above 1 %.
     """
@@ -79,6 +81,6 @@ def matched_width(row: str, width: int, goal: int, count_at: Callable[[int], int
         )
     say(
         f"{row}: {here:,} parameters without embeddings, {TARGET} {goal:,}; "
-        + (f"matched with model.mlp={best}" if best != width else "alike")
+        + (f"matched with model.mlp={best}" if best != width else "the same")
     )
     return best, difference

@@ -1,34 +1,41 @@
-"""What is asked for: attentions x tasks x seeds under a protocol, as cells; no torch for built-ins."""
+"""What to run: a request, and the runs (attentions x tasks x seeds) that it asks for; no torch for built-ins."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attention_zoo
 import tasks
-from lra.config import resolve as configuration
 from lra.config.protocol import deviations_of
-from lra.config.resolve import Config
+from lra.config.resolve import has_cut_warmup, label_of
+from lra.config.schema import Config
+from lra.console import say
 from lra.errors import ConfigError
 from lra.experiments.data import resolve_for
-from lra.experiments.run import Cell
+from lra.experiments.run import Run
 
-ARENA = ("listops", "text", "retrieval", "image", "pathfinder")
+if TYPE_CHECKING:
+    from lra.training.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user asked for. A task may be `all`: the five of the Arena, as far as their data can be had; an
-    attention may be `all`: every built-in one.
+    """What the user asked for.
 
-    devices: one process for each, as "0-3,6" or "cuda:0"; jobs: so many processes on `device`; neither: this process.
-    shard: (i, n), from 1: the i-th of n parts of the cells, for a job array. match_params: beside each row one with as
-    many parameters as softmax.
-    track: tensorboard or wandb, which then get the progress of every cell, too.
+    tasks: may hold `all`, the five of the Arena as far as their data can be had. attentions: may hold `all`, every
+    built-in one.
+    devices: start one process for each of these, "0-3,6" or "cuda:0"; jobs: start this many processes on `device`;
+    with neither, this process runs everything.
+    shard: (i, n), from 1: the i-th of n parts of the runs, for a job array.
+    match_params: add to each row one with as many parameters as softmax has.
+    track: tensorboard or wandb, which then also get the progress of every run.
+    observe: called after every step with the progress of the run, in this process; an exception stops the command.
     """
 
     attentions: list[str]
@@ -44,14 +51,17 @@ class Request:
     shard: tuple[int, int] = (1, 1)
     match_params: bool = False
     track: str = ""
+    observe: Callable[[Progress], None] | None = None
 
     @property
-    def places(self) -> list[str]:
-        """The device of each process, or nothing where this process does it all. Raises ConfigError."""
+    def worker_devices(self) -> list[str]:
+        """The device of each worker process; empty where this process runs everything. Raises ConfigError."""
         if self.jobs < 1:
             raise ConfigError(f"--jobs takes a number from 1, not {self.jobs}")
         if self.devices and self.jobs > 1:
             raise ConfigError("--devices already starts a process for each device; leave --jobs out")
+        if self.observe and (self.devices or self.jobs > 1):
+            raise ConfigError("observe sees the runs of this process: leave devices and jobs out")
         if self.devices:
             return parse_devices(self.devices)
         return [self.device] * self.jobs if self.jobs > 1 else []
@@ -80,24 +90,17 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(numbers[1]), int(numbers[2])
 
 
-def plan(request: Request) -> list[Cell]:
-    """Every cell asked for, once, in order. Raises SpecError, DataError or ConfigError; no torch for built-ins."""
+def plan(request: Request) -> list[Run]:
+    """Every run asked for, once, in order. Raises SpecError, DataError or ConfigError."""
     if min(request.seeds, default=0) < 0:
         raise ConfigError(f"--seed takes numbers from 0, not {min(request.seeds)}")
-    names = [name for task in request.tasks for name in (ARENA if task == "all" else (tasks.find(task).name,))]
-    configs = {task: _resolve(request, task) for task in dict.fromkeys(names)}
-    specs = [spec for asked in request.attentions for spec in (attention_zoo.names() if asked == "all" else [asked])]
+    configs = {task: _resolve(request, task) for task in tasks.expand(request.tasks)}
+    specs = expand_attentions(request.attentions)
     found = [attention_zoo.find(spec) for spec in specs]
-    fewest = min((config.model.layers for _, config in configs.values()), default=0)
-    for entry, _ in found:
-        if isinstance(entry, attention_zoo.Stack) and len(entry.parts) > fewest:
-            raise attention_zoo.SpecError(
-                f"{entry.name} names {len(entry.parts)} mechanisms for {fewest} layers; "
-                f"give each one: --set model.layers={len(entry.parts)}"
-            )
+    check_layers([entry for entry, _ in found], [config for _, config in configs.values()])
     deviations = deviations_of(request.protocol)
-    cells = [
-        Cell(
+    runs = [
+        Run(
             task=task,
             attention=entry,
             options=options,
@@ -112,29 +115,56 @@ def plan(request: Request) -> list[Cell]:
         for spec, (entry, options), row in zip(specs, found, name_rows(found), strict=True)
         for seed in request.seeds
     ]
-    return list({(cell.task, cell.row, cell.seed): cell for cell in cells}.values())
+    return list({(run.task, run.row, run.seed): run for run in runs}.values())
 
 
-def part_of(cells: list[Cell], shard: tuple[int, int]) -> list[Cell]:
-    """The i-th of n parts: every n-th cell in the plan's order, so that each part has its share of every task."""
-    return cells[shard[0] - 1 :: shard[1]]
+def expand_attentions(specs: list[str]) -> list[str]:
+    """Specs, with every built-in attention in place of `all`."""
+    return [spec for asked in specs for spec in (attention_zoo.names() if asked == "all" else [asked])]
 
 
-def part_of_rows(cells: list[Cell], shard: tuple[int, int]) -> list[Cell]:
-    """The same by mechanism and task, all seeds of one together, since they share their pilots."""
-    rows = list(dict.fromkeys((cell.task, cell.row) for cell in cells))[shard[0] - 1 :: shard[1]]
-    return [cell for cell in cells if (cell.task, cell.row) in rows]
+def check_layers(entries: list[attention_zoo.Entry], configs: list[Config]) -> None:
+    """Raises SpecError for a hybrid with more attentions than a model has layers."""
+    fewest = min((config.model.layers for config in configs), default=0)
+    for entry in entries:
+        if isinstance(entry, attention_zoo.Stack) and len(entry.parts) > fewest:
+            raise attention_zoo.SpecError(
+                f"{entry.name} names {len(entry.parts)} mechanisms for {fewest} layers; "
+                f"give each one: --set model.layers={len(entry.parts)}"
+            )
+
+
+def part_of(runs: list[Run], shard: tuple[int, int]) -> list[Run]:
+    """The i-th of n parts: every n-th run in the plan's order, so that each part has its share of every task."""
+    return runs[shard[0] - 1 :: shard[1]]
+
+
+def part_of_rows(runs: list[Run], shard: tuple[int, int]) -> list[Run]:
+    """The same by attention and task: all seeds of one stay together, because they share their pilots."""
+    rows = list(dict.fromkeys((run.task, run.row) for run in runs))[shard[0] - 1 :: shard[1]]
+    return [run for run in runs if (run.task, run.row) in rows]
 
 
 def _resolve(request: Request, task: str) -> tuple[str, Config]:
     """The protocol's name in tables, and the configuration of a task."""
     plain = resolve_for(task, request.protocol, [])
     config = resolve_for(task, request.protocol, list(request.overrides))
-    return configuration.label_of(request.protocol, config, plain), config
+    if has_cut_warmup(config, plain):
+        _say_once(
+            f"{task}: the warm-up is cut to {config.train.warmup} of {config.train.steps} steps, its share in the "
+            f"protocol ({plain.train.warmup} of {plain.train.steps}); --set train.warmup=... gives it another length"
+        )
+    return label_of(request.protocol, config, plain), config
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    """A sweep and an audit plan many times."""
+    say(line)
 
 
 def name_rows(found: list[tuple[attention_zoo.Entry, dict[str, Any]]]) -> list[str]:
-    """Names for tables; files that share a name get the first digits of their hashes: mine@ab12."""
+    """The names in tables; files that share a name get the first digits of their hashes: mine@ab12."""
     files = {(entry.name, entry.address) for entry, _ in found}
     shared = {name for name, count in Counter(name for name, _ in files).items() if count > 1}
     rows = []

@@ -1,8 +1,8 @@
-"""Equal tuning: the same values for every mechanism and task, tried on one pilot seed, chosen by validation.
+"""Equal tuning: the same values are tried for every attention and task, and validation chooses among them.
 
-`--sweep train.lr=1e-4,3e-4 --select validation` runs a pilot for each value (of several keys: for each combination),
-in `pilots/` below the output folder, where no report reads them; the seeds then run with the value whose pilot had the
-highest validation accuracy. What was tried, what it cost and what was chosen stands in every record.
+`--sweep train.lr=1e-4,3e-4 --select validation` runs a pilot for each value (with several keys, for each combination)
+on a seed of its own, in `pilots/` below the output folder, where no report reads them. The requested seeds then run
+with the value whose pilot had the highest validation accuracy. Every record says what was tried and what was chosen.
 """
 
 from __future__ import annotations
@@ -11,47 +11,48 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-from lra.config import resolve as configuration
+from lra.config.resolve import as_dict, config_hash
 from lra.console import say
 from lra.errors import ConfigError
-from lra.experiments.grid import run_cells
-from lra.experiments.job import Slot
+from lra.experiments.grid import run_jobs
+from lra.experiments.job import Job
 from lra.experiments.plan import Request, part_of_rows, plan
-from lra.experiments.run import Cell
+from lra.experiments.run import Run
 from lra.results.record import Record
 
-PILOT_SEED = 1000  # never among the seeds that are reported
+PILOT_SEED = 1000  # unlikely among the requested seeds; where it is one of them, the pilots take the next free number
 
 Choice = tuple[str, ...]  # one override for each key that is swept
 
 
 def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
-    """Pilots, then the seeds with what was chosen -> their records, and whether every mechanism could be tuned.
+    """Runs the pilots, then the seeds with what was chosen.
 
-    Raises as `run_grid` does, and ConfigError for a sweep that cannot be read.
+    Returns the records of the seeds and whether every attention could be tuned. Raises as `run_grid` does, and
+    ConfigError for a sweep that cannot be read.
     """
     if request.match_params:
         raise ConfigError("--sweep tunes the mechanisms as they are; sweep without --match-params")
     choices = read_choices(texts, request.overrides)
-    cells = part_of_rows(plan(request), request.shard)
+    runs = part_of_rows(plan(request), request.shard)
     seed = next(number for number in itertools.count(PILOT_SEED) if number not in request.seeds)
-    pilots = plan_pilots(request, choices, seed, {(cell.task, cell.row) for cell in cells})
+    pilots = plan_pilots(request, choices, seed, {(run.task, run.row) for run in runs})
     forgiving = "all" in request.tasks
     say(f"{len(pilots)} pilots: {len(choices)} for each mechanism and task, seed {seed}")
-    slots = run_cells(replace(request, out=request.out / "pilots", match_params=False), pilots, forgiving)
+    jobs = run_jobs(replace(request, out=request.out / "pilots"), pilots, forgiving)
     keys = [text.partition("=")[0] for text in choices[0]]
     tuned, complete = [], True
-    for cell in cells:
-        mine = [slot for slot in slots if (slot.cell.task, slot.cell.row) == (cell.task, cell.row)]
-        best = choose(mine)
+    for run in runs:
+        pilots_of_run = [job for job in jobs if (job.run.task, job.run.row) == (run.task, run.row)]
+        best = choose(pilots_of_run)
         if best is not None:
-            about = {"select": "validation", "pilot_seed": seed, **describe_choice(keys, mine, best)}
-            label = swept_label(cell.protocol, about["values"])
-            tuned.append(replace(cell, config=best.cell.config, protocol=label, tuning=about))
-        elif mine:
+            about = {"select": "validation", "pilot_seed": seed, **describe_choice(keys, pilots_of_run, best)}
+            label = swept_label(run.protocol, about["values"])
+            tuned.append(replace(run, config=best.run.config, protocol=label, tuning=about))
+        elif pilots_of_run:
             complete = False
-            say(f"{cell.task} {cell.row} seed {cell.seed} waits: not all its pilots are done; start the command again")
-    records = [slot.record for slot in run_cells(request, tuned, forgiving)]
+            say(f"{run.task} {run.row} seed {run.seed} waits: not all its pilots are done; start the command again")
+    records = [job.record for job in run_jobs(request, tuned, forgiving)]
     return [record for record in records if record is not None], complete
 
 
@@ -73,24 +74,24 @@ def read_choices(texts: list[str], overrides: tuple[str, ...]) -> list[Choice]:
     return list(itertools.product(*lists.values()))
 
 
-def plan_pilots(request: Request, choices: list[Choice], seed: int, wanted: set[tuple[str, str]]) -> list[Cell]:
-    """A cell for each choice and each wanted (task, row). Raises ConfigError for a key or value that does not exist."""
+def plan_pilots(request: Request, choices: list[Choice], seed: int, wanted: set[tuple[str, str]]) -> list[Run]:
+    """A run for each choice and each wanted (task, row). Raises ConfigError for an unknown key or a wrong value."""
     pilots = []
     for choice in choices:
-        cells = plan(replace(request, seeds=[seed], overrides=(*request.overrides, *choice)))
-        pilots += [replace(cell, tuning={"pilot": True}) for cell in cells if (cell.task, cell.row) in wanted]
-    unique = {(cell.task, cell.row, configuration.hash_of(cell.config)): cell for cell in pilots}
+        runs = plan(replace(request, seeds=[seed], overrides=(*request.overrides, *choice)))
+        pilots += [replace(run, tuning={"pilot": True}) for run in runs if (run.task, run.row) in wanted]
+    unique = {(run.task, run.row, config_hash(run.config)): run for run in pilots}
     return list(unique.values())
 
 
-def choose(pilots: list[Slot]) -> Slot | None:
+def choose(pilots: list[Job]) -> Job | None:
     """The pilot with the best validation accuracy, the first of equals; None while one is missing or has failed.
 
-    One that diverged loses to every other; where all did, the first stands for them.
+    A pilot that diverged loses to every other; where all diverged, the first is chosen.
     """
-    if not pilots or not all(slot.final for slot in pilots):
+    if not pilots or not all(job.final for job in pilots):
         return None
-    accuracies = [accuracy_of(slot.record) for slot in pilots]
+    accuracies = [accuracy_of(job.record) for job in pilots]
     ranked = [-1.0 if accuracy is None else accuracy for accuracy in accuracies]
     return pilots[ranked.index(max(ranked))]
 
@@ -103,26 +104,24 @@ def accuracy_of(record: Record | None) -> float | None:
     return record.validation_accuracy if record.validation_accuracy is not None else last
 
 
-def describe_choice(keys: list[str], pilots: list[Slot], best: Slot) -> dict[str, Any]:
-    """What a record says of its tuning: values tried, the pilots' accuracies, what was chosen."""
-    tried = [_values(slot.cell, keys) for slot in pilots]
+def describe_choice(keys: list[str], pilots: list[Job], best: Job) -> dict[str, Any]:
+    """What a record says of its tuning: the values tried, the accuracies of the pilots, the choice."""
+    tried = [values_of(job.run, keys) for job in pilots]
     return {
-        "values": {key: list(dict.fromkeys(found[key] for found in tried)) for key in keys},
+        "values": {key: list(dict.fromkeys(values[key] for values in tried)) for key in keys},
         "pilots": len(pilots),
         "validation_accuracy": [
-            {**found, "accuracy": accuracy_of(slot.record)} for found, slot in zip(tried, pilots, strict=True)
+            {**values, "accuracy": accuracy_of(job.record)} for values, job in zip(tried, pilots, strict=True)
         ],
-        "chosen": _values(best.cell, keys),
+        "chosen": values_of(best.run, keys),
     }
 
 
-def _values(cell: Cell, keys: list[str]) -> dict[str, Any]:
-    plain = configuration.as_dict(cell.config)
-    found = {}
-    for key in keys:
-        section, name = key.split(".")
-        found[key] = plain[section][name]
-    return found
+def values_of(run: Run, keys: list[str]) -> dict[str, Any]:
+    """The configured values of keys such as "train.lr"."""
+    plain = as_dict(run.config)
+    sections = {key: key.split(".") for key in keys}
+    return {key: plain[section][name] for key, (section, name) in sections.items()}
 
 
 def swept_label(label: str, values: dict[str, list[Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The composition root: one cell = task + attention + encoder -> train -> test -> record, and back from the record.
+"""One run from its data to its record: build the model, train it, test it once.
 
 torch comes with the first function that computes, so that planning a grid and its messages stay fast.
 """
@@ -7,86 +7,73 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attention_zoo
 import tasks
-from lra.config import resolve as configuration
-from lra.config.resolve import Config
-from lra.experiments.run import Cell, describe, make_model
+from lra.experiments.data import TaskData
+from lra.experiments.run import Run, make_record
 from lra.results.record import Record, pack
-from lra.results.record import load as load_record
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
-    from lra.backbones.flat import Encoder
-    from lra.training.device import Place
     from lra.training.distributed import Group
-    from lra.training.loop import Progress, Trainer
-    from lra.training.run_folder import Work
-
-
-def train_cell(
-    cell: Cell,
-    data: tasks.Data,
-    place: Place,
-    work: Work,
-    ladder: dict[str, float],
-    observe: Callable[[Progress], None],
-    group: Group | None = None,
-) -> Record:
-    """Trains one cell, or goes on with it, and tests it once. `observe` is called after every step.
-
-    group: the processes that share the cell, this one among them; each calls this.
-    """
-    from lra.results.machine import reset_peak
-    from lra.training.batches import release
-    from lra.training.device import set_backends
     from lra.training.loop import Trainer
+    from lra.training.progress import Progress
+    from lra.training.run_folder import NoFolder, RunFolder
+
+
+def train_and_test(
+    run: Run, prepared: TaskData, folder: RunFolder | NoFolder, group: Group, observe: Callable[[Progress], None]
+) -> Record:
+    """Trains a run, or goes on with it, and tests it once. `observe` is called after every step.
+
+    Each process of the group that shares the run calls this.
+    """
+    from lra.experiments.build import make_model, padding_of
+    from lra.results.machine import reset_peak
+    from lra.training.device import Device, set_backends
+    from lra.training.loading import release
+    from lra.training.loop import Trainer
+    from lra.training.process import fresh_state
     from lra.training.step import Step
 
+    data, config = prepared.data, run.config.train
     release(data.train, data.validation, data.test)
-    reset_peak(place.device)
-    set_backends(cell.config.train.deterministic)
-    model = make_model(cell, data.spec).to(place.device)
-    if group is None:
-        step = Step(model, cell.config.train, place, cell.seed)
-    else:
-        from lra.training.distributed import SharedStep
-
-        step = SharedStep(model, cell.config.train, place, cell.seed, group)
-    trainer = Trainer(step, data.train, data.validation, work, cell.seed)
-    trainer.restore()
-    trainer.run(observe)
-    return finish(cell, data, trainer, ladder)
+    reset_peak(group.device)
+    with fresh_state():
+        set_backends(config.deterministic)
+        model = make_model(run, data.spec).to(group.device)
+        device = Device(group.device, run.precision)
+        step = Step(model, config, device, padding_of(run, data.spec), run.seed, group)
+        trainer = Trainer(step, data.train, data.validation, folder, run.seed)
+        trainer.restore()
+        trainer.run(observe)
+        return finish(run, prepared, trainer)
 
 
-def finish(cell: Cell, data: tasks.Data, trainer: Trainer, ladder: dict[str, float]) -> Record:
-    """Reads the test split, once per checkpoint, and writes weights; the caller writes the record."""
-    from lra.backbones.flat import count_parameters
+def finish(run: Run, prepared: TaskData, trainer: Trainer) -> Record:
+    """Reads the test split, once for each checkpoint, writes the weights, and returns the record."""
+    from lra.backbones.weights import count_parameters
     from lra.results.machine import environment, peak_bytes
-    from lra.training.loop import validation_rows
+    from lra.training.batches import validation_rows
 
-    progress, place = trainer.progress, trainer.step.place
+    data, progress, device = prepared.data, trainer.progress, trainer.step.device.torch_device
     started = time.monotonic()
-    tested = {} if progress.diverged_at else test(cell, data, trainer)
+    tested = {} if progress.diverged_at else read_test_split(run, data, trainer)
     progress.evaluate_seconds += time.monotonic() - started
     if not progress.diverged_at:
         labels = data.validation.labels
-        rows = len(validation_rows(cell.config.train, len(labels), cell.seed, 0))
+        rows = len(validation_rows(run.config.train, len(labels), run.seed, 0))
         tested["learned"] = learned(progress, labels, rows)
     best = next((point for point in progress.curve if point["step"] == progress.best_step), {})
-    return describe(
-        cell,
+    return make_record(
+        run,
         data,
         status="diverged" if progress.diverged_at else "done",
-        reason=f"loss not finite at step {progress.diverged_at}" if progress.diverged_at else "",
-        ladder=ladder,
-        parameters=count_parameters(trainer.model),  # pyright: ignore[reportArgumentType]
+        reason=progress.diverged_reason,
+        ladder=prepared.ladder,
+        parameters=count_parameters(trainer.model),
         curve=progress.curve,
         best_step=progress.best_step,
         validation_accuracy=best.get("validation_accuracy"),
@@ -96,53 +83,63 @@ def finish(cell: Cell, data: tasks.Data, trainer: Trainer, ladder: dict[str, flo
             "evaluate": round(progress.evaluate_seconds, 3),
         },
         tokens_per_second=round(progress.real_tokens / max(progress.train_seconds, 1e-9), 1),
-        peak_bytes=peak_bytes(place.device),
-        environment=environment(place.device, trainer.step.gear_name),
+        peak_bytes=peak_bytes(device),
+        environment=environment(device, trainer.step.gears.name),
         **tested,
     )
 
 
-def test(cell: Cell, data: tasks.Data, trainer: Trainer) -> dict[str, Any]:
-    """Fields of the record that come from the test split: of the checkpoint `train.select` names, and of the last."""
+def read_test_split(run: Run, data: tasks.Data, trainer: Trainer) -> dict[str, Any]:
+    """The fields of the record that come from the test split: of the checkpoint `train.select` names, and of the last.
+
+    The last weights are read first, and the chosen ones only if they are others. Nothing if a logit is not finite,
+    which the trainer then knows.
+    """
     import numpy as np
 
-    from lra.training.loop import evaluation_rows
+    from lra.training.batches import evaluation_rows
 
-    labels, model = data.test.labels, trainer.model
-    rows = evaluation_rows(cell.config.train, len(labels))
+    labels, model, folder = np.asarray(data.test.labels), trainer.model, trainer.folder
+    rows = evaluation_rows(run.config.train, len(labels))
     last = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    predictions, _ = trainer.step.evaluate(data.test, rows)
+    predictions = trainer.test(data.test, rows)
+    if predictions is None:
+        return {}
     last_accuracy = float(np.mean(predictions == labels[rows]))
     if trainer.best is not None and trainer.progress.best_step != trainer.progress.step:
         model.load_state_dict(trainer.best)
-        predictions, _ = trainer.step.evaluate(data.test, rows)
-    trainer.work.save_weights("last", last)
-    trainer.work.save_weights("best", trainer.best or last)
+        predictions = trainer.test(data.test, rows)
+        if predictions is None:
+            return {}
+    folder.save_weights("last", last)
+    folder.save_weights("best", trainer.best or last)
+    correct = predictions == labels[rows]
+    accuracies = {"test_accuracy": float(np.mean(correct)), "test_accuracy_last": last_accuracy}
+    folder.summarise(trainer.progress.step, accuracies)
     return {
-        "test_accuracy": float(np.mean(predictions == labels[rows])),
-        "test_accuracy_last": last_accuracy,
+        **accuracies,
         "test_rows": len(rows),
-        "accuracy_by": accuracy_by(data.test, rows, predictions == np.asarray(labels)[rows]),
+        "accuracy_by": accuracy_by(data.test, rows, correct),
         "predictions": pack(predictions.tobytes()),
-        "correct": pack(np.packbits(predictions == np.asarray(labels)[rows]).tobytes()),
+        "correct": pack(np.packbits(correct).tobytes()),
     }
 
 
 def accuracy_by(split: tasks.Split, rows: np.ndarray, correct: np.ndarray) -> dict[str, dict[str, float]]:
     """Accuracy for each value of each of the task's groups, such as the root operator."""
-    found = {}
+    accuracies = {}
     for group, (names, codes) in split.groups.items():
-        mine = codes[rows]
-        found[group] = {
-            name: float(correct[mine == code].mean()) for code, name in enumerate(names) if (mine == code).any()
+        values = codes[rows]
+        accuracies[group] = {
+            name: float(correct[values == code].mean()) for code, name in enumerate(names) if (values == code).any()
         }
-    return found
+    return accuracies
 
 
 def learned(progress: Progress, labels: np.ndarray, rows: int) -> bool:
-    """Did validation accuracy ever leave the constant answer's binomial band, 95 % over all evaluations?
+    """Whether validation accuracy ever left the constant answer's binomial band, 95 % over all evaluations.
 
-    labels: of the validation split. rows: how many of them an evaluation read.
+    labels: of the validation split. rows: how many of them an evaluation reads.
     """
     import numpy as np
 
@@ -150,44 +147,3 @@ def learned(progress: Progress, labels: np.ndarray, rows: int) -> bool:
 
     constant = float(np.bincount(labels).max() / len(labels))
     return progress.best_accuracy > constant + binomial_half_width(constant, rows, tests=len(progress.curve))
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A finished run: `record`, its typed `config`, and `weights` of the best checkpoint by name."""
-
-    record: Record
-    config: Config
-    weights: dict[str, Tensor]
-
-    def model(self, spec: tasks.Spec) -> Encoder:
-        """The trained encoder, for a task of these sizes. Raises SpecError when the mechanism's file has changed."""
-        record, about = self.record, self.record.attention
-        older = about["name"] if about["builtin"] else f"{about['path']}:{about['name']}"
-        spec_text = about.get("address", older)
-        entry, _ = attention_zoo.find(spec_text)
-        if entry.source_hash != about["source_hash"]:
-            raise attention_zoo.SpecError(f"{spec_text} has changed since this run; its weights fit the older code")
-        cell = Cell(
-            task=record.task,
-            attention=entry,
-            options=about["options"],
-            spec=spec_text,
-            row=record.row,
-            protocol=record.protocol,
-            config=self.config,
-            seed=record.seed,
-        )
-        model = make_model(cell, spec)
-        model.load_state_dict(self.weights)
-        return model.eval()
-
-
-def load_run(path: Path) -> Loaded:
-    """Path of a record -> the run. Raises RecordError or WorkError when something is missing or damaged."""
-    from lra.training.run_folder import Work
-
-    record = load_record(path)
-    settings = tasks.find(record.data.get("file", record.task)).settings
-    weights = Work(path.parent / "work" / path.stem).load_weights("best")
-    return Loaded(record, configuration.from_dict(record.config, settings), weights)

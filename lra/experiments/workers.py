@@ -1,7 +1,7 @@
-"""A grid in several processes, one cell at a time in each: `--devices 0-7`, or `--jobs 2` on a CPU.
+"""A grid in several processes, each with one run at a time: `--devices 0-7`, or `--jobs 2` on a CPU.
 
-A worker lives for many cells, so that imports and compiled code are paid for once. One that dies takes its cell with
-it: this cell's record says `failed` and why, another worker takes the next. A device on which none can start is left.
+Workers are reused, so that imports and compilation are paid once. If a worker dies, its run is recorded as failed and
+a new worker takes over. A device on which no worker starts is dropped.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -22,50 +23,73 @@ import tasks
 from lra import console
 from lra.console import say
 from lra.errors import BusyError, WorkError
-from lra.experiments.data import Ready, make_ready
-from lra.experiments.job import Slot, fill, find_slot, titles
-from lra.experiments.run import describe
+from lra.experiments.data import TaskData, load_task_data, not_repeatable
+from lra.experiments.job import Job, open_job, run_job, titles
+from lra.experiments.plan import Request
+from lra.experiments.run import make_record
 
 CONTEXT = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads and CUDA's state
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a worker is sent for a run. A user's files are named, because a pickle only names what they define."""
+
+    task_file: str  # of a user's task, or ""
+    task_code: str | None  # its text in the parent
+    spec: str  # of the attention
+    run: bytes  # pickled
+    ladder: dict[str, float]
+    path: Path  # of the record
+    title: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker says when a run has ended. problem: why nothing could be written down, or ''."""
+
+    problem: str = ""
+    healthy: bool = True  # False: its GPU is lost to this process, which ends
+
+
 @dataclass
 class Worker:
-    """A process on one device, and the slot it is at. ready: has it said that it can compute?"""
+    """A process on one device, and the job it has. ready: it has said that it can compute."""
 
-    place: str
+    device: str
     process: Any
     pipe: Any
-    slot: Slot | None = None
+    job: Job | None = None
     ready: bool = False
 
 
-def fill_all(
-    slots: list[Slot], ready: dict[str, Ready], places: list[str], data_dir: Path | None = None, track: str = ""
-) -> None:
-    """Runs every slot's cell, each place one at a time. Raises WorkError when a cell could not be written down.
+def run_in_workers(jobs: list[Job], prepared: dict[str, TaskData], request: Request) -> None:
+    """Runs every job, one at a time on each of the request's devices.
 
-    places: a device for each process. ready: data by `Cell.data_key`, prepared.
+    prepared: data by `Run.data_key`. Raises WorkError when no worker starts, or the record of a run cannot be written.
     """
     import torch
 
-    settings = max(1, torch.get_num_threads() // len(places)), data_dir, track
-    names = {id(slot): title for slot, title in zip(slots, titles(slots), strict=True)}
-    left, problems, workers = list(reversed(slots)), [], []
+    devices = request.worker_devices
+    settings = max(1, torch.get_num_threads() // len(devices)), request.data_dir, request.track
+    title_of = {id(job): title for job, title in zip(jobs, titles(jobs), strict=True)}
+    left, problems, workers = list(reversed(jobs)), [], []
     try:
-        for place in places[: len(slots)]:
-            workers.append(start(place, *settings))
-        while left or any(worker.slot for worker in workers):
+        for device in devices[: len(jobs)]:
+            workers.append(start(device, *settings))
+        while left or any(worker.job for worker in workers):
             for number, worker in enumerate(workers):
-                if left and worker.slot is None:
+                if left and worker.job is None:
                     if not worker.process.is_alive():
-                        workers[number] = worker = start(worker.place, *settings)
-                    hand(worker, left.pop(), ready, names)
-            wait([thing for worker in workers if worker.slot for thing in (worker.pipe, worker.process.sentinel)])
-            for worker in [worker for worker in workers if worker.slot]:
-                problem = listen(worker, ready)
+                        workers[number] = worker = start(worker.device, *settings)
+                    job = left.pop()
+                    send(worker, job, prepared[job.run.data_key], title_of[id(job)])
+            busy = [worker for worker in workers if worker.job]
+            wait([thing for worker in busy for thing in (worker.pipe, worker.process.sentinel)])
+            for worker in busy:
+                problem = receive(worker, prepared)
                 if problem is None:
-                    left.append(give_up(worker, workers))
+                    left.append(drop_device(worker, workers))
                 elif problem:
                     problems.append(problem)
     finally:
@@ -74,47 +98,54 @@ def fill_all(
         raise WorkError(problems[0])
 
 
-def start(place: str, *settings: Any) -> Worker:
-    """settings: threads, data_dir and track, as `serve` takes them."""
+def start(device: str, *settings: Any) -> Worker:
+    """Starts a worker. settings: threads, data_dir and track, as `work_loop` takes them."""
     ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=serve, args=(theirs, place, *settings), daemon=True)
+    process = CONTEXT.Process(target=work_loop, args=(theirs, device, *settings), daemon=True)
     process.start()
     theirs.close()
-    return Worker(place, process, ours)
+    return Worker(device, process, ours)
 
 
-def give_up(worker: Worker, workers: list[Worker]) -> Slot:
-    """Leaves the device of a worker that could not start; its cell is for others. Raises WorkError for the last one."""
+def drop_device(worker: Worker, workers: Sequence[Worker]) -> Job:
+    """Removes a worker that could not start, and returns its job for the others. Raises WorkError for the last one."""
     workers.remove(worker)
     worker.pipe.close()
     worker.process.join()
-    assert worker.slot is not None
-    what = f"no process can start on {worker.place} (exit code {worker.process.exitcode})"
+    assert worker.job is not None
+    problem = f"no process can start on {worker.device} (exit code {worker.process.exitcode})"
     if not workers:
-        raise WorkError(f"{what}: see its message above")
-    say(f"{what}: the others go on without it")
-    return worker.slot
+        raise WorkError(f"{problem}: see its message above")
+    say(f"{problem}: the others go on without it")
+    return worker.job
 
 
-def hand(worker: Worker, slot: Slot, ready: dict[str, Ready], names: dict[int, str]) -> None:
-    """Sends a cell. A user's files are named first, because a pickle only names what they define."""
-    cell = slot.cell
-    own = tasks.file_of(cell.task)
-    title = names[id(slot)]
-    title += f" on {worker.place}" if worker.place.startswith("cuda:") else ""
-    worker.slot = slot
-    with contextlib.suppress(OSError):  # it is dead already; `listen` will notice
-        content = pickle.dumps(cell)
-        worker.pipe.send((str(own) if own else "", cell.spec, content, ready[cell.data_key].ladder, slot.path, title))
+def send(worker: Worker, job: Job, prepared: TaskData, title: str) -> None:
+    """Gives a job to a worker that has none."""
+    run = job.run
+    file = tasks.file_of(run.task)
+    title += f" on {worker.device}" if worker.device.startswith("cuda:") else ""
+    order = Order(
+        str(file) if file else "",
+        tasks.code_of(run.task),
+        run.spec,
+        pickle.dumps(run),
+        prepared.ladder,
+        job.path,
+        title,
+    )
+    worker.job = job
+    with contextlib.suppress(OSError):  # the worker has died; `receive` will notice
+        worker.pipe.send(order)
 
 
-def listen(worker: Worker, ready: dict[str, Ready]) -> str | None:
-    """Takes what the worker says; reads its slot again when the cell has ended, and returns a problem, or ''.
+def receive(worker: Worker, prepared: dict[str, TaskData]) -> str | None:
+    """Reads what the worker says; when its run has ended, reads the record and returns a problem, or ''.
 
-    None: the worker has died before it was ready, so that its cell is not to blame.
+    None: the worker died before it was ready, so the run is not to blame.
     """
-    slot, problem = worker.slot, ""
-    assert slot is not None
+    job, answer = worker.job, Answer()
+    assert job is not None
     try:
         if not worker.pipe.poll():
             if worker.process.is_alive():
@@ -123,93 +154,97 @@ def listen(worker: Worker, ready: dict[str, Ready]) -> str | None:
         if not worker.ready:
             worker.ready = worker.pipe.recv()
             return ""
-        problem, healthy = worker.pipe.recv()
-        if not healthy:
+        answer = worker.pipe.recv()
+        if not answer.healthy:
             worker.process.join()
     except (EOFError, OSError):
         if not worker.ready:
             return None
         worker.process.join()
-        mourn(slot, ready[slot.cell.data_key], worker.process.exitcode)
-    worker.slot, slot.record = None, slot.read()
-    return problem
+        record_death(job, prepared[job.run.data_key], worker.process.exitcode)
+    worker.job, job.record = None, job.read()
+    return answer.problem
 
 
-def mourn(slot: Slot, ready: Ready, code: int | None) -> None:
-    """Writes the record of a cell whose process has died."""
+def record_death(job: Job, prepared: TaskData, code: int | None) -> None:
+    """Writes the record of a run whose process has died."""
     how = f"by signal {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
     if code == -signal.SIGKILL:
         how += " (out of memory?)"
     reason = f"its process ended {how}; the same command goes on from the last checkpoint"
-    say(f"{slot.cell.task} {slot.cell.row} seed {slot.cell.seed}: failed: {reason}")
-    with contextlib.suppress(BusyError), slot.work.lock():
-        slot.record = describe(slot.cell, ready.data, status="failed", reason=reason, ladder=ready.ladder)
-        slot.keep()
+    say(f"{job.run.task} {job.run.row} seed {job.run.seed}: failed: {reason}")
+    with contextlib.suppress(BusyError), job.folder.lock():
+        job.record = make_record(job.run, prepared.data, status="failed", reason=reason, ladder=prepared.ladder)
+        job.keep()
 
 
 def stop(workers: list[Worker]) -> None:
-    """Ends the idle ones by closing their pipes, the others at once: a cell goes on from its last checkpoint."""
+    """Ends the idle workers by closing their pipes, and the others at once: a run goes on from its last checkpoint."""
     for worker in workers:
         worker.pipe.close()
-        if worker.slot is not None:
+        if worker.job is not None:
             worker.process.terminate()
     for worker in workers:
         worker.process.join()
 
 
-def serve(pipe: Connection, place: str, threads: int, data_dir: Path | None, track: str) -> None:
-    """The worker: says that it is ready, then runs cells from the pipe until it is closed.
+def work_loop(pipe: Connection, device_name: str, threads: int, data_dir: Path | None, track: str) -> None:
+    """The worker: says that it is ready, then runs what comes through the pipe until the pipe is closed.
 
-    It answers each with a problem, or '', and whether it can take another, or ends because its GPU is lost to it.
+    It answers each run, and ends when its GPU is lost to it.
     """
     import torch
 
     from lra.training.device import choose_device, lost
+    from lra.training.distributed import alone
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, and it stops us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then stops its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     console.lines_only()
-    device = choose_device(place)
+    device = choose_device(device_name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(threads)
-    known: dict[str, Ready] = {}
+    known: dict[str, TaskData] = {}
     pipe.send(True)
     healthy = True
     while healthy:
         try:
-            message = pipe.recv()
+            order = pipe.recv()
         except EOFError:
             return
         problem = ""
         try:
-            _run(message, device, data_dir, track, known)
+            job, prepared = receive_order(order, data_dir, track, known)
+            run_job(job, prepared, alone(device), order.title)
         except Exception as error:
             problem = " ".join(f"{type(error).__name__}: {error}".split())
         healthy = not lost(device)
-        pipe.send((problem, healthy))
+        pipe.send(Answer(problem, healthy))
 
 
-def _run(message: tuple[Any, ...], device: Any, data_dir: Path | None, track: str, known: dict[str, Ready]) -> None:
-    own, spec, content, ladder, path, title = message
-    if own:
-        tasks.find(own)
-    entry, _ = attention_zoo.find(spec)
-    cell = pickle.loads(content)
-    if entry.source_hash != cell.attention.source_hash:
+def receive_order(order: Order, data_dir: Path | None, track: str, known: dict[str, TaskData]) -> tuple[Job, TaskData]:
+    """The job of an order and its data. known: the data of earlier orders. Raises WorkError when something changed."""
+    if order.task_file:
+        tasks.find(order.task_file)
+    entry, _ = attention_zoo.find(order.spec)
+    run = pickle.loads(order.run)
+    if entry.source_hash != run.attention.source_hash:
         raise WorkError(f"{entry.path} has changed since the command started; start it again")
-    if cell.data_key not in known:
-        known[cell.data_key] = Ready(make_ready(cell.task, cell.config, data_dir).data, ladder)
-    ready = known[cell.data_key]
-    slot = find_slot(cell, ready, path.parent, track)
-    if slot.path != path:
-        raise WorkError(f"the data of {cell.task} has changed since the command started; start it again")
-    fill(slot, ready, device, title)
+    if run.data_key not in known:
+        known[run.data_key] = TaskData(load_task_data(run.task, run.config, data_dir).data, order.ladder)
+    prepared = known[run.data_key]
+    job = open_job(run, prepared.data.hash, order.path.parent, track)
+    if job.path != order.path:
+        if order.task_file and tasks.code_of(run.task) == order.task_code:
+            raise WorkError(not_repeatable(run.task))
+        raise WorkError(f"the data of {run.task} has changed since the command started; start it again")
+    return job, prepared
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed cannot stop its workers, and they must not go on unseen."""
+    """Ends the worker when its parent was killed and could not stop it, so that it does not go on unseen."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

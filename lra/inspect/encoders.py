@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lra.config.resolve import Config
+from lra.config.schema import Config
 from lra.console import say
 from lra.errors import UserError
-from lra.experiments.data import prepare_for
+from lra.experiments.build import make_model, padding_of
+from lra.experiments.data import prepare_data
+from lra.experiments.load import load_run, task_of
 from lra.experiments.plan import Request, plan
-from lra.experiments.run import make_model
-from lra.experiments.train_and_test import load_run
 from lra.report.groups import is_control, rank
 from lra.report.load import find
-from lra.training.batches import load
-from lra.training.device import Place
+from lra.training.device import Padding
+from lra.training.loading import load
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ class Subject:
     seed: int
     origin: str
     model: Encoder
-    place: Place
+    padding: Padding
     data: Data
 
     @property
@@ -60,20 +60,20 @@ class Subject:
 
 def fresh(request: Request) -> list[Subject]:
     """Untrained encoders, as a run would start with them. Raises SpecError, DataError or ConfigError."""
-    cells = plan(request)
-    data = {c.task: prepare_for(c.task, c.config, request.data_dir) for c in cells}
+    runs = plan(request)
+    data = {run.task: prepare_data(run.task, run.config, request.data_dir) for run in runs}
     return [
         Subject(
-            cell.row,
-            cell.task,
-            cell.protocol,
-            cell.seed,
+            run.row,
+            run.task,
+            run.protocol,
+            run.seed,
             "fresh",
-            make_model(cell, data[cell.task].spec).double().eval(),
-            _place(cell.config, data[cell.task], whole=cell.attention.padding == "fixed"),
-            data[cell.task],
+            make_model(run, data[run.task].spec).double().eval(),
+            padding_of(run, data[run.task].spec),
+            data[run.task],
         )
-        for cell in cells
+        for run in runs
     ]
 
 
@@ -89,7 +89,7 @@ def trained(runs: list[Path], rows: list[str], tasks: list[str], data_dir: Path 
     for path, record in chosen.items():
         run = load_run(path)
         if record.data["hash"] not in data:
-            data[record.data["hash"]] = prepare_for(record.data.get("file", record.task), run.config, data_dir)
+            data[record.data["hash"]] = prepare_data(task_of(record), run.config, data_dir)
         inputs = data[record.data["hash"]]
         if inputs.hash != record.data["hash"]:
             raise InspectError(
@@ -104,7 +104,7 @@ def trained(runs: list[Path], rows: list[str], tasks: list[str], data_dir: Path 
                 record.seed,
                 f"trained, seed {record.seed}, {accuracy}",
                 run.model(inputs.spec).double().eval(),
-                _place(run.config, inputs, whole=record.attention.get("padding") == "fixed"),
+                _padding(run.config, inputs, record),
                 inputs,
             )
         )
@@ -133,12 +133,11 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str]) -> dict[Path, Re
     return {kept[key]: found[kept[key]] for key in ranked}
 
 
-def _place(config: Config, data: Data, whole: bool) -> Place:
-    """The CPU in float64, samples as the run reads them."""
-    return Place(
-        torch.device("cpu"),
+def _padding(config: Config, data: Data, record: Record) -> Padding:
+    """How the run of a record reads its samples."""
+    return Padding(
         length=config.model.length or data.spec.length,
-        whole=whole,
+        to_full_length=record.attention.get("padding") == "fixed",
         padded=data.spec.padded,
         zero_is_padding=config.model.zero_is_padding,
     )
@@ -149,17 +148,17 @@ def samples(subject: Subject, count: int) -> list[tuple[Tensor, Tensor | None]]:
 
     Only sequences of at most LONGEST tokens. Raises InspectError when there are none.
     """
-    split, place = subject.data.validation, subject.place
+    split, padding = subject.data.validation, subject.padding
     lengths = split.lengths if split.pairs is None else split.lengths[split.pairs].max(axis=1)
     short = np.flatnonzero(np.asarray(lengths) <= LONGEST)
-    if not len(short) or (place.whole and place.length > LONGEST):
+    if not len(short) or (padding.to_full_length and padding.length > LONGEST):
         raise InspectError(
             f"inspect reads sequences of up to {LONGEST:,} tokens, and those of {subject.task} are longer"
         )
     rows = short[np.linspace(0, len(short) - 1, min(count, len(short))).round().astype(int)]
     found = []
     for row in rows:
-        ids, keep, _ = load(split, np.array([row]), place)
+        ids, keep, _ = load(split, np.array([row]), padding, torch.device("cpu"))
         ids = ids.reshape(-1, ids.shape[-1])
         masks = [None] * len(ids) if keep is None else keep.reshape(ids.shape)
         found += [(one[None], None if mask is None else mask[None]) for one, mask in zip(ids, masks, strict=True)]

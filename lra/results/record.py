@@ -78,14 +78,19 @@ class Record:
     @property
     def name(self) -> str:
         """The file's stem, in the characters [a-z0-9._=-]."""
-        parts = (self.task, self.row, self.protocol, f"s{self.seed}", self.identity)
-        return "-".join(re.sub(r"[^a-z0-9._=]+", ".", part.lower())[:60].strip(".") for part in parts)
+        return file_name(self.task, self.row, self.protocol, self.seed, self.identity)
 
     def wrong_values(self) -> list[str]:
         """The status, when it is none of the three, and accuracies outside 0 to 1 (NaN is outside)."""
         shares = ("test_accuracy", "test_accuracy_last", "validation_accuracy")
         wrong = [name for name in shares if (share := getattr(self, name)) is not None and not 0 <= share <= 1]
         return wrong + ([] if self.status in STATUSES else ["status"])
+
+
+def file_name(task: str, row: str, protocol: str, seed: int, identity: str) -> str:
+    """The name of a run's record and of its folder, in the characters [a-z0-9._=-], without an ending."""
+    parts = (task, row, protocol, f"s{seed}", identity)
+    return "-".join(re.sub(r"[^a-z0-9._=]+", ".", part.lower())[:60].strip(".") for part in parts)
 
 
 def budget_of(tuning: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""The third gear: a whole training step as CUDA graphs, replayed without a word from the host.
+"""The third gear: a whole training step as CUDA graphs, replayed without host involvement.
 
-One graph for each length of a slice gathers its samples on the device and adds into static gradients; one more clips,
-moves the parameters and sets the rate. The host only says which samples, and the seed of each slice.
+There is one graph for each length of a micro-batch, which gathers its samples on the device and adds to static
+gradients; one more clips, moves the parameters and sets the rate. The host only sends which samples, and the seed of
+each micro-batch.
 """
 
 import contextlib
@@ -15,55 +16,61 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra.training.batches import SLICE_TOKENS, Samples, gather, resident, sizes, to_device
-from lra.training.device import Place
+from lra.training.batches import MICRO_BATCH_TOKENS, Samples, sizes
+from lra.training.buffers import Buffers
+from lra.training.device import Device, Padding
 from lra.training.gears import Compiled
-from lra.training.optimiser import Update
+from lra.training.loading import gather, resident, to_device
+from lra.training.optimiser import FlatAdamW
 
-SLICES = 4  # of a batch whose sequences differ in length
-LENGTHS = 8  # a slice's length is a multiple of the longest by 1 / LENGTHS, rounded up to a multiple of 16
+PARTS = 4  # micro-batches of a batch whose sequences differ in length
+LENGTHS = 8  # a micro-batch's length is a multiple of the longest by 1 / LENGTHS, rounded up to a multiple of 16
 
 
 class CaptureError(RuntimeError):
-    """What the compiler takes and a graph does not."""
+    """Work that can be compiled but not captured as a graph."""
 
 
-class Record(Protocol):
-    """Makes something to replay of a function without arguments; may call it, after which `touched` is as before."""
+class Recorder(Protocol):
+    """Turns a function without arguments into a replay of it.
+
+    It may call the function, as often as it likes; afterwards the tensors in `touched` are as before.
+    """
 
     def __call__(self, function: Callable[[], None], touched: list[Tensor]) -> Callable[[], None]: ...
 
 
 class Captured(Compiled):
-    """Replays graphs. rows: of every slice; missing ones have no label. shapes: lengths that have a graph."""
+    """Replays graphs. rows: of every micro-batch; missing rows have no label. graphs_by_length: one graph for each."""
 
-    name = "captured"
+    name, sizes = "captured", LENGTHS
 
-    def __init__(self, model: nn.Module, place: Place, update: Update, batch: int, record: Record | None = None):
-        super().__init__(model, place)
-        self.update, self.batch, self.record = update, batch, record or CUDARecord()
-        wanted = -(-batch // SLICES) if place.padded and not place.whole else batch
-        fitting = max(2, SLICE_TOKENS[place.device.type] // max(1, place.length))
+    def __init__(
+        self,
+        model: nn.Module,
+        device: Device,
+        padding: Padding,
+        optimiser: FlatAdamW,
+        batch: int,
+        recorder: Recorder | None = None,
+    ):
+        super().__init__(model, device, padding)
+        self.optimiser, self.batch, self.recorder = optimiser, batch, recorder or CUDARecorder()
+        wanted = -(-batch // PARTS) if padding.lengths_vary else batch
+        fitting = max(2, MICRO_BATCH_TOKENS[device.kind] // max(1, padding.length))
         self.rows = max(2, min(wanted, fitting))
-        self.indices = torch.full((self.rows,), -1, device=place.device)
-        self.graphs: dict[int, Callable[[], None]] = {}
+        self.indices = torch.full((self.rows,), -1, device=device.torch_device)
+        self.graphs_by_length: dict[int, Callable[[], None]] = {}
         self.last: Callable[[], None] | None = None
-        update.set_static(True)
+        optimiser.set_static(True)
 
     def separate(self) -> None:
         super().separate()
-        self.graphs.clear()
-
-    @property
-    def shapes(self) -> list[int]:
-        return sorted(self.graphs)
+        self.graphs_by_length.clear()
 
     def length(self, longest: int) -> int:
-        """The length of a slice's graph."""
-        if self.place.whole or not self.place.padded:
-            return self.place.length
-        unit = -(-self.place.length // LENGTHS // 16) * 16 or 16
-        return min(-(-longest // unit) * unit, self.place.length)
+        """The length of a micro-batch's graph."""
+        return self.round_up(longest, LENGTHS) if self.padding.lengths_vary else self.padding.length
 
     def gradients(self, samples: Samples, rows: np.ndarray, flat: Tensor, reseed: Callable[[int], None]) -> int:
         self.model.train()
@@ -77,45 +84,50 @@ class Captured(Compiled):
         computed = 0
         for number, longest in enumerate(lengths[order][:: self.rows]):
             length = self.length(int(longest))
-            if length not in self.graphs:
+            if length not in self.graphs_by_length:
                 self.add_graph(samples, length)
             self.indices.copy_(indices[number])
             reseed(number)
-            self.graphs[length]()
+            self.graphs_by_length[length]()
             computed += self.rows * length * (1 if samples.pairs is None else 2)
         return computed
 
     def add_graph(self, samples: Samples, length: int) -> None:
-        """Raises CaptureError when the split is not on the device."""
-        table = resident(samples, self.place.device)
+        """Raises CaptureError when the split is not on the device, or a buffer is replaced instead of written to."""
+        table = resident(samples, self.device.torch_device)
         if table is None:
             raise CaptureError("the training split does not fit on the device")
-
-        parameters = self.update.parameters
+        parameters = self.optimiser.parameters
 
         def run() -> None:
-            ids, keep, labels = gather(table, self.indices, self.place, length)
+            ids, keep, labels = gather(table, self.indices, self.padding, length)
             loss = F.cross_entropy(self.compute(ids, keep), labels, reduction="sum") / self.batch
-            found = torch.autograd.grad(loss, parameters, allow_unused=True)
-            pairs = [(p.grad, g) for p, g in zip(parameters, found, strict=True) if g is not None]
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            pairs = [(p.grad, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
             sums, parts = map(list, zip(*pairs, strict=True))
-            # one kernel, where backward() takes one for each
+            # one kernel, where backward() takes one for each parameter
             torch._foreach_add_(sums, parts)  # pyright: ignore[reportPrivateImportUsage]
-            self.update.loss += loss.detach()
+            self.optimiser.loss += loss.detach()
 
-        with self.first(f"length {length}"):
-            self.graphs[length] = self.record(run, [*self.update.tensors(), self.indices])
+        buffers = Buffers(self.model)
+        touched = [*self.optimiser.tensors(), *self.model.buffers(), self.indices]
+        with self.compiling(f"length {length}"):
+            graph = self.recorder(run, touched)
+        if replaced := buffers.replaced():
+            buffers.restore()
+            raise CaptureError(f"buffer {replaced[0]} is replaced by another tensor, where a graph needs it written to")
+        self.graphs_by_length[length] = graph
 
-    def finish(self) -> None:
-        """Clips, moves the parameters, counts: the last graph of a step."""
+    def move(self, optimiser: FlatAdamW, step: int) -> None:  # noqa: ARG002
+        """Replays the last graph of a step, which knows the step's number and rate by itself."""
         if self.last is None:
-            with self.first("optimiser"):
-                self.last = self.record(self.update.run, self.update.tensors())
+            with self.compiling("optimiser"):
+                self.last = self.recorder(optimiser.move, optimiser.tensors())
         self.last()
 
 
-class CUDARecord:
-    """Captures a function as a CUDA graph; all share one pool of memory, which no result of theirs outlives."""
+class CUDARecorder:
+    """Captures functions as CUDA graphs that share one pool of memory, which none of their results outlives."""
 
     def __init__(self):
         self.pool = torch.cuda.graph_pool_handle()
@@ -127,7 +139,7 @@ class CUDARecord:
             side.wait_stream(current)
             try:
                 with torch.cuda.stream(side):
-                    for _ in range(3):  # compiles, chooses kernels, makes lazy state
+                    for _ in range(3):  # to compile, choose kernels and make lazy state
                         function()
                 return self.capture(function, side)
             finally:
@@ -140,14 +152,14 @@ class CUDARecord:
         current, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
         generator = torch.cuda.default_generators[side.device.index]
         spare = generator.clone_state()
-        # NCCL's threads may ask for events meanwhile, which the default mode forbids every thread
+        # NCCL's threads may query events meanwhile, which the default mode forbids in every thread
         mode = "thread_local" if dist.is_available() and dist.is_initialized() else "global"
         try:
             with torch.cuda.graph(graph, pool=self.pool, stream=side, capture_error_mode=mode):
                 function()
         except Exception as error:
-            # A failed capture leaves its stream current, the generator refusing to draw outside of a graph and the
-            # allocator refusing to give back what it caches, and ends with an error of its own, which hides the cause.
+            # After a failed capture its stream is still current, the generator refuses to draw outside of a graph, the
+            # allocator refuses to release its cache, and the error raised hides the cause.
             torch.cuda.set_stream(current)
             with contextlib.suppress(Exception):
                 torch._C._cuda_endAllocateToPool(side.device.index, self.pool)
@@ -159,5 +171,5 @@ class CUDARecord:
 
 @functools.cache
 def side_stream(device: torch.device) -> torch.cuda.Stream:
-    """For warm-up and capture, one for all graphs: cuBLAS keeps 32 MiB for every stream and thread that it has seen."""
+    """One stream to warm up and capture all graphs: cuBLAS keeps 32 MiB for each stream and thread that it meets."""
     return torch.cuda.Stream(device)

@@ -1,4 +1,4 @@
-"""Where a run computes: device, precision, determinism."""
+"""The device a run computes on, its precision, and determinism."""
 
 import contextlib
 import os
@@ -12,28 +12,44 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where to compute, how precisely, and how samples become ids.
+class Device:
+    """A device of torch's, and the precision that models run in there: float32, or bfloat16 autocast."""
 
-    length: the longest sequence. whole: pad every slice to it, for mechanisms that cannot mask. padded: sequences
-    differ in length, ids are values + 1 and 0 is pad; else ids are the values. zero_is_padding: the quirk that masks
-    every value 0, wherever it stands.
-    """
-
-    device: torch.device
+    torch_device: torch.device
     precision: str = "float32"
-    length: int = 0
-    whole: bool = False
-    padded: bool = True
-    zero_is_padding: bool = False
+
+    @property
+    def kind(self) -> str:
+        """cpu, cuda or mps."""
+        return self.torch_device.type
 
     def autocast(self) -> contextlib.AbstractContextManager:
         enabled = self.precision != "float32"
-        return torch.autocast(self.device.type, dtype=PRECISIONS[self.precision], enabled=enabled)
+        return torch.autocast(self.kind, dtype=PRECISIONS[self.precision], enabled=enabled)
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How stored values become ids of equal length.
+
+    length: of the longest sequence. to_full_length: pad every micro-batch to it, for mechanisms that cannot mask.
+    padded: sequences differ in length, so ids are values + 1 and 0 is the padding; otherwise ids are the values.
+    zero_is_padding: the quirk that masks every value 0, wherever it occurs.
+    """
+
+    length: int = 0
+    to_full_length: bool = False
+    padded: bool = True
+    zero_is_padding: bool = False
+
+    @property
+    def lengths_vary(self) -> bool:
+        """Do micro-batches differ in length?"""
+        return self.padded and not self.to_full_length
 
 
 def choose_device(name: str) -> torch.device:
-    """auto: CUDA, else MPS, else the CPU; a GPU has its number. Raises ConfigError for a device that is not there."""
+    """auto: CUDA, else MPS, else the CPU; a GPU gets its number. Raises ConfigError for a device that is missing."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -59,7 +75,7 @@ def lost(device: torch.device) -> bool:
 
 
 def devices() -> list[str]:
-    """The names of what this machine can compute on."""
+    """Names of the devices that this machine has."""
     cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     return ["cpu", *cards, *(["mps"] if torch.backends.mps.is_available() else [])]
 
@@ -70,10 +86,11 @@ def choose_precision(wanted: str, device: torch.device) -> str:
 
 
 def set_backends(deterministic: bool) -> None:
-    """Bit-equal runs on CUDA, or PyTorch's fast default; an operation without a deterministic form then raises.
+    """Chooses bit-equal runs on CUDA, where operations without a deterministic form raise, or PyTorch's fast default.
 
-    Never cuDNN's attention, which PyTorch prefers on an H100: it plans anew for every shape, for half a second and
-    more, and slices have hundreds of shapes; its backward pass can give NaN with a mask (pytorch issue 196678).
+    cuDNN's attention is never used, though PyTorch prefers it on an H100: it plans anew for every shape, which takes
+    half a second or more, and micro-batches have hundreds of shapes; with a mask its backward pass can give NaN
+    (pytorch issue 196678).
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(deterministic)

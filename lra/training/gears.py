@@ -1,11 +1,13 @@
-"""Two ways to compute a batch's gradients and the logits of an evaluation: eager, and compiled by torch.compile.
+"""Two gears, which are ways to execute a step: eager, and compiled by torch.compile.
 
-The third, captured as CUDA graphs, is in `lra.capture`. All give the same gradients; dropout's draws may differ.
+The third, captured as CUDA graphs, is in `cudagraphs`. All gears give the same gradients, up to rounding; only the
+draws of dropout may differ.
 """
 
 import contextlib
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,56 +16,68 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo import config as dynamo
+from torch._dynamo import utils as dynamo_utils
 from torch._functorch import config as functorch
 
-from lra.config.resolve import Train
-from lra.training.batches import Samples, load, sizes, slices_of, to_device
-from lra.training.device import Place
+from lra.config.schema import Train
+from lra.console import say
+from lra.training.batches import Samples, micro_batches, sizes
+from lra.training.device import Device, Padding
+from lra.training.loading import load, to_device
+from lra.training.optimiser import FlatAdamW
 
-# Work after which the compiler's time is earned back. On CUDA a small step is launches, so steps count: a minute of
-# compiling, some 15 ms of a step. On a CPU work counts, in tokens, padded: 2 to 3 minutes, a quarter of a step.
+# Work after which the compiler's time is earned back. On CUDA a small step is launch-bound, so compile time is weighed
+# against the number of steps: about a minute to compile, about 15 ms saved per step. On a CPU it is weighed against the
+# padded tokens: 2 to 3 minutes to compile, a quarter of each step saved.
 EARNED_STEPS = 4_000
 EARNED_TOKENS = 100_000_000
 
-# Compilations of the encoder in a process, torch's cap; its default, 8, refuses the fifth mechanism of a grid.
+# torch's cap on compilations of the encoder in a process: the default of 8 is exhausted by the fifth of a grid.
 COMPILATIONS = 256
+# Graphs of the encoder that training, or evaluation, may need before the gear says so. One is the rule.
+FEW = 4
+SIZES = 4  # sizes that a compiled gear rounds lengths up to when it has compiled more than a few times
 
-# Devices on which small kernels next to each other, such as autocast's casts of every weight, are made one: a third
-# fewer launches. Looked through in what this version of torch, or later, makes of our models.
+# Fuse small neighbouring kernels (e.g. autocast's weight casts) on these devices: a third fewer launches. The generated
+# code was checked with torch 2.13.
 COMBINED, SINCE = ("cuda",), (2, 13)
 
-ALIGNED = 16  # CUDA's attention with a mask is compiled apart for lengths that are no multiple of 8
+ALIGNED = 16  # CUDA's attention with a mask is compiled separately for lengths that are no multiple of 8
+
+
+class RecompileError(RuntimeError):
+    """A model is compiled again and again, which would cost more than a faster step saves."""
 
 
 class Eager:
-    """Runs the model as it is written. compile_seconds: spent on making the gear, none here."""
+    """Runs the model as it is written. compile_seconds: the time spent on making the gear, none here."""
 
     name = "eager"
 
-    def __init__(self, model: nn.Module, place: Place):
-        self.model, self.place, self.forward = model, place, model
+    def __init__(self, model: nn.Module, device: Device, padding: Padding):
+        self.model, self.device, self.padding, self.forward = model, device, padding, model
         self.compile_seconds = 0.0
 
     def logits(self, samples: Samples, rows: np.ndarray) -> tuple[Tensor, Tensor, int]:
-        """Logits (B, classes) in float32, labels (B,) and how many tokens were computed."""
-        ids, keep, labels = load(samples, rows, self.place)
-        with self.place.autocast():
+        """Logits (B, classes) in float32, labels (B,) and the number of tokens computed."""
+        ids, keep, labels = load(samples, rows, self.padding, self.device.torch_device)
+        with self.device.autocast():
             return self.forward(ids, keep).float(), labels, ids.numel()
 
-    def first(self, what: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
-        """Around work that may make something for the first time."""
+    def compiling(self, what: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
+        """Surrounds work that may compile something, for the purpose `what`."""
         return contextlib.nullcontext()
 
     def gradients(self, samples: Samples, rows: np.ndarray, flat: Tensor, reseed: Callable[[int], None]) -> int:
-        """Adds the gradient of the batch's mean loss, and the loss, to `flat`; returns how many tokens were computed.
+        """Adds the gradient of the batch's mean loss, and the loss, to `flat`; returns the number of tokens computed.
 
-        reseed: called with the number of each slice before it, so that its dropout is its own.
+        reseed: called with the number of each micro-batch before it runs, so that each has dropout of its own.
         """
         self.model.train()
         computed = 0
-        for number, part in enumerate(slices_of(sizes(samples, rows), self.place)):
+        for number, part in enumerate(micro_batches(sizes(samples, rows), self.padding, self.device.kind)):
             reseed(number)
-            with self.first("training"):
+            with self.compiling("training"):
                 logits, labels, tokens = self.logits(samples, rows[part])
                 loss = F.cross_entropy(logits, labels, reduction="sum") / len(rows)
                 loss.backward()
@@ -71,34 +85,46 @@ class Eager:
             computed += tokens
         return computed
 
+    def move(self, optimiser: FlatAdamW, step: int) -> None:
+        """Clips the gradient and moves the parameters, at the rate of step `step`."""
+        optimiser.schedule(step)
+        optimiser.move()
+
     @torch.no_grad()
     def evaluate(self, samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, float]:
-        """Predicted classes of these rows, uint8 in their order, and the mean loss."""
+        """Predicted classes of these rows, uint8 in their order, and the sum of their losses.
+
+        The sum is NaN if a logit is not finite: such a row has no prediction, although argmax names a class.
+        """
         self.model.eval()
-        device = self.place.device
+        device = self.device.torch_device
         predictions = torch.empty(len(rows), dtype=torch.uint8, device=device)
         total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
-        for part in slices_of(sizes(samples, rows), self.place, training=False):
-            with self.first("evaluation"):
+        for part in micro_batches(sizes(samples, rows), self.padding, self.device.kind, training=False):
+            with self.compiling("evaluation"):
                 logits, labels, _ = self.logits(samples, rows[part])
-            total += F.cross_entropy(logits, labels, reduction="sum")
-            predictions[to_device(part, device)] = logits[: len(part)].argmax(-1).to(torch.uint8)
-        return predictions.cpu().numpy(), float(total) / len(rows)
+            logits, labels = logits[: len(part)], labels[: len(part)]
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            total += torch.where(logits.isfinite().all(), loss, torch.nan)
+            predictions[to_device(part, device)] = logits.argmax(-1).to(torch.uint8)
+        return predictions.cpu().numpy(), float(total)
 
 
 class Compiled(Eager):
     """One compilation for training and one for evaluation, for every number of rows and every length.
 
-    A slice has at least 2 rows and 2 tokens, because 0 and 1 would be compiled apart; further rows have no label.
-    backend: of torch.compile. combined: are small kernels made one, which `separate` takes back?
+    A micro-batch has at least 2 rows and 2 tokens, because sizes of 0 and 1 would be compiled separately; filled rows
+    have no label. backend: torch.compile's. combined: are small kernels fused? `separate` starts again without that.
+    rounded: are lengths rounded up to a few sizes, because the model is compiled anew for each?
     """
 
-    name = "compiled"
+    name, sizes = "compiled", SIZES
 
-    def __init__(self, model: nn.Module, place: Place, backend: Any = "inductor"):
-        super().__init__(model, place)
-        self.backend, self.made = backend, set[str]()
-        self.combined = backend == "inductor" and place.device.type in COMBINED and torch_release() >= SINCE
+    def __init__(self, model: nn.Module, device: Device, padding: Padding, backend: Any = "inductor"):
+        super().__init__(model, device, padding)
+        self.backend, self.made, self.graphs = backend, set[str](), Counter[str]()
+        self.rounded = False
+        self.combined = backend == "inductor" and device.kind in COMBINED and torch_release() >= SINCE
         self.compile()
 
     def compile(self) -> None:
@@ -106,40 +132,87 @@ class Compiled(Eager):
         options: Any = {"combo_kernels": True} if self.combined else None
         self.forward = torch.compile(self.model, fullgraph=True, backend=self.backend, options=options)
         self.made.clear()
+        self.graphs.clear()
 
     def separate(self) -> None:
-        """Starts anew without combined kernels."""
+        """Starts again without combined kernels."""
         self.combined = False
         self.compile()
 
     def logits(self, samples: Samples, rows: np.ndarray) -> tuple[Tensor, Tensor, int]:
-        longest = self.place.length if self.place.whole else int(sizes(samples, rows).max())
-        if self.place.device.type == "cuda":
-            longest = min(-(-longest // ALIGNED) * ALIGNED, self.place.length)
-        ids, keep, labels = load(samples, rows, self.place, (max(2, len(rows)), max(2, longest)))
+        longest = self.padding.length if self.padding.to_full_length else int(sizes(samples, rows).max())
+        if self.rounded:
+            longest = self.round_up(longest, self.sizes)
+        elif self.device.kind == "cuda":
+            longest = min(-(-longest // ALIGNED) * ALIGNED, self.padding.length)
+        shape = max(2, len(rows)), max(2, longest)
+        ids, keep, labels = load(samples, rows, self.padding, self.device.torch_device, shape)
         return self.compute(ids, keep), labels, ids.numel()
+
+    def round_up(self, longest: int, count: int) -> int:
+        """The smallest length that fits of about `count` lengths, each a multiple of 16 or the longest there is."""
+        unit = -(-self.padding.length // count // 16) * 16 or 16
+        return min(-(-longest // unit) * unit, self.padding.length)
 
     def compute(self, ids: Tensor, keep: Tensor | None) -> Tensor:
         """ids (B, N) or (B, 2, N) -> logits (B, classes) in float32."""
         for tensor in (ids, keep):
             if tensor is not None:
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
-                if self.place.padded and not self.place.whole:  # else a constant, as the sides of a grid are
+                if self.padding.lengths_vary:  # otherwise the length is a constant, as the sides of a grid are
                     torch._dynamo.maybe_mark_dynamic(tensor, tensor.ndim - 1)
-        with self.place.autocast(), backward_as_written():
+        with self.device.autocast(), backward_as_written():
             return self.forward(ids, keep).float()
 
     @contextlib.contextmanager
-    def first(self, what: str) -> Iterator[None]:
-        if what in self.made:
-            yield
-            return
-        started = time.monotonic()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the compiler's, about itself
+    def compiling(self, what: str) -> Iterator[None]:
+        """Counts the seconds and the graphs of what is compiled meanwhile. Raises RecompileError for far too many."""
+        started, before = time.monotonic(), graphs_compiled()
+        first = what not in self.made
+        with warnings.catch_warnings() if first else contextlib.nullcontext():
+            if first:
+                warnings.simplefilter("ignore")  # the compiler's warnings, about itself
             yield
         self.made.add(what)
-        self.compile_seconds += time.monotonic() - started
+        if compiled := graphs_compiled() - before:
+            self.count_graphs("evaluation" if what == "evaluation" else "training", compiled)
+        if first or compiled:
+            self.compile_seconds += time.monotonic() - started
+
+    def count_graphs(self, purpose: str, compiled: int) -> None:
+        """Says so when the encoder has been compiled more than a few times, and rounds lengths from then on.
+
+        Raises RecompileError when even that does not end it.
+        """
+        self.graphs[purpose] += compiled
+        if self.graphs[purpose] <= FEW + (self.sizes if self.rounded else 0):
+            return
+        why = (
+            f"{attention_names(self.model)} compiled {self.graphs[purpose]} times for {purpose} ({recompile_reason()})"
+        )
+        if self.rounded or not self.padding.lengths_vary:
+            raise RecompileError(why)
+        self.rounded = True
+        self.graphs.clear()
+        say(f"gear {self.name}: {why}; lengths are now rounded up to {self.sizes} sizes")
+
+
+def graphs_compiled() -> int:
+    """Graphs that torch.compile has made in this process."""
+    return dynamo_utils.counters["stats"]["unique_graphs"]
+
+
+def recompile_reason() -> str:
+    """What torch says about its last compilation: the guard that failed, in one line."""
+    metrics = dynamo_utils.get_compilation_metrics()
+    reason = getattr(metrics[-1], "recompile_reason", None) if metrics else None
+    return " ".join((reason or "torch gives no reason").split())[:200]
+
+
+def attention_names(model: nn.Module) -> str:
+    """Class names of the model's attentions; of the model if it does not tell them."""
+    attentions = getattr(model, "attentions", None)
+    return " + ".join(dict.fromkeys(type(m).__name__ for m in (attentions() if attentions else [model])))
 
 
 def backward_as_written() -> contextlib.AbstractContextManager[None]:
@@ -154,19 +227,18 @@ def torch_release() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def choose(config: Train, place: Place) -> tuple[str, str]:
-    """The gear to start with, and why it is not the one that was asked for, if it is not.
+def choose_gear(config: Train, kind: str, length: int) -> tuple[str, str]:
+    """The gear to start with, and the reason if it is not the one that was asked for.
 
-    auto: where the run is long enough to earn the compiler's time back, captured on CUDA and compiled on a CPU; else,
-    and for bit-equal runs, eager.
+    auto: if the run is long enough to earn the compiler's time back, captured on CUDA and compiled on a CPU; otherwise,
+    and for bit-equal runs, eager. kind: of the device. length: of the longest sequence.
     """
-    wanted, device = config.gear, place.device.type
+    wanted = config.gear
     if wanted == "auto":
-        long = {"cuda": config.steps >= EARNED_STEPS}
-        long["cpu"] = config.steps * config.batch * place.length >= EARNED_TOKENS
-        fast = long.get(device, False) and not config.deterministic
-        wanted = ("captured" if device == "cuda" else "compiled") if fast else "eager"
-    if wanted == "captured" and device != "cuda":
+        long = {"cuda": config.steps >= EARNED_STEPS, "cpu": config.steps * config.batch * length >= EARNED_TOKENS}
+        fast = long.get(kind, False) and not config.deterministic
+        wanted = ("captured" if kind == "cuda" else "compiled") if fast else "eager"
+    if wanted == "captured" and kind != "cuda":
         return "compiled", "CUDA graphs need a CUDA device"
     if wanted == "captured" and config.cycle_beta1:
         return "compiled", "train.cycle_beta1 changes what a CUDA graph holds as a constant"

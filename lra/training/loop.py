@@ -1,23 +1,23 @@
-"""The training loop: order of samples, evaluation, best checkpoint by validation, resume after any kill.
+"""The training loop: steps, evaluations, the best checkpoint by validation, and checkpoints to resume from.
 
-What a step does is a function of (seed, step) and the weights alone, so a resumed run ends with the same bits.
+What a resumed run shares with an undisturbed one: every bit. The rows of a step, its learning rate and its dropout are
+functions of (seed, step), and a checkpoint holds the rest: weights, AdamW's state, the best weights, and the progress,
+with how much of the log had been written.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from lra.config.resolve import Train
 from lra.errors import WorkError
-from lra.hashing import seed_of
-from lra.training.batches import Samples
+from lra.training.batches import Samples, order, validation_rows
 from lra.training.progress import Progress
-from lra.training.run_folder import Work
+from lra.training.run_folder import NoFolder, RunFolder
 from lra.training.schedule import learning_rate
 from lra.training.step import Step
 
@@ -25,126 +25,92 @@ LOG_EVERY = 50  # steps between lines of metrics.jsonl
 SAVE_EVERY = 60.0  # seconds between checkpoints
 
 
-def order(rows: int, batch: int, seed: int, step: int) -> np.ndarray:
-    """Rows of step 0, 1, ...: positions step * batch + i of the concatenated permutations of all epochs."""
-    parts, start, need = [], step * batch, batch
-    while need:
-        epoch, offset = divmod(start, rows)
-        part = permutation(rows, seed, epoch)[offset : offset + need]
-        parts.append(part)
-        start, need = start + len(part), need - len(part)
-    return np.concatenate(parts)
-
-
-_last_permutation: dict[tuple[int, int, int], np.ndarray] = {}
-
-
-def permutation(rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of one epoch, a pure function; the last one is kept, because every step asks for it."""
-    key = (rows, seed, epoch)
-    if key not in _last_permutation:
-        generator = torch.Generator().manual_seed(seed_of(seed, "order", epoch))
-        _last_permutation.clear()
-        _last_permutation[key] = torch.randperm(rows, generator=generator).numpy()
-    return _last_permutation[key]
-
-
-def evaluation_rows(config: Train, rows: int) -> np.ndarray:
-    """The whole split, unless the quirk drops its last, incomplete batch (never all of it)."""
-    return np.arange(rows - rows % config.batch if config.drop_last and rows >= config.batch else rows)
-
-
-def validation_rows(config: Train, rows: int, seed: int, evaluation: int) -> np.ndarray:
-    """Rows of evaluation 0, 1, ...: all, or the quirk: some batches of an endless reshuffled loader."""
-    if not config.validation_batches:
-        return evaluation_rows(config, rows)
-    return order(rows, config.validation_batches * config.batch, seed_of(seed, "validation"), evaluation)
-
-
 class Trainer:
-    """Trains `step.model`; `work` keeps what is needed to go on after a kill."""
+    """Trains `step.model`; the run folder keeps what is needed to go on after a kill."""
 
-    def __init__(self, step: Step, train: Samples, validation: Samples, work: Work, seed: int):
+    def __init__(self, step: Step, train: Samples, validation: Samples, folder: RunFolder | NoFolder, seed: int):
         self.step, self.model, self.config = step, step.model, step.config
-        self.train, self.validation, self.work, self.seed = train, validation, work, seed
+        self.train, self.validation, self.folder, self.seed = train, validation, folder, seed
         self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
 
-    def restore(self) -> bool:
+    def restore(self) -> None:
         """Goes on from the checkpoint, if there is one. Raises WorkError when it is damaged."""
-        state = self.work.load_state()
+        state = self.step.group.broadcast(self.folder.load_state())
         if state is not None:
             self.model.load_state_dict(state["model"])
             self.best = state["best"]
             try:
-                self.step.update.load_state_dict(state["update"])
+                self.step.optimiser.load_state_dict(state["update"])
                 self.progress = Progress(**state["progress"])
             except (KeyError, TypeError) as error:
-                raise WorkError(f"{self.work.resume} is of another version; delete it to start again") from error
-        self.work.open_log(self.progress.log_bytes)
-        return state is not None
+                raise WorkError(f"{self.folder.resume} is of another version; delete it to start again") from error
+        self.folder.open_log(self.progress.log_bytes)
 
     def save(self) -> None:
-        self.work.save_state(
+        self.folder.save_state(
             {
                 "model": self.model.state_dict(),
-                "update": self.step.update.state_dict(),
+                "update": self.step.optimiser.state_dict(),
                 "best": self.best,
                 "progress": asdict(self.progress),
             }
         )
 
     def run(self, observe: Callable[[Progress], None]) -> Progress:
-        """To the last step, or to the first whose loss is not finite. `observe` is called after every step."""
+        """Trains to the last step, or until something is not finite. `observe` is called after every step."""
         progress, config = self.progress, self.config
-        saved = clock = time.monotonic()
-        while progress.step < config.steps:
+        saved = time.monotonic()
+        while progress.step < config.steps and progress.diverged_at is None:
             rows = order(len(self.train.labels), config.batch, self.seed, progress.step)
-            self.step(self.train, rows, progress.step)
-            self.note()
-            last = progress.step == config.steps
-            due = last or progress.step % config.evaluate_every == 0
-            if due or progress.step % LOG_EVERY == 0 or self.step.place.device.type == "cpu":
-                self.check()
-            now = time.monotonic()
-            progress.train_seconds, clock = progress.train_seconds + now - clock - self.compiled(), now
-            if progress.diverged_at is not None:
-                break
-            if last or progress.step % LOG_EVERY == 0:
+            with self.seconds("train"):
+                self.step(self.train, rows, progress.step)
+                self.count_step()
+                last = progress.step == config.steps
+                to_log = last or progress.step % LOG_EVERY == 0
+                to_evaluate = last or progress.step % config.evaluate_every == 0
+                if to_log or to_evaluate or self.step.device.kind == "cpu":  # reading waits for a GPU
+                    self.read_loss()
+            if to_log and progress.diverged_at is None:
                 self.log()
-            if due:
-                self.evaluate()
-                clock = time.monotonic()
-                progress.evaluate_seconds += clock - now - self.compiled()
-            if clock > now or clock - saved > SAVE_EVERY:  # after an evaluation, or when it is time
-                self.save()
-                saved = clock = time.monotonic()
-            observe(progress)
+            if to_evaluate and progress.diverged_at is None:
+                with self.seconds("evaluate"):
+                    self.evaluate()
+            if progress.diverged_at is None:
+                if to_evaluate or time.monotonic() - saved > SAVE_EVERY:
+                    self.save()
+                    saved = time.monotonic()
+                observe(progress)
         return progress
 
-    def note(self) -> None:
-        """Counts a step without waiting for the device."""
+    @contextlib.contextmanager
+    def seconds(self, account: str) -> Iterator[None]:
+        """Adds the time of a section to the account `train` or `evaluate`, without what was spent on compiling."""
+        started, progress = time.monotonic(), self.progress
+        yield
+        compiling = self.step.gears.take_compile_seconds()
+        progress.compile_seconds += compiling
+        total = getattr(progress, f"{account}_seconds") + time.monotonic() - started - compiling
+        setattr(progress, f"{account}_seconds", total)
+
+    def count_step(self) -> None:
+        """Counts a step and its tokens without waiting for the device."""
         progress, step = self.progress, self.step
         progress.step += 1
         progress.real_tokens, step.real_tokens = progress.real_tokens + step.real_tokens, 0
         progress.computed_tokens, step.computed_tokens = progress.computed_tokens + step.computed_tokens, 0
 
-    def compiled(self) -> float:
-        """Seconds spent on compiling since the last call, added to their own account."""
-        seconds, self.step.gear.compile_seconds = self.step.gear.compile_seconds, 0.0
-        self.progress.compile_seconds += seconds
-        return seconds
-
-    def check(self) -> None:
-        """Reads the device: the mean loss since the last line of the log, and whether a loss stopped being finite."""
-        update = self.step.update
-        self.progress.train_loss = float(update.loss_sum) / ((self.progress.step - 1) % LOG_EVERY + 1)
-        self.progress.diverged_at = int(update.bad_step) or None
+    def read_loss(self) -> None:
+        """Reads from the device the mean loss since the last line of the log, and whether a loss was not finite."""
+        optimiser = self.step.optimiser
+        self.progress.train_loss = float(optimiser.loss_sum) / ((self.progress.step - 1) % LOG_EVERY + 1)
+        if bad_step := int(optimiser.bad_step):
+            self.progress.diverge(bad_step, "loss")
 
     def log(self) -> None:
-        """One line of metrics.jsonl: the mean loss since the line before, lr, speed."""
+        """Writes one line of metrics.jsonl: the mean loss since the line before, the rate, the speed."""
         progress = self.progress
-        self.step.update.forget()
+        self.step.optimiser.reset_loss()
         line = {
             "step": progress.step,
             "train_loss": progress.train_loss,
@@ -154,19 +120,22 @@ class Trainer:
             "seconds": round(progress.train_seconds, 3),
             "compile_seconds": round(progress.compile_seconds, 3),
         }
-        progress.log_bytes = self.work.log(line)
+        progress.log_bytes = self.folder.log(line)
 
     def evaluate(self) -> None:
-        """Validation; keeps the weights when they are the best so far."""
+        """Validates, and keeps the weights if they are the best so far."""
         progress, config = self.progress, self.config
         rows = validation_rows(config, len(self.validation.labels), self.seed, len(progress.curve))
         predictions, loss = self.step.evaluate(self.validation, rows)
+        if not math.isfinite(loss):
+            progress.diverge(progress.step, "validation logits")
+            return
         accuracy = float(np.mean(predictions == self.validation.labels[rows]))
         progress.curve.append(
             {
                 "step": progress.step,
                 "train_loss": progress.train_loss,
-                "validation_loss": loss if math.isfinite(loss) else None,
+                "validation_loss": loss,
                 "validation_accuracy": accuracy,
                 "lr": learning_rate(config, progress.step - 1),
                 "seconds": round(progress.train_seconds, 3),
@@ -177,4 +146,12 @@ class Trainer:
             if config.select == "best" and progress.step >= config.select_after * config.steps:
                 progress.best_step = progress.step
                 self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        progress.log_bytes = self.work.log(progress.curve[-1] | {"real_tokens": progress.real_tokens})
+        progress.log_bytes = self.folder.log(progress.curve[-1] | {"real_tokens": progress.real_tokens})
+
+    def test(self, samples: Samples, rows: np.ndarray) -> np.ndarray | None:
+        """Predictions for these rows of the test split; None, and the run has diverged, if a logit is not finite."""
+        predictions, loss = self.step.evaluate(samples, rows)
+        if math.isfinite(loss):
+            return predictions
+        self.progress.diverge(self.progress.step, "test logits")
+        return None

@@ -1,6 +1,7 @@
-"""The optimiser's part of a step: one flat gradient, its clipping, AdamW at the step's rate, and the run's tallies.
+"""The optimiser's half of a step: one flat gradient, its clipping, AdamW at the step's rate, and the run's tallies.
 
-Nothing here waits for the device, and with `static` no number comes from the host either, so that `run` can be
+Why one flat gradient: it is zeroed, clipped and averaged over processes in one operation each, however many parameters
+a model has. Nothing here waits for the device, and with `static` nothing is passed from the host, so that `move` can be
 captured as a CUDA graph.
 """
 
@@ -9,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lra.config.resolve import Train
+from lra.config.schema import Train
 from lra.training.schedule import learning_rate, momentum
 
 
-class Update:
-    """Moves the parameters by what `flat` holds.
+class FlatAdamW:
+    """AdamW that moves the parameters by the gradient in `flat`.
 
     flat: (parameters + 1,) float32; every parameter's .grad in order, as views, and the batch's mean loss at the end,
-    so that one all-reduce serves both. loss_sum: of the losses since `forget`. bad_step: the first step, counted from
-    1, whose loss was not finite; 0 while there is none.
+    so that one all-reduce serves both. loss_sum: the sum of the losses since `reset_loss`. bad_step: the first step,
+    counted from 1, whose loss was not finite; 0 while there is none.
     """
 
     def __init__(self, parameters: list[nn.Parameter], config: Train):
@@ -31,7 +32,7 @@ class Update:
         self.loss_sum = torch.zeros((), device=device)
         self.bad_step = torch.zeros((), dtype=torch.int64, device=device)
         self.number = torch.zeros(1, dtype=torch.int64, device=device)  # steps done
-        self.rates: Tensor | None = None  # with `static`, of every step
+        self.rates: Tensor | None = None  # the rate of every step, with `static`
         self.optimizer = torch.optim.AdamW(
             parameters,
             lr=config.lr,
@@ -41,30 +42,30 @@ class Update:
             fused=device.type in ("cpu", "cuda"),
         )
 
-    def set_static(self, wanted: bool) -> None:
-        """Shall the rate be a tensor that `run` itself sets? Then AdamW's state is made now, before the first step."""
+    def set_static(self, static: bool) -> None:
+        """Makes the rate a tensor that `move` sets by itself, and AdamW's state before the first step; or undoes it."""
         group, device = self.optimizer.param_groups[0], self.flat.device
-        group["lr"], group["capturable"] = 0.0, wanted and device.type == "cuda"
-        if not wanted:
+        group["lr"], group["capturable"] = 0.0, static and device.type == "cuda"
+        if not static:
             self.rates = None
             return
-        every = [learning_rate(self.config, step) for step in range(self.config.steps)]
-        self.rates = torch.tensor(every, dtype=torch.float32, device=device)
+        rates = [learning_rate(self.config, step) for step in range(self.config.steps)]
+        self.rates = torch.tensor(rates, dtype=torch.float32, device=device)
         if not self.optimizer.state:
             self.flat.zero_()
-            self.optimizer.step()  # with rate 0 and gradient 0: nothing moves
+            self.optimizer.step()  # with rate 0 and gradient 0 nothing moves
             for state in self.optimizer.state.values():
                 state["step"].zero_()
         group["lr"] = torch.zeros((), device=device)
 
-    def prepare(self, step: int) -> None:
-        """Sets the rate and beta1 of step `step`, counted from 0; `static` needs no word from the host."""
+    def schedule(self, step: int) -> None:
+        """Sets the rate and beta1 of step `step`, counted from 0; with `static`, `move` does so itself."""
         group = self.optimizer.param_groups[0]
         group["lr"] = learning_rate(self.config, step)
         group["betas"] = (momentum(self.config, step), self.config.beta2)
 
-    def run(self) -> None:
-        """Clips, moves the parameters, counts."""
+    def move(self) -> None:
+        """Clips the gradient, moves the parameters and updates the tallies."""
         clip(self.gradient, self.config)
         if self.rates is not None:
             last = self.number.clamp(max=len(self.rates) - 1)
@@ -75,21 +76,21 @@ class Update:
         first_bad = (self.bad_step == 0) & ~self.loss.isfinite()
         self.bad_step.copy_(torch.where(first_bad, self.number[0], self.bad_step))
 
-    def forget(self) -> None:
+    def reset_loss(self) -> None:
         self.loss_sum.zero_()
 
     def tensors(self) -> list[Tensor]:
-        """Everything that `run` or a backward pass changes."""
+        """Every tensor that `move` or a backward pass changes."""
         states = [t for state in self.optimizer.state.values() for t in state.values()]
         return [self.flat, self.loss_sum, self.bad_step, self.number, *(p.data for p in self.parameters), *states]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs; the same in every gear."""
+        """What a resumed run needs; it is the same in every gear."""
         tallies = {"loss_sum": self.loss_sum, "bad_step": self.bad_step, "number": self.number}
         return {"optimizer": self.optimizer.state_dict()["state"], **tallies}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Before the first step: graphs hold on to the tensors that they were captured with."""
+        """Call it before the first step: graphs hold on to the tensors that they were captured with."""
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
         for name in ("loss_sum", "bad_step", "number"):

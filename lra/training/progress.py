@@ -1,4 +1,4 @@
-"""What a run has to show so far, and its progress bar, or one line per evaluation where there is no terminal."""
+"""The progress of a run, and its bar, or one line per evaluation where there is no terminal."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from lra import console
-from lra.config.resolve import Train
+from lra.config.schema import Train
 from lra.console import clock, say
 
 LONG = 600  # seconds; longer runs on a CPU are announced with a hint
@@ -16,14 +16,15 @@ FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt}{postfix}"
 
 @dataclass
 class Progress:
-    """What a run has to show so far; saved with every checkpoint."""
+    """The results of a run so far; saved with every checkpoint."""
 
     step: int = 0  # steps done
     train_loss: float | None = None  # mean since the last line of the log
     curve: list[dict[str, Any]] = field(default_factory=list)  # one point per evaluation
     best_accuracy: float = -1.0  # the maximum over all evaluations
     best_step: int | None = None  # of the checkpoint that will be tested
-    diverged_at: int | None = None  # first step, counted from 1, whose loss was not finite
+    diverged_at: int | None = None  # first step, counted from 1, after which something was not finite
+    diverged_reason: str = ""
     real_tokens: int = 0
     computed_tokens: int = 0
     train_seconds: float = 0.0
@@ -31,12 +32,16 @@ class Progress:
     evaluate_seconds: float = 0.0
     log_bytes: int = 0
 
+    def diverge(self, step: int, what: str) -> None:
+        """Ends the run. what: whatever is not finite."""
+        self.diverged_at, self.diverged_reason = step, f"{what} not finite at step {step}"
+
 
 class Bar:
-    """Steps, loss, validation accuracy, real tokens per second and time left of one cell.
+    """Steps, loss, validation accuracy, real tokens per second and time left of one run.
 
-    rows: of the validation split, for the time its first evaluation will take. hint: printed with the estimated time
-    when the run turns out to be long.
+    rows: of the validation split, to estimate the time of the first evaluation. hint: printed with the estimated time
+    if the run turns out to be long.
     """
 
     def __init__(self, title: str, config: Train, rows: int, hint: str = ""):

@@ -1,4 +1,4 @@
-"""The folder of a cell in progress: resume file, metrics.jsonl, lock, and the weights it ends with."""
+"""The folder of a run in progress: its checkpoint, metrics.jsonl, its lock, and the weights that it ends with."""
 
 import contextlib
 import hashlib
@@ -16,8 +16,8 @@ from lra.results.files import locked, write_atomically
 from lra.training.tracker import Tracker
 
 
-class Work:
-    """Files of one cell. Every file is replaced as a whole, so a kill at any moment leaves the one before."""
+class RunFolder:
+    """The files of one run. Each is replaced as a whole, so a kill at any moment leaves the one before."""
 
     def __init__(self, folder: Path, tracker: Tracker | None = None):
         self.folder, self.tracker = folder, tracker or Tracker()
@@ -28,7 +28,7 @@ class Work:
         return locked(self.folder / "lock")
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Tensors and plain values; a digest goes in front, so that damage is noticed."""
+        """Writes tensors and plain values, after a digest that shows damage."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
@@ -40,11 +40,11 @@ class Work:
             return None
         content = self.resume.read_bytes()
         if hashlib.sha256(content[32:]).digest() != content[:32]:
-            raise WorkError(f"checkpoint {self.resume} is corrupt; delete it to start this cell again")
+            raise WorkError(f"checkpoint {self.resume} is corrupt; delete it to start this run again")
         return torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
 
     def open_log(self, size: int) -> None:
-        """Cuts metrics.jsonl back to what the resumed state had written, so that no line comes twice."""
+        """Cuts metrics.jsonl back to what it held when the checkpoint was saved, so that no line comes twice."""
         with self.metrics.open("ab") as file:
             file.truncate(min(size, file.tell()))
 
@@ -56,20 +56,40 @@ class Work:
         self.tracker.log(self.folder, line)
         return size
 
+    def summarise(self, step: int, results: dict[str, float]) -> None:
+        """Tells the tracker what the run ended with, such as its test accuracy."""
+        self.tracker.summarise(self.folder, step, results)
+
     def save_weights(self, name: str, weights: dict[str, Tensor]) -> None:
         write_atomically(self.folder / f"{name}.safetensors", save({k: v.contiguous() for k, v in weights.items()}))
 
     def load_weights(self, name: str) -> dict[str, Tensor]:
-        """Raises WorkError when they are not there, or are damaged."""
+        """Raises WorkError when they are missing or damaged."""
         path = self.folder / f"{name}.safetensors"
         if not path.exists():
-            raise WorkError(f"no weights at {path}: they lie in work/ on the machine that trained the record")
+            raise WorkError(f"no weights at {path}: they are in work/ on the machine that trained the record")
         try:
             return load_file(path)
         except Exception as error:
             raise WorkError(f"no usable weights at {path}: {error}") from error
 
     def finish(self) -> None:
-        """Drops what only a resumed or a failed run needs."""
+        """Deletes what only a resumed or a failed run needs."""
         for path in (self.resume, self.error):
             path.unlink(missing_ok=True)
+
+
+class NoFolder:
+    """Stands in for the folder where process 0 keeps the run's files; only a traceback of its own is written."""
+
+    def __init__(self, folder: Path, rank: int):
+        self.resume, self.error = folder / "resume.pt", folder / f"error-{rank}.txt"
+
+    def save_state(self, state: dict[str, Any]) -> None: ...
+    def load_state(self) -> None: ...
+    def open_log(self, size: int) -> None: ...
+    def log(self, line: dict[str, Any]) -> int:  # noqa: ARG002
+        return 0
+
+    def summarise(self, step: int, results: dict[str, float]) -> None: ...
+    def save_weights(self, name: str, weights: dict[str, Tensor]) -> None: ...

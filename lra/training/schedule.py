@@ -2,18 +2,18 @@
 
 import math
 
-from lra.config.resolve import Train
+from lra.config.schema import Train
 
 
 def rise(config: Train, step: int) -> float:
-    """0 at the first step, 1 at step `warmup`, 0 at the last, linear between: OneCycleLR's two linear phases."""
+    """0 at the first step, 1 at step `warmup`, 0 at the last, and linear between: OneCycleLR's two linear phases."""
     if step < config.warmup and config.warmup > 1:
         return step / (config.warmup - 1)
     return (config.steps - step - 1) / max(1, config.steps - config.warmup)
 
 
 def learning_rate(config: Train, step: int) -> float:
-    """lr of step 0, 1, ...: by default from start_lr * lr up to lr, then down to end_lr * lr."""
+    """The rate of step 0, 1, ...: by default it rises from start_lr * lr to lr, then falls to end_lr * lr."""
     if config.schedule == "rsqrt":
         warmup = max(1, config.warmup)
         return config.lr * min(1.0, (step + 1) / warmup) / math.sqrt(max(step + 1, warmup))
@@ -25,5 +25,5 @@ def learning_rate(config: Train, step: int) -> float:
 
 
 def momentum(config: Train, step: int) -> float:
-    """beta1 of a step; with cycle_beta1 it falls from 0.95 to 0.85 while lr rises, and back."""
+    """beta1 of a step; with cycle_beta1 it falls from 0.95 to 0.85 while the rate rises, and then rises again."""
     return 0.95 - 0.10 * rise(config, step) if config.cycle_beta1 else config.beta1

@@ -1,137 +1,112 @@
-"""The optimiser step and the evaluation that every run uses, in the fastest gear that works.
+"""The optimiser step and the evaluation that every run uses, alone or shared by several processes.
 
-A step: gradients of the batch, slice by slice, into one flat tensor; `reduce`, when the batch is shared by several
-processes; clipping and AdamW.
+A step: the gradient of the batch, micro-batch by micro-batch, in one flat tensor; its average over the processes; then
+clipping and AdamW. What it does is a function of (seed, step) and the weights, so no state of a random generator needs
+to be saved.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lra.config.resolve import Train
-from lra.console import say
+from lra.config.schema import Train
 from lra.hashing import seed_of
-from lra.training.batches import Samples, documents, load
-from lra.training.cudagraphs import Captured, CaptureError, Record
-from lra.training.device import Place
-from lra.training.gears import Compiled, Eager, choose
-from lra.training.optimiser import Update
-
-T = TypeVar("T")
+from lra.training.batches import Samples, documents, sizes
+from lra.training.cudagraphs import Recorder
+from lra.training.device import Device, Padding
+from lra.training.distributed import Group, alone
+from lra.training.gearbox import GearBox
+from lra.training.gears import Eager
 
 
 class Step:
-    """One optimiser step. Dropout is a function of (seed, step, slice), so nothing of a generator need be saved.
+    """One optimiser step on this process's share of a batch.
 
-    reduce: called on `update.flat`, the gradient and the loss, between the slices and clipping; changes it in place
-    (data parallelism: the sum over processes). record: stands in for CUDA's, in tests.
+    The share is every `size`-th row by falling length, so that the processes' shares take equally long.
+    real_tokens, computed_tokens: of all steps and processes so far, without and with padding.
+    recorder: stands in for CUDA graphs, in tests.
     """
 
     def __init__(
         self,
         model: nn.Module,
         config: Train,
-        place: Place,
+        device: Device,
+        padding: Padding,
         seed: int,
-        reduce: Callable[[Tensor], None] | None = None,
-        record: Record | None = None,
+        group: Group | None = None,
+        recorder: Recorder | None = None,
     ):
-        self.model, self.config, self.place, self.seed, self.reduce = model, config, place, seed, reduce
-        self.update = Update([p for p in model.parameters() if p.requires_grad], config)
-        self.real_tokens = self.computed_tokens = 0
-        self.looked = False
-        wanted, self.cause = ("captured", "") if record is not None else choose(config, place)
-        if wanted == "captured":
-            self.gear: Eager = Captured(model, place, self.update, config.batch, record)
-        else:
-            self.gear = (Compiled if wanted == "compiled" else Eager)(model, place)
-        if self.gear.name != "eager" and not self.cause:
-            say(f"gear {self.gear.name}: the first step waits for the compiler; train.gear=eager starts at once")
-        if self.cause:
-            say(f"gear {self.gear.name}: {self.cause}")
+        self.model, self.config, self.device, self.padding = model, config, device, padding
+        self.group = group or alone(device.torch_device)
+        self.seed = seed_of(seed, "process", self.group.rank) if self.group.rank else seed  # of dropout
+        share = replace(config, batch=config.batch // self.group.size)
+        self.gears = GearBox(model, share, device, padding, recorder)
+        self.optimiser = self.gears.optimiser
+        self.real_tokens = self.computed_tokens = self.number = 0
 
-    @property
-    def gear_name(self) -> str:
-        """The gear in use, and why not the one that was meant, for the record."""
-        return f"{self.gear.name} ({self.cause})" if self.cause else self.gear.name
+    def share(self, samples: Samples, rows: np.ndarray) -> np.ndarray:
+        """Positions of this process's rows."""
+        return np.argsort(-sizes(samples, rows), kind="stable")[self.group.rank :: self.group.size]
 
-    def gradients(self, samples: Samples, rows: np.ndarray, step: int) -> None:
-        """Sets `update.flat` to the gradient of the batch's mean loss, and to this loss."""
+    def reseed(self, micro_batch: int) -> None:
+        """Dropout is a function of (seed, step, micro-batch)."""
+        torch.manual_seed(seed_of(self.seed, "dropout", self.number, micro_batch))
 
-        def reseed(number: int) -> None:
-            torch.manual_seed(seed_of(self.seed, "dropout", step, number))
-
-        def whole() -> int:
-            self.update.flat.zero_()
-            return self.gear.gradients(samples, rows, self.update.flat, reseed)
-
-        if not self.looked and self.gear.name != "eager":
-            self.look(samples, rows[:2])
-            self.looked = True
-        self.computed_tokens += self.attempt(whole)
+    def __call__(self, samples: Samples, rows: np.ndarray, number: int) -> Tensor:
+        """Step `number` (from 0) on these rows; returns the batch's mean loss, on the device, until the next step."""
+        self.number = number
+        share = rows[self.share(samples, rows)]
+        if self.gears.moving is None:
+            self.gears.dry_run(samples, share)
+        computed = None
+        while computed is None:  # until a gear works
+            buffers = self.gears.buffers()
+            self.optimiser.flat.zero_()
+            try:
+                computed = self.gears.gear.gradients(samples, share, self.optimiser.flat, self.reseed)
+            except Exception as error:
+                self.gears.shift(error)
+                if buffers is not None:
+                    buffers.restore()
+        self.group.average(self.optimiser.flat)
+        self.move(number)
+        self.computed_tokens += computed * self.group.size
         self.real_tokens += int(samples.lengths[documents(samples, rows)].sum())
+        return self.optimiser.loss
 
-    @torch.no_grad()
-    def look(self, samples: Samples, rows: np.ndarray) -> None:
-        """Runs the model as it is written, so that its own errors come before the compiler's, or instead of silence."""
-        ids, keep, _ = load(samples, rows, self.place)
-        with self.place.autocast():
-            self.model(ids, keep)
-
-    def __call__(self, samples: Samples, rows: np.ndarray, step: int) -> Tensor:
-        """Step number `step` (from 0) on these rows; returns the batch's mean loss, on the device, until the next."""
-        self.gradients(samples, rows, step)
-        if self.reduce is not None:
-            self.reduce(self.update.flat)
-        self.attempt(lambda: self.move(step))
-        return self.update.loss
-
-    def move(self, step: int) -> None:
-        """Clips the gradient and moves the parameters."""
-        if isinstance(self.gear, Captured):
-            self.gear.finish()
-        else:
-            self.update.prepare(step)
-            self.update.run()
+    def move(self, number: int) -> None:
+        """Clips the gradient and moves the parameters, in a slower gear if this one fails."""
+        try:
+            self.gears.gear.move(self.optimiser, number)
+        except Exception as error:
+            self.gears.shift(error)
+            self.move(number)
 
     def evaluate(self, samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, float]:
-        """Predicted classes of these rows, uint8 in their order, and the mean loss."""
-        return self.attempt(lambda: self.gear.evaluate(samples, rows))
+        """Predicted classes of these rows, uint8 in their order, and the mean loss; NaN if a logit is not finite.
 
-    def attempt(self, work: Callable[[], T]) -> T:
-        """Does the work; when a faster gear fails, in the next, after one line that says why."""
-        try:
-            return work()
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            if self.gear.name == "eager":
-                raise
-            self.fall_back(error)
-            return self.attempt(work)
-
-    def fall_back(self, error: Exception) -> None:
-        """To compiled after what only a graph refuses, else to eager, since what is captured is compiled.
-
-        Where kernels were combined, first to the same gear without.
+        Every process gets all predictions. Raises LateError.
         """
-        gear, refused = self.gear, isinstance(error, CaptureError)
-        what, why = gear.name, next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        if isinstance(gear, Compiled) and gear.combined and not refused:
-            what = "combined kernels"
-            gear.separate()
-        else:
-            if isinstance(gear, Captured):
-                self.update.set_static(False)
-            self.gear = (Compiled if refused else Eager)(self.model, self.place)
-            self.gear.compile_seconds = gear.compile_seconds
-        self.cause = f"{what} failed: {type(error).__name__}: {why}"[:200]
-        say(f"gear {self.gear.name}: {self.cause}")
+        self.gears.check_parameters()
+        share = self.share(samples, rows)
+        predictions, total = np.zeros(len(rows), dtype=np.uint8), 0.0
+        done = not len(share)
+        while not done:
+            try:
+                predictions[share], total = self.gears.gear.evaluate(samples, rows[share])
+                done = True
+            except Exception as error:
+                self.gears.shift(error)
+        predictions, total = self.group.add(predictions), self.group.add(np.array(total))
+        return predictions, float(total) / len(rows)
 
 
-def evaluate(model: nn.Module, samples: Samples, rows: np.ndarray, place: Place) -> tuple[np.ndarray, float]:
+def evaluate(
+    model: nn.Module, samples: Samples, rows: np.ndarray, device: Device, padding: Padding
+) -> tuple[np.ndarray, float]:
     """Predicted classes of these rows, uint8 in their order, and the mean loss, in the eager gear."""
-    return Eager(model, place).evaluate(samples, rows)
+    predictions, total = Eager(model, device, padding).evaluate(samples, rows)
+    return predictions, total / len(rows)

@@ -47,6 +47,7 @@ class Pathfinder(Task):
     """Values are grey levels, row by row; label 1 where both markers end the same snake."""
 
     settings = Settings
+    images = True
     networks: ClassVar = {"small CNN": Network(kind="convolutions", width=16, steps=1000, batch=64)}
     size: ClassVar[int]
     streamed: ClassVar[bool] = False  # generated images are made when read, not stored

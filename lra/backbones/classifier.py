@@ -1,0 +1,143 @@
+"""What is the same around every backbone: embedding, pooling, the head, and pairs of documents.
+
+ids -> embedding + positions -> body -> LayerNorm -> mean over tokens -> classifier.
+Letters: B batch, N tokens, D width.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lra.backbones.layers import Dropout
+
+
+class Model(Protocol):
+    """The `model` section of a configuration. Sizes of 0 are the task's."""
+
+    @property
+    def layers(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def mlp(self) -> int: ...
+    @property
+    def head(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def positions(self) -> Literal["learned", "sincos", "rope", "none"]: ...
+    @property
+    def vocab(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def pool(self) -> Literal["mean", "cls", "first"]: ...
+    @property
+    def pool_over_padding(self) -> bool: ...
+
+
+class Sizes(Protocol):
+    """The sizes of a task: ids, classes, tokens of the longest sequence, and whether a sample is two documents."""
+
+    @property
+    def vocab(self) -> int: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def pair(self) -> bool: ...
+
+
+MakeAttention = Callable[[int], nn.Module]  # layer number -> attention
+
+
+class Classifier(nn.Module):
+    """ids (B, N) int64, keep (B, N) bool or None -> logits (B, classes); for pairs (B, 2, N) -> (B, classes).
+
+    For pairs, both documents a, b pass the same encoder, and [a, b, a * b, a - b] is classified.
+    pool: mean over real tokens; cls, a learned token in front; or the first token. pool_over_padding: divide the sum
+    over real tokens by the longest length instead of by their number, as Nystromformer and Skyformer do.
+
+    Weights start by their names and the gradient's norm is summed in their order, so neither may change: cls, tokens,
+    positions, what `build_body` adds, norm, head.
+    """
+
+    waves: Tensor | None
+
+    def __init__(self, model: Model, sizes: Sizes, make_attention: MakeAttention):
+        super().__init__()
+        length = model.length or sizes.length
+        self.length, self.pooling, self.pool_over_padding = length, model.pool, model.pool_over_padding
+        self.cls = nn.Embedding(1, model.dim) if model.pool == "cls" else None
+        length += model.pool == "cls"
+        self.tokens = nn.Embedding(model.vocab or sizes.vocab, model.dim)
+        self.positions = nn.Embedding(length, model.dim) if model.positions == "learned" else None
+        waves = sincos(length, model.dim) if model.positions == "sincos" else None
+        self.register_buffer("waves", waves, persistent=False)
+        self.dropout = Dropout(model.dropout)
+        width = self.build_body(model, make_attention)
+        self.norm = nn.LayerNorm(width)
+        features = 4 * width if sizes.pair else width
+        self.head = nn.Sequential(nn.Linear(features, model.head), nn.ReLU(), nn.Linear(model.head, sizes.classes))
+
+    def build_body(self, model: Model, make_attention: MakeAttention) -> int:
+        """Makes the layers of `body` and returns the width of its result."""
+        raise NotImplementedError
+
+    def body(self, x: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """x (B, N, D), keep (B, N) or None -> the same after all layers; a body that merges tokens returns fewer."""
+        raise NotImplementedError
+
+    def attentions(self) -> list[nn.Module]:
+        """Every attention, in the order of the layers."""
+        raise NotImplementedError
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """ids (B, N) -> (B, N, D), with a learned token in front (B, N + 1, D)."""
+        x = self.tokens(ids)
+        if self.cls is not None:
+            x = torch.cat((self.cls.weight.expand(len(ids), 1, -1), x), dim=1)
+        if self.positions is not None:
+            x = x + self.positions.weight[: x.shape[1]]
+        if self.waves is not None:
+            x = x + self.waves[: x.shape[1]]
+        return self.dropout(x)
+
+    def pool(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """x (B, N, D) -> (B, D): the mean over real tokens, in float32 at least, or the token in front."""
+        if self.pooling != "mean":
+            return x[:, 0]
+        if x.dtype != torch.float64:
+            x = x.float()
+        if keep is None:
+            total, count = x.sum(1), x.shape[1]
+        else:
+            total = torch.where(keep.unsqueeze(-1), x, 0).sum(1)
+            count = keep.sum(1, keepdim=True).clamp(min=1)
+        return total / (self.length if self.pool_over_padding else count)
+
+    def encode(self, ids: Tensor, keep: Tensor | None = None) -> Tensor:
+        """ids (B, N), keep (B, N) -> (B, D)."""
+        x = self.embed(ids)
+        if self.cls is not None and keep is not None:
+            keep = F.pad(keep, (1, 0), value=True)
+        x, keep = self.body(x, keep)
+        return self.pool(self.norm(x), keep)
+
+    def forward(self, ids: Tensor, keep: Tensor | None = None) -> Tensor:
+        if ids.ndim == 2:
+            return self.head(self.encode(ids, keep))
+        both = self.encode(ids.flatten(0, 1), None if keep is None else keep.flatten(0, 1))
+        a, b = both.unflatten(0, (-1, 2)).unbind(1)
+        return self.head(torch.cat((a, b, a * b, a - b), dim=-1))
+
+
+def sincos(length: int, dim: int) -> Tensor:
+    """Fixed sinusoidal positions (Vaswani et al. 2017), (length, dim): sines, then cosines."""
+    speed = 10_000.0 ** (-torch.arange(0, dim, 2) / dim)
+    angle = torch.arange(length)[:, None] * speed
+    return torch.cat((angle.sin(), angle.cos()), dim=-1)[:, :dim]

@@ -1,0 +1,98 @@
+"""Every key of the configuration, with its type, its default and its range.
+
+The sections `model` and `train` are the suite's; `data` is the settings dataclass of the task. A field whose comment
+begins with "quirk" reproduces a historic fault of an earlier suite and is off by default.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lra.errors import ConfigError
+
+
+def check_range(section: Any, name: str, least: float, most: float, *keys: str, below: bool = False) -> None:
+    """Raises ConfigError for a value outside `least` to `most`; with `below`, `most` itself is outside, too."""
+    for key in keys:
+        value = getattr(section, key)
+        if not least <= value <= most or value == math.inf or (below and value == most):
+            between = f"{least} to{' below' * below} {most}"
+            if most == math.inf:
+                between = f"at least {least}" + " and finite" * (value == most)
+            raise ConfigError(f"{name}.{key} must be {between}, not {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The encoder around the attention. A size of 0 stands for the task's own."""
+
+    layers: int
+    dim: int
+    heads: int
+    mlp: int  # hidden width of the block's MLP
+    head: int  # hidden width of the classifier
+    dropout: float  # after the embedding, after the attention, in the MLP
+    attention_dropout: float = 0.0  # on attention weights, in mechanisms that have them
+    positions: Literal["learned", "sincos", "rope", "none"] = "learned"
+    embedding_std: float = 0.02
+    vocab: int = 0  # rows of the embedding
+    length: int = 0  # the longest sequence: rows of the position table, Dims.length, the divisor of pool_over_padding
+    pool: Literal["mean", "cls", "first"] = "mean"  # of real tokens; a learned token in front; the first token
+    grid: bool = False  # let mechanisms see an image as rows and columns; LRA's rule is a flat sequence of pixels
+    zero_is_padding: bool = False  # quirk: mask every id 0, black pixels too
+    pool_over_padding: bool = False  # quirk: divide by the padded length instead of the number of real tokens
+
+    def __post_init__(self):
+        check_range(self, "model", 1, math.inf, "layers", "dim", "heads", "mlp", "head")
+        check_range(self, "model", 0, math.inf, "vocab", "length", "embedding_std")
+        check_range(self, "model", 0, 1, "dropout", "attention_dropout", below=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """The optimiser (AdamW), its schedule and the choice of a checkpoint."""
+
+    steps: int
+    batch: int
+    lr: float  # the peak, reached after `warmup` steps; with rsqrt the factor
+    warmup: int
+    evaluate_every: int  # steps
+    # linear: up to lr, then down; cosine: up to lr, then half a cosine; rsqrt: lr * min(1, t / W) / sqrt(max(t, W))
+    schedule: Literal["linear", "cosine", "rsqrt"] = "linear"
+    start_lr: float = 0.0  # at the first step, as a fraction of the peak
+    end_lr: float = 0.0  # after the last step, as a fraction of the peak
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-6
+    weight_decay: float = 0.0
+    cycle_beta1: bool = False  # quirk: OneCycleLR's momentum, 0.95 -> 0.85 at the peak -> 0.95
+    clip: Literal["norm", "value", "none"] = "norm"
+    clip_at: float = 1.0
+    validation_batches: int = 0  # quirk: evaluate on that many batches of an endless, reshuffled loader; 0 = all
+    drop_last: bool = False  # quirk: leave out the last, incomplete batch of validation and test
+    select: Literal["best", "last"] = "best"  # the checkpoint that is tested: best on validation, or the last
+    select_after: float = 0.0  # quirk: keep no checkpoint before this fraction of the steps, but track the maximum
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast on CUDA, else float32
+    deterministic: bool = False  # bit-equal runs on CUDA too, slower
+    gear: Literal["auto", "eager", "compiled", "captured"] = "auto"  # how a step is executed, not what it computes
+
+    def __post_init__(self):
+        check_range(self, "train", 1, math.inf, "steps", "batch", "evaluate_every")
+        check_range(self, "train", 0, math.inf, "warmup")
+        # with rsqrt a run may end inside its warm-up, as Google's Retrieval does
+        if self.schedule != "rsqrt" and self.warmup > self.steps:
+            raise ConfigError(f"train.warmup={self.warmup} must not exceed train.steps={self.steps}: set both")
+        check_range(self, "train", 0, math.inf, "lr", "eps", "weight_decay", "clip_at", "validation_batches")
+        check_range(self, "train", 0, 1, "start_lr", "end_lr", "select_after")
+        check_range(self, "train", 0, 1, "beta1", "beta2", below=True)
+        if self.clip != "none" and self.clip_at == 0:
+            raise ConfigError("train.clip_at=0 would set every gradient to 0; train.clip=none leaves them as they are")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The resolved configuration of a run; `data` is the settings dataclass of its task."""
+
+    model: Model
+    train: Train
+    data: Any

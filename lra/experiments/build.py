@@ -1,0 +1,94 @@
+"""Builds what a run computes with: its model from an attention, a backbone and the sizes of a task.
+
+This is the one module that sees the zoo, the tasks and the backbones together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import attention_zoo
+import tasks
+from lra.backbones.flat import Encoder
+from lra.backbones.weights import initialise
+from lra.errors import ConfigError
+from lra.hashing import seed_of
+from lra.training.device import Padding
+from lra.training.process import seed_everything
+
+if TYPE_CHECKING:
+    from lra.experiments.run import Run
+
+CLASSES = 256  # a prediction is kept in a byte
+
+
+def padding_of(run: Run, spec: tasks.Spec) -> Padding:
+    """How the task's samples become the ids of this run."""
+    return Padding(
+        length=run.length(spec),
+        to_full_length=run.attention.padding == "fixed",
+        padded=spec.padded,
+        zero_is_padding=run.config.model.zero_is_padding,
+    )
+
+
+def make_model(run: Run, spec: tasks.Spec) -> Encoder:
+    """The model of a run, initialised, on the CPU.
+
+    Raises SpecError when the attention refuses the sizes, ConfigError when the model does not fit the task.
+    """
+    model = Encoder(run.config.model, spec, attention_maker(run, spec))
+    initialise(model, seed=run.seed, embedding_std=run.config.model.embedding_std)
+    return model
+
+
+def attention_maker(run: Run, spec: tasks.Spec) -> Callable[..., attention_zoo.Attention]:
+    """make(layer, **sizes) -> a fresh attention, whose own parameters are drawn from the seed and the layer.
+
+    sizes: fields of `Dims` that a backbone gives this layer instead of the model's, such as `dim` or `length`.
+    """
+    dims = dims_of(run, spec)
+
+    def make(layer: int, **sizes: Any) -> attention_zoo.Attention:
+        seed_everything(seed_of(run.seed, "attention", layer))
+        attention = run.attention.build(replace(dims, layer=layer, **sizes), run.options)
+        if dims.rope and getattr(type(attention), "project", None) is not attention_zoo.QKVAttention.project:
+            raise attention_zoo.SpecError(f"attention {run.row} does not take positions: rope")
+        return attention
+
+    return make
+
+
+def dims_of(run: Run, spec: tasks.Spec) -> attention_zoo.Dims:
+    """The sizes that the attention is built for. Raises ConfigError when the model does not fit the task."""
+    model = run.config.model
+    check_fit(run, spec)
+    try:
+        return attention_zoo.Dims(
+            dim=model.dim,
+            heads=model.heads,
+            length=run.length(spec) + (model.pool == "cls"),
+            grid=spec.grid if model.grid else None,
+            dropout=model.attention_dropout,
+            rope=model.positions == "rope",
+        )
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+def check_fit(run: Run, spec: tasks.Spec) -> None:
+    """Raises ConfigError when the model is too small for the task, or has a setting the task cannot have."""
+    model = run.config.model
+    if spec.classes > CLASSES:
+        raise ConfigError(f"{run.task} has {spec.classes} classes; predictions are kept for at most {CLASSES}")
+    if spec.vocab > (model.vocab or spec.vocab) or spec.length > run.length(spec):
+        raise ConfigError(
+            f"{run.task} has {spec.vocab} ids and up to {spec.length} tokens: more than model.vocab={model.vocab}, "
+            f"model.length={model.length}"
+        )
+    if model.zero_is_padding and spec.padded:
+        raise ConfigError(f"model.zero_is_padding: {run.task} has an id of its own for padding")
+    if model.grid and (spec.grid is None or model.pool == "cls"):
+        raise ConfigError(f"model.grid: the tokens of {run.task} form no grid (with pool: cls never)")

@@ -1,0 +1,125 @@
+"""From the record of a finished run back to its configuration, its weights and its model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attention_zoo
+import tasks
+from lra.config.resolve import from_dict
+from lra.config.schema import Config
+from lra.console import say
+from lra.experiments.run import Run
+from lra.results.record import Record
+from lra.results.record import load as load_record
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lra.backbones.flat import Encoder
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A finished run: `record`, its typed `config`, and `weights` of the best checkpoint by name."""
+
+    record: Record
+    config: Config
+    weights: dict[str, Tensor]
+
+    def model(self, spec: tasks.Spec) -> Encoder:
+        """The trained model, for a task of these sizes. Raises SpecError when its attention cannot be had any more."""
+        from lra.experiments.build import make_model
+
+        record = self.record
+        entry = find_attention(record.attention)
+        run = Run(
+            task=record.task,
+            attention=entry,
+            options=record.attention["options"],
+            spec=entry.address,
+            row=record.row,
+            protocol=record.protocol,
+            config=self.config,
+            seed=record.seed,
+        )
+        model = make_model(run, spec)
+        model.load_state_dict(self.weights)
+        return model.eval()
+
+
+def load_run(path: Path) -> Loaded:
+    """The run of a record. Raises RecordError, WorkError or DataError when something is missing or damaged."""
+    from lra.training.run_folder import RunFolder
+
+    record = load_record(path)
+    settings = tasks.find(task_of(record)).settings
+    weights = RunFolder(path.parent / "work" / path.stem).load_weights("best")
+    return Loaded(record, from_dict(record.config, settings), weights)
+
+
+def task_of(record: Record) -> str:
+    """The name under which `tasks.find` knows the task of a record.
+
+    A user's file that is no longer there is written anew, from the text in the record. Raises DataError.
+    """
+    path, code = record.data.get("file"), record.data.get("code")
+    if path is None:
+        return record.task
+    if code and not Path(path).expanduser().is_file() and tasks.file_of(record.task) is None:
+        say(f"{path} is gone: the task is taken from its text in the record")
+        return tasks.find(str(_write("tasks", code, Path(path).name, {}))).name
+    return tasks.find(path if Path(path).is_file() else record.task).name
+
+
+def find_attention(about: dict[str, Any]) -> attention_zoo.Entry:
+    """The attention of a record. about: its section `attention`.
+
+    A user's file that is gone, or has changed, is written anew from the texts in the record, which must have the hash
+    of the code that ran. Raises SpecError where they have not, or the record holds no text.
+    """
+    older = about["name"] if about["builtin"] else f"{about.get('path')}:{about['name']}"
+    address = about.get("address", older)
+    try:
+        entry, _ = attention_zoo.find(address)
+        if entry.source_hash == about["source_hash"]:
+            return entry
+        problem = f"{address} has changed since this run"
+    except attention_zoo.SpecError as error:
+        if about["builtin"]:
+            raise
+        problem = f"{address} cannot be used any more ({error})"
+    parts = about.get("parts") or [about]
+    if about["builtin"] or not all(part["builtin"] or part.get("source") for part in parts):
+        raise attention_zoo.SpecError(f"{problem}; its weights fit the older code")
+    entry, _ = attention_zoo.find("+".join(_recovered(part) for part in parts))
+    if entry.source_hash != about["source_hash"]:
+        raise attention_zoo.SpecError(f"{problem}, and the texts in the record are not all that it was made of")
+    say(f"{problem}: the attention is taken from its text in the record")
+    return entry
+
+
+def _recovered(part: dict[str, Any]) -> str:
+    """A spec of this attention from the record's texts; of a built-in one, its name."""
+    options = part.get("suffix", "")
+    if part["builtin"]:
+        return part["name"] + options
+    path = _write("attentions", part["source"], Path(part["path"]).name, part.get("beside", {}))
+    return f"{path}:{part['name']}{options}"
+
+
+def _write(kind: str, text: str, name: str, beside: dict[str, str]) -> Path:
+    """Writes a user's file, and those beside it, to a folder of the cache that is named by what is in them."""
+    from lra.hashing import identity_of
+    from lra.results.files import write_atomically
+
+    folder = tasks.cache_folder() / "recovered" / kind / identity_of({"text": text, "beside": beside})
+    for file, content in {**beside, name: text}.items():
+        path = folder / file
+        if folder.resolve() not in path.resolve().parents:
+            continue  # a record from elsewhere writes nothing outside
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.encode())
+    return folder / name

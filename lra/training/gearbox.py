@@ -1,0 +1,114 @@
+"""The gear that a run is in: it is announced, tried, and left for a slower one when it fails."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from lra.config.schema import Train
+from lra.console import say
+from lra.training.batches import Samples
+from lra.training.buffers import Buffers
+from lra.training.cudagraphs import Captured, CaptureError, Recorder
+from lra.training.device import Device, Padding
+from lra.training.gears import Compiled, Eager, RecompileError, choose_gear
+from lra.training.loading import load
+from lra.training.optimiser import FlatAdamW
+
+
+class LateError(ValueError):
+    """A part of the model is made on the first forward pass, too late for the optimiser and for checkpoints."""
+
+    def __init__(self, names: list[str]):
+        super().__init__(
+            f"{', '.join(names)}: made on the first forward pass, so it would never be trained; make it in __init__"
+        )
+
+
+class GearBox:
+    """Holds the gear in use. cause: why it is not the one that was asked for; empty if it is.
+
+    recorder: stands in for CUDA graphs, in tests.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: Train, device: Device, padding: Padding, recorder: Recorder | None = None
+    ):
+        if lazy := [name for name, parameter in model.named_parameters() if is_lazy(parameter)]:
+            raise LateError(lazy)
+        self.model, self.device, self.padding = model, device, padding
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.names = set(model.state_dict())
+        self.optimiser = FlatAdamW(self.parameters, config)
+        self.moving: set[str] | None = None  # buffers that training updates; None before the dry run
+        wanted, self.cause = ("captured", "") if recorder else choose_gear(config, device.kind, padding.length)
+        if wanted == "captured":
+            self.gear: Eager = Captured(model, device, padding, self.optimiser, config.batch, recorder)
+        else:
+            self.gear = (Compiled if wanted == "compiled" else Eager)(model, device, padding)
+        if self.cause:
+            say(f"gear {self.gear.name}: {self.cause}")
+        elif self.gear.name != "eager":
+            say(f"gear {self.gear.name}: the first step waits for the compiler; train.gear=eager starts at once")
+
+    @property
+    def name(self) -> str:
+        """The gear in use, and why not the one that was meant, for the record."""
+        return f"{self.gear.name} ({self.cause})" if self.cause else self.gear.name
+
+    @torch.no_grad()
+    def dry_run(self, samples: Samples, rows: np.ndarray) -> None:
+        """Runs two samples eagerly before the first step, in every gear; it leaves no trace.
+
+        A bug in the model then raises its own error instead of a compiler error, or a silent fallback.
+        Raises LateError.
+        """
+        self.model.train()
+        buffers = Buffers(self.model)
+        ids, keep, _ = load(samples, rows[:2], self.padding, self.device.torch_device)
+        with self.device.autocast():
+            self.model(ids, keep)
+        self.check_parameters()
+        self.moving = buffers.changed()
+        buffers.restore()
+
+    def check_parameters(self) -> None:
+        """Raises LateError unless the model holds what it held when the optimiser took its parameters."""
+        held = {id(parameter) for parameter in self.parameters}
+        late = [name for name, p in self.model.named_parameters() if p.requires_grad and id(p) not in held]
+        late += [name for name in self.model.state_dict() if name not in self.names and name not in late]
+        if late:
+            raise LateError(late)
+
+    def buffers(self) -> Buffers | None:
+        """Copies of the buffers that a batch must find again if this gear fails; None where there is no slower gear."""
+        return Buffers(self.model, self.moving) if self.gear.name != "eager" and self.moving else None
+
+    def shift(self, error: Exception) -> None:
+        """Goes on in a slower gear, after one line that says why; raises the error where there is none.
+
+        What only a graph refuses is compiled. What fails to compile, or is compiled again and again, runs eagerly; but
+        where kernels were combined, the same gear is first tried without.
+        """
+        gear = self.gear
+        if gear.name == "eager" or isinstance(error, torch.OutOfMemoryError):
+            raise error
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        what = gear.name
+        final = isinstance(error, CaptureError | RecompileError)
+        if isinstance(gear, Compiled) and gear.combined and not final:
+            what = "combined kernels"
+            gear.separate()
+        else:
+            if isinstance(gear, Captured):
+                self.optimiser.set_static(False)
+            slower = Compiled if isinstance(error, CaptureError) else Eager
+            self.gear = slower(self.model, self.device, self.padding)
+            self.gear.compile_seconds = gear.compile_seconds
+        self.cause = f"{what} failed: {type(error).__name__}: {reason}"[:200]
+        say(f"gear {self.gear.name}: {self.cause}")
+
+    def take_compile_seconds(self) -> float:
+        """Seconds spent on compiling since the last call."""
+        seconds, self.gear.compile_seconds = self.gear.compile_seconds, 0.0
+        return seconds
