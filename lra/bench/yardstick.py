@@ -29,9 +29,8 @@ from lra.bench.workload import Job, Workload
 from lra.config.resolve import Train
 from lra.console import say
 from lra.experiments.run import make_model
+from lra.report import render
 from lra.report.format import DASH
-from lra.report.render import markdown
-from lra.report.render import table as as_table
 from lra.results.machine import cpu_name
 from lra.training.batches import load, sizes
 from lra.training.device import Place, choose_device, choose_precision
@@ -179,7 +178,7 @@ def table(found: list[Contender]) -> str:
             ]
         )
     header = [*(f"{name}, ms" for name in names), "Times baseline", "Of identity", "Computed/real"]
-    return markdown(as_table("", ["Attention", *header], rows))
+    return render.markdown(render.table("", ["Attention", *header], rows))
 
 
 def milliseconds(one: Contender | None) -> str:
