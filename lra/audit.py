@@ -200,8 +200,8 @@ def _line(effect: Effect, difference: Any) -> dict[str, Any]:
 
 def sheet_of(frame: pd.DataFrame) -> Table:
     """The table for people, in per cent and points."""
+    from lra.report import render
     from lra.report.format import DASH
-    from lra.report.render import table as as_table
 
     def points(value: Any, form: str = "{:+.1f}") -> str:
         return DASH if value is None or value != value else form.format(100 * value)
@@ -216,7 +216,7 @@ def sheet_of(frame: pd.DataFrame) -> Table:
         seen = [points(line.get("difference")), interval, noise, str(line["seeds"]), str(line["verdict"])]
         body.append([*names, *accuracies, *seen])
     header = ["Task", "Quirk", "Attention", "without", "with", "Difference", "95 % over seeds", "Test rows", "Seeds"]
-    return as_table("The quirk audit", [*header, "Verdict"], body, left=3, note=LEGEND)
+    return render.table("The quirk audit", [*header, "Verdict"], body, left=3, note=LEGEND)
 
 
 LEGEND = (

@@ -10,9 +10,9 @@ from records import make, run
 import attention_zoo
 import tasks
 from lra.report import columns, terminal, write
-from lra.report import groups as grouping
 from lra.report.columns import COMPARISON, DEMAND, GIVEN, PAGE, Column, ranged, row_of
 from lra.report.figures import style
+from lra.report.groups import grouped
 from lra.results.record import save
 
 ROOM = Path(__file__).parent.parent / "lra" / "report"
@@ -53,7 +53,7 @@ def test_a_column_is_one_line(added: Column, tmp_path: Path):
 
 
 def test_every_column_reads_a_row_that_says_nothing():
-    (group,) = grouping.group([make("x", status="failed", parameters={}, tokens_per_second=None, config={})])
+    (group,) = grouped([make("x", status="failed", parameters={}, tokens_per_second=None, config={})])
     for column in columns.COLUMNS:
         text = column.text(row_of(group, "x"))
         assert text in ("\N{EN DASH}", "none", "float32"), column.heading
@@ -73,7 +73,7 @@ def test_a_users_title_and_control_reach_every_table(tmp_path: Path):
     for name in ("report.md", "report.html", "table-quick-float32.tex", "seeds-parity-quick-float32.tex"):
         assert "My Parity" in (tmp_path / "out" / name).read_text(), name
         assert "Parity" not in (tmp_path / "out" / name).read_text().replace("My Parity", "")
-    (group,) = grouping.group(runs)
+    (group,) = grouped(runs)
     assert (group.rows, group.controls) == (("mean", "zero"), frozenset({"zero"}))
     assert style.palette([group]).colour("zero") in style.GREYS
     assert style.palette([group]).colour("mean") not in style.GREYS

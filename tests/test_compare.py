@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 from records import make
 
-from lra.report import groups as grouping
 from lra.report.compare import against, best_row, not_separated, paired
+from lra.report.groups import TaskColumn, grouped
 
 
-def column_of(values: dict[str, list[float]], rows: int = 10**8) -> grouping.TaskColumn:
+def column_of(values: dict[str, list[float]], rows: int = 10**8) -> TaskColumn:
     runs = [make(row, a, seed=s, test_rows=rows) for row, found in values.items() for s, a in enumerate(found)]
-    return grouping.group(runs)[0].columns[0]
+    return grouped(runs)[0].columns[0]
 
 
 def test_only_common_seeds_are_paired():
     runs = [make("softmax", 0.40, seed=0), make("softmax", 0.44, seed=1), make("softmax", 0.48, seed=2)]
     runs += [make("pola", 0.50, seed=1), make("pola", 0.51, seed=2), make("pola", 0.9, seed=7)]
     runs += [make("elu", 0.3, seed=9), make("relu", status="diverged")]
-    (group,) = grouping.group(runs)
+    (group,) = grouped(runs)
     found = paired(group, "softmax")["listops"]
     assert set(found) == {"pola"}
     assert (found["pola"].count, found["pola"].mean) == (2, pytest.approx(0.045))

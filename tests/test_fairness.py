@@ -8,7 +8,7 @@ from lra.errors import ConfigError
 from lra.experiments.grid import run_grid
 from lra.experiments.match import matched_width
 from lra.experiments.plan import Request
-from lra.report.groups import group, rank
+from lra.report.groups import grouped, rank
 from lra.report.legacy import CONTROLS
 from lra.results.record import Record
 
@@ -27,7 +27,7 @@ def test_a_matched_row_has_softmaxs_parameters_and_stands_in_its_table(tiny, tmp
     assert about["mlp"] == runs["pola (matched)"].config["model"]["mlp"] < about["protocol_mlp"]
     assert about["difference"] == pytest.approx(matched / goal - 1, abs=1e-4)
     assert runs["pola"].matched == {}
-    (table,) = group(list(runs.values()))
+    (table,) = grouped(list(runs.values()))
     assert table.rows == ("softmax", "elu", "pola", "pola (matched)")
     assert not table.apart
 

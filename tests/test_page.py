@@ -16,11 +16,10 @@ import records
 from PIL import Image
 
 from lra.errors import RecordError
-from lra.report import groups as grouping
 from lra.report import write
 from lra.report.figures import scaling, scatter, style
-from lra.report.page import html, provenance
-from lra.report.page import inspected as embedded
+from lra.report.groups import Group, grouped
+from lra.report.page import html, inspected, provenance
 from lra.report.tables import seeds
 from lra.results import bench_record
 from lra.results.record import save
@@ -42,12 +41,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lost = {"status": "out of memory", "seconds": [], "peak_bytes": None} if power * length > 8000 else {}
             bench_record.save(records.bench(row, length, power, **lost), folder / "bench")
     out = tmp_path_factory.mktemp("report")
-    inspected(out / "inspect" / "image-quick")
+    write_inspected(out / "inspect" / "image-quick")
     write([folder], out)
     return out
 
 
-def inspected(folder: Path) -> None:
+def write_inspected(folder: Path) -> None:
     """What `inspect` leaves: a picture and an index of it."""
     folder.mkdir(parents=True)
     Image.new("RGB", (40, 30), "red").save(folder / "maps.png")
@@ -220,7 +219,7 @@ def test_what_a_screen_reader_needs(shown: Any):
 
 def test_five_tasks_fit_a_screen_of_1280_pixels(browser: Any, tmp_path: Path):
     """23 rows of all sorts: nothing scrolls sideways, neither the page nor a table, and no cell is cut."""
-    (group,) = grouping.group(records.five_tasks())
+    (group,) = grouped(records.five_tasks())
     group = dataclasses.replace(group, milliseconds=dict.fromkeys(group.rows, 1234.5))
     (tmp_path / "report.html").write_text(html.render(html.Material([group], {})))
     context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
@@ -270,14 +269,14 @@ def test_the_same_bytes_in_any_process(tmp_path: Path):
 def test_a_users_text_stays_text():
     attention = {"name": "x", "title": "<script>alert(1)</script>", "paper": "javascript:alert(1)", "source_hash": ""}
     row = 'x"><b>$\\alpha$'
-    (group,) = grouping.group([records.run(row, seed=s, attention=attention, points=2) for s in range(3)])
+    (group,) = grouped([records.run(row, seed=s, attention=attention, points=2) for s in range(3)])
     drawn = {f"figures/{n}": c for n, c in curves_of(group).items()}
     content = html.render(html.Material([group], drawn, ["<i>note</i>"]))
     for evil in ("<script>alert", 'x"><b>', "<i>note", 'href="javascript'):
         assert evil not in content
 
 
-def curves_of(group: grouping.Group) -> dict[str, bytes]:
+def curves_of(group: Group) -> dict[str, bytes]:
     from lra.report.figures import curves
 
     return curves.draw(group, style.palette([group]))
@@ -295,14 +294,14 @@ def test_the_front_is_what_none_beats():
 def test_speeds_of_two_machines_are_not_compared():
     here = [records.run(row) for row in ("softmax", "relu")]
     there = records.run("pola", environment={"device": "cuda", "device_name": "A GPU"})
-    (group,) = grouping.group([*here, there])
+    (group,) = grouped([*here, there])
     (found,) = scatter.scatters(group)
     assert [b.row for b in found.bubbles] == ["softmax", "relu"]
     assert found.left_out == ("pola",)
 
 
 def test_states_of_a_grid():
-    (group,) = grouping.group(records.grid(rows=5, tasks=1))
+    (group,) = grouped(records.grid(rows=5, tasks=1))
     assert provenance.seeds(group) == [0, 1, 2, 3, 4]
     (flatten,), (agent,) = (provenance.states(group, row) for row in ("flatten", "agent"))
     assert [state.key for _, state in flatten] == ["done", "done", "done", "chance", "done"]
@@ -313,7 +312,7 @@ def test_an_unknown_baseline_names_the_nearest(tmp_path: Path):
     save(records.run("softmax"), tmp_path)
     with pytest.raises(RecordError, match=r"no row 'sofmax'.*did you mean 'softmax'"):
         write([tmp_path], tmp_path / "out", "sofmax")
-    (group,) = grouping.group([records.run(row) for row in ("relu", "elu")])
+    (group,) = grouped([records.run(row) for row in ("relu", "elu")])
     assert seeds.baseline_of(group) == "relu"
 
 
@@ -325,7 +324,7 @@ def test_growth_is_the_exponent_between_the_longest():
     assert found.growth("relu") == pytest.approx(1)
     far = [records.bench(row, n) for row in ("relu", "elu") for n in (1024, 4096)]
     measured = scaling.collect([*benches, *far])
-    (standard,), (quick,) = (grouping.group([records.run("relu", protocol=p)]) for p in ("standard", "quick"))
+    (standard,), (quick,) = (grouped([records.run("relu", protocol=p)]) for p in ("standard", "quick"))
     assert scaling.milliseconds(measured, standard) == pytest.approx({"relu": 160, "elu": 160})
     assert scaling.milliseconds(measured, quick) == {}  # another model
     assert found.lost == ["softmax at 1,024: out of memory"]
@@ -350,13 +349,13 @@ def test_a_mechanism_has_one_colour_in_all_figures_of_a_report(tmp_path: Path):
 
 
 def test_pictures_have_a_ceiling_and_a_broken_index_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    inspected(tmp_path / "inspect" / "one")
-    (folder,), problems = embedded.find(tmp_path)
+    write_inspected(tmp_path / "inspect" / "one")
+    (folder,), problems = inspected.find(tmp_path)
     assert (folder.title, len(folder.pictures), folder.left_out, problems) == ("Inside the attention: image", 1, (), [])
-    monkeypatch.setattr(embedded, "MOST_BYTES", 10)
-    (folder,), _ = embedded.find(tmp_path / "report")
+    monkeypatch.setattr(inspected, "MOST_BYTES", 10)
+    (folder,), _ = inspected.find(tmp_path / "report")
     assert (folder.pictures, folder.left_out) == ((), ("one/maps.png",))
     (tmp_path / "inspect" / "one" / "figures.json").write_text('{"figures": [{"file": "absent.png"}]}')
-    folders, (problem,) = embedded.find(tmp_path)
+    folders, (problem,) = inspected.find(tmp_path)
     assert folders == []
     assert "holds no readable figures" in problem

@@ -17,9 +17,9 @@ import attention_zoo
 import tasks
 from lra.errors import RecordError, WorkError
 from lra.report import Report, legacy, read, terminal, write
-from lra.report import groups as grouping
 from lra.report.figures import curves, style
 from lra.report.format import DASH
+from lra.report.groups import Group, best_trivial, grouped
 from lra.report.load import frame
 from lra.report.render import markdown
 from lra.report.tables import comparison, given
@@ -51,8 +51,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
     return folder, write([folder], folder / "out")
 
 
-def only(records: list[Record]) -> grouping.Group:
-    (group,) = grouping.group(records)
+def only(records: list[Record]) -> Group:
+    (group,) = grouped(records)
     return group
 
 
@@ -159,16 +159,16 @@ def test_words_beside_a_cell():
 
 
 def test_best_trivial_rung_reads_no_level():
-    assert grouping.best_trivial(LADDER) == ("root operator + digits", 0.371)
-    assert grouping.best_trivial({"constant": 0.1, "level 1": 0.6}) == ("constant", 0.1)
-    assert grouping.best_trivial({}) is None
+    assert best_trivial(LADDER) == ("root operator + digits", 0.371)
+    assert best_trivial({"constant": 0.1, "level 1": 0.6}) == ("constant", 0.1)
+    assert best_trivial({}) is None
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("protocol", "standard"), ("precision", "bfloat16"), ("results_version", 0)]
 )
 def test_what_differs_never_shares_a_table(field: str, value: Any):
-    groups = grouping.group([make("softmax", 0.4), make("softmax", 0.6, **{field: value})])
+    groups = grouped([make("softmax", 0.4), make("softmax", 0.6, **{field: value})])
     assert sorted(g.columns[0].cells["softmax"].records[0].test_accuracy or 0 for g in groups) == [0.4, 0.6]
     assert len({g.heading for g in groups}) == len({g.slug for g in groups}) == 2
 
@@ -176,7 +176,7 @@ def test_what_differs_never_shares_a_table(field: str, value: Any):
 def test_other_data_or_settings_stand_apart():
     other_data = make("softmax", 0.6, data={"label": "official", "hash": "ee"})
     other_lr = make("softmax", 0.7, config={"train": {"lr": 0.1}})
-    groups = grouping.group([make("softmax", 0.4), make("pola", 0.4), other_data, other_lr])
+    groups = grouped([make("softmax", 0.4), make("pola", 0.4), other_data, other_lr])
     assert [len(g.rows) for g in groups] == [2, 1, 1]
     assert {g.apart for g in groups} == {"", "data", "train.lr=0.1"}
     assert len({g.slug for g in groups}) == 3

@@ -9,7 +9,7 @@ import pytest
 import records
 
 from lra.report import export
-from lra.report import groups as grouping
+from lra.report.groups import grouped
 from lra.report.latex import COLUMN, latex
 from lra.report.render import table
 
@@ -26,7 +26,7 @@ DOCUMENT = r"""\documentclass{article}
 @pytest.fixture(scope="module")
 def files() -> dict[str, str]:
     """The LaTeX files of the widest report: five tasks and 23 rows."""
-    made = export.latex_files(grouping.group(records.five_tasks()))
+    made = export.latex_files(grouped(records.five_tasks()))
     return {name: content.decode() for name, content in made.items()}
 
 
@@ -67,7 +67,7 @@ def test_a_table_is_cut_at_its_breaks_or_where_it_must_be():
 def test_pdflatex_sets_every_table_within_the_column(files: dict[str, str], tmp_path: Path):
     if PDFLATEX is None:
         pytest.skip("no pdflatex on this machine: apt-get install texlive-latex-recommended")
-    one_task = export.latex_files(grouping.group(records.grid(tasks=1)))
+    one_task = export.latex_files(grouped(records.grid(tasks=1)))
     every = files | {f"one-{name}": content.decode() for name, content in one_task.items()}
     for name, content in every.items():
         (tmp_path / name).write_text(content)

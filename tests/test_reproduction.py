@@ -6,7 +6,7 @@ import pytest
 from records import make
 
 from lra.experiments.plan import Request, plan
-from lra.report import groups as grouping
+from lra.report.groups import grouped
 from lra.report.tables import published, reproduction
 
 FIGURE = {"source": "someone", "protocol": "skyformer", "mechanism": "Self-Attention", "attention": "softmax"}
@@ -17,7 +17,7 @@ SIZES = {"label": "generated", "hash": "01", "rows": {"train": 96_000, "validati
 def verdicts(*accuracies: float, figure: dict[str, str] | None = None, **changes: Any) -> list[dict[str, Any]]:
     fields = {"protocol": "skyformer", "test_rows": 2_000, "data": SIZES} | changes
     runs = [make("softmax", accuracy, seed=seed, **fields) for seed, accuracy in enumerate(accuracies)]
-    return reproduction.beside(grouping.group(runs), [FIGURE | (figure or {})])
+    return reproduction.beside(grouped(runs), [FIGURE | (figure or {})])
 
 
 def verdict(*accuracies: float, **changes: Any) -> str:
@@ -53,7 +53,7 @@ def test_another_protocol_is_not_compared(protocol: str):
 
 def test_each_precision_is_a_line_of_its_own():
     runs = [make("softmax", 0.38, protocol="skyformer", precision=p, data=SIZES) for p in ("float32", "bfloat16")]
-    found = reproduction.beside(grouping.group(runs), [FIGURE])
+    found = reproduction.beside(grouped(runs), [FIGURE])
     assert sorted(row["precision"] for row in found) == ["bfloat16", "float32"]
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lra.report import groups as grouping
 from lra.report import write
+from lra.report.groups import grouped
 from lra.report.load import find, frame
 from lra.report.render import markdown
 from lra.report.tables import comparison
@@ -38,7 +38,7 @@ def test_the_readme_shows_the_table_of_the_records():
     found, problems = find([ROOT / "results" / "records"])
     assert not problems
     assert len(frame(list(found.values()))) == len(found) > 0
-    groups = grouping.group(list(found.values()))
+    groups = grouped(list(found.values()))
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = [group for group in groups if markdown(comparison.comparison(group), bold=False) in readme]
     assert shown, "README.md shows none of the tables that results/records give"

@@ -10,7 +10,7 @@ from lra.cli import main
 from lra.errors import ConfigError
 from lra.experiments.plan import Request, part_of_rows, plan
 from lra.experiments.sweep import read_choices, run_sweep
-from lra.report import groups as cells
+from lra.report.groups import grouped
 from lra.report.load import frame
 from lra.results.record import load
 
@@ -79,11 +79,11 @@ def test_other_values_are_another_table(swept):
         else r
         for r in found
     ]
-    (group,) = cells.group(unlike)
+    (group,) = grouped(unlike)
     assert group.protocol == "tiny[swept: train.lr of 2]"
     assert group.rows == ("softmax", "elu")
     other = replace(found[0], tuning=found[0].tuning | {"values": {"train.lr": [1e-2, 3e-3]}})
-    first, second = cells.group([*found[1:], other])
+    first, second = grouped([*found[1:], other])
     assert len(first.columns[0].cells) == 2
     assert second.apart == "train.lr=0.01 or 0.003"
 

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from lra.errors import RecordError, suggestion
 from lra.report import export
-from lra.report import groups as grouping
 from lra.report.figures import curves, forest, scaling, scatter, style
-from lra.report.groups import Group
+from lra.report.groups import Group, grouped, one_per_cell
 from lra.report.load import find, frame, none_found, read
 from lra.report.page import html, inspected
 from lra.report.render import markdown
@@ -52,9 +51,9 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "") -> Report:
     benches, unread_benches = read_benches(paths)
     folders, unread_folders = inspected.find(out)
     unreadable = (*problems, *unread_benches, *unread_folders)
-    records, repeated = grouping.one_per_cell(list(found.values()))
+    records, repeated = one_per_cell(list(found.values()))
     scalings = scaling.collect(benches)
-    groups = [replace(g, milliseconds=scaling.milliseconds(scalings, g)) for g in grouping.group(records)]
+    groups = [replace(g, milliseconds=scaling.milliseconds(scalings, g)) for g in grouped(records)]
     _check_baseline(baseline, groups)
     drawn = _figures(groups, baseline, scalings)
     notes = [*repeated, *unreadable]
@@ -71,7 +70,7 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "") -> Report:
 
 def terminal(records: Sequence[Record]) -> str:
     """The comparison tables of these records alone, for the end of a run; writes nothing."""
-    return _tables(grouping.group(grouping.one_per_cell(records)[0]))
+    return _tables(grouped(one_per_cell(records)[0]))
 
 
 def _tables(groups: Sequence[Group]) -> str:

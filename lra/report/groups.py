@@ -177,7 +177,7 @@ def one_per_cell(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     return sorted(kept.values(), key=lambda r: r.name), notes
 
 
-def group(records: Sequence[Record]) -> list[Group]:
+def grouped(records: Sequence[Record]) -> list[Group]:
     """Records -> tables, sorted by protocol; the module's docstring says what may share one."""
     tables: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for r in records:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from lra.console import say
 from lra.errors import BusyError, RecordError, WorkError
 
 try:
@@ -104,6 +103,8 @@ def locked(path: Path) -> Iterator[None]:
 
 @functools.cache
 def _say_once(line: str) -> None:
+    from lra.console import say
+
     say(line)
 
 

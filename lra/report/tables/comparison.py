@@ -44,7 +44,7 @@ def data_line(group: Group) -> str:
 
 
 def comparison(group: Group) -> Table:
-    """The table for Markdown and the terminal. One task: cells name their rungs; several: letters, with a note."""
+    """The table for Markdown and the terminal. With several tasks, cells name rungs by letters."""
     letters = rung_letters(group)
     headings = [c.heading for c in group.columns]
     rungs = {key: f" {letter}" for key, letter in letters.items()}
@@ -54,7 +54,7 @@ def comparison(group: Group) -> Table:
 
 
 def compact(group: Group) -> Table:
-    """The table for a paper's column: with several tasks short cells and headings, explained in the caption."""
+    """The table for a paper. With several tasks, cells and headings are short and the caption explains them."""
     if len(group.columns) == 1:
         made = comparison(group)
         return Table(made.title, made.header, made.body, bold=made.bold, note=f"{made.note}. {CAPTION}")
@@ -124,7 +124,7 @@ def usual_seeds(group: Group) -> int:
 
 
 def cell_text(column: TaskColumn, row: str, letters: Rungs | None = None) -> str:
-    """'36.9 ± 0.3 (2) ≈ root operator; 1 diverged', a dash when nothing ran."""
+    """The cell in words: '36.9 ± 0.3 (2) ≈ root operator; 1 diverged', or a dash when nothing ran."""
     cell = column.cells.get(row, Cell(()))
     if (summary := cell.summary) is None:
         return _unfinished(cell)
@@ -140,7 +140,7 @@ def cell_text(column: TaskColumn, row: str, letters: Rungs | None = None) -> str
 
 
 def compact_text(column: TaskColumn, row: str, rungs: Rungs, usual: int) -> str:
-    """'36.9 ±0.3 (2)†ᵇ×1': the same in as little room as it takes."""
+    """The short form for a paper: '36.9 ±0.3 (2)†ᵇ×1'. usual: the number of seeds that goes without saying."""
     cell = column.cells.get(row, Cell(()))
     if (summary := cell.summary) is None:
         return _unfinished(cell)

@@ -16,7 +16,10 @@ CAVEAT = (
 
 
 def find_run(text: str, runs: Sequence[Path]) -> Record:
-    """The record with this path, or whose name starts so among these files and folders. Raises RecordError."""
+    """The record with this path, or the only one in these files and folders whose name starts so.
+
+    Raises RecordError when there is none, or more than one.
+    """
     if Path(text).is_file():
         return load(Path(text))
     files = [file for path in runs for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
