@@ -66,8 +66,11 @@ class Entry:
         """'official', 'adapted: ...' with how, or 'own' for a user's. grid: are tokens given as rows and columns?"""
         if not self.builtin:
             return "own"
-        how = self.differs or ("" if grid else self.adapted)
-        return f"adapted: {how}" if how else "official"
+        return f"adapted: {how}" if (how := self.adaptation(grid)) else "official"
+
+    def adaptation(self, grid: bool) -> str:
+        """How the mechanism differs from its paper, in words; empty if it does not."""
+        return self.differs or ("" if grid else self.adapted)
 
     def all_options(self, options: dict[str, Value]) -> dict[str, Value]:
         """These options and the defaults of the others."""

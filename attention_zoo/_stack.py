@@ -39,6 +39,9 @@ class Stack(Entry):
     def address(self) -> str:
         return "+".join(self.specs)
 
+    def adaptation(self, grid: bool) -> str:
+        return joined("; ", (entry.adaptation(grid) for entry, _ in self.parts))
+
     def build(self, dims: Dims, options: dict[str, Value] | None = None) -> Attention:  # noqa: ARG002
         """The mechanism of layer `dims.layer`. Raises SpecError when it refuses the sizes."""
         entry, its_options = self.parts[dims.layer % len(self.parts)]

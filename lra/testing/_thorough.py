@@ -77,7 +77,7 @@ def compiled_once(spec: str, grid: Grid = None) -> None:
     Inductor does all of its work but the translation into machine code, which takes most of the time.
     """
     one_length = has_one_length(spec, grid)
-    for training in (True, False):
+    for training in (False, True):
         attention = build_attention(spec, grid=grid, length=BATCHES[0][1]).train(training)
         with compiling(), torch.set_grad_enabled(training):
             compiled = torch.compile(attention, fullgraph=True, backend=inductor_without_machine_code)
