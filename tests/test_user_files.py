@@ -228,6 +228,32 @@ def test_numbers_drawn_at_import_are_the_same_in_every_process(tmp_path):
     assert scales[0] == scales[1]
 
 
+def test_numbers_drawn_by_a_shared_module_do_not_depend_on_who_came_first(tmp_path):
+    draw = "import random\nSCALE = random.random()\n"
+    scales, hashes = [], []
+    for folder, count in (("a", 1), ("b", 2)):
+        other = write(
+            tmp_path / folder, "import random\nrandom.random()\nfrom kernel import SCALE", "other", kernel=draw
+        )
+        mine = write(tmp_path / folder, "from kernel import SCALE")
+        specs = [other, mine][-count:]
+        scales.append([scale(spec) for spec in specs][-1])
+        hashes.append(source_hash(mine))
+    assert scales[0] == scales[1]
+    assert hashes[0] == hashes[1]
+
+
+def test_data_of_another_file_are_not_read_through_a_shared_module(tmp_path):
+    kernel = (
+        "from pathlib import Path\nload = lambda name: float((Path(__file__).parent / (name + '.txt')).read_text())\n"
+    )
+    for name, value in (("first", "1.0"), ("second", "2.0")):
+        spec = write(tmp_path, f"import kernel\nSCALE = kernel.load({name!r})", name, kernel=kernel)
+        (tmp_path / f"{name}.txt").write_text(value)
+        assert scale(spec) == float(value)
+        assert attention_zoo.find(spec)[0].data.keys() == {f"{name}.txt"}
+
+
 def test_a_byte_order_mark_and_other_encodings(tmp_path):
     text = "SCALE = 2.0  # é" + PLAIN.format(name="mine")
     for name, content in (

@@ -117,7 +117,7 @@ def compiling() -> Iterator[None]:
 def inductor_without_machine_code(module: Any, inputs: Any) -> Any:
     """A backend that writes its kernels, which is when it decides on sizes, but runs the operations as they are."""
     # imported here, because it warns of itself
-    from torch._functorch.aot_autograd import make_boxed_func
+    from torch._functorch._aot_autograd.utils import make_boxed_func
     from torch._inductor import compile_fx, config
     from torch._inductor.async_compile import AsyncCompile
 
