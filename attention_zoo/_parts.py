@@ -3,14 +3,12 @@
 Letters as in `_base`: B batch, N tokens, D width, H heads, K head width, F features.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from attention_zoo._dims import Dims
+from attention_zoo._kernels import Read
 
 
 def split_heads(t: Tensor, heads: int) -> Tensor:
@@ -27,16 +25,16 @@ def zero_padding(x: Tensor, keep: Tensor | None) -> Tensor:
     """x (B, N, D) with zeros where keep (B, N) is False; by selection, so that NaN times zero cannot pass."""
     if keep is None:
         return x
-    # A copy and a few rows are 4 times as fast as a choice for each element, where values can be asked for: neither
-    # while compiling nor of the fake tensors that operations are counted on.
+    # index_fill on a copy is 4 times as fast as torch.where, but needs real values: not under torch.compile, and not on
+    # the fake tensors on which operations are counted.
     if x.device.type == "cpu" and type(keep) is Tensor and not torch.compiler.is_compiling():
         padding = (~keep).flatten().nonzero().squeeze(1)
         return x.flatten(0, 1).index_fill(0, padding, 0).view(x.shape)
     return torch.where(keep.unsqueeze(-1), x, 0)
 
 
-def wide(t: Tensor) -> Tensor:
-    """t in at least float32: half precision overflows or loses long sums (ATTENTION notes, numerics)."""
+def upcast(t: Tensor) -> Tensor:
+    """t in at least float32: in half precision, long sums lose digits and powers overflow."""
     return t.float() if t.dtype in (torch.bfloat16, torch.float16) else t
 
 
@@ -47,12 +45,12 @@ def linear_attention(
 
     q, k (B, H, N, F) non-negative features, v (B, H, N, K), keep (B, N) -> (B, H, N, K); k and v finite at padding.
     mean=False: eps' = eps (Katharopoulos et al. 2020). mean=True: eps' = eps times the number of real keys, the same
-    as averaging over keys and adding eps (FLatten, PolaFormer). Keys are masked after the feature map, because a
+    as averaging over keys and then adding eps (FLatten, PolaFormer). Keys are masked after the feature map, because a
     feature of zero need not be zero (elu(0) + 1 = 1).
     """
     with torch.autocast(q.device.type, enabled=False):
-        state, total, keys = summarise(wide(k), wide(v), keep)
-        return read(wide(q), state, total, eps * keys if mean else eps)
+        state, total, keys = summarise(upcast(k), upcast(v), keep)
+        return read(upcast(q), state, total, eps * keys if mean else eps)
 
 
 def summarise(k: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor, Tensor | int]:
@@ -74,32 +72,6 @@ def read(q: Tensor, state: Tensor, total: Tensor, eps: Tensor | float) -> Tensor
     """
     eps = eps if isinstance(eps, Tensor) else q.new_full((1, 1, 1, 1), eps)
     return Read.apply(q, state, total, eps)  # pyright: ignore[reportReturnType]
-
-
-class Read(torch.autograd.Function):
-    """`read` with the quotient's gradient from the result: a third of the passes of the gradients of its parts.
-
-    Normalisers are computed as rows, total q^T: as columns, q total^T, they take as long as the whole q state.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, state: Tensor, total: Tensor, eps: Tensor) -> Tensor:
-        normaliser = (total @ q.transpose(-2, -1) + eps).transpose(-2, -1).unsqueeze(-1)
-        y = (q @ state).unflatten(-1, (total.shape[-2], -1)) / normaliser
-        ctx.save_for_backward(q, state, total, normaliser, y)
-        return y.flatten(-2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, state, total, normaliser, y = ctx.saved_tensors
-        scaled = gradient.unflatten(-1, y.shape[-2:]) / normaliser
-        to_normaliser = -(scaled * y).sum(-1)
-        scaled = scaled.flatten(-2).contiguous()
-        to_q = scaled @ state.transpose(-2, -1)
-        for flow in range(total.shape[-2]):
-            to_q = torch.addcmul(to_q, to_normaliser[..., flow : flow + 1], total[..., flow : flow + 1, :])
-        return to_q, q.transpose(-2, -1) @ scaled, to_normaliser.transpose(-2, -1) @ q, None
 
 
 def softmax_attention(

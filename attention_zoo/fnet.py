@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from attention_zoo import Attention, Dims, register
-from attention_zoo._parts import wide, zero_padding
+from attention_zoo._parts import upcast, zero_padding
 
 
 @register(
@@ -28,7 +28,7 @@ class FNetAttention(Attention):
         self.norm = "ortho" if orthonormal else "backward"
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        seen = wide(zero_padding(x, keep))
+        seen = upcast(zero_padding(x, keep))
         spectrum = torch.fft.fft(seen, dim=-1, norm=self.norm)
         mixed = torch.fft.fft(spectrum, n=self.dims.length, dim=-2, norm=self.norm)
         return mixed.real[:, : x.shape[1]].to(x.dtype)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
-from attention_zoo._parts import wide
-from attention_zoo.agent import pooling_bins
+from attention_zoo._parts import upcast
+from attention_zoo._pooling import pooling_bins
 
 
 @register("nystrom", title="Nyströmformer", paper="https://arxiv.org/abs/2102.03902", cost="O(N)")
@@ -33,7 +33,7 @@ class NystromAttention(QKVAttention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         with torch.autocast(q.device.type, enabled=False):
-            q, k, v = wide(q), wide(k), wide(v)
+            q, k, v = upcast(q), upcast(k), upcast(v)
             bins, _ = pooling_bins(self.landmarks, q.shape[2], None, keep, q.device)
             means = bins.unsqueeze(1).to(q.dtype) / bins.sum(-1).clamp(min=1)[:, None, :, None]
             a, b = means @ q, means @ k

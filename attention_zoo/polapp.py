@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register
-from attention_zoo._parts import wide, zero_padding
+from attention_zoo._parts import upcast, zero_padding
 
 
 @register(
@@ -40,7 +40,7 @@ class PolaPlusAttention(QKVAttention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         with torch.autocast(q.device.type, enabled=False):
-            q, k, v = wide(q), wide(k), wide(v)
+            q, k, v = upcast(q), upcast(k), upcast(v)
             same = (torch.cat((F.relu(q), F.relu(-q)), dim=-1) * self.same.sigmoid()).expm1()
             opposite = (torch.cat((F.relu(-q), F.relu(q)), dim=-1) * self.opposite.sigmoid()).expm1()
             k = torch.cat((F.relu(k), F.relu(-k)), dim=-1).expm1()

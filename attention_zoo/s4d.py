@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention_zoo import Attention, Dims, register
-from attention_zoo._parts import wide, zero_padding
+from attention_zoo._parts import upcast, zero_padding
 
 STEPS = (0.001, 0.1)  # of the discretisation, at the start, log-uniform
 
@@ -61,7 +61,7 @@ class S4DAttention(Attention):
         tokens = x.shape[1]
         x = zero_padding(x, keep)
         with torch.autocast(x.device.type, enabled=False):
-            seen = wide(x).transpose(1, 2)
+            seen = upcast(x).transpose(1, 2)
             behind, ahead = self.kernels()[..., :tokens]
             both = torch.cat((behind, ahead.flip(-1)), dim=-1)  # lag -t stands at place 2 N - t of the circle
             mixed = torch.fft.rfft(seen, n=2 * tokens) * torch.fft.rfft(both, n=2 * tokens)
