@@ -9,21 +9,13 @@ from typing import TYPE_CHECKING
 from attention_zoo._entry import Entry
 from attention_zoo._options import SpecError
 from attention_zoo._registry import find, names, register
+from attention_zoo._source import PUBLIC
 from attention_zoo._stack import Stack
 
 if TYPE_CHECKING:
     from attention_zoo._base import Attention, QKVAttention
     from attention_zoo._dims import Dims
     from attention_zoo._parts import LocalConv, linear_attention, softmax_attention
-
-_LAZY = {
-    "Attention": "_base",
-    "QKVAttention": "_base",
-    "Dims": "_dims",
-    "LocalConv": "_parts",
-    "linear_attention": "_parts",
-    "softmax_attention": "_parts",
-}
 
 __all__ = [
     "Attention",
@@ -42,6 +34,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _LAZY:
+    if name not in PUBLIC:
         raise AttributeError(f"module 'attention_zoo' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"attention_zoo.{_LAZY[name]}"), name)
+    return getattr(importlib.import_module(f"attention_zoo.{PUBLIC[name]}"), name)

@@ -17,8 +17,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attention_zoo._entry import HERE, Entry, classes, hash_of, import_file, with_neighbours
+from attention_zoo import _plugin
+from attention_zoo._entry import Entry, classes
 from attention_zoo._options import TYPES, Options, SpecError, Value, nearest, options_of, read_options
+from attention_zoo._plugin import Plugin
+from attention_zoo._source import HERE, of_builtin, read
 from attention_zoo._stack import split, stack
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ def register(
     differs: str = "",
     padding: str = "masked",
     ordered: bool | None = None,
+    control: bool = False,
     expected_failures: dict[str, str] | None = None,
 ) -> Callable[[type[Attention]], type[Attention]]:
     """Class decorator that gives a mechanism its name on the command line; see `Entry` for the fields.
@@ -60,6 +64,7 @@ def register(
             differs=differs,
             padding=padding,
             ordered=ordered,
+            control=control,
             expected_failures=expected_failures or {},
             options=options_of(cls),
         )
@@ -128,15 +133,10 @@ def _entry_of_file(path: Path, name: str) -> Entry:
     if not path.is_file():
         raise SpecError(f"no attention file at {path}: check the path, or begin one with `new-attention NAME`")
     path = path.resolve()
-    if not any(where == path for where, _ in classes):
-        # before the import, so that it is what ran
-        sources = [file.read_text(encoding="utf-8", errors="replace") for file in with_neighbours(path)]
-        import_file(path)
-        for key, entry in list(_entries.items()):
-            if key[0] == path:
-                _entries[key] = replace(entry, source=sources[0], source_hash=hash_of(*sources))
-    found = {entry.name: entry for (where, _), entry in _entries.items() if where == path}
+    plugin = _plugin.load(path)
+    found = {entry.name: _with(entry, plugin) for (where, _), entry in _entries.items() if where == path}
     if not found:
+        _plugin.forget(path)
         raise SpecError(f"{path} registers no attention: put @register('name', title='...') above its class")
     if not name and len(found) > 1:
         raise SpecError(f"{path} registers {', '.join(found)}: choose one with {path.name}:{next(iter(found))}")
@@ -146,13 +146,22 @@ def _entry_of_file(path: Path, name: str) -> Entry:
     return found[name]
 
 
+def _with(entry: Entry, plugin: Plugin) -> Entry:
+    return replace(
+        entry,
+        source=plugin.text,
+        source_hash=plugin.source_hash,
+        beside=plugin.beside,
+        data=plugin.data,
+        notes=plugin.notes,
+    )
+
+
 def _entry_of_point(point: Any) -> Entry:
     """An installed package's mechanism, imported as its package says."""
     try:
-        cls = point.load()
-        path = Path(inspect.getfile(cls)).resolve()
-        source = path.read_text(encoding="utf-8")
-        return replace(_entries[path, point.name], source=source, source_hash=hash_of(source))
+        path, plugin = _plugin.load_installed(point)
+        return _with(_entries[path, point.name], plugin)
     except (Exception, SystemExit) as error:
         raise SpecError(f"attention {point.name!r} of {point.value} fails: {type(error).__name__}: {error}") from error
 
@@ -160,7 +169,7 @@ def _entry_of_point(point: Any) -> Entry:
 def _read_builtin(name: str) -> Entry:
     """The entry of a built-in file, read from its text: `@register(...)` and the signature of `__init__`."""
     path = HERE / f"{name}.py"
-    source = path.read_text(encoding="utf-8")
+    source = read(path)
     for node in ast.parse(source).body:
         if not isinstance(node, ast.ClassDef):
             continue
@@ -177,5 +186,7 @@ def _read_builtin(name: str) -> Entry:
                 for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
                 if argument.annotation is not None and default is not None
             }
-        return Entry(name=name, path=path, options=options, source=source, source_hash=hash_of(source), **about)
+        return Entry(
+            name=name, path=path, options=options, source=source, source_hash=of_builtin(name, source), **about
+        )
     raise SpecError(f"{path} registers no attention")

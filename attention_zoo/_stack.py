@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attention_zoo._entry import HERE, Entry
+from attention_zoo._entry import Entry
 from attention_zoo._options import Value
+from attention_zoo._source import HERE
 
 if TYPE_CHECKING:
     from attention_zoo._base import Attention
@@ -21,7 +22,7 @@ Part = tuple[Entry, dict[str, Value]]
 
 @dataclass(frozen=True, kw_only=True)
 class Stack(Entry):
-    """Layer i is part i modulo their number. Its name holds the parts' options; it has none of its own."""
+    """Layer i is part i modulo the number of parts. The name holds the parts' options; a hybrid has none itself."""
 
     parts: tuple[Part, ...] = ()
 
@@ -30,13 +31,18 @@ class Stack(Entry):
         return all(entry.builtin for entry, _ in self.parts)
 
     @property
+    def specs(self) -> list[str]:
+        """A spec for each part."""
+        return [entry.address + entry.row(options).removeprefix(entry.name) for entry, options in self.parts]
+
+    @property
     def address(self) -> str:
-        return "+".join(entry.address + entry.row(options).removeprefix(entry.name) for entry, options in self.parts)
+        return "+".join(self.specs)
 
     def build(self, dims: Dims, options: dict[str, Value] | None = None) -> Attention:  # noqa: ARG002
         """The mechanism of layer `dims.layer`. Raises SpecError when it refuses the sizes."""
-        entry, mine = self.parts[dims.layer % len(self.parts)]
-        return entry.build(dims, mine)
+        entry, its_options = self.parts[dims.layer % len(self.parts)]
+        return entry.build(dims, its_options)
 
 
 def split(spec: str) -> list[str]:
@@ -54,8 +60,6 @@ def stack(specs: Sequence[str], find: Callable[[str], Part]) -> Stack:
     """Specs of the parts -> the hybrid. Raises SpecError for a part that `find` refuses."""
     parts = tuple(find(spec) for spec in specs)
     entries = [entry for entry, _ in parts]
-    costs = list(dict.fromkeys(entry.cost for entry in entries))
-    fixed = any(entry.padding == "fixed" for entry in entries)
     everything = [
         (entry.name, entry.source_hash, sorted(entry.all_options(options).items())) for entry, options in parts
     ]
@@ -63,11 +67,22 @@ def stack(specs: Sequence[str], find: Callable[[str], Part]) -> Stack:
         name="+".join(entry.row(options) for entry, options in parts),
         path=HERE,
         title=" + ".join(entry.title for entry in entries),
-        paper=", ".join(dict.fromkeys(entry.paper for entry in entries if entry.paper)),
-        cost=" + ".join(costs),
-        adapted="; ".join(dict.fromkeys(entry.adapted for entry in entries if entry.adapted)),
-        padding="fixed" if fixed else "masked",
+        paper=joined(", ", (entry.paper for entry in entries)),
+        cost=joined(" + ", (entry.cost for entry in entries)),
+        adapted=joined("; ", (entry.adapted for entry in entries)),
+        differs=joined("; ", (entry.differs for entry in entries)),
+        padding="fixed" if any(entry.padding == "fixed" for entry in entries) else "masked",
+        ordered=True if any(entry.ordered for entry in entries) else None,
+        control=all(entry.control for entry in entries),
         source="\n".join(dict.fromkeys(entry.source for entry in entries if not entry.builtin)),
         source_hash=hashlib.sha256(repr(everything).encode()).hexdigest()[:12],
+        beside={name: text for entry in entries for name, text in entry.beside.items()},
+        data={name: digest for entry in entries for name, digest in entry.data.items()},
+        notes=tuple(dict.fromkeys(note for entry in entries for note in entry.notes)),
         parts=parts,
     )
+
+
+def joined(separator: str, words: Iterable[str]) -> str:
+    """Each word once, in their order, without the empty ones."""
+    return separator.join(dict.fromkeys(filter(None, words)))

@@ -5,7 +5,13 @@ from torch import Tensor
 from attention_zoo import QKVAttention, register
 
 
-@register("identity", title="Identity (control)", cost="O(N)", expected_failures={"learns": "mixes no tokens"})
+@register(
+    "identity",
+    title="Identity (control)",
+    cost="O(N)",
+    control=True,
+    expected_failures={"learns": "mixes no tokens"},
+)
 class IdentityAttention(QKVAttention):
     """y = v; with conv=5, v and its local convolution (`local_conv` has the convolution alone)."""
 

@@ -15,6 +15,7 @@ from attention_zoo import Dims, QKVAttention, register
     paper="https://arxiv.org/abs/2501.14850",
     cost="O(N)",
     ordered=True,
+    control=True,
 )
 class LocalConvAttention(QKVAttention):
     """y = out(local(v)); q and k are projected for equal parameters and then ignored.

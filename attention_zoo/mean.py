@@ -7,7 +7,7 @@ from attention_zoo import QKVAttention, register
 from attention_zoo._parts import upcast
 
 
-@register("mean", title="Uniform (control)", cost="O(N)")
+@register("mean", title="Uniform (control)", cost="O(N)", control=True)
 class MeanAttention(QKVAttention):
     """Every query receives the mean of v; q and k are projected for equal parameters and then ignored."""
 

@@ -1,17 +1,21 @@
 """`check` finds what is wrong with an attention and says where to look; `new-attention` writes one that is right."""
 
+import functools
 import os
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
 
+from attention_zoo import SpecError
 from lra.cli import main
 from lra.testing import CHECKS, THOROUGH
 from lra.testing.outcomes import outcomes
 
 HEAD = """
+import random
+import time
+import numpy as np
 import torch
 import torch.nn.functional as F
 from attention_zoo import Attention, Dims, QKVAttention, linear_attention, register
@@ -20,6 +24,7 @@ from attention_zoo import Attention, Dims, QKVAttention, linear_attention, regis
 @register("wrong", title="Wrong", cost="{cost}"{more})
 class WrongAttention(QKVAttention):
 """
+ALL = CHECKS | THOROUGH
 # what is wrong -> the checks that must say so, and the body of the class
 FAULTS = {
     "mask on v alone": ("padding_amount", """
@@ -76,6 +81,127 @@ FAULTS = {
     def attend(self, q, k, v, keep=None):
         return v * q.sigmoid() * k.sigmoid()
 """),
+    "a batch norm": ("batch_rows padding_amount", """
+    def __init__(self, dims: Dims, *, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        self.norm = torch.nn.BatchNorm1d(dims.dim)
+
+    def forward(self, x, keep=None):
+        x = x if keep is None else torch.where(keep.unsqueeze(-1), x, 0)
+        return self.out(self.mix(self.norm(x.transpose(1, 2)).transpose(1, 2), keep))
+
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "a batch norm that reads padding": ("batch_rows padding_content", """
+    def __init__(self, dims: Dims, *, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        self.norm = torch.nn.BatchNorm1d(dims.dim)
+
+    def forward(self, x, keep=None):
+        return super().forward(self.norm(x.transpose(1, 2)).transpose(1, 2), keep)
+
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "a parameter made by the first forward pass": ("parameters", """
+    def attend(self, q, k, v, keep=None):
+        if not hasattr(self, "scale"):
+            self.scale = torch.nn.Parameter(torch.ones_like(v[0, 0, 0]))
+        return self.scale * linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "a lazy layer": ("parameters runs", """
+    def __init__(self, dims: Dims, *, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        self.scale = torch.nn.LazyLinear(dims.head_dim)
+
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), self.scale(v), keep)
+"""),
+    "numpy in the constructor": ("seeded", """
+    def __init__(self, dims: Dims, *, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        self.scale = torch.nn.Parameter(torch.tensor(np.random.rand(dims.head_dim) + 0.5).float())
+
+    def attend(self, q, k, v, keep=None):
+        return self.scale * linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "Python's random numbers in evaluation": ("seeded deterministic", """
+    def attend(self, q, k, v, keep=None):
+        return (random.random() + 0.5) * linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "numpy in training": ("seeded", """
+    def attend(self, q, k, v, keep=None):
+        y = linear_attention(F.relu(q), F.relu(k), v, keep)
+        return y * torch.tensor(np.random.rand() + 0.5, dtype=y.dtype) if self.training else y
+"""),
+    "the clock": ("seeded", """
+    def __init__(self, dims: Dims, *, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        torch.manual_seed(time.time_ns() % 2**31)
+        self.scale = torch.nn.Parameter(torch.rand(dims.head_dim) + 0.5)
+
+    def attend(self, q, k, v, keep=None):
+        return self.scale * linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "a setting of the process in the constructor": ("settings", """
+    def __init__(self, dims: Dims, *, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        torch.set_float32_matmul_precision("medium")
+
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "a seed in the forward pass": ("settings", """
+    def attend(self, q, k, v, keep=None):
+        torch.manual_seed(0)
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "NaN in evaluation": ("finite", """
+    def attend(self, q, k, v, keep=None):
+        y = linear_attention(F.relu(q), F.relu(k), v, keep)
+        return y if self.training else y * (1 + (v.abs().amax((-2, -1), keepdim=True) - 4).sqrt() * 0)
+"""),
+    "an overflow in float32": ("finite", """
+    def attend(self, q, k, v, keep=None):
+        return linear_attention((q * 20).exp(), (k * 20).exp(), v, keep)
+"""),
+    "half precision": ("dtype", """
+    def forward(self, x, keep=None):
+        return super().forward(x, keep).half()
+
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "double precision": ("dtype", """
+    def forward(self, x, keep=None):
+        return super().forward(x, keep).double()
+
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "complex numbers": ("dtype", """
+    def forward(self, x, keep=None):
+        return torch.fft.fft(super().forward(x, keep), dim=-1)
+
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "a statistic that evaluation updates": ("state", """
+    def __init__(self, dims: Dims, *, conv: int = 0):
+        super().__init__(dims, conv=conv)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def attend(self, q, k, v, keep=None):
+        self.calls += 1
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""),
+    "a size that is rounded": ("compiled_once", """
+    def attend(self, q, k, v, keep=None):
+        if q.shape[2] % 8 > 4:
+            return linear_attention(F.relu(q), F.relu(k), v, keep)
+        return linear_attention(F.relu(q), F.relu(k), v, keep, mean=True)
+"""),
     "a tensor that is not registered": ("round_trip", """
     def __init__(self, dims: Dims, *, conv: int = 0):
         super().__init__(dims, conv=conv)
@@ -93,15 +219,25 @@ def wrong(folder: Path, body: str, cost: str = "O(N)", more: str = "") -> str:
     return str(path)
 
 
+def only(monkeypatch, *names: str) -> None:
+    """`check` makes these checks alone."""
+    some = functools.partial(outcomes, checks={name: ALL[name] for name in names})
+    monkeypatch.setattr("lra.testing.outcomes.outcomes", some)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found_and_explained(fault, tmp_path):
     checks, body = FAULTS[fault]
-    found = {outcome.check: outcome for outcome in outcomes(wrong(tmp_path, body))}
-    for name in checks.split():
+    spec, wanted = wrong(tmp_path, body), checks.split()
+    found = {outcome.check: outcome for outcome in outcomes(spec, checks={name: ALL[name] for name in wanted})}
+    for name in wanted:
         assert found[name].bad, f"{fault}: {name} passed"
         assert found[name].note
         assert found[name].advice
-    assert not found["shapes"].bad
+    right = {"runs", "shapes"} - (
+        {"runs", "shapes"} if "runs" in wanted else {"shapes"} if "finite" in wanted else set()
+    )
+    assert not any(outcome.bad for outcome in outcomes(spec, checks={name: ALL[name] for name in right}))
 
 
 RELU = """
@@ -119,19 +255,49 @@ RELU = """
     ],
 )
 def test_declarations_must_be_true(more, check, status, note, tmp_path):
-    found = {outcome.check: outcome for outcome in outcomes(wrong(tmp_path, RELU, more=more))}
-    assert found[check].status == status
-    assert note in found[check].note
+    (found,) = outcomes(wrong(tmp_path, RELU, more=more), checks={check: ALL[check]})
+    assert found.status == status
+    assert note in found.note
+
+
+def test_a_declared_failure_must_be_a_check(tmp_path):
+    with pytest.raises(SpecError, match=r"no check is named 'learn', did you mean 'learns'\?"):
+        next(outcomes(wrong(tmp_path, RELU, more=', expected_failures={"learn": "because"}')))
 
 
 def test_expected_failures_are_shown(capsys):
     assert main(["check", "identity"]) == 0
     shown = capsys.readouterr().out
     assert "expected failure learns" in shown
-    assert f"{len(CHECKS | THOROUGH)} of {len(CHECKS | THOROUGH)} as they should be" in shown
+    assert f"{len(ALL)} of {len(ALL)} as they should be" in shown
 
 
-def test_a_failure_is_exit_code_1_with_advice(tmp_path, capsys):
+def test_a_hybrid_is_checked_part_by_part(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lra.testing.outcomes.outcomes", lambda *_: [])
+    assert main(["check", f"softmax:conv=3+{wrong(tmp_path, RELU)}+softmax:conv=3"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("softmax:conv=3: Softmax") == shown.count("wrong: Wrong") == 1
+
+
+def test_a_name_that_is_no_utf_8(tmp_path, capsys, monkeypatch):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    only(monkeypatch, "runs", "compiles", "order")
+    assert main(["check", wrong(folder, RELU)]) == 0
+    assert "3 of 3 as they should be" in capsys.readouterr().out
+
+
+def test_a_run_says_what_a_users_file_fails(tmp_path, tiny, capsys):
+    spec = wrong(tmp_path, FAULTS["numpy in training"][1])
+    out = tmp_path / "runs"
+    assert main(["--attn", spec, "mean", "--task", "listops", "--protocol", tiny, "--out", str(out)]) == 0
+    shown = capsys.readouterr().err
+    assert f"{spec} fails the check seeded: the output in training changes with the random numbers of numpy" in shown
+    assert "mean fails" not in shown
+
+
+def test_a_failure_is_exit_code_1_with_advice(tmp_path, capsys, monkeypatch):
+    only(monkeypatch, "runs", "learns")
     assert main(["check", wrong(tmp_path, FAULTS["mixes nothing"][1])]) == 1
     shown = capsys.readouterr().out
     assert "FAIL             learns" in shown
@@ -171,7 +337,8 @@ def test_a_mixer_of_one_length_declares_its_padding_alone(tmp_path):
 """
     )
     path.write_text(body.replace("WrongAttention(QKVAttention)", "Mixer(Attention)"))
-    assert {outcome.status for outcome in outcomes(str(path))} == {"passed", "expected"}
+    checks = {name: check for name, check in ALL.items() if name not in ("learns", "compiled_once")}
+    assert {outcome.status for outcome in outcomes(str(path), checks=checks)} == {"passed", "expected"}
 
 
 def test_a_gated_linear_attention_is_right(tmp_path):
@@ -192,23 +359,21 @@ def test_a_gated_linear_attention_is_right(tmp_path):
         return self.out(self.mix(x, keep) * self.gate(x).sigmoid())
 """
     )
-    (CHECKS | THOROUGH)["compiles"](str(path))
+    ALL["compiles"](str(path))
 
 
 def test_new_attention_passes_its_own_test(tmp_path, capsys):
     assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 0
     assert len((tmp_path / "fresh.py").read_text().splitlines()) <= 28
-    root = Path(__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_fresh.py"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    assert f"{2 * len(CHECKS | THOROUGH)} passed" in done.stdout
+    test = runpy.run_path(str(tmp_path / "test_fresh.py"))
+    cases = [
+        (test[name], *case.values)
+        for name in ("test_contract", "test_contract_with_options")
+        for case in test[name].pytestmark[0].args[1]
+    ]
+    assert len(cases) == len(ALL) + len(CHECKS)
+    for function, spec, check in cases:
+        function(spec, check)
     before = (tmp_path / "fresh.py").read_bytes()
     assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 2
     assert "exists and stays as it is" in capsys.readouterr().err

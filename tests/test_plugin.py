@@ -1,12 +1,13 @@
 """An attention in a user's own file, anywhere on disk, and every way such a file can be wrong."""
 
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import attention_zoo
-from attention_zoo import SpecError
-from attention_zoo._entry import hash_of, with_neighbours
+from attention_zoo import SpecError, _source
 from lra.experiments.grid import Request, name_rows, run_grid
 from lra.experiments.train_and_test import load_run
 from lra.results.record import load
@@ -126,30 +127,18 @@ def test_a_cell_is_found_again_beside_another_of_its_name(mine, tiny, tmp_path, 
 
 def test_source_hash_ignores_comments(mine):
     entry, _ = attention_zoo.find(str(mine))
+
+    def hash_of(text):
+        (mine.parent / "edited").mkdir(exist_ok=True)
+        path = mine.parent / "edited" / f"{hashlib.sha256(text.encode()).hexdigest()}.py"
+        path.write_text(text)
+        return attention_zoo.find(str(path))[0].source_hash
+
     assert hash_of(MINE.replace("relu(q)^p", "another docstring") + "\n# a comment\n") == entry.source_hash
     assert hash_of(MINE.replace('title="Mine"', 'title="Ours"')) == entry.source_hash
     assert hash_of(MINE.replace("2.0", "2.5")) != entry.source_hash
     mine.write_text("")
     assert attention_zoo.find(str(mine))[0] == entry, "the code that runs is the code that is recorded"
-
-
-def test_source_hash_sees_the_neighbours(tmp_path):
-    hashes = []
-    for folder, power in (("a", "2.0"), ("b", "3.0"), ("c", "2.0")):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / f"neighbour_{folder}.py").write_text(f"POWER = {power}\n")
-        path = tmp_path / folder / "mine.py"
-        path.write_text(f"from neighbour_{folder} import POWER\n" + MINE)
-        hashes.append(attention_zoo.find(str(path))[0].source_hash)
-    assert len(set(hashes)) == 3
-    (tmp_path / "a" / "stranger.py").write_text(MINE.replace('"mine"', '"stranger"'))
-    attention_zoo.find(str(tmp_path / "a" / "stranger.py"))
-    again = tmp_path / "a" / "again.py"
-    again.write_text((tmp_path / "a" / "mine.py").read_text())
-    assert attention_zoo.find(str(again))[0].source_hash == hashes[0], "what else was imported is not its code"
-    (tmp_path / "a" / "neighbour_a.py").write_text("from deeper import POWER\n")
-    (tmp_path / "a" / "deeper.py").write_text("POWER = 2.0\n")
-    assert [file.stem for file in with_neighbours(again)] == ["again", "deeper", "neighbour_a"]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +222,61 @@ def test_builtin_text_and_class_agree():
         assert replace(_entries[entry.path, name], source=entry.source, source_hash=entry.source_hash) == entry
 
 
+def test_controls_are_declared():
+    controls = [name for name in attention_zoo.names() if attention_zoo.find(name)[0].control]
+    assert controls == ["identity", "local_conv", "mean"]
+
+
+def test_titles_and_controls_reach_the_record(tiny, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(MINE.replace('title="Mine"', 'title="Mine & yours", control=True'))
+    entry, _ = attention_zoo.find(str(path))
+    assert (entry.title, entry.control, entry.fidelity()) == ("Mine & yours", True, "own")
+    asked = Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
+    (record,) = run_grid(asked)
+    assert (record.attention["title"], record.attention["control"]) == ("Mine & yours", True)
+
+
 def test_options_equal_to_defaults_are_the_plain_row():
     entry, options = attention_zoo.find("pola:alpha=3")
     assert entry.row(options) == "pola"
     assert entry.row({"alpha": 5.0, "conv": 0}) == entry.row({"conv": 0, "alpha": 5.0}) == "pola:alpha=5.0,conv=0"
+
+
+SHARED = """
+from attention_zoo import QKVAttention, register, softmax_attention
+from attention_zoo._parts import zero_padding
+"""
+
+
+def test_the_hash_of_a_built_in_covers_what_it_imports(monkeypatch):
+    """Not what finds and lists mechanisms; a user's file is covered likewise."""
+    names = attention_zoo.names()
+    before = {name: attention_zoo.find(name)[0].source_hash for name in names}
+
+    def changed(edited):
+        def read(path):
+            return _source.read(path) + "\nEDITED = True\n" * (path.name == edited)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_source, "read_zoo", read)
+            return {name for name in names if attention_zoo.find(name)[0].source_hash != before[name]}
+
+    assert changed("_parts.py") == changed("_base.py") == changed("_dims.py") == set(names)
+    assert {"local", "swin", "longformer"} <= changed("_windows.py") < set(names)
+    assert changed("_registry.py") == changed("_entry.py") == changed("softmax.py") == set()
+    files = _source.closure(
+        ["mine"],
+        lambda name: Path("mine.py") if name == "mine" else _source.find_in_zoo(name),
+        lambda path: SHARED if path == Path("mine.py") else _source.read_zoo(path),
+    )
+    assert {path.name for path in files} == {"mine.py", "_base.py", "_dims.py", "_parts.py"}
+
+
+def test_the_hash_is_the_same_in_every_version_of_python():
+    """ast.dump and ast.unparse are not."""
+    text = (
+        "import x\n\n\ndef f(a, /, b=1, *c, d: int | None = None, **e) -> str:\n    return f\"{a!r:>{b}} {'x'}\" 'y'\n"
+    )
+    assert _source.hash_of([("", text)]) == "72a6d584d78c"
+    assert _source.hash_of([("", text.replace("b=1", "b=True"))]) != _source.hash_of([("", text)])

@@ -1,4 +1,4 @@
-"""hold one attention against the contract, and say what is usually wrong"""
+"""hold attentions to the contract, and say what is usually wrong"""
 
 import argparse
 
@@ -6,16 +6,18 @@ from lra.errors import UserError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("attn", nargs="+", metavar="ATTENTION", help="./mine.py, pola:alpha=5, ...")
-    parser.add_argument("--grid", metavar="RxC", help="as on an image of so many rows and columns, e.g. 4x6")
+    parser.add_argument(
+        "attn", nargs="+", metavar="ATTENTION", help="./mine.py, pola:alpha=5, ...; of a hybrid each part"
+    )
+    parser.add_argument("--grid", metavar="RxC", help="check it on images of R rows and C columns, e.g. 4x6")
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.testing.outcomes import line, outcomes, title
+    from lra.testing.outcomes import line, outcomes, parts, title
 
     grid = _grid(parsed.grid)
     bad = 0
-    for spec in parsed.attn:
+    for spec in dict.fromkeys(part for asked in parsed.attn for part in parts(asked)):
         print(title(spec))
         found = []
         for outcome in outcomes(spec, grid):

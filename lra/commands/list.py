@@ -55,7 +55,6 @@ def long_listing() -> str:
     from lra.bench.flops import attention_flops
     from lra.experiments.match import TARGET, count
     from lra.experiments.plan import Request, plan
-    from lra.report.groups import CONTROLS
 
     cells = plan(Request(attentions=attention_zoo.names(), tasks=["listops"], seeds=[0]))
     sizes = tasks.Spec(vocab=2, classes=10, length=2_000)  # ListOps, but for the embeddings
@@ -69,7 +68,7 @@ def long_listing() -> str:
 
         operations = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
         difference = f"{100 * (counts[cell.row] / counts[TARGET] - 1):+.1f} %"
-        fidelity = "control" if entry.name in CONTROLS else entry.fidelity()
+        fidelity = "control" if entry.control else entry.fidelity()
         if entry.padding == "fixed":
             fidelity += ", fixed length"
         rows.append((entry.name, f"{counts[cell.row]:,}", difference, entry.cost, *operations, fidelity, entry.paper))

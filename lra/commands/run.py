@@ -1,6 +1,7 @@
 """train attentions on tasks (the default)"""
 
 import argparse
+import os
 from pathlib import Path
 
 from lra.commands.choice import add_choice, add_processes, make_request, seed
@@ -36,6 +37,7 @@ def main(parsed: argparse.Namespace) -> int:
     from lra.experiments.grid import run_grid
 
     request = make_request(parsed)
+    examine(parsed.attn)
     if parsed.sweep:
         from lra.experiments.sweep import run_sweep
 
@@ -55,6 +57,19 @@ def main(parsed: argparse.Namespace) -> int:
             print_missing({record.task for record in records})
         print(f"\nrecords in {parsed.out}; tables and figures: python run_lra.py report {parsed.out}")
     return int(not records or not complete or any(record.status == "failed" for record in records))
+
+
+def examine(specs: list[str]) -> None:
+    """Prints a line for each quick check that an attention of the user's fails, before hours are spent on it."""
+    import attention_zoo
+
+    users = [spec for spec in specs if spec != "all" and not attention_zoo.find(spec)[0].builtin]
+    if users and os.environ.get("RANK", "0") == "0":
+        from lra.console import say
+        from lra.testing.outcomes import complaints
+
+        for complaint in complaints(users):
+            say(complaint)
 
 
 def print_missing(present: set[str]) -> None:

@@ -58,6 +58,8 @@ def run_cells(request: Request, cells: list[Cell], forgiving: bool = False) -> l
         slot.work.load_state()  # a damaged checkpoint is told before anything runs
     if len(missing) < len(slots):
         say(f"{len(slots) - len(missing)} of {len(slots)} cells have a record and are skipped")
+    for note in dict.fromkeys(note for slot in missing for note in slot.cell.attention.notes):
+        say(note)
     own = dict.fromkeys(slot.cell.spec for slot in missing if not slot.cell.attention.builtin)
     if own:
         say(f"a mechanism of your own may be wrong in silence: python run_lra.py check {' '.join(own)}")

@@ -6,16 +6,16 @@
     def test_mine(spec, check):
         check(spec)
 
-A check takes a spec, as on the command line, and a grid or None. It raises AssertionError with what is usually wrong,
-and may return a word on what it found. CHECKS are quick, THOROUGH take a few seconds each.
+A check takes a spec, as on the command line, and a grid or None. It raises AssertionError where the contract is broken,
+and may return what it found, in a few words. CHECKS are quick; each of THOROUGH takes a few seconds.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import attention_zoo
-from lra.testing import _contract, _cost
-from lra.testing import _thorough as _machine
+from lra.errors import suggestion
+from lra.testing import _contract, _state, _thorough
 from lra.testing._setup import Check, build_attention
 
 __all__ = ["CHECKS", "THOROUGH", "build_attention", "parametrize_with_checks"]
@@ -23,8 +23,11 @@ __all__ = ["CHECKS", "THOROUGH", "build_attention", "parametrize_with_checks"]
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
+        _state.parameters,
         _contract.runs,
         _contract.shapes,
+        _contract.dtype,
+        _contract.finite,
         _contract.gradients,
         _contract.gradcheck,
         _contract.padding_content,
@@ -33,29 +36,51 @@ CHECKS: dict[str, Check] = {
         _contract.all_padding,
         _contract.keep_none,
         _contract.batch_rows,
-        _contract.deterministic,
+        _state.deterministic,
+        _state.seeded,
+        _state.settings,
+        _state.state,
         _contract.low_precision,
-        _contract.round_trip,
-        _contract.deep_copy,
-        _machine.no_waiting,
-        _machine.order,
+        _state.round_trip,
+        _state.deep_copy,
+        _thorough.no_waiting,
+        _thorough.order,
     )
 }
 THOROUGH: dict[str, Check] = {
-    check.__name__: check for check in (_machine.bfloat16_at_4096, _machine.compiles, _cost.cost, _machine.learns)
+    check.__name__: check
+    for check in (
+        _thorough.bfloat16_at_4096,
+        _thorough.compiles,
+        _thorough.compiled_once,
+        _thorough.cost,
+        _thorough.learns,
+    )
 }
 
 
-def parametrize_with_checks(*specs: str, thorough: bool = True) -> Callable[[Any], Any]:
-    """A pytest decorator: the test gets each (spec, check); what a mechanism declares to fail must fail.
+def declared(spec: str) -> attention_zoo.Entry:
+    """The entry of a spec. Raises SpecError for an unknown spec, or when it expects a check to fail that is none."""
+    entry, _ = attention_zoo.find(spec)
+    known = [*CHECKS, *THOROUGH]
+    for name in entry.expected_failures:
+        if name not in known:
+            raise attention_zoo.SpecError(
+                f"{spec}: expected_failures: no check is named {name!r}{suggestion(name, known)}"
+            )
+    return entry
 
-    Raises SpecError for an unknown spec.
+
+def parametrize_with_checks(*specs: str, thorough: bool = True) -> Callable[[Any], Any]:
+    """A pytest decorator that calls the test with each (spec, check); a failure that a mechanism declares must come.
+
+    thorough: with the checks that take seconds. Raises SpecError for an unknown spec.
     """
     import pytest
 
     cases = []
     for spec in specs:
-        entry, _ = attention_zoo.find(spec)
+        entry = declared(spec)
         for name, check in (CHECKS | THOROUGH if thorough else CHECKS).items():
             reason = entry.expected_failures.get(name)
             marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []

@@ -1,16 +1,12 @@
-"""The contract's quick checks: seconds for all of them, run over every registered mechanism by our own tests.
+"""The contract's quick checks of what an attention computes: shapes, gradients, padding, rows, precision.
 
-Each takes a spec, as on the command line, and a grid or None, and raises AssertionError with what is usually wrong.
-Letters: B batch, N tokens, D width.
+Each check takes a spec, as on the command line, and a grid or None, and raises AssertionError. Its docstring says what
+is required and what is usually wrong; `check` prints it below a failure. Letters: B batch, N tokens, D width.
 """
 
-import copy
-
 import torch
-from safetensors.torch import load, save
-from torch.testing import assert_close
 
-from lra.testing._setup import LENGTH, Grid, make, padding, sample, whole
+from lra.testing._setup import LENGTH, Grid, assert_same, build_attention, has_one_length, make, modes, padding, sample
 
 
 def runs(spec: str, grid: Grid = None) -> None:
@@ -25,12 +21,38 @@ def runs(spec: str, grid: Grid = None) -> None:
 def shapes(spec: str, grid: Grid = None) -> None:
     """(B, N, D) in, the same out: batch of 1, lengths 1, odd, prime and maximal; of padding="fixed" the maximal one."""
     attention = make(spec, grid)
-    for tokens in [LENGTH] if whole(spec, grid) else [1, 2, 7, 15, 23, LENGTH]:
+    for tokens in [LENGTH] if has_one_length(spec, grid) else [1, 2, 7, 15, 23, LENGTH]:
         for batch in (1, 3):
             x = sample(grid, batch, tokens)
             y = attention(x)
             assert y.shape == x.shape, f"length {tokens}: {tuple(x.shape)} became {tuple(y.shape)}"
             assert y.isfinite().all(), f"length {tokens}: not finite"
+
+
+def dtype(spec: str, grid: Grid = None) -> None:
+    """The output has the dtype of x, or bfloat16 under autocast; end a forward of your own with `.to(x.dtype)`."""
+    for training in (False, True):
+        for wanted in (torch.float32, torch.float64):
+            x = sample(grid).to(wanted)
+            y = build_attention(spec, grid=grid).to(wanted).train(training)(x, padding(x))
+            assert y.dtype == wanted, f"{wanted} became {y.dtype}".replace("torch.", "")
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = build_attention(spec, grid=grid).train(training)(sample(grid).float())
+        fine = y.dtype in (torch.float32, torch.bfloat16)
+        assert fine, f"float32 under bfloat16 autocast became {y.dtype}".replace("torch.", "")
+
+
+def finite(spec: str, grid: Grid = None) -> None:
+    """Inputs of normal size give finite outputs in float32, in evaluation and in training; a root, log or division?"""
+    for training in (False, True):
+        attention = build_attention(spec, grid=grid).train(training)
+        for size in (0.0, 1e-3, 1.0, 10.0):
+            x = size * sample(grid).float()
+            for keep in (None, padding(x)):
+                y = attention(x, keep)
+                y = y if keep is None else y[keep]
+                mode = "in training" if training else "in evaluation"
+                assert y.isfinite().all(), f"{mode}: inputs of size {size:g} give outputs that are not finite"
 
 
 def gradients(spec: str, grid: Grid = None) -> None:
@@ -46,7 +68,7 @@ def gradients(spec: str, grid: Grid = None) -> None:
 def gradcheck(spec: str, grid: Grid = None) -> None:
     """Gradients in x equal finite differences, in float64."""
     attention = make(spec, grid)
-    x = sample(grid, 2, LENGTH if whole(spec, grid) else 5).requires_grad_()
+    x = sample(grid, 2, LENGTH if has_one_length(spec, grid) else 5).requires_grad_()
     keep = torch.ones(x.shape[:2], dtype=torch.bool)
     keep[1, 3:] = False
     assert torch.autograd.gradcheck(lambda x: attention(x, keep)[keep], (x,), fast_mode=True)
@@ -54,37 +76,40 @@ def gradcheck(spec: str, grid: Grid = None) -> None:
 
 def padding_content(spec: str, grid: Grid = None) -> None:
     """NaN and 1e4 in padding change nothing at real tokens; mask keys after the feature map, by selection."""
-    attention, x = make(spec, grid), sample(grid)
+    x = sample(grid)
     keep = padding(x)
-    clean = attention(torch.where(keep[..., None], x, 0.0), keep)
-    for garbage in (float("nan"), 1e4):
-        dirty = attention(torch.where(keep[..., None], x, garbage), keep)
-        assert_close(dirty[keep], clean[keep], rtol=0, atol=1e-12)
-        assert dirty.isfinite().all(), f"{garbage} in padding: the output there must be finite"
+    for mode, forward in modes(spec, grid):
+        clean = forward(torch.where(keep[..., None], x, 0.0), keep)
+        for garbage in (float("nan"), 1e4):
+            dirty = forward(torch.where(keep[..., None], x, garbage), keep)
+            assert_same(dirty[keep], clean[keep], mode)
+            assert dirty.isfinite().all(), f"{mode}: {garbage} in padding must give a finite output there"
 
 
 def padding_amount(spec: str, grid: Grid = None) -> None:
-    """How much padding follows changes nothing: pass keep on, mask keys, divide by the real tokens, not by N."""
+    """The amount of padding changes nothing: pass keep on, mask keys, divide by the number of real tokens, not by N."""
     if grid is not None:
         return
-    attention, x = make(spec), sample(None)
-    for real in (1, 7, 20):
-        alone = attention(x[:, :real])
-        for tokens in (real + 1, LENGTH):
-            keep = torch.arange(tokens) < torch.full((len(x), 1), real)
-            assert_close(attention(x[:, :tokens], keep)[:, :real], alone, rtol=0, atol=1e-12)
+    x = sample(None)
+    for mode, forward in modes(spec):
+        for real in (1, 7, 20):
+            alone = forward(x[:, :real])
+            for tokens in (real + 1, LENGTH):
+                keep = torch.arange(tokens) < torch.full((len(x), 1), real)
+                assert_same(forward(x[:, :tokens], keep)[:, :real], alone, mode)
 
 
 def scattered_padding(spec: str, grid: Grid = None) -> None:
-    """Padding need not be a suffix: what stands at any padded position has no influence."""
-    attention, x = make(spec, grid), sample(grid)
+    """Padding need not be a suffix: no padded position has any influence, wherever it is."""
+    x = sample(grid)
     keep = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(2)) < 0.5
     other = torch.where(keep[..., None], x, 3.0)
-    assert_close(attention(other, keep)[keep], attention(x, keep)[keep], rtol=0, atol=1e-12)
+    for mode, forward in modes(spec, grid):
+        assert_same(forward(other, keep)[keep], forward(x, keep)[keep], mode)
 
 
 def all_padding(spec: str, grid: Grid = None) -> None:
-    """A row of padding alone gives finite output and gradients; no division by zero tokens."""
+    """A row that is all padding gives finite output and gradients; no division by zero tokens."""
     attention, x = make(spec, grid).train(), sample(grid).requires_grad_()
     keep = padding(x)
     keep[1] = False
@@ -97,26 +122,19 @@ def all_padding(spec: str, grid: Grid = None) -> None:
 
 def keep_none(spec: str, grid: Grid = None) -> None:
     """keep=None is the same as a mask of ones."""
-    attention, x = make(spec, grid), sample(grid)
-    assert_close(attention(x), attention(x, torch.ones(x.shape[:2], dtype=torch.bool)), rtol=0, atol=1e-12)
+    x = sample(grid)
+    for mode, forward in modes(spec, grid):
+        assert_same(forward(x), forward(x, torch.ones(x.shape[:2], dtype=torch.bool)), mode)
 
 
 def batch_rows(spec: str, grid: Grid = None) -> None:
-    """Rows of a batch do not mix: no statistic over the batch, no order of rows."""
-    attention, x = make(spec, grid), sample(grid)
+    """Rows of a batch do not mix, in evaluation or in training: no statistic over the batch (BatchNorm), no order."""
+    x = sample(grid)
     keep = padding(x)
-    together = attention(x, keep)
-    for row in range(len(x)):
-        alone = attention(x[row : row + 1], keep[row : row + 1])
-        assert_close(together[row : row + 1][keep[row : row + 1]], alone[keep[row : row + 1]], rtol=0, atol=1e-12)
-
-
-def deterministic(spec: str, grid: Grid = None) -> None:
-    """Evaluation gives the same bits whatever the random generator holds."""
-    attention, x = make(spec, grid, dropout=0.5), sample(grid)
-    first = attention(x)
-    torch.manual_seed(1234)
-    assert_close(attention(x), first, rtol=0.0, atol=0.0)
+    for mode, forward in modes(spec, grid):
+        together = forward(x, keep)
+        for row in (slice(0, 1), slice(1, 2), slice(2, 3)):
+            assert_same(together[row][keep[row]], forward(x[row], keep[row])[keep[row]], mode)
 
 
 def low_precision(spec: str, grid: Grid = None) -> None:
@@ -128,20 +146,3 @@ def low_precision(spec: str, grid: Grid = None) -> None:
         rough = attention.float()(x.float(), keep)[keep].double()
     error = (rough - exact).norm() / exact.norm()
     assert error < 0.05, f"relative error {float(error):.3f} in bfloat16"
-
-
-def round_trip(spec: str, grid: Grid = None) -> None:
-    """Weights survive safetensors into a fresh module: no unregistered buffer, no shared tensor."""
-    attention, x = make(spec, grid), sample(grid)
-    fresh = make(spec, grid, seed=99)
-    fresh.load_state_dict(load(save(attention.state_dict())), strict=True)
-    assert_close(fresh(x), attention(x), rtol=0.0, atol=0.0)
-
-
-def deep_copy(spec: str, grid: Grid = None) -> None:
-    """A deep copy computes the same and shares no memory; keep no lambda, hook or view of a parameter as attribute."""
-    attention, x = make(spec, grid), sample(grid)
-    twin = copy.deepcopy(attention)
-    assert_close(twin(x), attention(x), rtol=0.0, atol=0.0)
-    shared = {p.data_ptr() for p in attention.parameters()} & {p.data_ptr() for p in twin.parameters()}
-    assert not shared, "the copy shares parameters with the original"

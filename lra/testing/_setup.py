@@ -1,15 +1,18 @@
-"""What the checks share: how a check is declared, and the attention and samples it looks at."""
+"""What the checks share: the attention they look at, its inputs, and the modes that it must keep its laws in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 import attention_zoo
 
 DIM, HEADS, LENGTH = 16, 2, 24
 Grid = tuple[int, int] | None
 Check = Callable[..., str | None]
+Forward = Callable[..., Any]  # x (B, N, D), keep (B, N) or None -> (B, N, D)
 
 
 def build_attention(
@@ -24,18 +27,23 @@ def build_attention(
 ) -> attention_zoo.Attention:
     """One attention by spec, outside any encoder, as its constructor makes it. Raises SpecError."""
     torch.manual_seed(seed)
-    length = grid[0] * grid[1] if grid else length
     entry, options = attention_zoo.find(spec)
-    return entry.build(attention_zoo.Dims(dim=dim, heads=heads, length=length, grid=grid, dropout=dropout), options)
+    return entry.build(dims_of(grid, dim=dim, heads=heads, length=length, dropout=dropout), options)
 
 
-def whole(spec: str, grid: Grid = None) -> bool:
-    """Does it only ever see sequences of full length?"""
+def dims_of(grid: Grid, **sizes: Any) -> attention_zoo.Dims:
+    """The sizes of the checks, unless others are given."""
+    sizes = {"dim": DIM, "heads": HEADS, "length": LENGTH} | sizes | ({"length": grid[0] * grid[1]} if grid else {})
+    return attention_zoo.Dims(grid=grid, **sizes)
+
+
+def has_one_length(spec: str, grid: Grid = None) -> bool:
+    """Does the attention only ever see sequences of the full length?"""
     return grid is not None or attention_zoo.find(spec)[0].padding == "fixed"
 
 
 def make(spec: str, grid: Grid = None, *, dropout: float = 0.0, seed: int = 0) -> attention_zoo.Attention:
-    """The attention in float64, evaluating, every parameter moved off its start, so that zeros hide nothing."""
+    """The attention in float64, in evaluation, with every parameter moved off its start so that zeros hide nothing."""
     attention = build_attention(spec, grid=grid, dropout=dropout, seed=seed).double()
     with torch.no_grad():
         for parameter in attention.parameters():
@@ -43,13 +51,38 @@ def make(spec: str, grid: Grid = None, *, dropout: float = 0.0, seed: int = 0) -
     return attention.eval()
 
 
-def sample(grid: Grid, batch: int = 3, tokens: int = LENGTH) -> Tensor:
-    """x (B, N, D) in float64."""
+def modes(spec: str, grid: Grid = None) -> Iterator[tuple[str, Forward]]:
+    """The attention in evaluation, then in training without dropout, each with the words to name the mode.
+
+    In training every call gets a fresh attention, since a call may change its buffers. One that draws random numbers of
+    its own in training has no law to keep there.
+    """
+    yield "in evaluation", make(spec, grid)
+
+    def train(x: Tensor, keep: Tensor | None = None) -> Any:
+        return make(spec, grid).train()(x, keep)
+
+    def draw(seed: int) -> Any:
+        attention = make(spec, grid).train()
+        torch.manual_seed(seed)
+        return attention(sample(grid))
+
+    if torch.equal(draw(1), draw(2)):
+        yield "in training", train
+
+
+def assert_same(y: Tensor, expected: Tensor, mode: str) -> None:
+    """Asserts equality up to the rounding of float64."""
+    assert_close(y, expected, rtol=0, atol=1e-12, msg=lambda text: f"{mode}: {text}")
+
+
+def sample(grid: Grid = None, batch: int = 3, tokens: int = LENGTH) -> Tensor:
+    """x (B, N, D) in float64, from a normal distribution."""
     tokens = grid[0] * grid[1] if grid else tokens
     return torch.randn(batch, tokens, DIM, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def padding(x: Tensor) -> Tensor:
-    """keep (B, N): rows of length N, 7, 1, ..."""
+    """keep (B, N) for rows of length N, 7 and 1."""
     lengths = torch.tensor([x.shape[1], 7, 1])[: x.shape[0]]
     return torch.arange(x.shape[1]) < lengths[:, None]

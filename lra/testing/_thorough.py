@@ -1,15 +1,24 @@
-"""The contract's thorough checks: precision and cost at real lengths, compilation, training. A few seconds each."""
+"""The contract's thorough checks: order, cost, precision at real lengths, compilation, training. Seconds for each."""
 
+import copy
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import RecompileError
 from torch._subclasses.fake_tensor import FakeTensorMode, UnsupportedFakeTensorException
 
 import attention_zoo
-from lra.testing._setup import LENGTH, Grid, build_attention, make, padding, sample
+from lra.bench.flops import agrees, exponent
+from lra.testing._setup import LENGTH, Grid, build_attention, has_one_length, make, padding, sample
 
 LONG = 4_096
+BATCHES = ((3, 96), (2, 50), (4, 17), (3, 31), (5, 64))  # rows and tokens that one compilation must serve
 
 
 def order(spec: str, grid: Grid = None) -> str:
@@ -40,22 +49,89 @@ def bfloat16_at_4096(spec: str, grid: Grid = None) -> str:
     return f"relative error {error:.4f}"
 
 
+def cost(spec: str, grid: Grid = None) -> str:
+    """Operations grow with N as `register(..., cost=...)` says; a dense matrix with a mask costs N^2."""
+    declared = attention_zoo.find(spec)[0].cost
+    assert declared, "no cost is declared: @register(..., cost='O(N)')"
+
+    def build(tokens: int) -> attention_zoo.Attention:
+        return build_attention(spec, dim=64, heads=2, length=tokens, grid=(tokens // 64, 64) if grid else None)
+
+    measured = exponent(build, dim=64)
+    assert agrees(measured, declared), f"declared {declared}, counted N^{measured:.2f}"
+    return f"{declared}, counted N^{measured:.2f}"
+
+
 def compiles(spec: str, grid: Grid = None) -> None:
     """torch.compile takes forward and backward without a graph break; no .item(), print, or branch on values."""
-    torch._dynamo.reset()
-    attention = make(spec, grid).train()
+    attention, x = make(spec, grid).train(), sample(grid).requires_grad_()
     # with the compiler's decompositions, since PyTorch expects other strides of some gradients (elu's) than it makes
-    compiled = torch.compile(attention, fullgraph=True, backend="aot_eager_decomp_partition")
-    x = sample(grid).requires_grad_()
+    with compiling():
+        compiled = torch.compile(attention, fullgraph=True, backend="aot_eager_decomp_partition")
+        compiled(x, padding(x)).sum().backward()
+
+
+def compiled_once(spec: str, grid: Grid = None) -> None:
+    """One compilation serves all lengths and rows, in training and in evaluation; branch on no size, round none.
+
+    Inductor does all of its work but the translation into machine code, which takes most of the time.
+    """
+    one_length = has_one_length(spec, grid)
+    for training in (True, False):
+        attention = build_attention(spec, grid=grid, length=BATCHES[0][1]).train(training)
+        with compiling(), torch.set_grad_enabled(training):
+            compiled = torch.compile(attention, fullgraph=True, backend=inductor_without_machine_code)
+            for rows, tokens in BATCHES:
+                x = sample(grid, rows, BATCHES[0][1] if one_length else tokens).float().requires_grad_(training)
+                keep = None if grid else padding(x[:1]).expand(rows, -1).contiguous()
+                for tensor in (x, keep):
+                    if tensor is not None:
+                        torch._dynamo.maybe_mark_dynamic(tensor, 0)
+                    if tensor is not None and not one_length:
+                        torch._dynamo.maybe_mark_dynamic(tensor, 1)
+                y = compiled(x, keep)
+                if training:
+                    y.sum().backward()
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Makes a failed or a second compilation an AssertionError of one line."""
+    torch._dynamo.reset()
+    trace = logging.getLogger("torch.__trace")  # which takes time, and cannot write some file names
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch._dynamo.config.patch(error_on_recompile=True):
             warnings.simplefilter("ignore")  # of the compiler's own making
-            compiled(x, padding(x)).sum().backward()
+            with mock.patch.object(trace, "handlers", []):
+                yield
+    except RecompileError as error:
+        guard, *where = str(error).strip().splitlines()[-1].partition(": ")[2].split("  # ")
+        raise AssertionError(f"compiled again, {' at '.join(where)}; the first serves {guard}") from error
     except Exception as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise AssertionError(f"{type(error).__name__}: {reason}") from error
     finally:
         torch._dynamo.reset()
+
+
+def inductor_without_machine_code(module: Any, inputs: Any) -> Any:
+    """A backend that writes its kernels, which is when it decides on sizes, but runs the operations as they are."""
+    # imported here, because it warns of itself
+    from torch._functorch.aot_autograd import make_boxed_func
+    from torch._inductor import compile_fx, config
+    from torch._inductor.async_compile import AsyncCompile
+
+    def compile_graph(graph: torch.fx.GraphModule, inputs: Any, **rest: Any) -> Any:
+        as_it_is = torch.fx.GraphModule(graph, copy.deepcopy(graph.graph))
+        compile_fx.compile_fx_inner(graph, inputs, **rest)
+        return make_boxed_func(as_it_is.forward)
+
+    def skip(*_: Any, **__: Any) -> Any:
+        return lambda *_: None
+
+    patch = config.patch(force_disable_caches=True, compile_threads=1)
+    with patch, mock.patch.object(AsyncCompile, "cpp_pybinding", skip):
+        return compile_fx.compile_fx(module, inputs, inner_compile=compile_graph)
 
 
 def no_waiting(spec: str, grid: Grid = None) -> None:

@@ -3,24 +3,29 @@
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import attention_zoo
-from lra.testing import CHECKS, THOROUGH
+from lra.testing import CHECKS, THOROUGH, declared
 from lra.testing._contract import runs
+from lra.testing._setup import Check
 
 WORDS = {"passed": "pass", "failed": "FAIL", "expected": "expected failure", "surprise": "FAIL"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a check: passed, failed, expected (declared to fail, and does) or surprise (declared to fail, and passes)."""
+    """What one check found.
+
+    status: passed, failed, expected (declared to fail, and it does) or surprise (declared to fail, and it passes).
+    note: what was found, or what is wrong. advice: after a failure, what is usually wrong and where to look.
+    """
 
     check: str
     status: str
-    note: str  # what was found, or what is wrong
-    advice: str  # what is usually wrong and where to look, of a failure
+    note: str
+    advice: str
     seconds: float
 
     @property
@@ -28,28 +33,47 @@ class Outcome:
         return self.status in ("failed", "surprise")
 
 
-def outcomes(spec: str, grid: tuple[int, int] | None = None) -> Iterator[Outcome]:
-    """Every check on one attention, in order; the first alone when it fails, since the others need it.
+def outcomes(
+    spec: str, grid: tuple[int, int] | None = None, checks: Mapping[str, Check] = CHECKS | THOROUGH
+) -> Iterator[Outcome]:
+    """The checks on one attention, in order; none after `runs` when it fails, since the others need what it checks.
 
     Raises SpecError when there is no attention of that name.
     """
-    entry, options = attention_zoo.find(spec)
-    for name, check in (CHECKS | THOROUGH).items():
+    entry, (_, options) = declared(spec), attention_zoo.find(spec)
+    for name, check in checks.items():
         started = time.monotonic()
         status, note = _try(check, spec, grid)
         reason = entry.expected_failures.get(name)
         if reason and status == "failed":
             status, note = "expected", reason
         elif reason and entry.row(options) == entry.name:  # with other options it may well pass
-            status, note = "surprise", f"declared to fail ({reason}), but passes: take it out of register"
+            status, note = "surprise", f"declared to fail ({reason}), but passes: take it out of `register`"
         advice = " ".join((inspect.getdoc(check) or "").split()) if status == "failed" else ""
         yield Outcome(name, status, note, advice, time.monotonic() - started)
         if status == "failed" and check is runs:
             return
 
 
-def _try(check: Callable[..., str | None], spec: str, grid: tuple[int, int] | None) -> tuple[str, str]:
-    """Status and one line; whatever a user's file raises is that check's failure."""
+def complaints(specs: Iterable[str]) -> Iterator[str]:
+    """A line for each quick check that a user's attention fails without declaring it."""
+    for spec in specs:
+        for part in parts(spec):
+            if attention_zoo.find(part)[0].builtin:
+                continue
+            for outcome in outcomes(part, checks=CHECKS):
+                if outcome.bad:
+                    yield f"{spec} fails the check {outcome.check}: {outcome.note}; to see all: run_lra.py check {spec}"
+
+
+def parts(spec: str) -> list[str]:
+    """The mechanisms of a hybrid, each by a spec of its own, since each is held to the contract; of others the spec."""
+    entry, _ = attention_zoo.find(spec)
+    return entry.specs if isinstance(entry, attention_zoo.Stack) else [spec]
+
+
+def _try(check: Check, spec: str, grid: tuple[int, int] | None) -> tuple[str, str]:
+    """Status and one line; whatever a user's file raises is a failure of the check."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

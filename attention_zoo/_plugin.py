@@ -1,0 +1,165 @@
+"""Imports a user's file beside others, and finds out what its results depend on."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+from attention_zoo._folder import OURS, PREFIX, Folder, Loader, is_installed, locate, walk
+from attention_zoo._options import SpecError
+from attention_zoo._process import kept
+from attention_zoo._reads import data_of, name_of, opened
+from attention_zoo._source import HERE, closure, find_in_zoo, hash_of, read
+
+KEPT_BYTES = 200_000  # of the texts of other files that a record keeps
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What a user's file is made of: its text, a hash of all that its results depend on, and what the user should know.
+
+    beside: the other files of the user that it imports -> their texts, unless they are large. data: the files that it
+    reads -> hashes of their content. notes: a line each.
+    """
+
+    text: str
+    source_hash: str
+    beside: dict[str, str]
+    data: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+_folders: dict[Path, Folder] = {}
+_plugins: dict[Path, Plugin] = {}
+
+
+def load(path: Path) -> Plugin:
+    """Imports a user's file, once in this process: a later edit is not seen. Raises SpecError."""
+    if path not in _plugins:
+        if path.parent not in _folders:
+            _folders[path.parent] = Folder(path.parent)
+        folder = _folders[path.parent]
+        known = set(folder.texts)
+        try:
+            _plugins[path] = _load(path, folder)
+        except (Exception, SystemExit) as error:
+            folder.forget(known)
+            if isinstance(error, SpecError):
+                raise SpecError(error if str(path) in str(error) else f"{path}: {error}") from error
+            raise SpecError(f"{path} fails to import: {type(error).__name__}: {error}") from error
+    return _plugins[path]
+
+
+def forget(path: Path) -> None:
+    """Lets a file that registers nothing be read again, once it has been mended."""
+    del _plugins[path]
+    folder = _folders[path.parent]
+    del sys.modules[f"{folder.name}.{_module_name(path)}"], folder.texts[path]
+
+
+def _load(path: Path, folder: Folder) -> Plugin:
+    name, before, ours, search = _module_name(path), set(sys.modules), set(folder.modules()), sys.path[:]
+    with kept() as touched, opened() as readings:
+        sys.path.insert(0, str(path.parent))  # for a name that is put together only when the file runs
+        try:
+            if name not in ours:
+                _run(path, folder, name)
+        finally:
+            sys.path.remove(str(path.parent))
+            added = {path.parent, *(Path(entry).resolve() for entry in sys.path if entry not in search)}
+    strangers = _new_modules(before)
+    for module in [module for module in strangers if _home(module) in added]:
+        del sys.modules[module]  # for another user's file this name is another module
+    starts = [name, *(set(folder.modules()) - ours)]
+    files = closure(starts, lambda wanted: path if wanted == name else folder.find(wanted), folder.text)
+    folder.readings += readings
+    seen = [file for module, file in folder.readings if module.partition(".")[2] in files.values()]
+    return _describe(path, folder.text, [*files, *strangers.values()], seen, touched)
+
+
+def _describe(
+    path: Path, text_of: Callable[[Path], str], files: Iterable[Path], seen: list[Path], touched: list[str]
+) -> Plugin:
+    """files: all that the file at `path` imports. seen: what it opened. touched: what it changed for the process."""
+    root, others = path.parent, sorted({file for file in files if file != path})
+    contents = {file: text_of(file) if file.suffix == ".py" else file.read_bytes() for file in (path, *others)}
+    texts = {file: text for file, text in contents.items() if isinstance(text, str) and file.parent != HERE}
+    data = data_of(root, seen, texts)
+    beside = {name_of(file, root): text for file, text in texts.items() if file != path}
+    sources = [("", contents[path]), *sorted((_label(file, root), contents[file]) for file in others)]
+    sources += [(_label(Path(name), root), digest.encode()) for name, digest in data.items()]
+    note = (
+        f"{path} changes {', '.join(touched)} when it is imported; this is taken back, because it would hold for every "
+        "other run of the process: set it where the mechanism computes"
+    )
+    return Plugin(
+        text=str(contents[path]),
+        source_hash=hash_of(sources),
+        beside=beside if sum(map(len, beside.values())) <= KEPT_BYTES else {},
+        data=data,
+        notes=(note,) if touched else (),
+    )
+
+
+def load_installed(point: EntryPoint) -> tuple[Path, Plugin]:
+    """The file of an installed package's class, and what it is made of: the modules of its package."""
+    with kept() as touched:
+        cls = point.load()
+    path, name = Path(inspect.getfile(cls)).resolve(), cls.__module__
+    root = path.parents[name.count(".") + (path.name == "__init__.py")]
+    top = name.partition(".")[0]
+
+    def find(wanted: str) -> Path | None:
+        if wanted.partition(".")[0] != top:
+            return find_in_zoo(wanted)
+        file = walk(root, wanted)
+        return file if file is not None and file.is_file() else None
+
+    texts = functools.cache(read)
+    return path, _describe(path, texts, closure([name], find, texts), [], touched)
+
+
+def _label(file: Path, root: Path) -> str:
+    """A file's name in the hash, which must not depend on where the folder is."""
+    name = name_of(file, root) if file.is_absolute() else file.as_posix()
+    return name if root in file.parents or not file.is_absolute() else file.name
+
+
+def _module_name(path: Path) -> str:
+    """The name of a file's module in its folder's package."""
+    name = path.stem.replace(".", "_")
+    return name if locate(path.parent, name) == path else f"{name}_file"  # a package beside it has the name
+
+
+def _run(path: Path, folder: Folder, name: str) -> None:
+    fullname = f"{folder.name}.{name}"
+    spec = importlib.util.spec_from_file_location(fullname, path, loader=Loader(folder, fullname, str(path)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[fullname] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[fullname]
+        raise
+
+
+def _new_modules(before: set[str]) -> dict[str, Path]:
+    """Modules of the user that have been imported since, other than those of folders: name -> file."""
+    files = {name: getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before}
+    found = {name: Path(file).resolve() for name, file in files.items() if file and not name.startswith(PREFIX)}
+    return {name: file for name, file in found.items() if name.partition(".")[0] not in OURS and not is_installed(file)}
+
+
+def _home(module: str) -> Path | None:
+    """The folder on sys.path in which a module's name begins."""
+    places = getattr(sys.modules.get(module.partition(".")[0]), "__path__", None)
+    file = next(iter(places), None) if places else getattr(sys.modules.get(module), "__file__", None)
+    return Path(file).resolve().parent if file else None

@@ -1,0 +1,111 @@
+"""Settings and random numbers that all mechanisms share, kept as they are while a user's file is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
+
+
+def settings() -> dict[str, Setting]:
+    """What changes the result or the speed of every mechanism: what it is called -> how to read it, how to set it."""
+    import torch
+
+    def flag(owner: Any, name: str) -> Setting:
+        return (lambda: getattr(owner, name)), (lambda value: setattr(owner, name, value))
+
+    def deterministic() -> tuple[bool, bool]:
+        return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+    def set_deterministic(value: tuple[bool, bool]) -> None:
+        torch.use_deterministic_algorithms(value[0], warn_only=value[1])
+
+    def set_device(device: torch.device) -> None:
+        torch.set_default_device(None if device == torch.device("cpu") else device)
+
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+    return {
+        "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+        "the default device": (torch.get_default_device, set_device),
+        "the number of threads": (torch.get_num_threads, torch.set_num_threads),
+        "deterministic algorithms": (deterministic, set_deterministic),
+        "the precision of matrix products": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        "whether gradients are computed": (torch.is_grad_enabled, torch.set_grad_enabled),
+        "anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        **{f"cudnn.{name}": flag(cudnn, name) for name in ("enabled", "benchmark", "deterministic", "allow_tf32")},
+        "flash attention": (cuda.flash_sdp_enabled, cuda.enable_flash_sdp),
+        "memory-efficient attention": (cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp),
+        "plain attention": (cuda.math_sdp_enabled, cuda.enable_math_sdp),
+    }
+
+
+def look() -> dict[str, Any]:
+    """The settings as they are now."""
+    return {name: get() for name, (get, _) in settings().items()}
+
+
+def changed(before: dict[str, Any]) -> list[str]:
+    """What is not as it was."""
+    return [name for name, value in look().items() if value != before[name]]
+
+
+def restore(before: dict[str, Any]) -> None:
+    for name in changed(before):
+        settings()[name][1](before[name])
+
+
+def generators() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[int], Any]]]:
+    """The random numbers of the process besides torch's: whose -> how to read the state, set it, and seed it."""
+    found: dict[str, Any] = {"Python": (random.getstate, random.setstate, random.seed)}
+    with contextlib.suppress(ImportError):
+        numpy = importlib.import_module("numpy.random")  # torch works without it
+        found["numpy"] = (lambda: numpy.get_state(legacy=False), numpy.set_state, numpy.seed)
+    return found
+
+
+@contextlib.contextmanager
+def seeded(seed: int, others: int) -> Iterator[list[str]]:
+    """Random numbers of torch from one seed and all others from another; afterwards as before.
+
+    Yields a list that then names the generators that were seeded or drawn from.
+    """
+    import torch
+
+    states, used = {name: get() for name, (get, _, _) in generators().items()}, []
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for _, _, start in generators().values():
+            start(others)
+        starts = {name: str(get()) for name, (get, _, _) in generators().items()}
+        try:
+            yield used
+        finally:
+            used += ["torch's seed"] if torch.initial_seed() != seed else []
+            for name, (get, put, _) in generators().items():
+                used += [f"{name}'s random numbers"] if str(get()) != starts[name] else []
+                put(states[name])
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[list[str]]:
+    """Whatever happens within, settings, random numbers, warnings and sys.path are afterwards as they were before.
+
+    Yields a list that then names what had been changed. Random numbers start from a fixed seed, so that what is drawn
+    within is the same in every process.
+    """
+    before, search, touched = look(), sys.path[:], []
+    with warnings.catch_warnings(), seeded(0, 0) as used:
+        try:
+            yield touched
+        finally:
+            touched += changed(before)
+            touched += ["sys.path"] if sys.path != search else []
+            restore(before)
+            sys.path[:] = search
+    touched += used

@@ -1,0 +1,90 @@
+"""Data files that a user's file reads: seen when they are opened, or named in its text beside it."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from attention_zoo._folder import PREFIX, is_installed
+
+CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib")
+# What a compiler or the system reads for itself differs from machine to machine.
+SYSTEM = [
+    Path(path).expanduser().resolve()
+    for path in ("/proc", "/sys", "/dev", "/etc", "/usr", "~/.cache", "~/.triton", tempfile.gettempdir(), sys.prefix)
+]
+Reading = tuple[str, Path]  # the module that reads, and the file
+_watchers: list[list[Reading]] = []  # one for each user's file that is being imported or built
+_hooked: list[bool] = []
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[list[Reading]]:
+    """What modules of users open for reading, themselves or through a library, within this context."""
+    if not _hooked:
+        sys.addaudithook(_see)  # which stays for good, and costs a comparison for each event
+        _hooked.append(True)
+    readings: list[Reading] = []
+    _watchers.append(readings)
+    try:
+        yield readings
+    finally:
+        _watchers.pop()
+
+
+def _see(event: str, arguments: tuple[object, ...]) -> None:
+    if event != "open" or not _watchers:
+        return
+    name, mode, flags = arguments
+    writes = (
+        mode[:1] in ("w", "a", "x") if isinstance(mode, str) else bool(int(str(flags)) & (os.O_WRONLY | os.O_CREAT))
+    )
+    if writes or not isinstance(name, str | bytes | os.PathLike):
+        return
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return  # an import, or what a library does when it is imported
+        module = str(frame.f_globals.get("__name__"))
+        if module.startswith(PREFIX):
+            _watchers[-1].append((module, Path(os.fsdecode(name)).absolute()))
+            return
+        frame = frame.f_back
+
+
+def data_of(root: Path, seen: Iterable[Path], texts: dict[Path, str]) -> dict[str, str]:
+    """The data files among those seen open, and those that a text names beside it: name -> hash of the content."""
+    named = [file for path, text in texts.items() if path.suffix == ".py" for file in _named(path.parent, text)]
+    files = {Path(os.path.abspath(file)) for file in [*seen, *named]}  # noqa: PTH100  (links keep their names)
+    return {name_of(file, root): _hash(file) for file in sorted(files) if is_data(file, root)}
+
+
+def is_data(file: Path, root: Path) -> bool:
+    """Is it a file of the user's, and no code?"""
+    if file.suffix in CODE or not file.is_file() or is_installed(file):
+        return False
+    return root in file.parents or not any(folder in file.parents for folder in SYSTEM)
+
+
+def name_of(file: Path, root: Path) -> str:
+    """As seen from the folder; a file from elsewhere by its whole path."""
+    return file.relative_to(root).as_posix() if root in file.parents else file.as_posix()
+
+
+def _named(folder: Path, text: str) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) < 200:
+            with contextlib.suppress(OSError, ValueError):
+                if (folder / node.value).is_file():
+                    yield folder / node.value
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:12]

@@ -1,0 +1,109 @@
+"""The contract's quick checks of what an attention holds, and of what it does to the process around it.
+
+Written as those of `_contract`.
+"""
+
+import contextlib
+import copy
+from collections.abc import Iterable
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+from torch.testing import assert_close
+
+import attention_zoo
+from attention_zoo import _process
+from lra.testing._setup import Grid, build_attention, dims_of, make, padding, sample
+
+
+def parameters(spec: str, grid: Grid = None) -> None:
+    """The constructor makes all parameters: a lazy one, or one that the first forward pass makes, is never trained."""
+    attention, x = build_attention(spec, grid=grid), sample(grid).float()
+    before = dict(attention.named_parameters())
+    lazy = [name for name, parameter in before.items() if is_lazy(parameter)]
+    assert not lazy, f"{lazy[0]} has no size before the first forward pass"
+    with contextlib.suppress(Exception):  # a forward pass that fails is for `runs` to report
+        attention.train()(x, padding(x))
+    for name, parameter in attention.named_parameters():
+        assert before.get(name) is parameter, f"{name} is made by the forward pass"
+
+
+def deterministic(spec: str, grid: Grid = None) -> None:
+    """Evaluation gives the same bits, whatever the state of the random generator."""
+    attention, x = make(spec, grid, dropout=0.5), sample(grid)
+    first = attention(x)
+    torch.manual_seed(1234)
+    assert_close(attention(x), first, rtol=0.0, atol=0.0)
+
+
+def seeded(spec: str, grid: Grid = None) -> None:
+    """The seed of torch decides everything: draw from torch, not from numpy, `random`, the clock or the system."""
+
+    def results(others: int) -> dict[str, Tensor]:
+        with _process.seeded(0, others):
+            attention, x = build_attention(spec, grid=grid, dropout=0.5), sample(grid).float()
+            found = copied(attention.state_dict().items())
+            for training in (False, True):
+                torch.manual_seed(1)
+                y = attention.train(training)(x, padding(x))
+                found[f"the output in {'training' if training else 'evaluation'}"] = y[padding(x)]
+            return found
+
+    first = results(1)
+    for others, why in ((1, "from call to call"), (2, "with the random numbers of numpy or Python")):
+        for name, tensor in results(others).items():
+            assert torch.equal(first[name], tensor), f"{name} changes {why}, though torch has the same seed"
+
+
+def settings(spec: str, grid: Grid = None) -> None:
+    """It leaves dtype, device, seed, threads and other settings of the process alone: they hold for every other run."""
+    entry, options = attention_zoo.find(spec)
+    assert not entry.notes, entry.notes[0]
+    before, x = _process.look(), sample(grid).float()
+    try:
+        attention = entry.load()(dims_of(grid), **options)
+        with _process.seeded(5, 5) as used:
+            for training in (False, True):
+                attention.train(training)(x, padding(x))
+        changed = [*_process.changed(before), *(name for name in used if name == "torch's seed")]
+    finally:
+        _process.restore(before)
+    assert not changed, f"it sets {', '.join(changed)}"
+
+
+def state(spec: str, grid: Grid = None) -> None:
+    """Evaluation changes no buffer, and no forward pass changes a parameter: update statistics in training alone."""
+    attention, x = make(spec, grid), sample(grid)
+    held = copied(attention.named_parameters()) | copied(attention.named_buffers())
+    for keep in (None, padding(x)):
+        attention(x, keep)
+    now = dict(attention.named_parameters()) | dict(attention.named_buffers())
+    assert now.keys() == held.keys(), f"evaluation makes {', '.join(now.keys() ^ held.keys())}"
+    for name, tensor in held.items():
+        assert torch.equal(now[name], tensor), f"evaluation changes {name}"
+    attention.train()(x, padding(x))
+    for name, parameter in attention.named_parameters():
+        assert torch.equal(parameter, held[name]), f"the forward pass changes the parameter {name}"
+
+
+def copied(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in named}
+
+
+def round_trip(spec: str, grid: Grid = None) -> None:
+    """Weights survive safetensors into a fresh module: no unregistered buffer, no shared tensor."""
+    attention, x = make(spec, grid), sample(grid)
+    fresh = make(spec, grid, seed=99)
+    fresh.load_state_dict(load(save(attention.state_dict())), strict=True)
+    assert_close(fresh(x), attention(x), rtol=0.0, atol=0.0)
+
+
+def deep_copy(spec: str, grid: Grid = None) -> None:
+    """A deep copy computes the same and shares no memory; keep no lambda, hook or view of a parameter as attribute."""
+    attention, x = make(spec, grid), sample(grid)
+    twin = copy.deepcopy(attention)
+    assert_close(twin(x), attention(x), rtol=0.0, atol=0.0)
+    shared = {p.data_ptr() for p in attention.parameters()} & {p.data_ptr() for p in twin.parameters()}
+    assert not shared, "the copy shares parameters with the original"
