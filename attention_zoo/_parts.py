@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attention_zoo._convolution import convolve
 from attention_zoo._dims import Dims
 from attention_zoo._kernels import Read
 
@@ -89,6 +90,13 @@ def softmax_attention(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
 
+def first_columns(table: Tensor, count: int) -> Tensor:
+    """table (..., L) -> its first `count` columns; gathered for a compiler, which compiles a slice of all L apart."""
+    if torch.compiler.is_compiling():
+        return table.index_select(-1, torch.arange(count, device=table.device))
+    return table[..., :count]
+
+
 def rotate(t: Tensor, head_dim: int) -> Tensor:
     """Rotary positions (Su et al. 2021): t (B, N, D) -> (B, N, D), channels c and c + K/2 of each head as a plane."""
     half = head_dim // 2
@@ -124,7 +132,7 @@ class LocalConv(nn.Module):
             return self.shift(v)
         image = v.transpose(-2, -1)
         image = image.flatten(0, 1) if self.shared else image.flatten(1, 2)
-        image = self.conv(image if self.grid is None else image.unflatten(-1, self.grid))
+        image = convolve(self.conv, image if self.grid is None else image.unflatten(-1, self.grid))
         return image.reshape(batch, heads, width, tokens).transpose(-2, -1)
 
     def shift(self, v: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
+from attention_zoo._parts import first_columns
 from attention_zoo._pooling import pooling_bins
 
 BLOCK = 7  # side of the authors' block tables; a sequence has BLOCK * BLOCK entries
@@ -62,7 +63,7 @@ class SequenceBias(nn.Module):
 
     def forward(self, tokens: int) -> tuple[Tensor, Tensor]:
         keys, queries = (F.interpolate(t, self.length, mode="linear") for t in (self.keys, self.queries))
-        return keys[..., :tokens], queries[..., :tokens].transpose(-2, -1)
+        return first_columns(keys, tokens), first_columns(queries, tokens).transpose(-2, -1)
 
 
 class GridBias(nn.Module):

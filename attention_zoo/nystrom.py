@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
+from attention_zoo._convolution import convolve
 from attention_zoo._parts import upcast
 from attention_zoo._pooling import pooling_bins
 
@@ -64,4 +65,4 @@ class HeadConv(nn.Module):
 
     def forward(self, v: Tensor, keep: Tensor | None = None) -> Tensor:
         """v (B, H, N, K), keep (B, N) -> (B, H, N, K); padding counts as zeros."""
-        return self.conv(v if keep is None else torch.where(keep[:, None, :, None], v, 0))
+        return convolve(self.conv, v if keep is None else torch.where(keep[:, None, :, None], v, 0))
