@@ -3,14 +3,13 @@
 Letters as in `_base`: B batch, N tokens, D width, H heads, K head width, F features.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
+from attention_zoo._convolution import convolve
 from attention_zoo._dims import Dims
+from attention_zoo._kernels import Read
 
 
 def split_heads(t: Tensor, heads: int) -> Tensor:
@@ -27,16 +26,16 @@ def zero_padding(x: Tensor, keep: Tensor | None) -> Tensor:
     """x (B, N, D) with zeros where keep (B, N) is False; by selection, so that NaN times zero cannot pass."""
     if keep is None:
         return x
-    # A copy and a few rows are 4 times as fast as a choice for each element, where values can be asked for: neither
-    # while compiling nor of the fake tensors that operations are counted on.
+    # index_fill on a copy is 4 times as fast as torch.where, but needs real values: not under torch.compile, and not on
+    # the fake tensors on which operations are counted.
     if x.device.type == "cpu" and type(keep) is Tensor and not torch.compiler.is_compiling():
         padding = (~keep).flatten().nonzero().squeeze(1)
         return x.flatten(0, 1).index_fill(0, padding, 0).view(x.shape)
     return torch.where(keep.unsqueeze(-1), x, 0)
 
 
-def wide(t: Tensor) -> Tensor:
-    """t in at least float32: half precision overflows or loses long sums (ATTENTION notes, numerics)."""
+def upcast(t: Tensor) -> Tensor:
+    """t in at least float32: in half precision, long sums lose digits and powers overflow."""
     return t.float() if t.dtype in (torch.bfloat16, torch.float16) else t
 
 
@@ -47,12 +46,12 @@ def linear_attention(
 
     q, k (B, H, N, F) non-negative features, v (B, H, N, K), keep (B, N) -> (B, H, N, K); k and v finite at padding.
     mean=False: eps' = eps (Katharopoulos et al. 2020). mean=True: eps' = eps times the number of real keys, the same
-    as averaging over keys and adding eps (FLatten, PolaFormer). Keys are masked after the feature map, because a
+    as averaging over keys and then adding eps (FLatten, PolaFormer). Keys are masked after the feature map, because a
     feature of zero need not be zero (elu(0) + 1 = 1).
     """
     with torch.autocast(q.device.type, enabled=False):
-        state, total, keys = summarise(wide(k), wide(v), keep)
-        return read(wide(q), state, total, eps * keys if mean else eps)
+        state, total, keys = summarise(upcast(k), upcast(v), keep)
+        return read(upcast(q), state, total, eps * keys if mean else eps)
 
 
 def summarise(k: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor, Tensor | int]:
@@ -76,32 +75,6 @@ def read(q: Tensor, state: Tensor, total: Tensor, eps: Tensor | float) -> Tensor
     return Read.apply(q, state, total, eps)  # pyright: ignore[reportReturnType]
 
 
-class Read(torch.autograd.Function):
-    """`read` with the quotient's gradient from the result: a third of the passes of the gradients of its parts.
-
-    Normalisers are computed as rows, total q^T: as columns, q total^T, they take as long as the whole q state.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, state: Tensor, total: Tensor, eps: Tensor) -> Tensor:
-        normaliser = (total @ q.transpose(-2, -1) + eps).transpose(-2, -1).unsqueeze(-1)
-        y = (q @ state).unflatten(-1, (total.shape[-2], -1)) / normaliser
-        ctx.save_for_backward(q, state, total, normaliser, y)
-        return y.flatten(-2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, state, total, normaliser, y = ctx.saved_tensors
-        scaled = gradient.unflatten(-1, y.shape[-2:]) / normaliser
-        to_normaliser = -(scaled * y).sum(-1)
-        scaled = scaled.flatten(-2).contiguous()
-        to_q = scaled @ state.transpose(-2, -1)
-        for flow in range(total.shape[-2]):
-            to_q = torch.addcmul(to_q, to_normaliser[..., flow : flow + 1], total[..., flow : flow + 1, :])
-        return to_q, q.transpose(-2, -1) @ scaled, to_normaliser.transpose(-2, -1) @ q, None
-
-
 def softmax_attention(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, *, bias: Tensor | None = None, dropout: float = 0.0
 ) -> Tensor:
@@ -115,6 +88,13 @@ def softmax_attention(
         bias = bias.to(q.dtype)
         mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+
+def first_columns(table: Tensor, count: int) -> Tensor:
+    """table (..., L) -> its first `count` columns; gathered for a compiler, which compiles a slice of all L apart."""
+    if torch.compiler.is_compiling():
+        return table.index_select(-1, torch.arange(count, device=table.device))
+    return table[..., :count]
 
 
 def rotate(t: Tensor, head_dim: int) -> Tensor:
@@ -152,7 +132,7 @@ class LocalConv(nn.Module):
             return self.shift(v)
         image = v.transpose(-2, -1)
         image = image.flatten(0, 1) if self.shared else image.flatten(1, 2)
-        image = self.conv(image if self.grid is None else image.unflatten(-1, self.grid))
+        image = convolve(self.conv, image if self.grid is None else image.unflatten(-1, self.grid))
         return image.reshape(batch, heads, width, tokens).transpose(-2, -1)
 
     def shift(self, v: Tensor) -> Tensor:

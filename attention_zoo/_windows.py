@@ -8,20 +8,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def varies(keep: Tensor | None) -> bool:
+    """Is this compiled for every length? Without keep, there is only one; without a compiler, nothing is compiled."""
+    return keep is not None and torch.compiler.is_compiling()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Windows:
     """Windows of `size` per axis over tokens of this shape, (N,) or (rows, columns).
 
-    The first window starts `shift` places before the first token, per axis; what lies outside is padding.
+    The first window starts `shift` places before the first token, per axis; what lies outside is padding. varies: see
+    `varies`; then there are at least 2 windows and some padding, because what has neither would be compiled apart.
     """
 
     shape: tuple[int, ...]
     size: int
     shift: int = 0
+    varies: bool = False
 
     @property
     def counts(self) -> list[int]:
         """Windows along each axis."""
+        if self.varies:
+            return [max(2, (n + self.shift + self.size) // self.size) for n in self.shape]
         return [(n + self.shift + self.size - 1) // self.size for n in self.shape]
 
     def cut(self, t: Tensor) -> Tensor:
@@ -49,9 +58,8 @@ class Windows:
 
     def mask(self, keep: Tensor | None, like: Tensor) -> Tensor | None:
         """keep (B, N) or None, for tokens of `like` (B, ...) -> (B * windows, P), or None when all places are real."""
-        full = all(count * self.size == n for n, count in zip(self.shape, self.counts, strict=True))
-        if keep is None and full:
-            return None
         if keep is None:
+            if all(count * self.size == n for n, count in zip(self.shape, self.counts, strict=True)):
+                return None
             keep = torch.ones(len(like), math.prod(self.shape), dtype=torch.bool, device=like.device)
         return self.cut(keep[:, None, :, None])[:, 0, :, 0]

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
+from attention_zoo._parts import first_columns
+from attention_zoo._pooling import pooling_bins
 
 BLOCK = 7  # side of the authors' block tables; a sequence has BLOCK * BLOCK entries
 
@@ -47,36 +49,6 @@ class AgentAttention(QKVAttention):
         return softmax_attention(q, agents, summary, filled, bias=to_queries, dropout=dropout)
 
 
-def pooling_bins(
-    agents: int, tokens: int, grid: tuple[int, int] | None, keep: Tensor | None, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
-    """Bins of adaptive pooling over real tokens, (B or 1, A, N) bool, and which of them hold any, (B, A) or None.
-
-    Along an axis of length L, bin i of A holds floor(i L / A) to ceil((i + 1) L / A) - 1, so bins may overlap. On a
-    sequence, L counts the real tokens and positions are ranks among them; on a grid, L is the side, and padded cells
-    drop out of their bins.
-    """
-    if grid is not None:
-        side = math.isqrt(agents)
-        rows, columns = (axis_bins(torch.arange(n, device=device), n, side) for n in grid)
-        bins = (rows[:, None, :, None] & columns[None, :, None, :]).reshape(1, agents, tokens)
-    elif keep is None:
-        bins = axis_bins(torch.arange(tokens, device=device), tokens, agents).unsqueeze(0)
-    else:
-        bins = axis_bins(keep.cumsum(-1) - 1, keep.sum(-1, keepdim=True), agents)
-    if keep is None:
-        return bins, None
-    bins = bins & keep.unsqueeze(1)
-    return bins, bins.any(-1)
-
-
-def axis_bins(rank: Tensor, length: Tensor | int, bins: int) -> Tensor:
-    """rank (..., N), length int or (..., 1) -> (..., bins, N) bool: which bins of an axis hold each rank."""
-    i = torch.arange(bins, device=rank.device)
-    start, end = i * length // bins, -(-(i + 1) * length // bins)
-    return (rank[..., None, :] >= start[..., :, None]) & (rank[..., None, :] < end[..., :, None])
-
-
 def table(*shape: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
 
@@ -91,7 +63,7 @@ class SequenceBias(nn.Module):
 
     def forward(self, tokens: int) -> tuple[Tensor, Tensor]:
         keys, queries = (F.interpolate(t, self.length, mode="linear") for t in (self.keys, self.queries))
-        return keys[..., :tokens], queries[..., :tokens].transpose(-2, -1)
+        return first_columns(keys, tokens), first_columns(queries, tokens).transpose(-2, -1)
 
 
 class GridBias(nn.Module):

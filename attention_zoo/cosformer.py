@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attention_zoo import QKVAttention, linear_attention, register
-from attention_zoo._parts import wide
+from attention_zoo._parts import upcast
 
 
 @register("cosformer", title="cosFormer", paper="https://arxiv.org/abs/2202.08791", cost="O(N)", ordered=True)
@@ -24,7 +24,7 @@ class CosformerAttention(QKVAttention):
     """
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        q, k = F.relu(wide(q)), F.relu(wide(k))
+        q, k = F.relu(upcast(q)), F.relu(upcast(k))
         place = torch.arange(1, q.shape[2] + 1, device=q.device)
         length = place[-1:] if keep is None else (keep * place).amax(-1, keepdim=True).clamp(min=1)
         angle = (math.pi / 2 * place.to(q.dtype) / length)[..., None, :, None]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, linear_attention, register
-from attention_zoo._parts import wide
+from attention_zoo._parts import upcast
 
 
 @register(
@@ -45,6 +45,6 @@ class FLattenAttention(QKVAttention):
 
 def focus(t: Tensor, scale: Tensor, power: int) -> Tensor:
     """t (B, N, D) -> (B, N, D), non-negative; norms over the width D, not per head."""
-    u = (F.relu(wide(t)) + 1e-6) / scale
+    u = (F.relu(upcast(t)) + 1e-6) / scale
     sharp = u**power
     return sharp * (u.norm(dim=-1, keepdim=True) / sharp.norm(dim=-1, keepdim=True))

@@ -1,10 +1,11 @@
 """Fourier mixing (FNet; Lee-Thorp et al. 2021, https://arxiv.org/abs/2105.03824)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attention_zoo import Attention, Dims, register
-from attention_zoo._parts import wide, zero_padding
+from attention_zoo._parts import upcast, zero_padding
 
 
 @register(
@@ -28,7 +29,9 @@ class FNetAttention(Attention):
         self.norm = "ortho" if orthonormal else "backward"
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        seen = wide(zero_padding(x, keep))
+        seen = upcast(zero_padding(x, keep))
         spectrum = torch.fft.fft(seen, dim=-1, norm=self.norm)
-        mixed = torch.fft.fft(spectrum, n=self.dims.length, dim=-2, norm=self.norm)
+        # padded by hand, and by one row too many, because torch.compile would compile the longest sequence apart
+        spectrum = F.pad(spectrum, (0, 0, 0, self.dims.length + 1 - x.shape[1]))[:, : self.dims.length]
+        mixed = torch.fft.fft(spectrum, dim=-2, norm=self.norm)
         return mixed.real[:, : x.shape[1]].to(x.dtype)

@@ -1,13 +1,14 @@
 """Linear attention with learned, spiky features (Hedgehog; Zhang et al. 2024, https://arxiv.org/abs/2402.04347).
 
-After FeatureMap in the authors' lolcats/src/model/feature_map.py, in the form with a softmax over the features.
+After FeatureMap in the authors' lolcats/src/model/feature_map.py, in the form with a softmax over the features. The
+normaliser gets this suite's 1e-6; the authors add 1e-12 to it and clamp features at 1e-12.
 """
 
 import torch
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, linear_attention, register
-from attention_zoo._parts import wide
+from attention_zoo._parts import upcast
 
 
 @register(
@@ -20,7 +21,7 @@ from attention_zoo._parts import wide
 class HedgehogAttention(QKVAttention):
     """Linear attention on f(t) = [softmax(W t) | softmax(-W t)], softmax over the K channels; W per head.
 
-    q and k have a W each, 2 H K^2 parameters, the identity at the start. The paper trains them to imitate a softmax
+    q and k have a W each, 2 H K^2 parameters, which start as the identity. The paper trains them to imitate a softmax
     model before the task; here they are trained with everything else. Mixing costs 4 N K D multiply-adds and the maps
     2 N K D.
     """
@@ -32,7 +33,8 @@ class HedgehogAttention(QKVAttention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         with torch.autocast(q.device.type, enabled=False):
-            return linear_attention(spread(wide(q) @ self.queries), spread(wide(k) @ self.keys), v, keep)
+            q, k = upcast(q) @ upcast(self.queries), upcast(k) @ upcast(self.keys)
+            return linear_attention(spread(q), spread(k), v, keep)
 
 
 def spread(t: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
+from attention_zoo._parts import first_columns
 
 
 @register("linformer", title="Linformer", paper="https://arxiv.org/abs/2006.04768", cost="O(N)", ordered=True)
@@ -36,7 +37,7 @@ class LinformerAttention(QKVAttention):
             k, v = (torch.where(keep[:, None, :, None], t, 0) for t in (k, v))
         keys, values = self.keys, self.keys if self.values is None else self.values
         dropout = self.dims.dropout if self.training else 0.0
-        return softmax_attention(q, keys[:, :tokens] @ k, values[:, :tokens] @ v, dropout=dropout)
+        return softmax_attention(q, first_columns(keys, tokens) @ k, first_columns(values, tokens) @ v, dropout=dropout)
 
 
 def projection(rank: int, length: int) -> nn.Parameter:

@@ -7,7 +7,7 @@ hold every (N / block)-th token instead of neighbours; here they hold neighbours
 from torch import Tensor
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
-from attention_zoo._windows import Windows
+from attention_zoo._windows import Windows, varies
 
 
 @register(
@@ -31,8 +31,7 @@ class LocalAttention(QKVAttention):
         self.block = block
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        tokens = q.shape[2]
-        windows = Windows(shape=(tokens,), size=min(self.block, tokens))
+        windows = Windows(shape=(q.shape[2],), size=self.block, varies=varies(keep))
         dropout = self.dims.dropout if self.training else 0.0
         q, k, v, keep = windows.cut(q), windows.cut(k), windows.cut(v), windows.mask(keep, q)
         y = softmax_attention(q, k, v, keep, dropout=dropout)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
 from attention_zoo._parts import merge_heads, rotate, split_heads
-from attention_zoo._windows import Windows
+from attention_zoo._windows import Windows, varies
 
 
 @register("longformer", title="Longformer", paper="https://arxiv.org/abs/2004.05150", cost="O(N)")
@@ -38,7 +38,10 @@ class LongformerAttention(QKVAttention):
         q, k, v = self.project(x)
         y = self.attend(q, k, v, keep)
         if self.global_qkv is not None:
-            y = torch.cat((self.attend_globally(x, keep), y[:, :, self.tokens :]), dim=2)
+            first, tokens = self.attend_globally(x, keep), x.shape[1]
+            # padded by one row too many, because torch.compile would compile a sequence of global tokens alone apart
+            first = F.pad(first, (0, 0, 0, tokens + 1 - first.shape[2]))[:, :, :tokens]
+            y = torch.where(torch.arange(tokens, device=x.device)[:, None] < self.tokens, first, y)
         if self.local is not None:
             y = y + self.local(v, keep)
         return merge_heads(y)
@@ -54,20 +57,20 @@ class LongformerAttention(QKVAttention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         batch, tokens = q.shape[0], q.shape[2]
-        reach, wide = min(self.reach, tokens), min(self.tokens, tokens)
-        windows = Windows(shape=(tokens,), size=reach)
+        reach, first = self.reach, min(self.tokens, tokens)
+        windows = Windows(shape=(tokens,), size=reach, varies=varies(keep))
         real = torch.ones(batch, tokens, dtype=torch.bool, device=q.device) if keep is None else keep
-        local = torch.where(torch.arange(tokens, device=q.device) < wide, False, real)  # global keys come by themselves
+        local = torch.where(torch.arange(tokens, device=q.device) < first, False, real)  # global keys are added below
         keys, values, seen = (neighbours(t, windows) for t in (k, v, local[:, None, :, None]))
         chunks = windows.counts[0]
-        mask = seen[:, :, None, :, 0] & band(reach, self.reach, q.device)
+        mask = seen[:, :, None, :, 0] & band(reach, reach, q.device)
         mask = mask | band(reach, 0, q.device)  # a token sees itself, real or not, so that no row is empty
-        if wide:
+        if first:
             keys, values = (
-                torch.cat((t[:, :, :wide].repeat_interleave(chunks, 0), near), dim=2)
+                torch.cat((t[:, :, :first].repeat_interleave(chunks, 0), near), dim=2)
                 for t, near in ((k, keys), (v, values))
             )
-            everywhere = real[:, None, None, :wide].expand(batch, chunks, reach, wide).flatten(0, 1)
+            everywhere = real[:, None, None, :first].expand(batch, chunks, reach, first).flatten(0, 1)
             mask = torch.cat((everywhere.unsqueeze(1), mask), dim=-1)
         dropout = self.dims.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(windows.cut(q), keys, values, attn_mask=mask, dropout_p=dropout)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from attention_zoo import QKVAttention, register
-from attention_zoo._parts import wide
+from attention_zoo._parts import upcast
 
 
 @register("mean", title="Uniform (control)", cost="O(N)", control=True)
@@ -13,6 +13,6 @@ class MeanAttention(QKVAttention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:  # noqa: ARG002
         if keep is None:
-            return wide(v).mean(-2, keepdim=True).expand_as(v)
-        total = torch.where(keep[:, None, :, None], wide(v), 0).sum(-2, keepdim=True)
+            return upcast(v).mean(-2, keepdim=True).expand_as(v)
+        total = torch.where(keep[:, None, :, None], upcast(v), 0).sum(-2, keepdim=True)
         return (total / keep.sum(-1).clamp(min=1)[:, None, None, None]).expand_as(v)

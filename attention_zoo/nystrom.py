@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
-from attention_zoo._parts import wide
-from attention_zoo.agent import pooling_bins
+from attention_zoo._convolution import convolve
+from attention_zoo._parts import upcast
+from attention_zoo._pooling import pooling_bins
 
 
 @register("nystrom", title="Nyströmformer", paper="https://arxiv.org/abs/2102.03902", cost="O(N)")
@@ -33,7 +34,7 @@ class NystromAttention(QKVAttention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         with torch.autocast(q.device.type, enabled=False):
-            q, k, v = wide(q), wide(k), wide(v)
+            q, k, v = upcast(q), upcast(k), upcast(v)
             bins, _ = pooling_bins(self.landmarks, q.shape[2], None, keep, q.device)
             means = bins.unsqueeze(1).to(q.dtype) / bins.sum(-1).clamp(min=1)[:, None, :, None]
             a, b = means @ q, means @ k
@@ -64,4 +65,4 @@ class HeadConv(nn.Module):
 
     def forward(self, v: Tensor, keep: Tensor | None = None) -> Tensor:
         """v (B, H, N, K), keep (B, N) -> (B, H, N, K); padding counts as zeros."""
-        return self.conv(v if keep is None else torch.where(keep[:, None, :, None], v, 0))
+        return convolve(self.conv, v if keep is None else torch.where(keep[:, None, :, None], v, 0))

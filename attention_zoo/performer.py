@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attention_zoo import Dims, QKVAttention, linear_attention, register
-from attention_zoo._parts import wide
+from attention_zoo._parts import upcast
 
 
 @register("performer", title="Performer", paper="https://arxiv.org/abs/2009.14794", cost="O(N)")
@@ -37,7 +37,7 @@ class PerformerAttention(QKVAttention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         with torch.autocast(q.device.type, enabled=False):
-            q, k = wide(q), wide(k)
+            q, k = upcast(q), upcast(k)
             width = q.shape[-1]
             directions = self.directions.to(q.dtype) / width**0.25
             q_seen, k_seen = q @ directions.T, k @ directions.T

@@ -1,18 +1,19 @@
 """Polarity-aware linear attention (PolaFormer; Meng et al. 2025, https://arxiv.org/abs/2501.15061).
 
-After the authors' models/pola_pvt.py. The gate multiplies the mix and the convolution, unactivated, as in their code;
-the paper's Figure 2 gates the two flows only.
+Where the paper and the authors' models/pola_pvt.py differ, the code is followed: the gate multiplies the mix and the
+convolution, and has no activation. In the paper's Figure 2 it multiplies the two flows alone.
+Letters: B batch, N tokens, D width, H heads, K head width.
 """
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from attention_zoo import Dims, QKVAttention, register
-from attention_zoo._parts import read, summarise, wide, zero_padding
+from attention_zoo._kernels import SignedPowers
+from attention_zoo._parts import read, summarise, upcast, zero_padding
+
+WORDS = {"gate": ("on", "off", "sigmoid"), "power": ("learned", "fixed"), "flows": ("both", "same", "opposite")}
 
 
 @register(
@@ -46,11 +47,7 @@ class PolaAttention(QKVAttention):
         flows: str = "both",
     ):
         super().__init__(dims, conv=conv)
-        check_words(gate, power, flows)
-        if dims.head_dim % 2 and flows == "both":
-            raise ValueError(f"the head width must be even to hold two flows, not {dims.head_dim}")
-        if not 0 <= alpha < float("inf"):
-            raise ValueError(f"alpha={alpha}: must be at least 0")
+        check(dims, alpha=alpha, gate=gate, power=power, flows=flows)
         self.alpha, self.flows, self.squash = alpha, flows, gate == "sigmoid"
         self.gate = None if gate == "off" else nn.Linear(dims.dim, dims.dim)
         self.scale = nn.Parameter(torch.zeros(dims.dim))
@@ -65,27 +62,13 @@ class PolaAttention(QKVAttention):
         return q, k if self.positions is None else k + self.positions[: k.shape[1]]
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        power = 1 + self.alpha * self.power.sigmoid()
+        r = 1 + self.alpha * self.power.sigmoid()
         with torch.autocast(q.device.type, enabled=False):
-            state, total, keys = summarise(polarise(k, power), wide(v), keep)
-            # The scale of q and of k leaves the powers and meets in the state: softplus(s)^-r, twice.
-            scale = F.softplus(self.scale).view_as(power) ** (-2 * power)
+            state, total, keys = summarise(polarise(k, r), upcast(v), keep)  # [k+ | k-]^T v and the sum of [k+ | k-]
+            scale = F.softplus(self.scale).view_as(r) ** (-2 * r)  # leaves the powers of q and k, meets in the state
             scale = torch.cat((scale, scale), dim=-1)
-            state, total = state * scale.transpose(-2, -1), total * scale
-            return read(polarise(q, power), *self.route(state, total), 1e-6 * keys)
-
-    def route(self, state: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-        """state (B, H, 2K, K), total (B, H, 1, 2K) as [q+ | q-] reads them -> the same for the flows, total with each.
-
-        q- and q+ exchanged before a state is the state's halves exchanged.
-        """
-        if self.flows == "same":
-            return state, total
-        width, half = total.shape[-1] // 2, state.shape[-1] // 2
-        opposite, its_total = state.roll(width, -2), total.roll(width, -1)
-        if self.flows == "opposite":
-            return opposite, its_total
-        return torch.cat((state[..., :half], opposite[..., half:]), dim=-1), torch.cat((total, its_total), dim=-2)
+            state, total = choose(self.flows, state * scale.transpose(-2, -1), total * scale)
+            return read(polarise(q, r), state, total, 1e-6 * keys)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         x = zero_padding(x, keep)
@@ -95,39 +78,32 @@ class PolaAttention(QKVAttention):
         return self.out(y * (self.gate(x).sigmoid() if self.squash else self.gate(x)))
 
 
-def check_words(gate: str, power: str, flows: str) -> None:
-    """Raises ValueError for a value that an option does not have."""
-    known = {"gate": ("on", "off", "sigmoid"), "power": ("learned", "fixed"), "flows": ("both", "same", "opposite")}
-    for (name, words), word in zip(known.items(), (gate, power, flows), strict=True):
-        if word not in words:
-            raise ValueError(f"{name}={word}: must be {', '.join(words[:-1])} or {words[-1]}")
+def polarise(t: Tensor, r: Tensor) -> Tensor:
+    """t (B, H, N, K), r (H, 1, K) -> [t+ | t-] (B, H, N, 2K) without the scale, in at least float32."""
+    return SignedPowers.apply(upcast(t).contiguous(), r)  # pyright: ignore[reportReturnType]
 
 
-def polarise(t: Tensor, power: Tensor) -> Tensor:
-    """t (B, H, N, K), power (H, 1, K) -> [max(t, 0)^power | max(-t, 0)^power] (B, H, N, 2K), in float32 at least."""
-    return Polarise.apply(wide(t).contiguous(), power)  # pyright: ignore[reportReturnType]
+def choose(flows: str, state: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """state (B, H, 2K, K) and total (B, H, 1, 2K) of [k+ | k-] -> what [q+ | q-] reads, a row of total per flow.
 
-
-class Polarise(torch.autograd.Function):
-    """Both signs of the power with one power and one logarithm, the latter in backward alone.
-
-    With w = g+ f+ + g- f-, the gradient is r w / t to t and w log|t| to r; at t = 0 both f, hence w, are 0.
+    In the opposite flow q+ meets k-: the halves of [k+ | k-] change places.
     """
+    width, half = total.shape[-1] // 2, state.shape[-1] // 2
+    opposite_state, opposite_total = state.roll(width, -2), total.roll(width, -1)
+    if flows == "same":
+        return state, total
+    if flows == "opposite":
+        return opposite_state, opposite_total
+    both = torch.cat((state[..., :half], opposite_state[..., half:]), dim=-1)
+    return both, torch.cat((total, opposite_total), dim=-2)
 
-    @staticmethod
-    def forward(ctx: Any, t: Tensor, power: Tensor) -> Tensor:
-        signed = torch.copysign(t.abs() ** power, t)
-        plus = F.relu(signed)
-        y = torch.cat((plus, plus - signed), dim=-1)
-        ctx.save_for_backward(t, power, y)
-        return y
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        t, power, y = ctx.saved_tensors
-        (to_plus, to_minus), (plus, minus) = gradient.chunk(2, dim=-1), y.chunk(2, dim=-1)
-        both = torch.addcmul(to_plus * plus, to_minus, minus)
-        size = t.abs().clamp(min=torch.finfo(t.dtype).tiny)
-        to_power = (both * size.log()).sum_to_size(power.shape)
-        return both * power / torch.copysign(size, t), to_power
+def check(dims: Dims, *, alpha: float, **words: str) -> None:
+    """Raises ValueError for an option's value that cannot be."""
+    for name, word in words.items():
+        if word not in WORDS[name]:
+            raise ValueError(f"{name}={word}: must be {', '.join(WORDS[name][:-1])} or {WORDS[name][-1]}")
+    if dims.head_dim % 2 and words["flows"] == "both":
+        raise ValueError(f"the head width must be even to hold two flows, not {dims.head_dim}")
+    if not 0 <= alpha < float("inf"):
+        raise ValueError(f"alpha={alpha}: must be at least 0")

@@ -1,7 +1,9 @@
 """PolaFormer++ (Meng et al. 2026, https://github.com/ZacharyMeng/PolaFormerPP).
 
 After PolaLinearAttention in the authors' polaformer++/models/pola.py: exponential features with temperatures in place
-of PolaFormer's powers, and rotary positions.
+of PolaFormer's powers, and rotary positions. The authors' exponentials overflow in float32 at inputs of about 30. Here
+the largest leaves them before; but rotated numerators are not bounded by a normaliser that is not rotated, so that at
+inputs of 100 the quotient itself overflows.
 """
 
 import torch
@@ -9,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register
-from attention_zoo._parts import wide, zero_padding
+from attention_zoo._parts import upcast, zero_padding
 
 
 @register(
@@ -40,20 +42,25 @@ class PolaPlusAttention(QKVAttention):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         with torch.autocast(q.device.type, enabled=False):
-            q, k, v = wide(q), wide(k), wide(v)
-            same = (torch.cat((F.relu(q), F.relu(-q)), dim=-1) * self.same.sigmoid()).expm1()
-            opposite = (torch.cat((F.relu(-q), F.relu(q)), dim=-1) * self.opposite.sigmoid()).expm1()
-            k = torch.cat((F.relu(k), F.relu(-k)), dim=-1).expm1()
+            q, k, v = upcast(q), upcast(k), upcast(v)
+            same = torch.cat((F.relu(q), F.relu(-q)), dim=-1) * upcast(self.same).sigmoid()
+            opposite = torch.cat((F.relu(-q), F.relu(q)), dim=-1) * upcast(self.opposite).sigmoid()
+            k = torch.cat((F.relu(k), F.relu(-k)), dim=-1)
             count: Tensor | int = k.shape[2]
             if keep is not None:
                 k = torch.where(keep[:, None, :, None], k, 0)
                 count = keep.sum(-1).clamp(min=1).to(k.dtype)[:, None, None, None]
+            top = excess(k, (-2, -1))
+            k = exp_minus_one(k, top)
+            k = k if keep is None else torch.where(keep[:, None, :, None], k, 0)
             normaliser = k.sum(-2).unsqueeze(-1)
             states = (self.rotate(k).transpose(-2, -1) @ v).chunk(2, dim=-1)
-            flows = [
-                self.rotate(flow) @ state / (flow @ normaliser + 1e-6 * count)
-                for flow, state in zip((same, opposite), states, strict=True)
-            ]
+            flows = []
+            for exponents, state in zip((same, opposite), states, strict=True):
+                peak = excess(exponents, -1)
+                flow = exp_minus_one(exponents, peak)
+                eps = (1e-6 * count * (-top - peak).exp()).clamp(min=torch.finfo(k.dtype).tiny)
+                flows.append(self.rotate(flow) @ state / (flow @ normaliser + eps))
         return torch.cat(flows, dim=-1)
 
     def rotate(self, t: Tensor) -> Tensor:
@@ -68,6 +75,16 @@ class PolaPlusAttention(QKVAttention):
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         x = zero_padding(x, keep)
         return self.out(self.mix(x, keep).to(x.dtype) * self.gate(x))
+
+
+def excess(exponents: Tensor, dim: int | tuple[int, int]) -> Tensor:
+    """How far the largest exponent lies above 30; features are divided by exp of it, which the quotient cancels."""
+    return (exponents.detach().amax(dim, keepdim=True) - 30).clamp(min=0)
+
+
+def exp_minus_one(exponents: Tensor, excess: Tensor) -> Tensor:
+    """(exp(t) - 1) exp(-excess)."""
+    return (exponents - excess).expm1() - (-excess).expm1()
 
 
 def angles(t: Tensor, grid: tuple[int, int] | None) -> Tensor:

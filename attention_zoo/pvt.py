@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
 from attention_zoo._parts import merge_heads, split_heads
+from attention_zoo._windows import varies
 
 
 @register(
@@ -37,31 +38,38 @@ class PVTAttention(QKVAttention):
             self.shorten = layer(dims.dim, dims.dim, reduction, stride=reduction)
             self.norm = nn.LayerNorm(dims.dim)
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, N, D) -> q (B, H, N, K), k, v (B, H, M, K) of the M patches."""
+    def project(self, x: Tensor, least: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, N, D) -> q (B, H, N, K), k, v (B, H, M, K) of the M patches, M at least `least`."""
         if self.reduction == 1:
             return super().project(x)
         width, weight, bias = self.dims.dim, self.qkv.weight, self.qkv.bias
-        patches = self.shorten(self.as_image(x)).flatten(2).transpose(1, 2)
+        patches = self.shorten(self.as_image(x, least)).flatten(2).transpose(1, 2)
         k, v = F.linear(self.norm(patches), weight[width:], bias[width:]).chunk(2, dim=-1)
         q = F.linear(x, weight[:width], bias[:width])
         return split_heads(q, self.dims.heads), split_heads(k, self.dims.heads), split_heads(v, self.dims.heads)
 
-    def as_image(self, t: Tensor) -> Tensor:
-        """t (B, N, C) -> (B, C, N) or (B, C, rows, columns), zeros up to whole patches."""
+    def as_image(self, t: Tensor, least: int) -> Tensor:
+        """t (B, N, C) -> (B, C, N) or (B, C, rows, columns), zeros up to `least` whole patches per axis or more."""
         image = t.transpose(1, 2)
         image = image if self.dims.grid is None else image.unflatten(-1, self.dims.grid)
-        pads = [pad for n in reversed(image.shape[2:]) for pad in (0, -n % self.reduction)]
-        return F.pad(image, pads)
+        size = self.reduction
+        missing = [max(least, -(-n // size)) * size - n for n in reversed(image.shape[2:])]
+        return F.pad(image, [pad for count in missing for pad in (0, count)])
+
+    def least(self, keep: Tensor | None) -> int:
+        """Patches per axis: 2 if compiled for every length, because a single one would be compiled apart."""
+        return 2 if self.dims.grid is None and varies(keep) else 1
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         if keep is not None and self.reduction > 1:
-            pool = F.max_pool1d if self.dims.grid is None else F.max_pool2d
-            keep = pool(self.as_image(keep.unsqueeze(-1)).to(q.dtype), self.reduction).flatten(1) > 0
+            image, size = self.as_image(keep.unsqueeze(-1), self.least(keep)), self.reduction
+            for axis in range(2, image.ndim):
+                image = image.unflatten(axis, (image.shape[axis] // size, size)).any(axis + 1)
+            keep = image.flatten(1)
         return softmax_attention(q, k, v, keep, dropout=self.dims.dropout if self.training else 0.0)
 
     def mix(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        y = self.attend(*self.project(x), keep)
+        y = self.attend(*self.project(x, self.least(keep)), keep)
         if self.local is not None:
             width = self.dims.dim
             v = F.linear(x, self.qkv.weight[2 * width :], self.qkv.bias[2 * width :])

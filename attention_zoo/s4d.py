@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention_zoo import Attention, Dims, register
-from attention_zoo._parts import wide, zero_padding
+from attention_zoo._parts import first_columns, upcast, zero_padding
 
 STEPS = (0.001, 0.1)  # of the discretisation, at the start, log-uniform
 
@@ -46,12 +46,15 @@ class S4DAttention(Attention):
         exp(z (P i + j)) = exp(z P i) exp(z j) makes the kernel a product of two tables of sqrt(length) columns.
         """
         side = math.isqrt(self.dims.length - 1) + 1
-        decay, step = self.log_decay.exp(), self.log_step.exp()
-        rate, turn = -decay * step, self.frequency * step
+        log_step, log_decay, frequency, mixture = map(
+            upcast, (self.log_step, self.log_decay, self.frequency, self.mixture)
+        )
+        decay, step = log_decay.exp(), log_step.exp()
+        rate, turn = -decay * step, frequency * step
         places = torch.arange(side, device=rate.device, dtype=rate.dtype)
         fine, coarse = (polar(rate[..., None] * t, turn[..., None] * t) for t in (places, places * side))
-        held = divide(minus_one(polar(rate, turn)), (-decay, self.frequency))
-        weight = multiply((self.mixture[..., 0], self.mixture[..., 1]), held)
+        held = divide(minus_one(polar(rate, turn)), (-decay, frequency))
+        weight = multiply((mixture[..., 0], mixture[..., 1]), held)
         real, imaginary = multiply((weight[0][..., None], weight[1][..., None]), coarse)
         rows = torch.cat((real, -imaginary), dim=-2).transpose(-2, -1)
         kernels = 2 * rows @ torch.cat(fine, dim=-2)
@@ -61,17 +64,16 @@ class S4DAttention(Attention):
         tokens = x.shape[1]
         x = zero_padding(x, keep)
         with torch.autocast(x.device.type, enabled=False):
-            seen = wide(x).transpose(1, 2)
-            behind, ahead = self.kernels()[..., :tokens]
+            seen = upcast(x).transpose(1, 2)
+            behind, ahead = first_columns(self.kernels(), tokens)
             both = torch.cat((behind, ahead.flip(-1)), dim=-1)  # lag -t stands at place 2 N - t of the circle
             mixed = torch.fft.rfft(seen, n=2 * tokens) * torch.fft.rfft(both, n=2 * tokens)
-            y = torch.fft.irfft(mixed, n=2 * tokens)[..., :tokens] + self.skip[:, None] * seen
+            y = torch.fft.irfft(mixed, n=2 * tokens)[..., :tokens] + upcast(self.skip)[:, None] * seen
         return F.glu(self.out(F.gelu(y.transpose(1, 2)).to(x.dtype)), dim=-1)
 
 
-Complex = tuple[
-    Tensor, Tensor
-]  # real and imaginary part: the files of weights and half the tools know no complex numbers
+# Real and imaginary part: files of weights, and half of the tools, know no complex numbers.
+Complex = tuple[Tensor, Tensor]
 
 
 def polar(log_radius: Tensor, angle: Tensor) -> Complex:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
-from attention_zoo._windows import Windows
+from attention_zoo._windows import Windows, varies
 
 
 @register(
@@ -38,7 +38,8 @@ class SwinAttention(QKVAttention):
         self.bias = DistanceBias(dims.heads, self.side, axes=2 if dims.grid else 1) if bias else None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        windows = Windows(shape=self.dims.grid or (q.shape[2],), size=self.side, shift=self.shift)
+        shape, open_ended = self.dims.grid or (q.shape[2],), not self.dims.grid and varies(keep)
+        windows = Windows(shape=shape, size=self.side, shift=self.shift, varies=open_ended)
         bias = None if self.bias is None else self.bias()
         dropout = self.dims.dropout if self.training else 0.0
         q, k, v, keep = windows.cut(q), windows.cut(k), windows.cut(v), windows.mask(keep, q)

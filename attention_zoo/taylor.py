@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attention_zoo import QKVAttention, linear_attention, register
-from attention_zoo._parts import wide
+from attention_zoo._parts import upcast
 
 
 @register(
@@ -26,7 +26,7 @@ class TaylorAttention(QKVAttention):
     """
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        return linear_attention(expand(wide(q)), expand(wide(k)), v, keep, eps=1e-12)
+        return linear_attention(expand(upcast(q)), expand(upcast(k)), v, keep, eps=1e-12)
 
 
 def expand(t: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Numbers that must not move: if one does, raise RESULTS_VERSION in lra/record.py and write the new ones here."""
+"""Numbers that must not move: if one does, raise RESULTS_VERSION in lra/results/record.py and write the new ones here."""
 
 import math
 
@@ -43,7 +43,7 @@ LOSSES = {
 @pytest.mark.parametrize("name", attention_zoo.names())
 def test_first_loss(name):
     """Cross-entropy of the untrained quick model, seed 0, on 8 rows of fixed ids, a third of them padding."""
-    assert RESULTS_VERSION == 2
+    assert RESULTS_VERSION == 3
     cell = plan(Request(attentions=[name], tasks=["listops"], seeds=[0], protocol="quick"))[0]
     ids = torch.arange(8 * 60).reshape(8, 60) * 7919 % 15 + 1
     keep = torch.arange(60) < torch.arange(25, 65, 5)[:, None]
