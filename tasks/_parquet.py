@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks._data import DataError
+from tasks._data import DataError, printable
 
 if TYPE_CHECKING:
     import datasets
@@ -31,7 +31,8 @@ def blocks(path: Path, columns: list[str], folder: Path, advice: str = "copy or 
 
     Raises DataError where the file is broken, lacks a column or holds no rows, and OSError when the disk is full.
     """
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as copy:
+    place = folder if printable(folder) == str(folder) else None  # Arrow opens no path that is not UTF-8
+    with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as copy:
         try:
             yield from _read(path, columns, copy).with_format("arrow").iter(BLOCK)
         except Exception as error:  # of Arrow, of `datasets` and of the system

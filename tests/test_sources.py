@@ -1,5 +1,6 @@
 """Where data comes from, with Text as the example: folders, the hub, no network, broken files."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -73,29 +75,64 @@ def hub(tmp_path, monkeypatch):
     return tmp_path / "hub"
 
 
-@pytest.mark.usefixtures("hub")
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub as a download at a revision needs, of the files below `root`; others are not found."""
+
+    root = Path()
+
+    def do_HEAD(self):
+        self.answer(head=True)
+
+    def do_GET(self):
+        self.answer(head=False)
+
+    def answer(self, head):
+        path = self.root / self.path.partition(f"/resolve/{HOME.revision}/")[2]
+        content = path.read_bytes() if path.is_file() else b""
+        if self.path == f"/api/datasets/{HOME.repository}/revision/{HOME.revision}":
+            content = json.dumps({"id": HOME.repository, "sha": HOME.revision, "siblings": []}).encode()
+        self.send_response(200 if content else 404)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", HOME.revision)
+        self.end_headers()
+        if not head:
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
 def test_hub(small, tmp_path, monkeypatch):
-    """What `datasets` is asked for, and that the hub's files give the data of the folder."""
-    asked = []
+    """A hub on this machine: its files give the data of the folder and stay in the cache; an error is one line."""
+    monkeypatch.setattr(Hub, "root", tmp_path / "data" / "imdb")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = ask_hub(tmp_path, f"http://127.0.0.1:{server.server_port}")
+        assert done.stdout == f"{small.hash} stanfordnlp/imdb {HOME.revision}\n", done
+        (tmp_path / "data/imdb/plain_text/test-00000-of-00001.parquet").unlink()
+        failed = ask_hub(tmp_path / "other", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert "text: the download of stanfordnlp/imdb failed: " in failed.stdout
+    assert "python run_lra.py data prepare --task text --data-dir DIR" in failed.stdout
+    assert failed.stdout.count("\n") == 1
+    kept = tmp_path / "hub/datasets--stanfordnlp--imdb/snapshots" / HOME.revision / "plain_text"
+    assert sorted(path.name.partition("-")[0] for path in kept.iterdir()) == ["test", "train"]
 
-    def give(_, url):
-        asked.append(url)
-        return str(tmp_path / "data" / "imdb" / url.partition(f"@{HOME.revision}/")[2])
 
-    monkeypatch.setattr(_hub, "reachable", lambda _: True)
-    monkeypatch.setattr("datasets.DownloadManager.download", give)
-    data = TASK.prepare(SMALL, None, tmp_path / "fresh", False)
-    assert (data.hash, data.about["source"]) == (small.hash, "stanfordnlp/imdb")
-    assert data.about["revision"] == HOME.revision
-    assert asked[0] == f"hf://datasets/stanfordnlp/imdb@{HOME.revision}/plain_text/train-00000-of-00001.parquet"
-
-    def fail(*_):
-        raise OSError("404\nand more")
-
-    monkeypatch.setattr("datasets.DownloadManager.download", fail)
-    with pytest.raises(DataError, match=r"the download of stanfordnlp/imdb failed: 404; python run_lra\.py") as caught:
-        TASK.prepare(SMALL, None, tmp_path / "other", False)
-    assert "\n" not in str(caught.value)
+def ask_hub(folder, endpoint):
+    """Prepares Text from a hub, in a process of its own, because its client reads its variables once."""
+    code = (
+        "import sys, pathlib, tasks\ntask = tasks.find('text')\n"
+        "settings = task.settings(length=10, validation_rows=2)\n"
+        "try: data = task.prepare(settings, None, pathlib.Path(sys.argv[1]), False)\n"
+        "except tasks.MissingDataError as error: print(error); sys.exit()\n"
+        "print(data.hash, data.about['source'], data.about['revision'])\n"
+    )
+    changes = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(folder / "hub"), "HF_HOME": str(folder / "home")}
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | changes
+    command = [sys.executable, "-c", code, str(folder / "fresh")]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_hub_s_own_cache_needs_no_network(small, hub, tmp_path, monkeypatch):
@@ -228,12 +265,12 @@ def test_folders_of_any_name(tmp_path, task_name, name):
     data = task.prepare(settings, folder, folder / "cache", False)
     assert data.about["label"] == "user's files"
     json.dumps(data.about, ensure_ascii=False).encode()
-    assert tasks.store_ladder(folder, data, {"constant": 0.5}).is_file()
+    assert tasks.store_ladder(folder / "cache", data, {"constant": 0.5}).is_file()
     largest = max((path for path in folder.rglob("*") if path.is_file() and "cache" not in path.parts), key=size_of)
     content = largest.read_bytes()
     largest.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError) as caught:
-        task.prepare(settings, folder, folder / "cache", False)
+        task.prepare(settings, folder, folder / "fresh cache", False)
     str(caught.value).encode()
     assert "\n" not in str(caught.value)
 
