@@ -1,15 +1,19 @@
-"""The data: one file per task, found by name. Knows files and labels, nothing of models.
+"""The data: a file or a folder per task, found by its name. It knows files and labels, and nothing of models.
 
-Importing this package is cheap: numba is imported when data is generated, read or measured.
+To add a task, add a file `name.py`, or a folder `name/` with a file `task.py`, that ends in `task = MyTask()`. It may
+import the shared pieces `tasks/_*.py` and its own folder; the shared pieces import numpy, numba and `datasets`, and
+none of the suite's other packages. Importing this package is cheap: numba and `datasets` are imported when data is
+generated, read or measured.
 """
 
 from tasks._cache import cache_folder
+from tasks._data import Data, DataError, MissingDataError, Spec, Split
 from tasks._find import ARENA, code_of, expand, file_of, find, names
 from tasks._ladders import store_ladder
 from tasks._memory import in_memory
 from tasks._pack import pack, unpack
 from tasks._store import UNPACKED, prepared
-from tasks._task import Data, DataError, MissingDataError, Network, Spec, Split, Task
+from tasks._task import Network, Task
 
 __all__ = [
     "ARENA",

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from tasks._task import DataError
+from tasks._data import DataError
 
 
 def shuffled(stream: str, rows: int) -> np.ndarray:

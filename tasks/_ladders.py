@@ -1,17 +1,28 @@
-"""Ladders on disk: what trivial readers of a task score, one JSON file per data hash, shipped or beside the data."""
+"""Ladders: what trivial readers of a task score; one JSON file per data hash, shipped or beside the data.
+
+Here are also the rungs that several ladders share: the commonest answer, and linear models.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks._data import DataError
 
 if TYPE_CHECKING:
-    from tasks._task import Data
+    from tasks._data import Data
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = (ROOT / "results" / "ladders", ROOT / "lra" / "_data" / "ladders")  # in the repository, in the wheel
+ROUNDS = 8  # Newton steps; the loss is convex and flat by then
+Blocks = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 
 
 def find_ladder(data: Data) -> dict[str, float] | None:
@@ -42,3 +53,50 @@ def store_ladder(folder: Path, data: Data, rungs: dict[str, float]) -> Path:
 
 def _name(data: Data) -> str:
     return f"{data.about['task']}-{data.hash}.json"
+
+
+def constant(data: Data) -> float:
+    """Accuracy on the test split of the commonest label of the training split."""
+    return float((data.test.labels == np.bincount(data.train.labels).argmax()).mean())
+
+
+def logistic(blocks: Blocks, width: int, ridge: float) -> np.ndarray:
+    """Weights (F,) float64 of a logistic regression of two classes, by Newton's method.
+
+    `blocks()` goes through the training rows: features (B, F), with a column of ones if there is to be a constant, and
+    labels (B,). `ridge` is the weight of the squared weights, a constant's included.
+    """
+    weights = np.zeros(width)
+    for _ in range(ROUNDS):
+        gradient, curvature = ridge * weights, ridge * np.eye(width)
+        for x, labels in blocks():
+            chance = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
+            gradient += x.T @ (chance - labels).astype(x.dtype)
+            curvature += x.T @ (x * (chance * (1 - chance)).astype(x.dtype)[:, None])
+        weights -= np.linalg.solve(curvature, gradient)
+    return weights
+
+
+def sklearn_logistic(
+    train: Any, train_labels: np.ndarray, test: Any, test_labels: np.ndarray, strength: float
+) -> float:
+    """Test accuracy of a logistic regression of features (R, F), dense or sparse; strength: scikit-learn's C.
+
+    For ten classes, or for hundreds of thousands of columns: Newton's method would need a matrix with as many rows as
+    columns. Raises DataError without scikit-learn.
+    """
+    need_sklearn()
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says when it stops at 200 steps
+        model = LogisticRegression(C=strength, max_iter=200).fit(train, train_labels)
+    return float((model.predict(test) == test_labels).mean())
+
+
+def need_sklearn() -> None:
+    """Raises DataError without scikit-learn."""
+    try:
+        import sklearn  # noqa: F401
+    except ImportError as error:
+        raise DataError("this ladder needs scikit-learn: pip install -e '.[ladder]'") from error

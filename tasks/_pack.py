@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from tasks import _store
-from tasks._task import Data, DataError
+from tasks._data import Data, DataError
 
 MEMBER = re.compile(r"[a-z0-9]+-[0-9a-f]{12}/(manifest\.json|[a-z]+(-[a-z-]+)?\.npy)")
 
@@ -28,15 +28,15 @@ def pack(sets: Sequence[Data], archive: Path) -> None:
                         tar.add(path, name, recursive=False)
         temporary.replace(archive)
     except OSError as error:
-        raise DataError(f"cannot write {archive}: {error.strerror}") from error
+        raise DataError(f"cannot write {archive}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def unpack(archive: Path, cache: Path) -> list[str]:
-    """Puts the folders of an archive into the cache and returns their names; what is there already stays.
+    """Puts the folders of an archive into the cache and returns their names; folders that exist already stay.
 
-    Only regular files with the names of prepared data are taken. Raises DataError for any other archive.
+    Only regular files with the names of prepared data are accepted. Raises DataError for any other archive.
     """
     temporary = cache / f".{archive.name}.unpacked"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -55,12 +55,11 @@ def unpack(archive: Path, cache: Path) -> list[str]:
             if _store.load(cache / name) is None:
                 shutil.rmtree(cache / name, ignore_errors=True)
                 (temporary / name).rename(cache / name)
-            (cache / name / _store.UNPACKED).touch()  # brought here on purpose: it goes before the generator
+            (cache / name / _store.UNPACKED).touch()  # brought here on purpose, so it is preferred to generated data
         return names
     except tarfile.ReadError as error:
         raise DataError(f"{archive} is no packed data; `data pack` writes such a file") from error
     except (OSError, tarfile.TarError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"cannot unpack {archive}: {reason}") from error
+        raise DataError(f"cannot unpack {archive}: {getattr(error, 'strerror', None) or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

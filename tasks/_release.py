@@ -17,10 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from tqdm import tqdm
-
-from tasks import _store
-from tasks._task import DataError
+from tasks import _progress
+from tasks._data import DataError
+from tasks._files import locked, readable, stamps
 
 ARCHIVE = "lra_release.gz"
 MOST = 16 * 2**30  # bytes a file may have; the largest of the release has 8.5e9
@@ -42,10 +41,8 @@ def find_files(folder: Path, places: Iterable[str], names: Sequence[str], remedy
 
     Raises DataError, ending in `remedy`, where a place has only some.
     """
-    try:
+    with readable(folder):
         found = {place: _present(folder / place, names) for place in places}
-    except OSError as error:
-        raise DataError(f"cannot read {folder}: {error.strerror}") from error
     for paths in found.values():
         if len(paths) == len(names):
             return paths
@@ -67,14 +64,14 @@ def unpack(
     if archive is None:
         return None
     try:
-        target = cache / f"release-{hashlib.sha256(stamp_of(archive).encode()).hexdigest()[:12]}"
+        target = cache / f"release-{hashlib.sha256(os.fsencode(stamp_of(archive))).hexdigest()[:12]}"
         target.mkdir(parents=True, exist_ok=True)
-        with _store.locked(target) as alone:
+        with locked(target) as alone:
             if alone:
                 for leftover in target.rglob("*.tmp"):
                     leftover.unlink()
             if not _whole(target, places, names):
-                with damage_told(archive):
+                with reported_damage(archive):
                     _extract(archive, target, places, names, progress)
     except OSError as error:
         raise DataError(f"cannot unpack {archive} into {cache}: {error.strerror or error}") from error
@@ -96,20 +93,17 @@ def _whole(folder: Path, places: Iterable[str], names: Sequence[str]) -> dict[st
 
 def find_archive(folder: Path) -> Path | None:
     """`folder/lra_release.gz`, or None. Raises DataError."""
-    try:
+    with readable(folder):
         return folder / ARCHIVE if (folder / ARCHIVE).is_file() else None
-    except OSError as error:
-        raise DataError(f"cannot read {folder}: {error.strerror}") from error
 
 
 def stamp_of(archive: Path) -> str:
-    """An archive counts as the same while its path, size and time are."""
-    stat = archive.stat()
-    return f"{archive.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    """What tells whether an archive has changed, as a text. Raises DataError."""
+    return " ".join(map(str, stamps([archive])[0]))
 
 
 @contextmanager
-def damage_told(archive: Path) -> Iterator[None]:
+def reported_damage(archive: Path) -> Iterator[None]:
     """Turns what tarfile raises into a DataError."""
     try:
         yield
@@ -122,18 +116,11 @@ def regular_files(
 ) -> Iterator[tuple[PurePosixPath, int, IO[bytes]]]:
     """Streams through an archive: path, size and content of each wanted member.
 
-    To be read under `damage_told`. Raises DataError for a wanted member that is no file or has more than `most` bytes.
+    Read it under `reported_damage`. Raises DataError for a wanted member that is no file or exceeds `most` bytes.
     """
     with (
         archive.open("rb") as raw,
-        tqdm.wrapattr(
-            raw,
-            "read",
-            total=archive.stat().st_size,
-            desc=f"Reading {ARCHIVE}",
-            disable=None if progress else True,
-            leave=False,
-        ) as watched,
+        _progress.reading(raw, f"Reading {ARCHIVE}", archive.stat().st_size, progress) as watched,
         tarfile.open(fileobj=cast("IO[bytes]", watched), mode="r|gz", bufsize=CHUNK, tarinfo=Header) as stream,
     ):
         while (member := stream.next()) is not None:

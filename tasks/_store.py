@@ -1,6 +1,7 @@
-"""Prepared data on disk: a folder of .npy arrays per data set, whole or not there, memory-mapped when read.
+"""Prepared data on disk: one folder of .npy arrays per data set, whole or absent, memory-mapped when it is read.
 
-A folder is built beside its place and renamed, its manifest written last; a manifest holds the size of every array.
+A folder is built under a temporary name beside its final place and then renamed; its manifest is written last and holds
+the size of every array.
 """
 
 from __future__ import annotations
@@ -10,25 +11,24 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tasks._task import Data, DataError, Spec, Split
+from tasks._data import GENERATED, SPLITS, Data, DataError, Spec, Split
+from tasks._files import locked
 
 FORMAT = 2  # raised when folders of an older form can no longer be read
 MANIFEST = "manifest.json"
-SPLITS = ("train", "validation", "test")
-UNPACKED = "unpacked"  # an empty file in a folder that `data unpack` brought here
-DOCUMENTS = "documents"  # in place of a split's name: what pairs point to
+UNPACKED = "unpacked"  # an empty file that marks a folder which `data unpack` brought here
+DOCUMENTS = "documents"  # stands for a split's name in the files that pairs point to
 
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """What a build hands back for the manifest. `digests`: split -> what `write_split` or `write_pairs` returned."""
+    """What a build returns for the manifest. `digests`: split -> what `write_split` or `write_pairs` returned."""
 
     spec: Spec
     about: dict[str, Any]
@@ -37,13 +37,13 @@ class Built:
 
 
 def folder_for(cache: Path, task: str, identity: dict[str, Any]) -> Path:
-    """The folder of a data set, named by the hash of all that decides its content (JSON-able)."""
+    """The folder of a data set, named by the hash of all that decides its content (it must fit JSON)."""
     text = json.dumps({"format": FORMAT, **identity}, sort_keys=True)
     return cache / f"{task}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def obtain(folder: Path, build: Callable[[Path], Built]) -> Data:
-    """The data of this folder; where it is missing or damaged, `build` fills an empty folder that takes its place.
+    """The data of this folder. Where it is missing or damaged, `build` fills an empty folder, which then replaces it.
 
     Raises DataError when the cache cannot be written, and what `build` raises.
     """
@@ -76,7 +76,7 @@ def prepared(cache: Path, task: str) -> list[Data]:
 
 
 def find_prepared(cache: Path, task: str, about: dict[str, Any]) -> Data | None:
-    """The newest intact data of a task whose `about` holds these entries, wherever it came from, or None."""
+    """The newest intact data of a task whose `about` holds these entries, whatever its source, or None."""
     for data in prepared(cache, task):
         if all(data.about.get(key) == value for key, value in about.items()):
             return data
@@ -84,10 +84,10 @@ def find_prepared(cache: Path, task: str, about: dict[str, Any]) -> Data | None:
 
 
 def find_unpacked(cache: Path, task: str, settings: dict[str, Any]) -> Data | None:
-    """The newest official data with these settings that `data unpack` brought here, or None."""
+    """The newest data read from files with these settings that `data unpack` brought here, or None."""
     for data in prepared(cache, task):
-        alike = (data.about.get("label"), data.about.get("settings")) == ("official", settings)
-        if alike and (data.folder / UNPACKED).exists():
+        was_read = data.about.get("label") != GENERATED and data.about.get("settings") == settings
+        if was_read and (data.folder / UNPACKED).exists():
             return data
     return None
 
@@ -123,7 +123,7 @@ def write_pairs(
 
 
 def _save(folder: Path, name: str, arrays: dict[str, np.ndarray], groups: dict[str, np.ndarray], digest: Any) -> str:
-    """Writes `name-kind.npy` for each array, and the groups' codes -> the digest, arrays added to what it had."""
+    """Writes `name-kind.npy` for each array, and the groups' codes -> the digest, with the arrays added."""
     for kind, array in arrays.items():
         np.save(folder / f"{name}-{kind}.npy", array)
         digest.update(array.data)
@@ -209,20 +209,3 @@ def _write_manifest(folder: Path, built: Built) -> None:
         with path.open("rb+") as file:
             os.fsync(file.fileno())
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """One builder per folder at a time -> whether that is sure. A second waits; a lock dies with its holder."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield False
-        return
-    with folder.with_name(f".{folder.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a network file system without locks; renaming still keeps the result whole
-            yield False
-            return
-        yield True

@@ -1,4 +1,4 @@
-"""Compiled loops over rows, one range per thread; plain threads, because numba's own layers dislike forks."""
+"""Compiled loops over rows, one range per thread. These are plain threads: numba's own layers do not survive forks."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from numba.core import config
 def in_threads(work: Callable[[slice], None], items: int) -> None:
     """Calls work(rows) on consecutive slices that cover `items`. `work` releases the GIL and shares nothing.
 
-    As many threads as the process may use cores, or NUMBA_NUM_THREADS.
+    There are as many threads as cores that the process may use, or NUMBA_NUM_THREADS.
     """
     threads = min(config.NUMBA_NUM_THREADS, items)  # pyright: ignore[reportAttributeAccessIssue]
     bounds = [items * part // max(threads, 1) for part in range(threads + 1)]

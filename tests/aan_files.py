@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-import pyarrow
-from pyarrow import parquet
+from parquet import write
 
 import tasks
 from tasks.retrieval import task as retrieval
@@ -19,8 +18,7 @@ FULL = bytes([*b"alpha be"])
 
 def write_compact(folder, listed=HEADER + LIST, papers=PAPERS, name="pairs.tsv"):
     (folder / "aan").mkdir(parents=True, exist_ok=True)
-    table = pyarrow.table({"id": list(papers), "text": list(papers.values())})
-    parquet.write_table(table, folder / "aan" / "docs.parquet")
+    write(folder / "aan" / "docs.parquet", id=list(papers), text=list(papers.values()))
     (folder / "aan" / name).write_text(listed)
     return folder
 

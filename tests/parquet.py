@@ -3,10 +3,11 @@
 import io
 from pathlib import Path
 
+import datasets
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
+
+datasets.disable_progress_bars()
 
 TEXTS = ["Good.", "", "Não é bom", "x" * 30, "<br />bad", "fine\n", "so so", "dull"]
 LABELS = [1, 0, 0, 1, 0, 1, 1, 0]
@@ -14,7 +15,7 @@ LABELS = [1, 0, 0, 1, 0, 1, 1, 0]
 
 def write(path: Path, **columns: list) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), path)
+    datasets.Dataset.from_dict(columns).to_parquet(path)
     return path
 
 
@@ -32,7 +33,7 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def write_images(folder: Path, pictures: list[bytes], labels: list[int]) -> Path:
+def write_images(folder: Path, pictures: list, labels: list[int]) -> Path:
     """The same pictures as training and test split, below folder/cifar10/plain_text."""
     place = folder / "cifar10" / "plain_text"
     for split in ("train", "test"):

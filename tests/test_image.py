@@ -1,6 +1,7 @@
 """Image: both greys by hand and against Pillow, splits, the released order, broken files."""
 
 import hashlib
+import io
 import json
 import os
 import sys
@@ -95,6 +96,20 @@ def test_samples(folder):
     pil = prepare(folder, grey="pil")
     assert pil.test.values[7, :5].tolist() == [76, 150, 29, 7, 7]
     assert pil.hash != data.hash
+
+
+def test_palettes(tmp_path, folder, colours):
+    """Pictures stored as numbers into a palette, with a transparent colour too, have the palette's colours."""
+    pictures = [Image.fromarray(colour).quantize(8) for colour in colours]
+    expected = [np.asarray(picture.convert("RGB")) for picture in pictures]
+    for change in ({}, {"transparency": b"\0\xff"}):
+        files = [io.BytesIO() for _ in pictures]
+        for picture, file in zip(pictures, files, strict=True):
+            picture.save(file, "PNG", **change)
+        write_images(tmp_path / "palettes", [file.getvalue() for file in files], [row % 10 for row in range(ROWS)])
+        data = prepare(tmp_path / "palettes")
+        assert (data.test.values == MODULE.grey(np.stack(expected), "luma").reshape(ROWS, -1)).all()
+    assert prepare(folder).about["label"] == "user's files"
 
 
 def test_drawn_splits(folder):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pathfinder_parts import anatomy
 
 import tasks
 from tasks import DataError
@@ -91,7 +92,7 @@ def test_marker_distance(generator):
     One marker is a tail: that of the first snake, which is always central, or of the second, 7 cells away from it.
     """
     images, labels = generator("pathfinder"), generator("pathfinder").labels(1500)
-    ends = np.array([images.anatomy(index)[2] for index in range(1500)])
+    ends = np.array([anatomy(images, index)[2] for index in range(1500)])
     apart = np.hypot(*(ends[:, 0] - ends[:, 1]).T)
     means = [apart[labels == label].mean() for label in (0, 1)]
     assert abs(means[0] - means[1]) < 4 * 0.26  # the standard error of the difference
@@ -130,7 +131,7 @@ def test_labels_by_walking(name, generator):
     images, form = generator(name), PARAMETERS[TASKS[name]]
     labels, many = images.labels(30), 30 if TASKS[name] == 32 else 6
     for index in range(many):
-        tables, snakes, ends = images.anatomy(index)
+        tables, snakes, ends = anatomy(images, index)
         margin = max(form.margins)
         for snake in snakes:
             assert len(snake) == (14 if snake is snakes[0] or snake is snakes[1] else 4)
@@ -147,13 +148,13 @@ def test_labels_by_walking(name, generator):
 
 
 def test_first_tail(generator):
-    tails = np.array([generator("pathfinder").anatomy(index)[1][0][0, :2] for index in range(300)])
+    tails = np.array([anatomy(generator("pathfinder"), index)[1][0][0, :2] for index in range(300)])
     assert (tails.min(), tails.max()) == (14, 16)
 
 
 def test_difficulties(generator):
     for difficulty, long in (("easy", 6), ("intermediate", 9)):
-        _, snakes, _ = generator("pathfinder", difficulty=difficulty, distractors=40).anatomy(0)
+        _, snakes, _ = anatomy(generator("pathfinder", difficulty=difficulty, distractors=40), 0)
         assert [len(snake) for snake in snakes[:3]] == [long, long, long // 3]
 
 
@@ -249,6 +250,6 @@ def test_markers_are_found(generator):
         image = images.images(np.array([index])).reshape(32, 32)
         first = find_marker(image, core, -32, -32)
         second = find_marker(image, core, first // 32, first % 32)
-        ends = {tuple(end) for end in images.anatomy(index)[2].tolist()}
+        ends = {tuple(end) for end in anatomy(images, index)[2].tolist()}
         found += {divmod(first, 32), divmod(second, 32)} == ends
     assert found > 80

@@ -47,7 +47,8 @@ def left(tmp_path):
 
 
 @pytest.mark.parametrize("root", ["", "lra_release", "./lra_release/lra_release"])
-def test_the_same_data_as_from_the_folders(tmp_path, folder, root):
+def test_the_same_data_as_from_the_folders(tmp_path, folder, root, monkeypatch):
+    monkeypatch.setattr("tasks.pathfinder.task.RELEASED", 23)
     pack(tmp_path / "data/lra_release.gz", folder, root or ".")
     plain = TASK.prepare(SETTINGS, folder, tmp_path / "cache", False)
     data = prepare(tmp_path)

@@ -35,7 +35,8 @@ def write(place, batches=(7, 16), size=32):
 
 
 @pytest.mark.parametrize("root", ["", "lra_release", "lra_release/lra_release"])
-def test_released_folder(tmp_path, root):
+def test_released_folder(tmp_path, root, monkeypatch):
+    monkeypatch.setattr("tasks.pathfinder.task.RELEASED", 23)
     images, labels = write(tmp_path / root / "pathfinder32/curv_contour_length_14")
     data = TASK.prepare(SETTINGS, tmp_path, tmp_path / "cache", False)
     assert data.about["rows"] == {"train": 19, "validation": 2, "test": 2}
@@ -105,6 +106,27 @@ def test_broken_folder(tmp_path, name, content, message):
         TASK.prepare(SETTINGS, tmp_path, tmp_path / "cache", False)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache").glob("*/manifest.json"))
+
+
+def test_a_folder_of_other_images_is_the_user_s(tmp_path):
+    """Also one whose metadata begin with a byte order mark, and whose pictures have palettes."""
+    place = tmp_path / "pathfinder32/curv_contour_length_14"
+    images, _ = write(place)
+    for path in place.glob("metadata/*.npy"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    for path in place.rglob("*.png"):
+        with_palette(np.asarray(Image.open(path))).save(path)
+    data = TASK.prepare(SETTINGS, tmp_path, tmp_path / "cache", False)
+    assert data.about["label"] == "user's files"
+    assert (np.concatenate([split.values for split in (data.train, data.validation, data.test)]) == images).all()
+
+
+def with_palette(grey):
+    """The same picture as numbers into a palette that holds the grey levels in another order."""
+    order = np.random.default_rng(1).permutation(256).astype(np.uint8)
+    picture = Image.fromarray(np.argsort(order).astype(np.uint8)[grey])
+    picture.putpalette(np.repeat(order, 3).tobytes())
+    return picture
 
 
 @pytest.mark.parametrize("image", [np.zeros((32, 31), np.uint8), np.zeros((32, 32, 3), np.uint8)])

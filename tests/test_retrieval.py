@@ -45,7 +45,7 @@ def few(monkeypatch):
 def test_compact_rows_by_hand(tmp_path):
     data = prepare(write_compact(tmp_path))
     check_rows(data)
-    assert (data.about["label"], data.about["source"]) == ("uniform pairs", "docs.parquet + pairs.tsv")
+    assert (data.about["label"], data.about["source"]) == ("user's files", "docs.parquet + pairs.tsv")
     assert data.train.values is data.test.values
     assert data.train.values.tolist()[3] == [0] * 8
     assert isinstance(data.train.values, np.memmap)
@@ -64,7 +64,7 @@ def test_compact_rows_by_hand(tmp_path):
 def test_matched_list_and_folder_itself(tmp_path):
     folder = write_compact(tmp_path, name="pairs_matched.tsv")
     data = prepare(folder / "aan", replace(SETTINGS, retrieval_pairs="matched"))
-    assert (data.about["label"], data.about["rows"]["train"]) == ("matched pairs", 3)
+    assert (data.about["label"], data.about["rows"]["train"]) == ("user's files", 3)
     with pytest.raises(DataError, match=r"aan lacks pairs\.tsv: put both files there"):
         prepare(folder)
 
@@ -84,6 +84,20 @@ def test_released_archive_and_windows_lines(tmp_path):
     files = {name: content.replace(b"\n", b"\r\n") for name, content in released().items()}
     archive(tmp_path, [(f"lra_release/lra_release/tsv_data/{name}", content) for name, content in files.items()])
     check_rows(prepare(tmp_path, OFFICIAL))
+
+
+@pytest.mark.usefixtures("few")
+def test_byte_order_marks(tmp_path):
+    write_released(tmp_path, {name: b"\xef\xbb\xbf" + content for name, content in released().items()})
+    check_rows(prepare(tmp_path, OFFICIAL))
+    path = write_compact(tmp_path) / "aan/pairs.tsv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    check_rows(prepare(tmp_path))
+
+
+def test_our_lists_have_labels_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(retrieval, "LISTED", {"train": 3, "validation": 2, "test": 2})
+    assert prepare(write_compact(tmp_path)).about["label"] == "uniform pairs"
 
 
 @pytest.mark.usefixtures("few")

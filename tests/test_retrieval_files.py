@@ -5,10 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow
 import pytest
 from aan_files import HEADER, LIST, OFFICIAL, SETTINGS, check_rows, prepare, released, write_compact, write_released
-from pyarrow import parquet
+from parquet import write
 
 from tasks import DataError
 from tasks.retrieval import task as retrieval
@@ -67,10 +66,10 @@ def test_broken_documents(tmp_path):
     path = folder / "aan" / "docs.parquet"
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    fails(folder, SETTINGS, r"docs\.parquet is cut short or no parquet file")
-    parquet.write_table(pyarrow.table({"id": ["A"], "body": ["x"]}), path)
-    fails(folder, SETTINGS, r"docs\.parquet has no column text")
-    parquet.write_table(pyarrow.table({"id": ["A", "A"], "text": ["x", "y"]}), path)
+    fails(folder, SETTINGS, r"docs\.parquet cannot be read, it may be cut short")
+    write(path, id=["A"], body=["x"])
+    fails(folder, SETTINGS, r"docs\.parquet has no column 'text'; it has id, body")
+    write(path, id=["A", "A"], text=["x", "y"])
     fails(folder, SETTINGS, "the id 'A' occurs twice")
     path.write_bytes(content)
     check_rows(prepare(folder))
@@ -121,19 +120,11 @@ def test_without_data_the_next_command_and_no_network(tmp_path, monkeypatch, set
 @pytest.mark.usefixtures("few")
 def test_mirror(tmp_path, monkeypatch):
     monkeypatch.setenv("LRA_ACCEPT_MIRROR", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    hub = write_released(tmp_path / "hub", released())
-
-    def download(filename, local_files_only=False, **where):
-        assert where == {"repo_id": retrieval.MIRROR, "repo_type": "dataset", "revision": retrieval.REVISION}
-        if local_files_only and not (tmp_path / "downloaded").exists():
-            raise FileNotFoundError
-        return str(hub / Path(filename).name)
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    with pytest.raises(DataError, match="the hub cannot be reached for OpenNLPLab/lra"):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match=r"HF_HUB_OFFLINE forbids the download: .* --data-dir DIR"):
         prepare(tmp_path, OFFICIAL)
-    (tmp_path / "downloaded").touch()
+    write_released(tmp_path / "hub/datasets--OpenNLPLab--lra/snapshots" / retrieval.REVISION / "data/aan", released())
     data = prepare(tmp_path, OFFICIAL)
     check_rows(data)
     assert data.about["label"] == "official mirror"

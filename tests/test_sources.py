@@ -1,19 +1,28 @@
 """Where data comes from, with Text as the example: folders, the hub, no network, broken files."""
 
+import hashlib
+import json
+import os
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
-from parquet import LABELS, TEXTS, write, write_reviews
+from aan_files import write_compact
+from parquet import LABELS, TEXTS, png, write, write_images, write_reviews
+from test_pathfinder_files import write as write_pathfinder
 
 import tasks
-from tasks import DataError, _sources
+from tasks import DataError, _hub, _sources
 
+ROOT = Path(__file__).parent.parent
 TASK = tasks.find("text")
 HOME = sys.modules["tasks.text.task"].HOME
 SMALL = replace(TASK.settings(), length=10, validation_rows=2)
@@ -57,46 +66,102 @@ def test_prepared_once_found_without_the_folder(small, tmp_path, monkeypatch):
         TASK.prepare(replace(SMALL, length=9), None, tmp_path / "cache", False)
 
 
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty cache of the hub, and no variable that keeps anyone from it."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "hub"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub as a download at a revision needs, of the files below `root`; others are not found."""
+
+    root = Path()
+
+    def do_HEAD(self):
+        self.answer(head=True)
+
+    def do_GET(self):
+        self.answer(head=False)
+
+    def answer(self, head):
+        path = self.root / self.path.partition(f"/resolve/{HOME.revision}/")[2]
+        content = path.read_bytes() if path.is_file() else b""
+        if self.path == f"/api/datasets/{HOME.repository}/revision/{HOME.revision}":
+            content = json.dumps({"id": HOME.repository, "sha": HOME.revision, "siblings": []}).encode()
+        self.send_response(200 if content else 404)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", HOME.revision)
+        self.end_headers()
+        if not head:
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
 def test_hub(small, tmp_path, monkeypatch):
-    """What the hub's library is asked, and that its files give the data of the folder."""
-    import huggingface_hub
-
-    asked = []
-
-    def give(filename, **place):
-        asked.append((filename, place))
-        return str(tmp_path / "data" / "imdb" / filename)
-
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(_sources, "reachable", lambda _: True)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda **_: None)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", give)
-    data = TASK.prepare(SMALL, None, tmp_path / "fresh", False)
-    assert (data.hash, data.about["source"]) == (small.hash, "stanfordnlp/imdb")
-    assert data.about["revision"] == HOME.revision == asked[0][1]["revision"]
-    assert asked[0][0] == "plain_text/train-00000-of-00001.parquet"
-
-    def fail(**_):
-        raise OSError("404\nand more")
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
-    with pytest.raises(DataError, match=r"the download of stanfordnlp/imdb failed: 404; python run_lra\.py") as caught:
-        TASK.prepare(SMALL, None, tmp_path / "other", False)
-    assert "\n" not in str(caught.value)
+    """A hub on this machine: its files give the data of the folder and stay in the cache; an error is one line."""
+    monkeypatch.setattr(Hub, "root", tmp_path / "data" / "imdb")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = ask_hub(tmp_path, f"http://127.0.0.1:{server.server_port}")
+        assert done.stdout == f"{small.hash} stanfordnlp/imdb {HOME.revision}\n", done
+        (tmp_path / "data/imdb/plain_text/test-00000-of-00001.parquet").unlink()
+        failed = ask_hub(tmp_path / "other", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert "text: the download of stanfordnlp/imdb failed: " in failed.stdout
+    assert "python run_lra.py data prepare --task text --data-dir DIR" in failed.stdout
+    assert failed.stdout.count("\n") == 1
+    kept = tmp_path / "hub/datasets--stanfordnlp--imdb/snapshots" / HOME.revision / "plain_text"
+    assert sorted(path.name.partition("-")[0] for path in kept.iterdir()) == ["test", "train"]
 
 
-@pytest.mark.parametrize(("offline", "reason"), [(True, "HF_HUB_OFFLINE forbids"), (False, "is out of reach")])
+def ask_hub(folder, endpoint):
+    """Prepares Text from a hub, in a process of its own, because its client reads its variables once."""
+    code = (
+        "import sys, pathlib, tasks\ntask = tasks.find('text')\n"
+        "settings = task.settings(length=10, validation_rows=2)\n"
+        "try: data = task.prepare(settings, None, pathlib.Path(sys.argv[1]), False)\n"
+        "except tasks.MissingDataError as error: print(error); sys.exit()\n"
+        "print(data.hash, data.about['source'], data.about['revision'])\n"
+    )
+    changes = {"HF_ENDPOINT": endpoint, "HF_HUB_CACHE": str(folder / "hub"), "HF_HOME": str(folder / "home")}
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | changes
+    command = [sys.executable, "-c", code, str(folder / "fresh")]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_hub_s_own_cache_needs_no_network(small, hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(_hub, "reachable", lambda _: pytest.fail("asked for the network"))
+    place = hub / "datasets--stanfordnlp--imdb" / "snapshots" / HOME.revision
+    shutil.copytree(tmp_path / "data" / "imdb", place)
+    for offline in ("0", "1"):
+        monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+        assert TASK.prepare(SMALL, None, tmp_path / f"fresh{offline}", False).hash == small.hash
+
+
+@pytest.mark.parametrize(
+    ("offline", "reason"),
+    [
+        ("HF_HUB_OFFLINE", "HF_HUB_OFFLINE forbids"),
+        ("HF_DATASETS_OFFLINE", "HF_DATASETS_OFFLINE forbids"),
+        ("", "is out of reach"),
+    ],
+)
+@pytest.mark.usefixtures("hub")
 def test_no_network(tmp_path, monkeypatch, offline, reason):
-    import huggingface_hub
-
     def hang(*_, **__):
         threading.Event().wait(10)
         raise OSError
 
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
-    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda **_: None)
+    if offline:
+        monkeypatch.setenv(offline, "1")
     monkeypatch.setattr(socket, "create_connection", hang)
-    monkeypatch.setattr(_sources, "PATIENCE", 0.2)
+    monkeypatch.setattr(_hub, "PATIENCE", 0.2)
     start = time.perf_counter()
     with pytest.raises(DataError, match=reason) as caught:
         TASK.prepare(SMALL, None, tmp_path, False)
@@ -107,17 +172,31 @@ def test_no_network(tmp_path, monkeypatch, offline, reason):
     assert not list(tmp_path.glob("text-*"))
 
 
+def test_without_a_network_nothing_heavy_is_imported(tmp_path):
+    """The line comes within PATIENCE because `datasets` is not needed for it."""
+    code = (
+        "import sys, pathlib, tasks\nfrom tasks import _hub\n_hub.reachable = lambda _: False\n"
+        "task = tasks.find('text')\n"
+        "try: task.prepare(task.settings(), None, pathlib.Path(sys.argv[1]), False)\n"
+        "except tasks.MissingDataError: print(*{'datasets', 'torch', 'pandas'} & set(sys.modules))"
+    )
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
 def test_reachable(monkeypatch):
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert _sources.reachable(f"http://127.0.0.1:{port}")
+        assert _hub.reachable(f"http://127.0.0.1:{port}")
         monkeypatch.setenv("no_proxy", "")
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
-        assert _sources.reachable("https://hub.invalid")
+        assert _hub.reachable("https://hub.invalid")
     monkeypatch.delenv("https_proxy")
-    assert not _sources.reachable(f"http://127.0.0.1:{port}")
+    assert not _hub.reachable(f"http://127.0.0.1:{port}")
 
 
 def broken(place, kind):
@@ -175,3 +254,62 @@ def test_data_folder(tmp_path, monkeypatch):
         _sources.data_folder(None)
     with pytest.raises(DataError, match="--data-dir nowhere is no folder"):
         _sources.data_folder(Path("nowhere"))
+
+
+@pytest.mark.parametrize("name", ["a [b] * ?", os.fsdecode(b"caf\xe9 \xff")], ids=["signs of a pattern", "no UTF-8"])
+@pytest.mark.parametrize("task_name", ["listops", "text", "image", "retrieval", "pathfinder"])
+def test_folders_of_any_name(tmp_path, task_name, name):
+    """A file that is not there, cut short or whole: one line that can be printed, and data."""
+    folder, task = tmp_path / name, tasks.find(task_name)
+    settings = WRITERS[task_name](folder)
+    data = task.prepare(settings, folder, folder / "cache", False)
+    assert data.about["label"] == "user's files"
+    json.dumps(data.about, ensure_ascii=False).encode()
+    assert tasks.store_ladder(folder / "cache", data, {"constant": 0.5}).is_file()
+    largest = max((path for path in folder.rglob("*") if path.is_file() and "cache" not in path.parts), key=size_of)
+    content = largest.read_bytes()
+    largest.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError) as caught:
+        task.prepare(settings, folder, folder / "fresh cache", False)
+    str(caught.value).encode()
+    assert "\n" not in str(caught.value)
+
+
+def size_of(path):
+    return path.stat().st_size
+
+
+def write_text_files(folder):
+    write_reviews(folder)
+    return SMALL
+
+
+def write_image_files(folder):
+    write_images(folder, [png(np.zeros((32, 32, 3), np.uint8))] * 20, [row % 10 for row in range(20)])
+    return tasks.find("image").settings()
+
+
+def write_listops_files(folder):
+    folder.mkdir()
+    for part in ("train", "val", "test"):
+        (folder / f"basic_{part}.tsv").write_text("Source\tTarget\n( ( ( [MAX 3 ) 4 ) ] )\t4\n")
+    return tasks.find("listops").settings()
+
+
+def write_retrieval_files(folder):
+    write_compact(folder)
+    return tasks.find("retrieval").settings(length=8)
+
+
+def write_pathfinder_files(folder):
+    write_pathfinder(folder / "pathfinder32/curv_contour_length_14")
+    return tasks.find("pathfinder").settings()
+
+
+WRITERS = {
+    "listops": write_listops_files,
+    "text": write_text_files,
+    "image": write_image_files,
+    "retrieval": write_retrieval_files,
+    "pathfinder": write_pathfinder_files,
+}

@@ -29,7 +29,8 @@ def short(cache):
     return TASK.prepare(SHORT, None, cache, False)
 
 
-def test_released_files(short, tmp_path):
+def test_released_files(short, tmp_path, monkeypatch):
+    monkeypatch.setattr("tasks.listops.task.ROWS", short.about["rows"])
     write_released(tmp_path / "lra_release" / "listops-1000", short)
     data = TASK.prepare(SHORT, tmp_path, tmp_path / "cache", False)
     for split in ("train", "validation", "test"):
@@ -43,13 +44,21 @@ def test_released_files(short, tmp_path):
     assert not (bare.train.values == 14).any()
 
 
-def test_released_files_longer_than_the_settings(short, tmp_path):
+def test_files_longer_than_the_settings_and_of_other_numbers_of_rows(short, tmp_path):
     write_released(tmp_path, short)
     data = TASK.prepare(replace(SHORT, max_length=20), tmp_path, tmp_path / "cache", False)
+    assert data.about["label"] == "user's files"
     assert data.spec.length == max(split.lengths.max() for split in (short.train, short.validation, short.test))
 
 
 GOOD = "( ( ( [MAX 3 ) 4 ) ] )"
+
+
+def test_byte_order_marks_and_windows_lines(short, tmp_path):
+    write_released(tmp_path, short)
+    for path in tmp_path.glob("*.tsv"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert TASK.prepare(SHORT, tmp_path, tmp_path / "cache", False).hash == short.hash
 
 
 @pytest.mark.parametrize(

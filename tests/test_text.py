@@ -55,7 +55,7 @@ def test_splits(small, tmp_path):
     assert small.about["rows"] == {"train": 6, "validation": 2, "test": 8}
     assert sorted(small.validation.labels) == [0, 1]
     assert sorted(reviews(small.train) + reviews(small.validation)) == sorted(reviews(small.test))
-    assert small.about["label"] == "own files"
+    assert small.about["label"] == "user's files"
     assert set(small.about["split_hash"]) == {"train", "validation", "test"}
     assert small.about["leakage"] == {"validation": {"reviews": 0.0}, "test": {"reviews": 0.75}}  # the files are equal
     historic = TASK.prepare(replace(SMALL, text_validation="test"), tmp_path / "data", tmp_path / "cache", False)

@@ -1,6 +1,6 @@
-"""The Image ladder: a linear model of the pixels, and one of what small patches look like in each quarter.
+"""The Image ladder: a linear model of the pixels, and one of the responses of small filters in each quarter.
 
-The patches are a network of one hidden layer that is not trained: Coates, Ng and Lee 2011,
+The filters are a hidden layer that is not trained: Coates, Ng and Lee 2011,
 https://proceedings.mlr.press/v15/coates11a.html.
 """
 
@@ -9,23 +9,24 @@ from __future__ import annotations
 import numpy as np
 
 from tasks import _draws
-from tasks._linear import linear
-from tasks._task import Data, Split
+from tasks._data import Data, Split
+from tasks._ladders import sklearn_logistic
 
 SIDE, PATCH, STRIDE = 32, 6, 2  # pixels
-FILTERS = 256  # whitened patches of training images that every patch is compared with
-SAMPLE = 20  # patches are learned from one training image in so many
+FILTERS = 256  # whitened patches of training images; every patch is compared with each
+SAMPLE = 20  # filters are drawn from every 20th training image
 BLOCK = 500  # images at a time
 
 
 def linear_rungs(data: Data) -> dict[str, float]:
-    """Pixels less their mean; random patches, compared and pooled over quarters."""
+    """Standardised pixels; responses of random patches, pooled over quarters."""
     labels = data.train.labels, data.test.labels
     rungs = {}
     for name, features in (("linear on pixels", pixels), ("random patches", patches)):
         train, test = features(data.train, data.train), features(data.test, data.train)
         mean, spread = train.mean(0), train.std(0) + np.float32(1e-3)
-        rungs[name] = linear((train - mean) / spread, labels[0], (test - mean) / spread, labels[1], strength=1e-3)
+        train, test = (train - mean) / spread, (test - mean) / spread
+        rungs[name] = sklearn_logistic(train, labels[0], test, labels[1], strength=1e-3)
     return rungs
 
 
@@ -35,14 +36,14 @@ def pixels(split: Split, _: Split) -> np.ndarray:
 
 
 def patches(split: Split, train: Split) -> np.ndarray:
-    """(R, 4 FILTERS) float32: how far the patches of each quarter are alike each filter, on the average."""
+    """(R, 4 FILTERS) float32: the mean response of each filter in each quarter."""
     whiten, filters = learn(train)
     blocks = []
     for first in range(0, len(split.labels), BLOCK):
-        found = cut(split.values[first : first + BLOCK])  # (images, rows, columns, PATCH²)
-        alike = np.maximum((found - whiten[0]) @ (whiten[1] @ filters.T) - 1, 0)
-        half = alike.shape[1] // 2
-        quarters = [alike[:, rows, columns].mean((1, 2)) for rows, columns in _quarters(half)]
+        windows = cut(split.values[first : first + BLOCK])  # (images, rows, columns, PATCH²)
+        responses = np.maximum((windows - whiten[0]) @ (whiten[1] @ filters.T) - 1, 0)
+        half = responses.shape[1] // 2
+        quarters = [responses[:, rows, columns].mean((1, 2)) for rows, columns in _quarters(half)]
         blocks.append(np.concatenate(quarters, 1))
     return np.concatenate(blocks)
 

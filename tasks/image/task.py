@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
-from tasks import _draws, _linear, _numba, _sources, _store
-from tasks._task import Data, DataError, Network, Spec, Split, Task
+from tasks import _draws, _ladders, _numba, _parquet, _progress, _sources, _store
+from tasks._data import Data, DataError, Spec, Split
+from tasks._task import Network, Task
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from tqdm import tqdm
 
 ENCODING = "grey v1"  # raised when the same files and settings give other arrays
-BLOCK = 2500  # images decoded or written at a time
+BLOCK = 2500  # images written at a time
 SIDE = 32
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 BATCH = 10_000  # images of one of the five training files CIFAR-10 was released in
@@ -42,18 +42,16 @@ HOME = _sources.Home(
 class Settings:
     """The `data` section of a protocol for Image."""
 
-    seed: int = 0  # fixes which images are held out or drawn; the `--seed` of a run does not touch them
+    seed: int = 0  # fixes which images are held out or drawn; the `--seed` of a run does not change them
     grey: Literal["luma", "pil"] = "luma"  # TensorFlow's weights and rounding, or Pillow's
-    image_validation: Literal["last", "seeded"] = (
-        "last"  # the tenth held out: the last, or drawn, as many of each class
-    )
-    train_rows: int = 0  # 0: all that are left
+    image_validation: Literal["last", "seeded"] = "last"  # which tenth is held out; seeded: as many of each class
+    train_rows: int = 0  # 0: all that remain
     validation_rows: int = 0  # 0: all that are held out
     test_rows: int = 0  # 0: all
 
 
 class Image(Task):
-    """Values are the grey pixels, row by row, and are the ids; grouped by class."""
+    """Values are the grey pixels, row by row, and serve as ids; samples are grouped by class."""
 
     name = "image"
     title = "Image"
@@ -73,14 +71,14 @@ class Image(Task):
 
     def climb(self, data: Data) -> dict[str, float]:
         """Constant; a linear model of the pixels; a linear model of pooled random patches. A patch MLP tops them."""
-        from tasks.image import ladder as _image_ladder
+        from tasks.image import ladder
 
-        _linear.need_sklearn()
-        return {"constant": _linear.constant(data), **_image_ladder.linear_rungs(data)}
+        _ladders.need_sklearn()
+        return {"constant": _ladders.constant(data), **ladder.linear_rungs(data)}
 
     def quick_rungs(self, data: Data) -> dict[str, float]:
         """The constant alone: the linear models take minutes and scikit-learn."""
-        return {"constant": _linear.constant(data)}
+        return {"constant": _ladders.constant(data)}
 
 
 def _build(
@@ -88,8 +86,8 @@ def _build(
 ) -> _store.Built:
     """Fills a cache folder from the parquet files."""
     files = found.fetch()
-    with tqdm(desc="Reading Image", unit=" images", disable=None if progress else True, leave=False) as bar:
-        images = {split: _read(paths, bar) for split, paths in files.items()}
+    with _progress.bar("Reading Image", " images", None, progress) as bar:
+        images = {split: _read(paths, folder, bar) for split, paths in files.items()}
     counts = {split: len(labels) for split, (_, labels) in images.items()}
     order = original_order(images["train"][0])
     if order is not None:
@@ -113,55 +111,65 @@ def _build(
     return _store.Built(spec, about, digests, {"class": NAMES})
 
 
-def _read(paths: list[Path], bar: tqdm) -> tuple[np.ndarray, np.ndarray]:
+def _read(paths: list[Path], folder: Path, bar: tqdm) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (R, 1024, 3) uint8 and labels (R,). Raises DataError."""
     pixels, labels = [], []
     for path in paths:
-        table = _sources.read_table(path, ["img", "label"])
-        labels.append(_sources.read_labels(table, path, len(NAMES)))
-        pixels.append(_decode(table, path, bar))
+        first = 0
+        for block in _parquet.blocks(path, ["img", "label"], folder):
+            labels.append(_parquet.labels_of(block, path, first, len(NAMES)))
+            pixels.append(_decode(block, path, first))
+            first += len(block)
+            bar.update(len(block))
     return np.concatenate(pixels), np.concatenate(labels)
 
 
-def _decode(table: pa.Table, path: Path, bar: tqdm) -> np.ndarray:
+def _decode(block: Any, path: Path, first: int) -> np.ndarray:
     """The column `img` -> (R, 1024, 3) uint8, on all cores. Raises DataError with the row of a broken picture."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
     from PIL import Image as Pillow
 
     from tasks._threads import in_threads
 
-    kind = table["img"].type
-    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
-        raise DataError(f"{path}: the column 'img' must hold pictures as {{bytes, path}}, it is {kind}")
-    files = pc.struct_field(table["img"], "bytes").to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
+    fields = block.select(["img"]).flatten()
+    if "img.bytes" not in fields.column_names:
+        raise DataError(f"{path}: the column 'img' must hold pictures as {{bytes, path}}, it is {block['img'].type}")
+    files = fields["img.bytes"].to_pylist()
     pixels = np.empty((len(files), SIDE, SIDE, 3), np.uint8)
     Pillow.init()  # before the threads: it is not safe in them
 
     def work(rows: slice) -> None:
         for row in range(rows.start, rows.stop):
-            try:
-                with Pillow.open(io.BytesIO(files[row] or b""), formats=("PNG", "WEBP")) as picture:
-                    fault = f"is {picture.mode} {picture.width} x {picture.height}, not RGB {SIDE} x {SIDE}"
-                    if (picture.mode, picture.size) == ("RGB", (SIDE, SIDE)):
-                        pixels[row] = np.asarray(picture)
-                        fault = ""
-            except (OSError, ValueError, SyntaxError) as error:
-                fault = f"cannot be read: {str(error).splitlines()[0]}" if files[row] else "is empty"
+            fault = _picture(files[row] or b"", pixels[row])
             if fault:
-                raise DataError(f"{path} row {row}: the picture {fault}; copy or download the file again")
+                raise DataError(f"{path} row {first + row}: the picture {fault}; copy or download the file again")
 
-    for first in range(0, len(files), BLOCK):
-        start, rows = first, min(BLOCK, len(files) - first)
-        in_threads(lambda part, start=start: work(slice(start + part.start, start + part.stop)), rows)
-        bar.update(rows)
+    in_threads(work, len(files))
     return pixels.reshape(len(files), SIDE * SIDE, 3)
+
+
+def _picture(content: bytes, pixels: np.ndarray) -> str:
+    """Decodes a picture into pixels (32, 32, 3) -> what is wrong with it, or nothing."""
+    from PIL import Image as Pillow
+
+    if not content:
+        return "is empty"
+    try:
+        with Pillow.open(io.BytesIO(content), formats=("PNG", "WEBP")) as picture:
+            if picture.mode not in ("RGB", "P") or picture.size != (SIDE, SIDE):
+                return f"is {picture.mode} {picture.width} x {picture.height}, not RGB {SIDE} x {SIDE}"
+            if picture.mode == "P":  # a palette's numbers are not colours
+                pixels[:] = np.asarray(picture.convert("RGBA"))[..., :3]
+            else:
+                pixels[:] = np.asarray(picture)
+    except (OSError, ValueError, SyntaxError) as error:
+        return f"cannot be read: {str(error).splitlines()[0]}"
+    return ""
 
 
 def original_order(pixels: np.ndarray) -> np.ndarray | None:
     """Rows of the 50,000 training images as first released, or None for other images.
 
-    The hub holds the five released files in another order, so that «the last» would mean other images there.
+    The hub stores the five released files in another order, so that `last` would hold out other images there.
     """
     blocks = range(0, len(pixels), BATCH)
     found = [hashlib.sha256(pixels[first : first + BATCH].data).hexdigest()[:16] for first in blocks]

@@ -1,28 +1,28 @@
-"""Seeded ListOps trees, block by block, distinct over all splits; the loop around the compiled kernels."""
+"""Seeded ListOps trees in blocks, distinct over all splits: the loop around the compiled kernels."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks._task import DataError, Split
+from tasks._data import DataError, Split
+from tasks._random import stream_of
 from tasks._threads import in_threads
-from tasks.listops import kernels as kernels
+from tasks.listops import kernels
 
 if TYPE_CHECKING:
-    from tasks.listops.task import Settings
+    from tasks.listops.settings import Settings
 
-BATCH = 65_536  # candidates drawn at a time; does not change what is found
-LEAST = BATCH // 1000  # new trees a batch must bring
+BATCH = 65_536  # candidates drawn at a time; does not change which trees are accepted
+LEAST = BATCH // 1000  # new trees that a batch must yield
 
 
 def generate(settings: Settings, split: str, rows: int, seen: set[int]) -> Iterator[Split]:
-    """Blocks of together `rows` accepted trees that are not in `seen` (hashes), which grows.
+    """Blocks of accepted trees, `rows` in all, whose hashes are not in `seen`; adds theirs to it.
 
-    Each split has a stream of its own. Raises DataError when the settings hardly accept anything.
+    Each split has a stream of its own. Raises DataError when the settings accept almost no tree.
     """
     stream = stream_of(f"listops 1 {settings.seed} {split}")
     found, first = 0, 0
@@ -38,11 +38,6 @@ def generate(settings: Settings, split: str, rows: int, seen: set[int]) -> Itera
         first += BATCH
 
 
-def stream_of(name: str) -> np.uint64:
-    """The number of a random stream: 64 bits of a hash, equal on every machine."""
-    return np.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
-
-
 def _scan(settings: Settings, stream: np.uint64, first: int) -> tuple[np.ndarray, np.ndarray]:
     lengths, hashes = np.empty(BATCH, np.int32), np.empty(BATCH, np.uint64)
     limits = (settings.min_length + 1, settings.max_length - 1, settings.max_depth, settings.max_args)
@@ -55,7 +50,7 @@ def _scan(settings: Settings, stream: np.uint64, first: int) -> tuple[np.ndarray
 
 
 def _unseen(accepted: np.ndarray, hashes: np.ndarray, seen: set[int], wanted: int) -> np.ndarray:
-    """The first `wanted` accepted candidates whose tree was not met before."""
+    """The first `wanted` accepted candidates whose tree has not been seen before."""
     fresh = []
     for index, code in zip(accepted.tolist(), hashes[accepted].tolist(), strict=True):
         if len(fresh) == wanted:

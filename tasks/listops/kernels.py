@@ -2,45 +2,25 @@
 
 The distribution is that of Google's generator (Tay et al. 2020, https://arxiv.org/abs/2011.04006,
 `lra_benchmarks/data/listops.py`). Candidate i of a stream is a pure function of (stream, i), so bytes depend neither
-on the machine nor on threads. Tokens: 0-9 digits, 10-13 `[MIN [MAX [MED [SM`, 14 `]`. Numba's cache looks at one
-file's time only: after a change here, touch the files that import from here.
+on the machine nor on threads. Tokens: 0-9 digits, 10-13 `[MIN [MAX [MED [SM`, 14 `]`. Numba's cache looks at the
+time of one file only: after a change here, touch the files that import from here.
 """
 
 import numpy as np
 from numba import njit
 
+from tasks._random import GOLDEN, below, mix, start_of
+
 OPERATOR, CLOSE = 10, 14
 NESTING = 256  # operators within operators that evaluation has room for
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-U2, U27, U30, U31, U32 = (np.uint64(shift) for shift in (2, 27, 30, 31, 32))
-U3 = np.uint64(3)
-MIX1, MIX2, FNV = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), np.uint64(0x100000001B3)
-
-
-@njit(cache=True, nogil=True)
-def mix(state):
-    """The output function of splitmix64 (Steele et al. 2014): uint64 -> uint64."""
-    z = (state ^ (state >> U30)) * MIX1
-    z = (z ^ (z >> U27)) * MIX2
-    return z ^ (z >> U31)
-
-
-@njit(cache=True, nogil=True)
-def below(word, bound):
-    """The upper half of a random word -> uniform in 0 ... bound - 1; its lower bits stay free for other use."""
-    return np.int64(((word >> U32) * np.uint64(bound)) >> U32)
-
-
-@njit(cache=True, nogil=True)
-def start_of(stream, index):
-    """The generator's state for item `index` of a stream."""
-    return mix(np.uint64(stream) + mix(np.uint64(index) * GOLDEN))
+U2, U3 = np.uint64(2), np.uint64(3)
+FNV = np.uint64(0x100000001B3)
 
 
 @njit(cache=True, nogil=True)
 def draw(state, longest, depths, arguments, pending, tokens):
     """Draws one tree into tokens -> its length, or 0 when it exceeds `longest`. Scratch: pending (depths,)."""
-    size = np.int64(1)  # the least length of the finished tree, were all that is open a digit
+    size = np.int64(1)  # the length of the finished tree if every open argument became a digit
     if size > longest:
         return np.int64(0)
     at, level = 0, 0
@@ -87,7 +67,7 @@ def apply(operator, counts):
 
 @njit(cache=True, nogil=True)
 def _ranked(counts, rank):
-    """The digit that stands at `rank` (from 0) among the sorted arguments."""
+    """The digit at `rank` (from 0) among the sorted arguments."""
     for digit in range(10):
         rank -= counts[digit]
         if rank < 0:

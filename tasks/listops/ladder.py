@@ -1,8 +1,8 @@
 """The ListOps ladder: what a reader of the first k levels of a tree scores, hidden subtrees replaced by random draws.
 
-A reader of k levels knows every operator and digit down to nesting k and the operators just below; each of those
-subtrees it replaces by a draw from the values that subtrees of this operator at this depth have in the training split,
-and it answers the commonest result of 101 draws (ours; definition in the calibration of PROTOCOLS section 1.1).
+A reader of k levels knows every operator and digit down to nesting k, and the operators just below. It replaces each
+of those subtrees by a draw from the values that subtrees of the same operator at the same depth have in the training
+split, and it answers the commonest result of 101 draws. The definition is ours.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from tasks._random import GOLDEN, below, mix, start_of, stream_of
 from tasks._threads import in_threads
-from tasks.listops.generator import stream_of
-from tasks.listops.kernels import CLOSE, GOLDEN, NESTING, OPERATOR, apply, below, evaluate, mix, start_of
+from tasks.listops.kernels import CLOSE, NESTING, OPERATOR, apply, evaluate
 
 if TYPE_CHECKING:
-    from tasks._task import Data, Split
+    from tasks._data import Data, Split
 
 DRAWS = 101
 LEVELS = 5
@@ -39,7 +39,7 @@ def constant_and_root(data: Data) -> dict[str, float]:
 
 
 def levels(data: Data) -> dict[str, float]:
-    """Accuracy of root operator + digits, 1 level, 2 levels ... while something of the trees is left unread."""
+    """Accuracy of root operator + digits, 1 level, 2 levels ... while part of the trees is left unread."""
     table, nesting = _subtree_values(data.train)
     rungs = {"root operator + digits": _accuracy(data.test, table, 1, hide_operators=True)} if nesting > 1 else {}
     for level in range(1, min(LEVELS, nesting - 1) + 1):

@@ -7,37 +7,25 @@ Nangia and Bowman 2018 (https://arxiv.org/abs/1804.06028) in the long form of Ta
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from tasks import _numba, _release, _sources, _store
-from tasks._task import Data, DataError, Spec, Split, Task
+from tasks import _numba, _progress, _release, _sources, _store
+from tasks._data import GENERATED, OFFICIAL, USERS_FILES, Data, Spec, Split, printable
+from tasks._files import sha256, stamps
+from tasks._task import Task
+from tasks.listops.settings import Settings, check
 
 GENERATOR = "generator v1"  # raised when the same settings give other trees
 OPERATORS = ["MIN", "MAX", "MED", "SM"]
 VOCAB = 16  # pad, ten digits, four operators, the closing bracket
 FILES = {"train": "basic_train.tsv", "validation": "basic_val.tsv", "test": "basic_test.tsv"}
+ROWS = {"train": 96_000, "validation": 2000, "test": 2000}  # of the released files
 PLACES = ("", "listops-1000", "lra_release/listops-1000", "lra_release/lra_release/listops-1000")
 ORDER = ("test", "validation", "train")  # a tree met in an earlier split is dropped from a later one
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The `data` section of a protocol for ListOps. Released files bring rows and sizes of their own."""
-
-    seed: int = 0  # fixes the generated trees; the `--seed` of a run does not touch them
-    train_rows: int = 96_000
-    validation_rows: int = 10_000
-    test_rows: int = 10_000
-    min_length: int = 500  # tokens, exclusive
-    max_length: int = 2000  # tokens, exclusive
-    max_depth: int = 10  # levels of a tree with its digits, so operators nest one less
-    max_args: int = 10
-    brackets: bool = True  # False drops the closing bracket of the same trees, as Skyformer did
 
 
 class ListOps(Task):
@@ -48,9 +36,9 @@ class ListOps(Task):
     settings = Settings
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
-        """The released files where `data_dir`, else LRA_DATA, holds them, else generated trees. Raises DataError.
+        """The files of `data_dir`, else of LRA_DATA, where it holds any, else generated trees. Raises DataError.
 
-        Without either folder, released data that `data unpack` brought here go before generated ones.
+        Without either folder, data from files that `data unpack` brought here is preferred to generated data.
         """
         _numba.use_cache(cache)
         source = _sources.data_folder(data_dir)
@@ -67,29 +55,14 @@ class ListOps(Task):
     def climb(self, data: Data) -> dict[str, float]:
         """Constant, root operator, root operator + digits, 1 to 5 levels.
 
-        Without closing brackets only the first two: a reader cannot tell there which digits are whose arguments, so
-        the others would be given what the sequence does not hold.
+        Without closing brackets only the first two: there a reader cannot tell which operator a digit belongs to, so
+        the other rungs would use what the sequence does not contain.
         """
         _numba.use_cache(data.folder.parent)
-        from tasks.listops import ladder as _listops_ladder
+        from tasks.listops import ladder
 
-        rungs = _listops_ladder.constant_and_root(data)
-        return {**rungs, **_listops_ladder.levels(data)} if data.about["settings"]["brackets"] else rungs
-
-
-def check(settings: Settings) -> None:
-    """Raises DataError for a setting out of its range."""
-    ranges = {
-        **dict.fromkeys(("train_rows", "validation_rows", "test_rows"), (1, 100_000_000)),
-        "min_length": (1, 65_535),
-        "max_length": (settings.min_length + 2, 65_536),
-        "max_depth": (2, 256),
-        "max_args": (2, 1000),
-    }
-    for name, (least, most) in ranges.items():
-        value = getattr(settings, name)
-        if not least <= value <= most:
-            raise DataError(f"listops: data.{name} must be {least} to {most}, not {value}")
+        rungs = ladder.constant_and_root(data)
+        return {**rungs, **ladder.levels(data)} if data.about["settings"]["brackets"] else rungs
 
 
 def find_files(folder: Path, cache: Path, progress: bool) -> dict[str, Path] | None:
@@ -110,29 +83,27 @@ def _generate(settings: Settings, folder: Path, progress: bool) -> _store.Built:
     rows = {split: getattr(settings, f"{split}_rows") for split in ORDER}
     seen: set[int] = set()
     about = {
-        "label": "generated",
+        "label": GENERATED,
         "source": GENERATOR,
         "settings": asdict(settings),
         "seed": settings.seed,
         "split_rule": f"a stream per split; in the order {', '.join(ORDER)} a tree met before is dropped",
         "sha256": {},
     }
-    with _bar(sum(rows.values()), "Generating ListOps", progress) as bar:
-        blocks = {split: _watched(generate(settings, split, rows[split], seen), bar) for split in ORDER}
+    with _progress.bar("Generating ListOps", " trees", sum(rows.values()), progress) as bar:
+        blocks = {split: _progress.watched(generate(settings, split, rows[split], seen), bar) for split in ORDER}
         return _write(folder, settings.max_length - 1, rows, blocks, about)
 
 
 def _read(settings: Settings, files: dict[str, Path], cache: Path, progress: bool) -> Data:
-    """Released files, encoded once; a file counts as the same while its path, size and time are."""
-    stats = {path: path.stat() for path in files.values()}
-    stamps = [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()]
+    """Released files, encoded once."""
     used = _used(settings)
-    folder = _store.folder_for(cache, ListOps.name, {"source": stamps, **used})
+    folder = _store.folder_for(cache, ListOps.name, {"source": stamps(files.values()), **used})
     return _store.obtain(folder, lambda place: _encode(used, files, place, progress))
 
 
 def _used(settings: Settings) -> dict[str, int]:
-    """All that shapes released data."""
+    """The settings that shape released data."""
     return {"max_length": settings.max_length, "brackets": settings.brackets}
 
 
@@ -144,38 +115,37 @@ def _encode(used: dict[str, int], files: dict[str, Path], folder: Path, progress
     width = max(used["max_length"] - 1, *(file.longest for file in released.values()))
     rows = {split: file.rows for split, file in released.items()}
     about = {
-        "label": "official",
-        "source": str(files["train"].parent),
+        "label": OFFICIAL if rows == ROWS else USERS_FILES,
+        "source": printable(files["train"].parent),
         "settings": used,
         "seed": None,
         "split_rule": "as released",
-        "sha256": {path.name: _sources.sha256(path) for path in files.values()},
+        "sha256": {path.name: sha256(path) for path in files.values()},
     }
-    with _bar(sum(rows.values()), "Reading ListOps", progress) as bar:
-        blocks = {split: _watched(file.blocks(width, bool(used["brackets"])), bar) for split, file in released.items()}
+    with _progress.bar("Reading ListOps", " trees", sum(rows.values()), progress) as bar:
+        blocks = {
+            split: _progress.watched(file.blocks(width, bool(used["brackets"])), bar)
+            for split, file in released.items()
+        }
         return _write(folder, width, rows, blocks, about)
 
 
 def _write(
     folder: Path, width: int, rows: dict[str, int], blocks: dict[str, Iterator[Split]], about: dict[str, Any]
 ) -> _store.Built:
-    """Writes the splits in the order they come."""
-    digests = {split: _store.write_split(folder, split, (rows[split], width), blocks[split]) for split in blocks}
+    """Writes the splits in the order of `blocks`."""
+    digests = {
+        split: _store.write_split(folder, split, (rows[split], width), _grouped(blocks[split])) for split in blocks
+    }
     spec = Spec(vocab=VOCAB, classes=10, length=width)
     rows = {split: rows[split] for split in FILES}
     return _store.Built(spec, {"task": ListOps.name, **about, "rows": rows}, digests, {"root operator": OPERATORS})
 
 
-def _watched(blocks: Iterable[Split], bar: tqdm) -> Iterator[Split]:
-    """Adds the groups to each block and moves the bar."""
+def _grouped(blocks: Iterable[Split]) -> Iterator[Split]:
+    """Adds the groups to each block."""
     for block in blocks:
         yield replace(block, groups={"root operator": (OPERATORS, block.values[:, 0] - np.uint8(10))})
-        bar.update(len(block.lengths))
-
-
-def _bar(rows: int, title: str, progress: bool) -> tqdm:
-    """A bar on stderr; silent where stderr is no terminal."""
-    return tqdm(total=rows, desc=title, unit=" trees", unit_scale=True, disable=None if progress else True, leave=False)
 
 
 task = ListOps()

@@ -1,6 +1,6 @@
 """The released ListOps files, `basic_{train,val,test}.tsv`: bytes -> tokens, every label checked.
 
-A line is `( ( ( [MAX 3 ) 4 ) ] )<TAB>4`; parentheses only pair tokens up and are dropped, as everyone does.
+A line is `( ( ( [MAX 3 ) 4 ) ] )<TAB>4`; the parentheses only pair tokens up and are dropped, as in all earlier suites.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from tasks._task import DataError, Split
+from tasks._data import DataError, Split
+from tasks._files import BOM, readable
 from tasks._threads import in_threads
 from tasks.listops.kernels import CLOSE, NESTING, OPERATOR, evaluate
 
@@ -28,16 +29,15 @@ REMEDY = "unpack lra_release.gz again, or leave out --data-dir to generate the d
 
 
 class Released:
-    """One file: its lines (start of each in bytes, and of what follows the last) and the longest, in tokens."""
+    """One file: where each line starts, and one past the end, in bytes; and the tokens of the longest line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with readable(path):
             if not path.stat().st_size:
                 raise DataError(f"{path} is empty: {REMEDY}")
-            self.text = np.memmap(path, np.uint8, mode="r")
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}") from error
+            text = np.memmap(path, np.uint8, mode="r")
+        self.text = text[len(BOM) :] if bytes(text[: len(BOM)]) == BOM else text
         first = bytes(self.text[:64]).split(b"\n")[0].rstrip(b"\r")
         if first != HEADER:
             shown = first.decode("ascii", "replace")[:40]
@@ -74,7 +74,7 @@ class Released:
 
 @njit(cache=True, nogil=True)
 def count_lines(text):
-    """Lines of a file (bytes), with the last one whether or not it ends in a newline."""
+    """Lines of a text in bytes; the last one counts whether or not it ends in a newline."""
     lines = 0
     for at in range(len(text)):
         lines += text[at] == 10
@@ -102,7 +102,7 @@ def index_lines(text, starts):
 
 @njit(cache=True, nogil=True)
 def parse(text, starts, brackets, values, lengths, labels, faults):
-    """Reads lines (R + 1 starts) into values (R, L), lengths, labels (R,), faults (R,) 0 where all is well."""
+    """Reads lines (R + 1 starts) into values (R, L), lengths, labels and faults (R,); fault 0 means none."""
     operators, counts = np.empty(NESTING, np.int64), np.empty((NESTING, 10), np.int64)
     tokens = np.empty(values.shape[1] + 1, np.uint8)
     for row in range(len(lengths)):
@@ -153,7 +153,7 @@ def _read_expression(text, at, end, tokens):
 
 @njit(cache=True, nogil=True)
 def _read_token(text, at, end):
-    """A digit, `]` or an operator -> its code, or -1, and the place of its last byte."""
+    """A digit, `]` or an operator -> its code or -1, and the position of its last byte."""
     byte = text[at]
     if 48 <= byte <= 57:
         return np.int64(byte - 48), at

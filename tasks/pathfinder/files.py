@@ -1,7 +1,8 @@
 """The released Pathfinder folders: text metadata, PNG images, and the splits that earlier suites made of them.
 
 Of lra_release.gz the images and metadata of one size and difficulty are unpacked; where it holds a size twice, as it
-does 128 pixels, the folder nearer to its root counts: the other one is faulty (long-range-arena's issue 38).
+does 128 pixels, the folder nearer to its root is read: the other one is faulty (issue 38 of google-research's
+long-range-arena).
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks import _release
-from tasks._task import DataError, Split
+from tasks._data import DataError, Split
+from tasks._files import BOM, Stamp, readable, stamps
 
 LEVELS = {"easy": "curv_baseline", "intermediate": "curv_contour_length_9", "hard": "curv_contour_length_14"}
 ROOTS = ("", "lra_release", "lra_release/lra_release")
 KNOWN_EMPTY = "pathfinder32/curv_baseline/imgs/0/sample_172.png"  # empty in the release itself
 LARGEST = 1 << 24  # bytes of an image or a metadata file; those of the release have at most some 100,000
-MOST = 1 << 34  # bytes of all that one size and difficulty has
+MOST = 1 << 34  # bytes of one size and difficulty
 
 
 class Sample(NamedTuple):
@@ -35,16 +37,11 @@ class Sample(NamedTuple):
 def find(data_dir: Path, size: int, difficulty: str) -> Path | None:
     """The folder of this size and difficulty, or None where `data_dir` has no such size. Raises DataError."""
     name = f"pathfinder{size}"
-    try:
-        if not data_dir.is_dir():
-            raise DataError(f"--data-dir {data_dir} is no folder")
-        homes = [data_dir / root / name for root in ROOTS if (data_dir / root / name).is_dir()]
-    except OSError as error:
-        raise DataError(f"cannot read --data-dir {data_dir}: {error.strerror}") from error
-    places = [home / LEVELS[difficulty] for home in homes]
-    for place in places:
-        if (place / "metadata").is_dir() and (place / "imgs").is_dir():
-            return place
+    with readable(data_dir):
+        places = [data_dir / root / name / LEVELS[difficulty] for root in ROOTS if (data_dir / root / name).is_dir()]
+        for place in places:
+            if (place / "metadata").is_dir() and (place / "imgs").is_dir():
+                return place
     for place in places:
         raise DataError(
             f"{place} lacks metadata or imgs: unpack {name} of lra_release.gz there, or leave out --data-dir"
@@ -62,7 +59,7 @@ def unpack(archive: Path, size: int, difficulty: str, target: Path, progress: bo
         return bool(inside.fullmatch(str(path)))
 
     target.mkdir(parents=True, exist_ok=True)
-    with _release.damage_told(archive):
+    with _release.reported_damage(archive):
         for path, length, content in _release.regular_files(archive, wanted, LARGEST, progress):
             total += length
             if total > MOST:
@@ -76,10 +73,10 @@ def unpack(archive: Path, size: int, difficulty: str, target: Path, progress: bo
     return place
 
 
-def stamps(place: Path) -> list[tuple[str, int, int]]:
-    """What tells whether the folder changed: its metadata files, and the folders of images."""
-    found = [*_metadata(place), *sorted((place / "imgs").iterdir())]
-    return [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in found]
+def stamps_of(place: Path) -> list[Stamp]:
+    """What tells whether the folder has changed: its metadata files and its folders of images. Raises DataError."""
+    with readable():
+        return stamps([*_metadata(place), *sorted((place / "imgs").iterdir())])
 
 
 def read_metadata(place: Path) -> tuple[list[Sample], list[str], str]:
@@ -87,12 +84,11 @@ def read_metadata(place: Path) -> tuple[list[Sample], list[str], str]:
     samples, skipped, digest = [], [], hashlib.sha256()
     for path in _metadata(place):
         try:
-            content = path.read_bytes()
-            lines = content.decode("ascii").splitlines()
+            with readable(path):
+                content = path.read_bytes()
+            lines = content.removeprefix(BOM).decode("ascii").splitlines()
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not the text that was released: {_CURE}") from error
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}") from error
         if not lines:
             raise DataError(f"{path} is empty: {_CURE}")
         digest.update(content)
@@ -143,7 +139,8 @@ def decode(path: Path, size: int) -> np.ndarray:
 
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            values = np.asarray(image)
+            # a palette's numbers are not grey levels
+            values = np.asarray(image.convert("RGBA").convert("L") if image.mode == "P" else image)
     except (OSError, ValueError, SyntaxError) as error:
         if path.is_file() and not path.stat().st_size:
             raise DataError(f"{path} is empty: {_CURE}") from error

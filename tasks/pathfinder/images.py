@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from tasks._random import GOLDEN, U31, U32, mix, start_of, stream_of
 from tasks._threads import in_threads
-from tasks.listops.generator import stream_of
-from tasks.listops.kernels import GOLDEN, U31, U32, mix, start_of
 from tasks.pathfinder.kernels import DISTRACTOR_RETRIES, Work, draw_below, grow_distractor, grow_pair, keep
-from tasks.pathfinder.tables import FREE, PARAMETERS, Tables, load
+from tasks.pathfinder.tables import FREE, PARAMETERS, load
 
 U63 = U31 + U32
 SCARCE = 100  # distractors stop when fewer than 1 / SCARCE of all cells are free
 
 
 class Generator:
-    """The images of one size, seed and split. `paddles` counts those of a long and of a short snake."""
+    """The images of one size, seed and split. `paddles`: how many a long and a short snake have."""
 
     def __init__(self, size: int, seed: int, split: str, paddles: tuple[int, int], distractors: int):
         self.stream = stream_of(f"pathfinder 1 {size} {seed} {split}")
@@ -35,30 +34,14 @@ class Generator:
         indices = np.ascontiguousarray(indices, np.int64)
 
         def work(rows: slice) -> None:
-            tables, scratch = (self.tables[0], self.tables[-1]), self._scratch()
-            fill_images(self.stream, indices[rows], *tables, scratch, *self.paddles, values[rows])
+            tables = self.tables[0], self.tables[-1]
+            fill_images(self.stream, indices[rows], *tables, self.scratch(), *self.paddles, values[rows])
 
         in_threads(work, len(indices))
         return values
 
-    def anatomy(self, index: int) -> tuple[Tables, list[np.ndarray], np.ndarray]:
-        """What image `index` is made of: tables, paddles (K, 3) row, column, angle of each snake, markers (2, 2)."""
-        scratch, image = self._scratch(), np.empty(self.tables[0].size ** 2, np.uint8)
-        ends = np.empty(2, np.int64)
-        margin, found = draw_image(
-            self.stream, index, self.tables[0], self.tables[-1], scratch, *self.paddles, ends, image
-        )
-        tables, (long, short) = self.tables[-1 if margin else 0], self.paddles
-        snakes = [scratch.paddles[snake, : long if snake < 2 else short] for snake in range(2 + found)]
-        where = [[*self._where(snake[:, 0]), snake[:, 1]] for snake in snakes]
-        return tables, [np.stack(parts, 1) for parts in where], np.stack(self._where(ends), 1)
-
-    def _where(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        stride, pad = self.tables[0].stride, self.tables[0].pad
-        return places // stride - pad, places % stride - pad
-
-    def _scratch(self) -> Work:
-        """Scratch of one thread."""
+    def scratch(self) -> Work:
+        """Working memory for one thread."""
         cells, choices = self.tables[0].frame.size, max(tables.weights.shape[1] for tables in self.tables)
         mask, dilated, kept_mask, kept_dilated = (np.zeros(cells, np.uint8) for _ in range(4))
         return Work(
@@ -124,7 +107,7 @@ def draw_image(stream, index, tables, other, work, long, short, ends, image):
 
 @njit(cache=True, nogil=True)
 def add_distractors(tables, work, length):
-    """Short snakes while their number is not reached and cells are free -> how many there are."""
+    """Grows short snakes until there are enough or few cells are free -> how many there are."""
     found = 0
     for _ in range(len(work.paddles) - 2):
         if free_cells(tables, work.mask) * SCARCE < tables.size**2:
@@ -147,7 +130,7 @@ def free_cells(tables, mask):
 
 @njit(cache=True, nogil=True)
 def paint(cells, stamp, place, contrast, canvas):
-    """Combines a stamp of this contrast, in tenths, with what is there: the brighter stays."""
+    """Paints a stamp of this contrast, in tenths, onto the canvas; the brighter value remains."""
     for cell in range(cells.first[stamp], cells.first[stamp + 1]):
         at = place + cells.offsets[cell]
         canvas[at] = max(canvas[at], cells.values[cell] * contrast)
@@ -155,7 +138,7 @@ def paint(cells, stamp, place, contrast, canvas):
 
 @njit(cache=True, nogil=True)
 def stretch(tables, canvas, image):
-    """Least and greatest value become 0 and 255, halves are rounded up."""
+    """Stretches the image, so that its least and greatest values become 0 and 255; halves are rounded up."""
     size, stride, start = tables.size, tables.stride, tables.pad * (tables.stride + 1)
     least, most = canvas[start], canvas[start]
     for row in range(size):

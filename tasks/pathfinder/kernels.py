@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from tasks.listops.kernels import GOLDEN, below, mix
+from tasks._random import GOLDEN, below, mix
 from tasks.pathfinder.tables import FREE
 from tasks.pathfinder.vectors import WIDTH, take, take_greater
 

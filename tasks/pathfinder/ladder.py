@@ -1,7 +1,8 @@
-"""The Pathfinder ladder: what readers score that see grey levels alone, the markers alone, or lit paths between them.
+"""The Pathfinder ladder: what readers score that see only grey levels, only the markers, or lit paths between them.
 
-Markers are sought honestly, on the image: the cell whose marker-shaped surroundings have the greatest least grey level,
-and the best such cell further away than one marker is wide. Decisions are learnt on training images.
+The readers find the markers on the image itself. The first is the cell whose marker-shaped neighbourhood has the
+highest minimum; the second is the best such cell that is further away than one marker is wide. Decisions are learned
+on training images.
 """
 
 from __future__ import annotations
@@ -11,21 +12,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from tasks import _ladders
 from tasks._threads import in_threads
 from tasks.pathfinder.tables import constants
 
 if TYPE_CHECKING:
-    from tasks._task import Data, Split
+    from tasks._data import Data, Split
 
 PIXELS = 1 << 26  # read of each split at most: 65,536 images of 32 pixels, 16,384 of 64, 4,096 of 128, 1,024 of 256
 LEVELS = (1, 32, 64, 96, 128, 160)  # from which grey level a cell counts as lit
 FULL = 250  # grey level of a marker's inner cells
+RIDGE = 1e-2  # per sample
 
 
 def climb(data: Data) -> dict[str, float]:
     """Constant, linear model of the grey histogram, distance of the markers, lit path between the markers.
 
-    Of long images only the first PIXELS / length of a split are read.
+    Of large images only the first PIXELS / length of a split are read.
     """
     size = data.spec.grid[0] if data.spec.grid else 0
     train, test = _describe(data.train, size), _describe(data.test, size)
@@ -34,7 +37,7 @@ def climb(data: Data) -> dict[str, float]:
     flip = _agree(train["joined"][:, path], train["labels"]) < 0.5
     return {
         "constant": float((test["labels"] == commonest).mean()),
-        "grey histogram": _linear(train["histograms"], train["labels"], test["histograms"], test["labels"]),
+        "grey histogram": _by_histogram(train, test),
         "marker distance": _by_distance(train, test, commonest, size),
         "lit path": float(_agree(test["joined"][:, path] != flip, test["labels"])),
     }
@@ -69,25 +72,19 @@ def _describe(split: Split, size: int) -> dict[str, np.ndarray]:
 
 
 def _by_distance(train: dict[str, np.ndarray], test: dict[str, np.ndarray], commonest: int, size: int) -> float:
-    """The commoner label of the training images whose markers are as far apart, to a pixel."""
+    """Accuracy of the commoner label among the training images with the same distance of markers, to a pixel."""
     counts = np.zeros((2 * size, 2), np.int64)
     np.add.at(counts, (train["distances"], train["labels"]), 1)
     answers = np.where(counts[:, 0] == counts[:, 1], commonest, counts.argmax(1))
     return _agree(answers[test["distances"]], test["labels"])
 
 
-def _linear(train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> float:
-    """Accuracy of a logistic regression with a small ridge, by Newton's method."""
-    mean, spread = train.mean(0), train.std(0) + 1e-9
-    columns, test_columns = (np.c_[(part - mean) / spread, np.ones(len(part))] for part in (train, test))
-    weights = np.zeros(columns.shape[1])
-    ridge = np.full(len(weights), 1e-2 * len(columns))
-    for _ in range(8):
-        chance = 1 / (1 + np.exp(-np.clip(columns @ weights, -30, 30)))
-        slope = columns.T @ (chance - labels) + ridge * weights
-        curve = (columns * (chance * (1 - chance))[:, None]).T @ columns + np.diag(ridge)
-        weights -= np.linalg.solve(curve, slope)
-    return _agree(test_columns @ weights > 0, test_labels)
+def _by_histogram(train: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> float:
+    """Accuracy of a logistic regression of the standardised histograms."""
+    mean, spread = train["histograms"].mean(0), train["histograms"].std(0) + 1e-9
+    x, test_x = (np.c_[(part["histograms"] - mean) / spread, np.ones(len(part["labels"]))] for part in (train, test))
+    weights = _ladders.logistic(lambda: [(x, train["labels"])], x.shape[1], RIDGE * len(x))
+    return _agree(test_x @ weights > 0, test["labels"])
 
 
 @njit(cache=True, nogil=True)
@@ -108,7 +105,7 @@ def read_images(images, size, core, levels, histograms, distances, joined):
 
 @njit(cache=True, nogil=True)
 def find_marker(image, core, other_y, other_x):
-    """The cell, row * side + column, whose core (C, 2) has the greatest least level, away from another marker."""
+    """The cell, row * side + column, whose core (C, 2) has the highest minimum, at a distance from another marker."""
     size = len(image)
     apart = 1
     for cell in range(len(core)):
@@ -132,7 +129,7 @@ def find_marker(image, core, other_y, other_x):
 
 @njit(cache=True, nogil=True)
 def are_joined(image, level, first, second, stack):
-    """Does a path of cells of at least this level, sideways or diagonal, lead from one cell to another?"""
+    """Do cells of at least this level, neighbours also across corners, connect the two cells?"""
     size, open_cells = len(image), 1
     lit = image >= level
     stack[0] = first

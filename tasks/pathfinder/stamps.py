@@ -1,8 +1,8 @@
-"""Draws Pathfinder's committed constants anew: `python -m tasks._pathfinder_stamps` rewrites the tables' JSON file.
+"""Draws Pathfinder's committed constants anew: `python -m tasks.pathfinder.stamps` rewrites tables.json.
 
 A paddle is a line drawn by Pillow at twice the resolution, reduced with Lanczos; its mask is the line dilated by twice
-the margin, reduced alike; angles follow https://github.com/drewlinsley/pathfinder at ab9c130, whose SciPy stretched to
-0 ... 255 before it reduced. Not needed to generate images: other versions of Pillow may draw other lines.
+the margin, reduced in the same way; angles follow https://github.com/drewlinsley/pathfinder at ab9c130, whose SciPy
+stretched to 0 ... 255 before it reduced. Not needed to generate images: other versions of Pillow may draw other lines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def build() -> dict[str, Arrays]:
-    """All that is committed: section -> name -> array."""
+    """Everything that is committed: section -> name -> array."""
     cosines = np.cos(np.radians(np.arange(0, 90 * DEGREE + 1, COSINE_STEP) / DEGREE)) ** 2
     found: dict[str, Arrays] = {"all": {"squared_cosines": np.rint(cosines * 65_536).astype("<i4")}}
     for size, form in PARAMETERS.items():

@@ -1,4 +1,4 @@
-"""Images made when they are asked for: stands where an array of stored images would."""
+"""Images that are made when they are read, behind the interface of an array of stored images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class Streamed:
     """The images 0 ... R - 1 of a generator as (R, L) uint8, read as `values[rows]` or `values[rows, columns]`.
 
-    `rows` is a number, a slice or an array; columns, a slice or an array. Nothing is kept: reading twice draws twice.
+    `rows` is a number, a slice or an array; columns, a slice or an array. Nothing is kept: reading an image twice
+    draws it twice.
     """
 
     dtype = np.dtype(np.uint8)
@@ -27,7 +28,7 @@ class Streamed:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """Raises IndexError for a row that is not there."""
+        """Raises IndexError for a row that does not exist."""
         rows, columns = key if isinstance(key, tuple) else (key, slice(None))
         indices = np.arange(len(self))[rows]
         images = self.generator.images(np.atleast_1d(indices))

@@ -1,8 +1,8 @@
 """Pathfinder's constants: parameters of each size, and the committed stamps and angles as tables for the kernels.
 
 Parameters: docstrings of https://github.com/google-research/long-range-arena `lra_benchmarks/data/pathfinder.py`.
-What was drawn or computed in floating point lies in `_pathfinder_tables.json`, written by `_pathfinder_stamps.py`;
-everything made of it here is integer arithmetic. Positions are flat indices into arrays with a border of `pad` cells.
+What was drawn or computed in floating point is in `tables.json`, written by `stamps.py`; everything derived from it
+here is integer arithmetic. Positions are flat indices into arrays with a border of `pad` cells.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Parameters:
         return self.reach + 4 * max(self.margins) + 3
 
 
-# `seeded`: run with stand-ins for the SciPy of its day, the original lost 92 % of its searches for a seed at 32 pixels,
-# so that of five distractors about one was drawn. Its text does not say why and reads as if none were lost; the loss is
-# drawn here, blind to direction, because lit fraction and grey levels then agree with the measured ones.
+# `seeded`: in the original code, run with stand-ins for the SciPy of its day, 92 % of the searches for a seed fail at
+# 32 pixels, so about one of five distractors is drawn; the paper does not mention this. Here the failures are drawn at
+# random, whatever the direction, because lit fraction and grey levels then agree with those measured.
 PARAMETERS = {
     32: Parameters(32, (1,), 2, 0.5, 1.5, 7, 10, 1, 15, 20, seeded=8),
     64: Parameters(64, (1,), 5, 1.0, 2.5, 12, 18, 1, 8, 8),

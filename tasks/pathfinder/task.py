@@ -9,24 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
-from tqdm import tqdm
 
-from tasks import _numba, _release, _sources, _store
-from tasks._task import Data, DataError, Network, Spec, Split, Task
+from tasks import _numba, _progress, _release, _sources, _store
+from tasks._data import GENERATED, OFFICIAL, SPLITS, USERS_FILES, Data, DataError, Spec, Split, check_ranges, printable
+from tasks._task import Network, Task
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from tasks.pathfinder.images import Generator
 
 GENERATOR = "generator v1"  # raised when the same settings give other images
 PADDLES = {"easy": 6, "intermediate": 9, "hard": 14}
 SPREAD = {32: 20, 64: 22, 128: 35, 256: 30}  # by image size: paddles of all short snakes together, about
 BLOCK = 1 << 24  # pixels made at a time; does not change what is made
+RELEASED = 200_000  # images of one size and difficulty, in the release and with the one that is empty there
 HASHED = 100  # images of a streamed split that its hash covers
 
 
@@ -40,7 +43,7 @@ class Settings:
     test_rows: int = 20_000
     difficulty: Literal["easy", "intermediate", "hard"] = "hard"  # 6, 9 or 14 paddles per long snake
     distractors: int = 0  # short snakes tried; 0: by LRA's formula (32: 10, 6, 5; 128: 17, 11, 8), see `distractors_of`
-    split_rule: Literal["sorted-80-10-10", "s4"] = "sorted-80-10-10"  # of released images
+    split_rule: Literal["sorted-80-10-10", "s4"] = "sorted-80-10-10"  # of images from files
 
 
 class Pathfinder(Task):
@@ -53,16 +56,16 @@ class Pathfinder(Task):
     streamed: ClassVar[bool] = False  # generated images are made when read, not stored
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
-        """The released images where `data_dir`, else LRA_DATA, holds them, unpacked or not, else generated ones.
+        """The images of `data_dir`, else of LRA_DATA, unpacked or not, where it holds any, else generated ones.
 
-        Without either folder, released images that `data unpack` brought here go before generated ones. Raises
-        DataError.
+        Without either folder, images from files that `data unpack` brought here are preferred to generated ones.
+        Raises DataError.
         """
-        from tasks.pathfinder import files as _pathfinder_files
+        from tasks.pathfinder import files
 
         _numba.use_cache(cache)
         source = _sources.data_folder(data_dir)
-        place = _pathfinder_files.find(source, self.size, settings.difficulty) if source else None
+        place = files.find(source, self.size, settings.difficulty) if source else None
         if place:
             return self._read(settings, place, cache, progress)
         archive = _release.find_archive(source) if source else None
@@ -80,17 +83,14 @@ class Pathfinder(Task):
     def climb(self, data: Data) -> dict[str, float]:
         """Constant, grey histogram, distance of the markers, lit path between them. A small CNN tops them."""
         _numba.use_cache(data.folder.parent)
-        from tasks.pathfinder import ladder as _pathfinder_ladder
+        from tasks.pathfinder import ladder
 
-        return _pathfinder_ladder.climb(data)
+        return ladder.climb(data)
 
     def check(self, settings: Settings) -> None:
-        """Raises DataError for a setting out of its range."""
-        ranges = dict.fromkeys(("train_rows", "validation_rows", "test_rows"), (1, 100_000_000))
-        for name, (least, most) in {**ranges, "distractors": (0, 100)}.items():
-            value = getattr(settings, name)
-            if not least <= value <= most:
-                raise DataError(f"{self.name}: data.{name} must be {least} to {most}, not {value}")
+        """Raises DataError for a setting outside its range."""
+        rows = dict.fromkeys(("train_rows", "validation_rows", "test_rows"), (1, 100_000_000))
+        check_ranges(self.name, settings, {**rows, "distractors": (0, 100)})
 
     def generator(self, settings: Settings, split: str) -> Generator:
         """The images of a split, one by one and in any order."""
@@ -116,13 +116,13 @@ class Pathfinder(Task):
     def _about(self, settings: Settings) -> dict[str, Any]:
         return {
             "task": self.name,
-            "label": "generated",
+            "label": GENERATED,
             "source": GENERATOR,
             "settings": self._used(settings),
             "seed": settings.seed,
             "split_rule": "a stream per split",
             "sha256": {},
-            "rows": {split: getattr(settings, f"{split}_rows") for split in _store.SPLITS},
+            "rows": {split: getattr(settings, f"{split}_rows") for split in SPLITS},
         }
 
     def _stream(self, settings: Settings, folder: Path) -> Data:
@@ -130,7 +130,7 @@ class Pathfinder(Task):
         from tasks.pathfinder.stream import Streamed
 
         splits, digest = {}, hashlib.sha256(json.dumps([GENERATOR, self.size, self._used(settings)]).encode())
-        for split in _store.SPLITS:
+        for split in SPLITS:
             generator, rows = self.generator(settings, split), getattr(settings, f"{split}_rows")
             values = cast("np.ndarray", Streamed(generator, rows))
             splits[split] = Split(values, np.full(rows, self.size**2, np.int32), generator.labels(rows))
@@ -141,7 +141,7 @@ class Pathfinder(Task):
     def _generate(self, settings: Settings, folder: Path, progress: bool) -> _store.Built:
         """Fills a cache folder with generated images."""
         about = self._about(settings)
-        with bar(sum(about["rows"].values()), f"Generating {self.title}", progress) as shown:
+        with self._bar("Generating", about, progress) as shown:
             blocks = {split: self._blocks(settings, split, rows) for split, rows in about["rows"].items()}
             return self._write(folder, about, blocks, shown)
 
@@ -155,15 +155,15 @@ class Pathfinder(Task):
 
     def _read(self, settings: Settings, place: Path, cache: Path, progress: bool) -> Data:
         """Released images, encoded once."""
-        from tasks.pathfinder import files as files
+        from tasks.pathfinder import files
 
         used = _released(settings)
-        folder = _store.folder_for(cache, self.name, {"source": files.stamps(place), **used})
+        folder = _store.folder_for(cache, self.name, {"source": files.stamps_of(place), **used})
         return _store.obtain(folder, lambda new: self._encode(used, place, new, progress))
 
     def _unpack(self, settings: Settings, archive: Path, cache: Path, progress: bool) -> Data:
         """Released images of lra_release.gz, encoded once; the PNG files lie in the new folder for that time only."""
-        from tasks.pathfinder import files as files
+        from tasks.pathfinder import files
 
         used = _released(settings)
         folder = _store.folder_for(cache, self.name, {"source": _release.stamp_of(archive), **used})
@@ -184,14 +184,14 @@ class Pathfinder(Task):
         self, used: dict[str, str], place: Path, folder: Path, progress: bool, source: str = ""
     ) -> _store.Built:
         """Fills a cache folder from released images."""
-        from tasks.pathfinder import files as files
+        from tasks.pathfinder import files
 
         samples, skipped, digest = files.read_metadata(place)
         splits = files.divide(samples, used["split_rule"], place)
         about = {
             "task": self.name,
-            "label": "official",
-            "source": source or str(place),
+            "label": OFFICIAL if len(samples) + len(skipped) == RELEASED else USERS_FILES,
+            "source": source or printable(place),
             "settings": used,
             "seed": None,
             "split_rule": used["split_rule"],
@@ -199,16 +199,21 @@ class Pathfinder(Task):
             "rows": {split: len(part) for split, part in splits.items()},
             "skipped": skipped,
         }
-        with bar(sum(about["rows"].values()), f"Reading {self.title}", progress) as shown:
+        with self._bar("Reading", about, progress) as shown:
             step = BLOCK // self.size**2
             blocks = {split: files.blocks(part, self.size, step) for split, part in splits.items()}
             return self._write(folder, about, blocks, shown)
+
+    def _bar(self, doing: str, about: dict[str, Any], progress: bool) -> tqdm:
+        return _progress.bar(f"{doing} {self.title}", " images", sum(about["rows"].values()), progress)
 
     def _write(
         self, folder: Path, about: dict[str, Any], blocks: dict[str, Iterator[Split]], shown: tqdm
     ) -> _store.Built:
         digests = {
-            split: _store.write_split(folder, split, (about["rows"][split], self.size**2), watched(parts, shown))
+            split: _store.write_split(
+                folder, split, (about["rows"][split], self.size**2), _progress.watched(parts, shown)
+            )
             for split, parts in blocks.items()
         }
         return _store.Built(self._spec(), about, digests, {})
@@ -217,20 +222,6 @@ class Pathfinder(Task):
 def _released(settings: Settings) -> dict[str, str]:
     """All that shapes released data."""
     return {"difficulty": settings.difficulty, "split_rule": settings.split_rule}
-
-
-def watched(blocks: Iterable[Split], shown: tqdm) -> Iterator[Split]:
-    """Moves the bar with each block."""
-    for block in blocks:
-        yield block
-        shown.update(len(block.labels))
-
-
-def bar(rows: int, title: str, progress: bool) -> tqdm:
-    """A bar on stderr; silent where stderr is no terminal."""
-    return tqdm(
-        total=rows, desc=title, unit=" images", unit_scale=True, disable=None if progress else True, leave=False
-    )
 
 
 class Pathfinder32(Pathfinder):

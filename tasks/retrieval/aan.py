@@ -13,21 +13,21 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from tasks import _sources
-from tasks._task import DataError
+from tasks import _parquet, _progress
+from tasks._data import DataError
+from tasks._files import BOM, readable, sha256
 
 LABELS = {b"0": 0, b"1": 1, b"0.0": 0, b"1.0": 1}
 COLUMNS = ("split", "label", "id1", "id2")
 SPLITS = {b"train": "train", b"eval": "validation", b"test": "test"}
-BATCH = 1024  # rows of the parquet file read at a time
 
 
 @dataclass
 class Papers:
-    """Documents cut to `length` bytes, numbered as they come, each (id, text) once.
+    """Documents cut to `length` bytes and numbered as they come, each (id, text) once.
 
-    Of an id with several texts each is kept: the files say which text stands in a pair. An empty text becomes one NUL
-    byte, which no text holds, because a sequence needs a token and no sample may go.
+    Where an id has several texts, each is kept: the files say which one belongs to a pair. An empty text becomes one
+    NUL byte, which no text contains: a sequence needs a token, and no sample is dropped.
     """
 
     length: int
@@ -62,9 +62,10 @@ class Read:
 
 def read_released(files: dict[str, Path], rows: dict[str, int], length: int, progress: bool) -> Read:
     """Split -> file and the rows it must have. One pass, line by line; raises DataError with the line of a fault."""
-    papers, splits, sha256 = Papers(length), {}, {}
-    size, disable = sum(path.stat().st_size for path in files.values()), None if progress else True
-    with tqdm(total=size, desc="Reading Retrieval", unit="B", unit_scale=True, disable=disable, leave=False) as bar:
+    papers, splits, hashes = Papers(length), {}, {}
+    with readable():
+        size = sum(path.stat().st_size for path in files.values())
+    with _progress.bar("Reading Retrieval", "B", size, progress) as bar:
         for split, path in files.items():
             digest, pairs, labels = hashlib.sha256(), [], []
             for line, fields in _fields(path, 5, digest, bar):
@@ -77,15 +78,18 @@ def read_released(files: dict[str, Path], rows: dict[str, int], length: int, pro
                     "another file, unpack lra_release.gz again"
                 )
             splits[split] = _arrays(pairs, labels)
-            sha256[path.name] = digest.hexdigest()
-    return Read(*papers.arrays(), splits, sha256)
+            hashes[path.name] = digest.hexdigest()
+    return Read(*papers.arrays(), splits, hashes)
 
 
-def read_compact(documents: Path, listed: Path, length: int) -> Read:
-    """docs.parquet (id, text) and a TSV with the header split, label, id1, id2. Raises DataError."""
+def read_compact(documents: Path, listed: Path, length: int, folder: Path) -> Read:
+    """docs.parquet (id, text) and a TSV with the header split, label, id1, id2. Raises DataError.
+
+    `folder` holds a copy of the documents meanwhile.
+    """
     papers = Papers(length)
     numbers: dict[bytes, int] = {}
-    for name, text in _texts(documents, length):
+    for name, text in _texts(documents, length, folder):
         if name in numbers:
             raise DataError(f"{documents}: the id {_shown(name)} occurs twice")
         numbers[name] = papers.add(name, text)
@@ -106,45 +110,32 @@ def read_compact(documents: Path, listed: Path, length: int) -> Read:
     empty = [name.decode() for name, split in SPLITS.items() if not found[split][1]]
     if empty:
         raise DataError(f"{listed} has no rows of {' and '.join(empty)}: it is cut short")
-    sha256 = {documents.name: _sources.sha256(documents), listed.name: digest.hexdigest()}
+    hashes = {documents.name: sha256(documents), listed.name: digest.hexdigest()}
     splits = {split: _arrays(*rows) for split, rows in found.items()}
-    return Read(*papers.arrays(), splits, sha256)
+    return Read(*papers.arrays(), splits, hashes)
 
 
 def _fields(path: Path, columns: int, digest, bar: tqdm | None = None) -> Iterator[tuple[int, list[bytes]]]:
-    """Line number and fields of each line, cut at tabs alone: a quotation mark is a character as any other."""
-    try:
-        with path.open("rb", buffering=2**20) as file:
-            for number, line in enumerate(file, 1):
-                digest.update(line)
-                fields = line.rstrip(b"\r\n").split(b"\t")
-                if len(fields) != columns:
-                    cut = ", the file may be cut short" if len(fields) < columns else ""
-                    raise DataError(f"{path} line {number} has {len(fields)} columns instead of {columns}{cut}")
-                yield number, fields
-                if bar is not None:
-                    bar.update(len(line))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    """Line number and fields of each line, split at tabs only: a quotation mark is a character like any other."""
+    with readable(path), path.open("rb", buffering=2**20) as file:
+        for number, line in enumerate(file, 1):
+            digest.update(line)
+            text = line.removeprefix(BOM) if number == 1 else line
+            fields = text.rstrip(b"\r\n").split(b"\t")
+            if len(fields) != columns:
+                cut = ", the file may be cut short" if len(fields) < columns else ""
+                raise DataError(f"{path} line {number} has {len(fields)} columns instead of {columns}{cut}")
+            yield number, fields
+            if bar is not None:
+                bar.update(len(line))
 
 
-def _texts(path: Path, length: int) -> Iterator[tuple[bytes, bytes]]:
-    """Id and at least `length` bytes, or all, of each text. Raises DataError."""
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            missing = [name for name in ("id", "text") if name not in file.schema_arrow.names]
-            if missing:
-                raise DataError(f"{path} has no column {' and '.join(missing)}")
-            for batch in file.iter_batches(BATCH, columns=["id", "text"]):
-                rows = batch.to_pydict()
-                for name, text in zip(rows["id"], rows["text"], strict=True):
-                    yield str(name).encode(), (text or "")[:length].encode()
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise DataError(f"{path} is cut short or no parquet file ({reason}): copy it again") from error
+def _texts(path: Path, length: int, folder: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Id and at least `length` bytes of each text, or all of it. Raises DataError."""
+    for block in _parquet.blocks(path, ["id", "text"], folder, advice="copy it again"):
+        rows = block.to_pydict()
+        for name, text in zip(rows["id"], rows["text"], strict=True):
+            yield str(name).encode(), (text or "")[:length].encode()
 
 
 def _label(text: bytes, path: Path, line: int) -> int:

@@ -1,6 +1,6 @@
 """The Retrieval ladder: what readers score that look at one document, at counts of bytes, or at shared rare words.
 
-The rungs are ours; the first asks how much the popularity of single papers gives away (PROTOCOLS section 1.3).
+The rungs are ours. Popularity shows how far one can get without comparing the documents at all.
 """
 
 from __future__ import annotations
@@ -8,27 +8,27 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks import _linear
+from tasks import _ladders
 
 if TYPE_CHECKING:
-    from tasks._task import Data, Split
+    from tasks._data import Data, Split
 
 WORD = re.compile(rb"[a-z]{3,}")
 WIDTH = 2**12  # words share this many columns, by hash
-ROUNDS = 8  # Newton steps; the loss is convex and flat by then
 RIDGE = 1e-3  # per sample
-BLOCK = 8192  # pairs looked at together
+BLOCK = 8192  # pairs held in memory at a time
 
 
 def climb(data: Data) -> dict[str, float]:
-    """Accuracy on the test split; all is learned on train, the threshold of popularity on validation."""
+    """Accuracy on the test split. Everything is learned on train, but popularity's threshold on validation."""
     train, test = data.train, data.test
     return {
-        "constant": _linear.constant(data),
+        "constant": _ladders.constant(data),
         "popularity of document 2": popularity(data),
         "byte histograms": byte_histograms(train, test),
         "idf cosine": idf_cosine(train, test),
@@ -36,7 +36,7 @@ def climb(data: Data) -> dict[str, float]:
 
 
 def popularity(data: Data) -> float:
-    """`cited` when train cites document 2 at least so many times; train's own counts include the row itself."""
+    """Answers `cited` when train cites document 2 at least as often as a threshold says."""
     train = data.train
     cited = np.bincount(_pairs(train)[train.labels == 1, 1], minlength=len(train.lengths))
     scores = [cited[_pairs(split)[:, 1]] for split in (data.validation, data.test)]
@@ -49,23 +49,18 @@ def byte_histograms(train: Split, test: Split) -> float:
                        for row, size in zip(train.values, train.lengths, strict=True)])  # fmt: skip
     shares = np.sqrt(shares[:, shares.any(0)]).astype(np.float32)
     shares = (shares - shares.mean(0)) / np.maximum(shares.std(0), 1e-6)
-    weights = np.zeros(3 * shares.shape[1] + 1)
-    for _ in range(ROUNDS):
-        gradient = RIDGE * len(train.labels) * weights
-        curvature = RIDGE * len(train.labels) * np.eye(len(weights))
-        for first in range(0, len(train.labels), BLOCK):
-            rows = slice(first, first + BLOCK)
-            x = _features(shares, _pairs(train)[rows])
-            chance = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
-            gradient += x.T @ (chance - train.labels[rows]).astype(np.float32)
-            curvature += x.T @ (x * (chance * (1 - chance)).astype(np.float32)[:, None])
-        weights -= np.linalg.solve(curvature, gradient)
+
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for pairs, labels in zip(_blocks(_pairs(train)), _blocks(train.labels), strict=True):
+            yield _features(shares, pairs), labels
+
+    weights = _ladders.logistic(blocks, 3 * shares.shape[1] + 1, RIDGE * len(train.labels))
     answers = [_features(shares, part) @ weights > 0 for part in _blocks(_pairs(test))]
     return float((np.concatenate(answers) == test.labels).mean())
 
 
 def idf_cosine(train: Split, test: Split) -> float:
-    """`cited` when the word counts, weighted by how few of train's documents have the word, point the same way."""
+    """Answers `cited` when the documents' word counts, weighted by each word's rarity in train, have a large cosine."""
     words = np.zeros((len(train.lengths), WIDTH), np.float32)
     columns: dict[bytes, int] = {}
     for row, size, into in zip(train.values, train.lengths, words, strict=True):
@@ -102,7 +97,7 @@ def _blocks(rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _by_threshold(scores: np.ndarray, labels: np.ndarray, test_scores: np.ndarray, test_labels: np.ndarray) -> float:
-    """Test accuracy of `cited` from the least score on which the answers to `labels` are best."""
+    """Test accuracy of answering `cited` from a score on: the score that gives the best answers to `labels`."""
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
     below = np.concatenate([[0], np.cumsum(np.where(labels[order] == 1, -1, 1))])  # right answers gained by a cut here

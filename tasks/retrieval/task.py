@@ -10,17 +10,20 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from tasks import _draws, _release, _sources, _store
-from tasks._task import Data, DataError, MissingDataError, Spec, Task
-from tasks.retrieval import aan as _aan
+from tasks import _draws, _hub, _release, _sources, _store
+from tasks._data import OFFICIAL, USERS_FILES, Data, MissingDataError, Spec, check_ranges
+from tasks._files import stamps
+from tasks._task import Task
+from tasks.retrieval import aan
 
 FILES = {"train": "new_aan_pairs.train.tsv", "validation": "new_aan_pairs.eval.tsv", "test": "new_aan_pairs.test.tsv"}
 ROWS = {"train": 147_086, "validation": 18_090, "test": 17_437}  # of the released files
+LISTED = {"train": 107_464, "validation": 13_223, "test": 12_743}  # of our lists of pairs, of 10,852 documents
 PLACES = ("", "tsv_data", "lra_release/tsv_data", "lra_release/lra_release/tsv_data", "data/aan", "aan")
 DOCUMENTS, COMPACT_PLACES = "docs.parquet", ("aan", "")
 LISTS = {"uniform": "pairs.tsv", "matched": "pairs_matched.tsv"}
@@ -31,24 +34,24 @@ TERMS = (
     "redistributed"
 )
 COMMAND = "python run_lra.py data prepare --task retrieval"
-OFFICIAL = f"{COMMAND} --set data.retrieval_pairs=official"
+COMMAND_OFFICIAL = f"{COMMAND} --set data.retrieval_pairs=official"
 
 
 @dataclass(frozen=True)
 class Settings:
     """The `data` section of a protocol for Retrieval."""
 
-    seed: int = 0  # fixes which rows are drawn where fewer than all are asked for
+    seed: int = 0  # fixes which rows are drawn when fewer than all are used
     length: int = 4000  # bytes of a document, from its front
     retrieval_pairs: Literal["official", "uniform", "matched"] = "uniform"  # how negatives were drawn; official: LRA's
-    train_rows: int = 0  # 0 = all, otherwise so many, with the labels' shares kept
+    train_rows: int = 0  # 0: all; otherwise a draw of this size that keeps the labels' shares
     validation_rows: int = 0
     test_rows: int = 0
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files by split, or DOCUMENTS and the list of pairs; `label` names the column of a table."""
+    """Files by split, or DOCUMENTS and the list of pairs; `label` is the label that the data gets."""
 
     label: str
     name: str
@@ -63,7 +66,7 @@ class Retrieval(Task):
     settings = Settings
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
-        """The files of `data_dir`, else LRA_DATA, or LRA's pairs of the mirror where accepted. Raises DataError."""
+        """The files of `data_dir`, else of LRA_DATA; else LRA's pairs from the mirror if accepted. Raises DataError."""
         check(settings)
         try:
             source = find_source(settings, _sources.data_folder(data_dir), cache, progress)
@@ -72,34 +75,31 @@ class Retrieval(Task):
             if unpacked is None:
                 raise
             return unpacked
-        stats = {path: path.stat() for path in source.files.values()}
-        stamps = [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()]
         used = asdict(settings)
         if not any(used[f"{split}_rows"] for split in FILES):
             used["seed"] = None
-        folder = _store.folder_for(cache, self.name, {"source": stamps, "label": source.label, **used})
+        folder = _store.folder_for(
+            cache, self.name, {"source": stamps(source.files.values()), "label": source.label, **used}
+        )
         return _store.obtain(folder, lambda place: _encode(settings, source, place, progress))
 
     def climb(self, data: Data) -> dict[str, float]:
         """Constant, popularity of the second document, byte histograms, cosine of word counts weighted by rarity."""
-        from tasks.retrieval import ladder as _retrieval_ladder
+        from tasks.retrieval import ladder
 
-        return _retrieval_ladder.climb(data)
+        return ladder.climb(data)
 
 
 def check(settings: Settings) -> None:
-    """Raises DataError for a setting out of its range."""
+    """Raises DataError for a setting outside its range."""
     ranges = {"length": (1, 65_536), **{f"{split}_rows": (0, 100_000_000) for split in FILES}}
-    for name, (least, most) in ranges.items():
-        value = getattr(settings, name)
-        if not least <= value <= most:
-            raise DataError(f"retrieval: data.{name} must be {least} to {most}, not {value}")
+    check_ranges("retrieval", settings, ranges)
 
 
 def find_source(settings: Settings, folder: Path | None, cache: Path, progress: bool) -> Source:
     """The files these settings need. Raises MissingDataError with the commands that would help."""
     wanted = settings.retrieval_pairs
-    where = f"nothing of it in {folder}" if folder else "--data-dir and LRA_DATA name no folder"
+    where = f"{folder} holds none of it" if folder else "--data-dir and LRA_DATA name no folder"
     if wanted != "official":
         names, remedy = (DOCUMENTS, LISTS[wanted]), "put both files there"
         files = _release.find_files(folder, COMPACT_PLACES, names, remedy) if folder else None
@@ -107,55 +107,43 @@ def find_source(settings: Settings, folder: Path | None, cache: Path, progress: 
             return Source(f"{wanted} pairs", " + ".join(names), files)
         raise MissingDataError(
             f"retrieval: data.retrieval_pairs={wanted} needs aan/{DOCUMENTS} and aan/{LISTS[wanted]}, but {where}; "
-            f"with them: {COMMAND} --data-dir DIR; with lra_release.gz in DIR: {OFFICIAL} --data-dir DIR; "
-            f"without files: {OFFICIAL} --accept-mirror (10 GB of hub mirror {MIRROR}; terms: {TERMS})"
+            f"with them: {COMMAND} --data-dir DIR; with lra_release.gz in DIR: {COMMAND_OFFICIAL} --data-dir DIR; "
+            f"without files: {COMMAND_OFFICIAL} --accept-mirror (10 GB of hub mirror {MIRROR}; terms: {TERMS})"
         )
     if folder:
         names = [*FILES.values()]
         found = _release.find_files(folder, PLACES, names, "put all three files of lra_release.gz there")
         found = found or _release.unpack(folder, PLACES, names, cache, progress)
         if found:
-            return Source("official", "lra_release", {split: found[name] for split, name in FILES.items()})
+            return Source(OFFICIAL, "lra_release", {split: found[name] for split, name in FILES.items()})
     if os.environ.get("LRA_ACCEPT_MIRROR") == "1":
         return Source("official mirror", f"{MIRROR}@{REVISION}", fetch_mirror(progress))
     raise MissingDataError(
         f"retrieval: data.retrieval_pairs=official needs new_aan_pairs.*.tsv or lra_release.gz, but {where}; with "
-        f"either: {OFFICIAL} --data-dir DIR; without files: {OFFICIAL} --accept-mirror (10 GB of hub mirror "
-        f"{MIRROR}; terms: {TERMS})"
+        f"either: {COMMAND_OFFICIAL} --data-dir DIR; without files: {COMMAND_OFFICIAL} --accept-mirror (10 GB of hub "
+        f"mirror {MIRROR}; terms: {TERMS})"
     )
 
 
 def fetch_mirror(progress: bool) -> dict[str, Path]:
     """Split -> file of the pinned mirror, from the hub's cache or downloaded. Raises MissingDataError, soon offline."""
-    from huggingface_hub import constants, hf_hub_download
-
     if progress:
         tqdm.write(f"Retrieval from {MIRROR}: {TERMS}", file=sys.stderr)
-    where: dict[str, Any] = {"repo_id": MIRROR, "repo_type": "dataset", "revision": REVISION}
-    try:
-        return {split: Path(hf_hub_download(filename=f"data/aan/{name}", local_files_only=True, **where))
-                for split, name in FILES.items()}  # fmt: skip
-    except (OSError, ValueError):  # not all there yet
-        pass
-    if constants.HF_HUB_OFFLINE or not _sources.reachable(constants.ENDPOINT):
-        raise MissingDataError(
-            f"retrieval: the hub cannot be reached for {MIRROR}; with its files: {OFFICIAL} --data-dir DIR"
-        )
-    try:
-        return {split: Path(hf_hub_download(filename=f"data/aan/{name}", **where)) for split, name in FILES.items()}
-    except Exception as error:  # those of the hub, of its client and of the system have no base in common
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise MissingDataError(f"retrieval: cannot download {MIRROR}: {reason}; the same command goes on") from error
+    remedy = f"the same command goes on where it stopped; with the files: {COMMAND_OFFICIAL} --data-dir DIR"
+    paths = _hub.fetch("retrieval", MIRROR, REVISION, [f"data/aan/{name}" for name in FILES.values()], remedy)
+    return dict(zip(FILES, paths, strict=True))
 
 
 def _encode(settings: Settings, source: Source, folder: Path, progress: bool) -> _store.Built:
     """Fills a cache folder."""
+    label = source.label
     if settings.retrieval_pairs == "official":
-        read = _aan.read_released(source.files, ROWS, settings.length, progress)
+        read = aan.read_released(source.files, ROWS, settings.length, progress)
     else:
-        read = _aan.read_compact(
-            source.files[DOCUMENTS], source.files[LISTS[settings.retrieval_pairs]], settings.length
-        )
+        listed = source.files[LISTS[settings.retrieval_pairs]]
+        read = aan.read_compact(source.files[DOCUMENTS], listed, settings.length, folder)
+        if {split: len(labels) for split, (_, labels) in read.splits.items()} != LISTED:
+            label = USERS_FILES
     chosen = {split: _choose(settings, split, labels) for split, (_, labels) in read.splits.items()}
     pairs = {split: read.splits[split][0][rows] for split, rows in chosen.items()}
     used = np.unique(np.concatenate([part.ravel() for part in pairs.values()]))
@@ -167,7 +155,7 @@ def _encode(settings: Settings, source: Source, folder: Path, progress: bool) ->
         digests[split] = _store.write_pairs(folder, split, documents, np.searchsorted(used, part), labels, groups)
     about = {
         "task": Retrieval.name,
-        "label": source.label,
+        "label": label,
         "source": source.name,
         "terms": TERMS,
         "settings": asdict(settings),
@@ -184,14 +172,14 @@ def _encode(settings: Settings, source: Source, folder: Path, progress: bool) ->
 
 
 def _choose(settings: Settings, split: str, labels: np.ndarray) -> np.ndarray:
-    """Rows of a split in rising order: all, or as many as asked for, with the labels' shares kept."""
+    """Rows of a split in rising order: all, or a draw that keeps the labels' shares."""
     name = f"{split}_rows"
     return _draws.part("retrieval", name, settings.seed, labels, getattr(settings, name))
 
 
 def leakage(train: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """What of a split's pairs (R, 2) the training split holds too: shares of its documents, of its pairs with one and
-    with both documents known, and of its pairs as such, in either order."""
+    """How much of a split's pairs (R, 2) is in the training split, too: the shares of its documents, of its pairs with
+    at least one known document, of those with two, and of its pairs as such, in either order."""
     known = np.isin(other, train)
     documents, first = np.unique(other, return_index=True)
     size = int(max(train.max(), other.max())) + 1

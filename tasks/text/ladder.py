@@ -1,14 +1,14 @@
-"""The Text ladder: what the bytes and short runs of bytes of a review say about its label, whatever their order."""
+"""The Text ladder: how well the bytes and short runs of bytes of a review predict its label, without their order."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from tasks._linear import linear
-from tasks._task import Data, Split
+from tasks._data import Data, Split
+from tasks._ladders import sklearn_logistic
 
-COLUMNS = 2**18  # places a run of bytes is hashed to
+COLUMNS = 2**18  # columns that runs of bytes are hashed to
 FACTOR = 0x9E3779B97F4A7C15  # an odd number near 2^64 / golden ratio: multiplying by it spreads the codes
 
 
@@ -18,7 +18,8 @@ def linear_rungs(data: Data) -> dict[str, float]:
     rungs = {}
     for name, longest in (("bag of bytes", 1), ("bag of byte 3-grams", 3)):
         train, test = counts(data.train, longest), counts(data.test, longest)
-        rungs[name] = linear(train, labels[0], test, labels[1], strength=10.0 if longest > 1 else 100.0)
+        strength = 10.0 if longest > 1 else 100.0
+        rungs[name] = sklearn_logistic(train, labels[0], test, labels[1], strength)
     return rungs
 
 

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tasks import _draws, _linear, _sources, _store
-from tasks._task import Data, DataError, Spec, Split, Task
+from tasks import _draws, _ladders, _parquet, _sources, _store
+from tasks._data import Data, DataError, Spec, Split, check_ranges
+from tasks._task import Task
 
 ENCODING = "bytes v1"  # raised when the same files and settings give other arrays
 BLOCK = 2048  # rows written at a time
@@ -32,19 +33,19 @@ HOME = _sources.Home(
 class Settings:
     """The `data` section of a protocol for Text."""
 
-    seed: int = 0  # fixes which reviews are held out or drawn; the `--seed` of a run does not touch them
-    length: int = 4000  # bytes kept of a review, the first ones
+    seed: int = 0  # fixes which reviews are held out or drawn; the `--seed` of a run does not change them
+    length: int = 4000  # how many bytes of a review are kept, from its start
     text_validation: Literal["held-out", "test"] = "held-out"  # "test" validates on the test split, as LRA did
     validation_rows: int = 2500  # training reviews held out, as many of each label
-    train_rows: int = 0  # 0: all that are left
+    train_rows: int = 0  # 0: all that remain
     test_rows: int = 0  # 0: all
 
 
 class Text(Task):
-    """Values are the bytes of the UTF-8 text; grouped by label. An empty review is one space, so that it has a token.
+    """Values are the bytes of the UTF-8 text; samples are grouped by label. An empty review becomes one space.
 
-    Reviews are put in the order of their SHA-256: the hub and the released archive order the same reviews
-    differently, and both must give the same splits.
+    Reviews are sorted by their SHA-256: the hub and the released archive order the same reviews differently, and both
+    must give the same splits.
     """
 
     name = "text"
@@ -63,29 +64,27 @@ class Text(Task):
 
     def climb(self, data: Data) -> dict[str, float]:
         """Constant; a linear model of how often each byte, or each run of up to three bytes, occurs."""
-        from tasks.text import ladder as _text_ladder
+        from tasks.text import ladder
 
-        _linear.need_sklearn()
-        return {"constant": _linear.constant(data), **_text_ladder.linear_rungs(data)}
+        _ladders.need_sklearn()
+        return {"constant": _ladders.constant(data), **ladder.linear_rungs(data)}
 
     def quick_rungs(self, data: Data) -> dict[str, float]:
         """The constant alone: the linear models take a minute and scikit-learn."""
-        return {"constant": _linear.constant(data)}
+        return {"constant": _ladders.constant(data)}
 
 
 def check(settings: Settings) -> None:
-    """Raises DataError for a setting out of its range."""
-    least = {"length": 1, "validation_rows": 1, "train_rows": 0, "test_rows": 0}
-    for name, low in least.items():
-        value, high = getattr(settings, name), 65_536 if name == "length" else 100_000_000
-        if not low <= value <= high:
-            raise DataError(f"text: data.{name} must be {low} to {high}, not {value}")
+    """Raises DataError for a setting outside its range."""
+    most = 100_000_000
+    ranges = {"length": (1, 65_536), "validation_rows": (1, most), "train_rows": (0, most), "test_rows": (0, most)}
+    check_ranges("text", settings, ranges)
 
 
 def _build(settings: Settings, used: dict[str, Any], found: _sources.Found, folder: Path) -> _store.Built:
     """Fills a cache folder from the parquet files."""
     files = found.fetch()
-    reviews = {split: _read(paths) for split, paths in files.items()}
+    reviews = {split: _read(paths, folder) for split, paths in files.items()}
     labels = {split: held for split, (_, held) in reviews.items()}
     drawn = _split(settings, labels["train"], labels["test"])
     digests = {}
@@ -108,18 +107,17 @@ def _build(settings: Settings, used: dict[str, Any], found: _sources.Found, fold
     return _store.Built(Spec(vocab=257, classes=2, length=settings.length), about, digests, {"label": NAMES})
 
 
-def _read(paths: list[Path]) -> tuple[list[bytes], np.ndarray]:
+def _read(paths: list[Path], folder: Path) -> tuple[list[bytes], np.ndarray]:
     """Reviews and labels (R,), in the order of the reviews' SHA-256. Raises DataError."""
-    import pyarrow as pa
-
     texts, labels = [], []
     for path in paths:
-        table = _sources.read_table(path, ["text", "label"])
-        labels.append(_sources.read_labels(table, path, len(NAMES)))
-        column = table["text"]
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)) or column.null_count:
-            raise DataError(f"{path}: the column 'text' must hold a text in every row, it is {column.type}")
-        texts += column.cast(pa.large_binary()).to_pylist()
+        first = len(texts)
+        for block in _parquet.blocks(path, ["text", "label"], folder):
+            labels.append(_parquet.labels_of(block, path, len(texts) - first, len(NAMES)))
+            column = block["text"]
+            if str(column.type) not in ("string", "large_string") or column.null_count:
+                raise DataError(f"{path}: the column 'text' must hold a text in every row, it is {column.type}")
+            texts += column.cast("large_binary").to_pylist()
     joined = np.concatenate(labels)
     keys = [hashlib.sha256(text).digest() for text in texts]
     order = sorted(range(len(texts)), key=lambda row: (keys[row], joined[row]))

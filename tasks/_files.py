@@ -1,0 +1,53 @@
+"""Files: whether one has changed, its hash, a text without its byte order mark, and the lock of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks._data import DataError
+
+BOM = b"\xef\xbb\xbf"  # the UTF-8 byte order mark that some editors put in front of a text
+Stamp = tuple[str, int, int]  # path, bytes, time in nanoseconds
+
+
+def stamps(files: Iterable[Path]) -> list[Stamp]:
+    """A file counts as the same while its path, size and time are. Raises DataError."""
+    with readable():
+        stats = [(path.resolve(), path.stat()) for path in files]
+    return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+
+
+@contextmanager
+def readable(what: object = None) -> Iterator[None]:
+    """Turns an OSError into the line `cannot read FILE: reason`; `what` where the error names no file."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename if what is None else what
+        raise DataError(f"cannot read {name}: {error.strerror or error}") from error
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Lets one process at a time build a folder -> whether that is sure. Others wait; a lock dies with its holder."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield False
+        return
+    with folder.with_name(f".{folder.name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a network file system without locks; renaming still keeps the result whole
+            yield False
+            return
+        yield True

@@ -1,0 +1,34 @@
+"""What can be set of ListOps' data, and the ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks._data import check_ranges
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The `data` section of a protocol for ListOps. Released files have rows and sizes of their own."""
+
+    seed: int = 0  # fixes the generated trees; the `--seed` of a run does not change them
+    train_rows: int = 96_000
+    validation_rows: int = 10_000
+    test_rows: int = 10_000
+    min_length: int = 500  # tokens, exclusive
+    max_length: int = 2000  # tokens, exclusive
+    max_depth: int = 10  # levels of a tree, its digits included, so operators nest one level less
+    max_args: int = 10
+    brackets: bool = True  # False drops the closing bracket of the same trees, as Skyformer did
+
+
+def check(settings: Settings) -> None:
+    """Raises DataError for a setting outside its range."""
+    ranges = {
+        **dict.fromkeys(("train_rows", "validation_rows", "test_rows"), (1, 100_000_000)),
+        "min_length": (1, 65_535),
+        "max_length": (settings.min_length + 2, 65_536),
+        "max_depth": (2, 256),
+        "max_args": (2, 1000),
+    }
+    check_ranges("listops", settings, ranges)
