@@ -1,0 +1,136 @@
+"""Who may import whom: one table, read from the text of every file, imports inside functions included."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+GROUND = {"errors", "hashing"}
+ENGINE = {"config", "results", "console", "stats", "backbones", "training", "zoo", "tasks"} | GROUND
+# A room is a folder or a module of lra/, or the package attention_zoo (zoo) or tasks.
+ARROWS = {
+    "zoo": set(),
+    "tasks": set(),
+    "errors": set(),
+    "hashing": set(),
+    "stats": set(),
+    "console": {"errors"},
+    "config": GROUND,
+    "backbones": {"hashing"},
+    "results": {"console"} | GROUND,
+    "training": {"config", "results", "console"} | GROUND,
+    "experiments": ENGINE,
+    "report": {"results", "stats"} | GROUND,
+    "bench": {"experiments"} | ENGINE,
+    "testing": {"bench", "experiments"} | ENGINE,  # bench: it counts operations
+    "inspect": {"experiments", "report"} | ENGINE,  # report: one style for all figures
+    "audit": {"experiments", "report"} | ENGINE,
+    "commands": {"audit", "bench", "testing", "inspect", "report", "experiments"} | ENGINE,
+    "cli": {"commands", "errors", "zoo", "tasks"},
+    "lra": {"errors", "report", "experiments"},  # lra/__init__.py: what a notebook needs
+}
+PACKAGES = {  # what rooms may import from outside, besides the standard library
+    "zoo": {"torch"},
+    "tasks": {"numpy", "numba", "llvmlite", "datasets", "PIL", "scipy", "sklearn", "tqdm"},
+    "errors": set(),
+    "hashing": set(),
+    "config": {"yaml", "jsonargparse"},
+    "backbones": {"torch"},
+    "report": {"numpy", "pandas", "matplotlib", "jinja2", "markupsafe", "tabulate", "yaml", "PIL"},
+    "commands": set(),
+    "cli": set(),
+}
+MODULES = [path for package in ("lra", "attention_zoo", "tasks") for path in sorted((ROOT / package).rglob("*.py"))]
+TOPS = {"attention_zoo": "zoo", "tasks": "tasks"}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    """lra.training.step -> training; lra.cli -> cli; tasks.listops.task -> tasks."""
+    top, *rest = module.split(".")
+    return TOPS.get(top) or (rest[0] if rest else "lra")
+
+
+def imports(path: Path, top_only: bool = False) -> set[str]:
+    """Modules a file imports, those under TYPE_CHECKING too; with top_only those that importing it brings in."""
+    found = set()
+    nodes = [(node, True) for node in ast.parse(path.read_text(encoding="utf-8")).body]
+    while nodes:
+        node, top = nodes.pop()
+        if top_only and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import) and (top or not top_only):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and (top or not top_only):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        deeper = top and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        nodes += [(child, deeper) for child in ast.iter_child_nodes(node)]
+    return found
+
+
+def ours(name: str) -> str | None:
+    """The module of ours that an imported name lies in: lra.training.step.Step -> lra.training.step; else None."""
+    known = {name_of(path) for path in MODULES}
+    parts = name.split(".")
+    prefixes = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in known), None)
+
+
+def outside(path: Path) -> set[str]:
+    tops = {name.split(".")[0] for name in imports(path)}
+    return tops - sys.stdlib_module_names - {"lra", "attention_zoo", "tasks"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_room_imports_only_what_the_table_allows(path):
+    room = room_of(name_of(path))
+    rooms = {room_of(module) for module in map(ours, imports(path)) if module}
+    assert rooms - {room} <= ARROWS[room]
+    assert outside(path) <= PACKAGES.get(room, outside(path))
+
+
+def test_the_table_has_every_room_and_no_circle():
+    assert {room_of(name_of(path)) for path in MODULES} == set(ARROWS)
+    floors: dict[str, int] = {}
+    while len(floors) < len(ARROWS):
+        ready = [room for room, below in ARROWS.items() if room not in floors and below <= set(floors)]
+        assert ready, f"a circle among {set(ARROWS) - set(floors)}"
+        floors |= dict.fromkeys(ready, len(set(floors.values())))
+    assert len(ARROWS) <= 21
+    assert len(set(floors.values())) <= 9
+
+
+def test_no_two_modules_import_each_other_even_by_others():
+    arrows = {name_of(path): {m for m in map(ours, imports(path)) if m and m != name_of(path)} for path in MODULES}
+    done: set[str] = set()
+    while ready := {module for module, below in arrows.items() if module not in done and below <= done}:
+        done |= ready
+    assert not set(arrows) - done, "a circle among these"
+
+
+def test_the_top_of_lra_holds_seven_modules_at_most():
+    assert len(list((ROOT / "lra").glob("*.py"))) <= 7
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name == "commands"], ids=name_of)
+def test_commands_import_the_standard_library(path):
+    """The help and the messages of mistakes come at once."""
+    modules = {name for name in imports(path, top_only=True) if not name.startswith(("lra.errors", "lra.commands"))}
+    assert not {name.split(".")[0] for name in modules} - sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("package", ["lra", "attention_zoo", "tasks"])
+def test_budgets(package):
+    """No file above 250 lines, no function above 60."""
+    for path in (ROOT / package).rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 250, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno:
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
