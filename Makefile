@@ -22,7 +22,7 @@ demo: $(READY)
 	$(BIN)/python run_lra.py report
 
 test: $(READY)
-	$(PYTEST) -n $(PROCESSES) --dist loadgroup --durations 15
+	$(PYTEST) -n $(PROCESSES) --durations 15
 
 slow: $(READY)
 	$(PYTEST) -m "slow and not gpu" --durations 15

@@ -1,4 +1,4 @@
-"""A line on stderr that does not tear a progress bar."""
+"""Lines on stderr that do not tear a progress bar."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _shown = {"bars": True, "lines": True}
 
 
 def say(message: str) -> None:
-    """A line on stderr that does not tear a bar."""
+    """Writes a line to stderr without tearing a bar."""
     if _shown["lines"]:
         tqdm.write(message, file=sys.stderr)
 
@@ -21,17 +21,17 @@ def bars() -> bool:
 
 
 def lines_only() -> None:
-    """From now on no bars, which several processes on one terminal would tear."""
+    """Draws no bars from now on: several processes on one terminal would tear them."""
     _shown["bars"] = False
 
 
 def silence() -> None:
-    """From now on nothing at all: another process speaks for this one."""
+    """Writes nothing from now on: another process speaks for this one."""
     _shown.update(bars=False, lines=False)
 
 
 def clock(seconds: float) -> str:
-    """45 s, 12 min, 3.4 h."""
+    """A duration in words: 45 s, 12 min, 3.4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,11 +1,11 @@
-"""The mistakes a person can mend: each message is one line that says what is wrong and what to do."""
+"""Mistakes that a person can mend: each message is one line that says what is wrong and what to do."""
 
 import difflib
 from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Anything the command line answers with its message and exit code 2."""
+    """The command line answers any of these with its message and exit code 2."""
 
 
 class ConfigError(UserError, ValueError):
@@ -13,7 +13,7 @@ class ConfigError(UserError, ValueError):
 
 
 class RecordError(UserError, ValueError):
-    """A file that is no record, or a record that cannot be written."""
+    """A file that is not a record, or a record that cannot be written."""
 
 
 class WorkError(UserError):
@@ -21,7 +21,7 @@ class WorkError(UserError):
 
 
 class BusyError(WorkError):
-    """Another process holds the cell."""
+    """Another process holds the run, or the device of a bench."""
 
 
 class CountError(UserError, ValueError):
@@ -29,6 +29,6 @@ class CountError(UserError, ValueError):
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """', did you mean ...?' or nothing."""
+    """', did you mean ...?' with the nearest known word, or nothing."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""

@@ -1,12 +1,13 @@
 """The frame of every test: caches of the session's own, so that nothing of the user's is touched; how tests are shared.
 
-`make test` runs two processes (pytest-xdist). Tests that share a fixture of their module stay in one process, so that
-what the fixture trains or generates is made once; all others go to whichever process is free. A test that must not run
-beside certain others carries `@pytest.mark.xdist_group("name")`: tests of one group run one after another.
+`make test` runs two processes (pytest-xdist). A file with a fixture of its module is run by one process, so that what
+the fixture trains or generates is made once. Of all other files each test goes to whichever process is free.
 """
 
+import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,17 +25,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip("needs a CUDA device")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if shares_a_fixture(item) and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's; its --dist loadgroup does nothing under pytest 9.2
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class FilesOrTests(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            """The unit of work that a test belongs to: its file, or itself."""
+            file = nodeid.split("::")[0]
+            return file if shares_a_fixture(config.rootpath / file) else nodeid
+
+    return FilesOrTests(config, log)
 
 
-def shares_a_fixture(item: pytest.Item) -> bool:
-    """Does the test use a fixture that its module makes only once?"""
-    fixtures = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
-    return any(definition.scope == "module" for definitions in fixtures for definition in definitions)
+@functools.cache
+def shares_a_fixture(path: Path) -> bool:
+    return 'scope="module"' in path.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session", autouse=True)
