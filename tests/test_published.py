@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import tasks
 from attention_zoo import find
 from lra.report.tables import published
 
@@ -116,3 +117,14 @@ def test_blocks_stand_alone(tmp_path: Path):
     assert "- Sinkhorn on Average: misprint" in paper
     assert "| Local       | local; local:block=64 " in paper
     assert published.blocks(published.read(tmp_path)) == ["No published tables are installed here.\n"]
+
+
+def test_published_tasks_have_our_titles():
+    """Whoever renames a task renames it in tasks.csv, too."""
+    known = published.tasks()
+    for name in tasks.names():
+        if name in known:
+            assert known[name].title == tasks.find(name).title
+    assert {"average", "total"} <= known.keys() - set(tasks.names())
+    assert known["listops"].test == 2_000
+    assert known["average"].test is None

@@ -281,8 +281,8 @@ def test_reports_need_no_torch():
 
 
 DRAW = """
-import os
-import lra.inspect
+import importlib, os, sys
+importlib.import_module(sys.argv[1])
 from lra.report.figures import style
 with style.style("x"):
     assert style.save(style.blank("title", "caption", (4, 3), (0.5, 0.2, 0.4)), "x", ("png", "svg", "pdf"))
@@ -292,11 +292,18 @@ print(matplotlib.rcParams._get("backend"))
 """
 
 
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "svg"])
-def test_figures_are_drawn_whatever_backend_a_notebook_left(backend: str):
+@pytest.mark.parametrize(
+    ("room", "backend"),
+    [
+        ("lra.report", "module://matplotlib_inline.backend_inline"),
+        ("lra.inspect", "nonsense"),
+        ("lra.report", "svg"),
+    ],
+)
+def test_figures_are_drawn_whatever_backend_a_notebook_left(room: str, backend: str):
     """matplotlib itself cannot be imported with the name of a backend that it does not know."""
     environment = os.environ | {"MPLBACKEND": backend}
-    command = [sys.executable, "-c", DRAW]
+    command = [sys.executable, "-c", DRAW, room]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     kept, used = done.stdout.split("\n")[:2]
