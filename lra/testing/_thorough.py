@@ -121,16 +121,18 @@ def inductor_without_machine_code(module: Any, inputs: Any) -> Any:
     from torch._inductor import compile_fx, config
     from torch._inductor.async_compile import AsyncCompile
 
-    def compile_graph(graph: torch.fx.GraphModule, inputs: Any, **rest: Any) -> Any:
-        as_it_is = torch.fx.GraphModule(graph, copy.deepcopy(graph.graph))
-        compile_fx.compile_fx_inner(graph, inputs, **rest)
-        return make_boxed_func(as_it_is.forward)
+    uncached = {"force_disable_caches": True, "compile_threads": 1}
 
     def skip(*_: Any, **__: Any) -> Any:
         return lambda *_: None
 
-    patch = config.patch(force_disable_caches=True, compile_threads=1)
-    with patch, mock.patch.object(AsyncCompile, "cpp_pybinding", skip):
+    def compile_graph(graph: torch.fx.GraphModule, inputs: Any, **rest: Any) -> Any:
+        as_it_is = torch.fx.GraphModule(graph, copy.deepcopy(graph.graph))
+        with config.patch(uncached), mock.patch.object(AsyncCompile, "cpp_pybinding", skip):
+            compile_fx.compile_fx_inner(graph, inputs, **rest)  # a backward pass may come later than its forward pass
+        return make_boxed_func(as_it_is.forward)
+
+    with config.patch(uncached):
         return compile_fx.compile_fx(module, inputs, inner_compile=compile_graph)
 
 
