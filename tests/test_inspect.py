@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from naive import Row, agent_bias, pools
+from naive import Row
+from naive.agent import agent_bias, pools
 from torch import Tensor, nn
 
 import attention_zoo

@@ -1,0 +1,35 @@
+"""FLatten as loops over queries and keys."""
+
+from torch import Tensor
+
+from naive import Row, Twin, linear, positioned, softplus
+
+
+def mix(row: Row, h: int) -> Tensor:
+    q, k = (focus(row, t) for t in positioned(row))
+    return linear(row, h, q, k, mean=True)
+
+
+def focus(row: Row, t: Tensor) -> Tensor:
+    """t (N, D) -> (N, D): u^p / ||u^p|| * ||u||, norms over the whole width."""
+    u = (t.clamp(min=0) + (1e-9 if row.fault == "inner eps too small" else 1e-6)) / softplus(row.parameters["scale"])
+    u = u.unflatten(1, (row.dims.heads if row.fault == "norm per head" else 1, -1))
+    sharp = u ** row.options["power"]
+    length = (u**2).sum(-1, keepdim=True).sqrt() / (sharp**2).sum(-1, keepdim=True).sqrt()
+    return (sharp * length).flatten(1)
+
+
+TWIN = Twin(
+    mix=mix,
+    loss=2.322973,
+    specs=["flatten", "flatten:power=4,conv=0,key_positions=true"],
+    grids=["flatten:key_positions=true"],
+    faults={
+        ("flatten", "padded"): ["norm per head", "heads interleaved", "convolution sees padding"],
+        ("flatten", "tiny"): ["eps of the other form", "eps of the padded length"],
+        ("flatten", "negative"): ["inner eps too small"],
+        ("flatten:key_positions=true", "padded"): ["no positions", "positions on q", "positions after the scale"],
+    },
+    inputs=["flatten:conv=3", "flatten:key_positions=true"],
+    tiny=0.001,
+)

@@ -1,0 +1,17 @@
+"""Identity (control) as loops over queries and keys."""
+
+from torch import Tensor
+
+from naive import Row, Twin
+
+
+def mix(row: Row, h: int) -> Tensor:
+    return row.head(row.v, h)[row.real]
+
+
+TWIN = Twin(
+    mix=mix,
+    loss=2.315528,
+    specs=["identity"],
+    grids=["identity:conv=3"],
+)

@@ -1,0 +1,42 @@
+"""PVT as loops over queries and keys."""
+
+import torch
+from torch import Tensor
+
+from naive import Row, Twin, average, product, project, softmax_over
+
+
+def mix(row: Row, h: int) -> Tensor:
+    reduction, grid = int(row.options["reduction"]), row.dims.grid
+    if reduction == 1:
+        return softmax_over(row, h, lambda _i, _j: True)
+    weight, bias = row.parameters["shorten.weight"], row.parameters["shorten.bias"]
+    columns = grid[1] if grid else len(row.x)
+    patches: dict[tuple[int, int], Tensor] = {}
+    for i in row.keys:
+        r, c = divmod(i, columns)
+        tap = weight[:, :, r % reduction, c % reduction] if grid else weight[:, :, c % reduction]
+        where = (r // reduction, c // reduction)
+        patches[where] = patches.get(where, bias) + tap @ row.x[i]
+    if row.fault == "empty patches stay":
+        patches = {(0, n): bias for n in range(-(-columns // reduction))} | patches
+    short = torch.stack(list(patches.values()))
+    centred = short - short.mean(1, keepdim=True)
+    short = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
+    short = short if row.fault == "no norm" else short * row.parameters["norm.weight"] + row.parameters["norm.bias"]
+    _, k, v = (row.head(t, h) for t in project(row.parameters, "qkv", short).split(row.dims.dim, dim=1))
+    q = row.head(row.q, h)
+    return average(row.real, range(len(short)), product(q, k), v)
+
+
+TWIN = Twin(
+    mix=mix,
+    loss=2.310465,
+    specs=["pvt:reduction=3", "pvt:reduction=2,conv=3"],
+    grids=["pvt:reduction=2", "pvt:reduction=3,conv=3"],
+    faults={("pvt:reduction=3", "padded"): ["no mask", "empty patches stay", "no norm"]},
+    parameters={"pvt": 64**2 * 4 + 3 * 64},
+    grid_parameters={"pvt": 64**2 * 16 + 3 * 64},
+    impossible=["pvt:reduction=0"],
+    limit=("pvt:reduction=1", 1e-12),
+)
