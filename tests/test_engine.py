@@ -100,7 +100,7 @@ def test_captured_gradients_are_the_batchs(setup, attention, quirk):
     optimiser = FlatAdamW(list(model.parameters()), Train(steps=9, batch=30, lr=0.0, warmup=0, evaluate_every=1))
     recorder = Recorder()
     gear = Captured(model, *place, optimiser=optimiser, batch=30, recorder=recorder)
-    assert gear.rows == 8, "the last slice has rows without a label"
+    assert gear.rows == 8, "the last micro-batch has rows without a label"
     for _ in range(2):
         optimiser.flat.zero_()
         gear.gradients(data.train, ROWS, optimiser.flat, lambda _: None)
