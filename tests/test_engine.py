@@ -328,7 +328,7 @@ def test_combined_kernels_that_fail_are_separated(setup, monkeypatch, recorder):
         model,
         replace(cell.config.train, steps=9, warmup=0, gear="compiled", clip="none", lr=0.0),
         *place,
-        0,
+        seed=0,
         recorder=recorder,
     )
     assert isinstance(step.gears.gear, Compiled)
