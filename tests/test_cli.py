@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lra.cli import build_parser, main
-from lra.experiments import job as slot
+from lra.experiments import job
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
 from lra.results.record import load, save
@@ -178,14 +178,14 @@ def test_without_locks_a_record_is_kept(tiny, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("lra.results.files.fcntl.flock", nothing)
     asked = Request(attentions=["mean"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path)
-    real, others = slot.run_cell, []
+    real, others = job.train_and_test, []
 
     def overtaken(*arguments):
-        found = real(*arguments)
-        others.append(save(replace(found, seconds={"train": 1.0}), tmp_path))
-        return found
+        record = real(*arguments)
+        others.append(save(replace(record, seconds={"train": 1.0}), tmp_path))
+        return record
 
-    monkeypatch.setattr(slot, "run_cell", overtaken)
+    monkeypatch.setattr(job, "train_and_test", overtaken)
     (record,) = run_grid(asked)
     assert record == load(others[0])
     assert "no locks in" in capsys.readouterr().err
