@@ -1,6 +1,8 @@
-"""The mechanisms: one file each, found by name. Knows tensors, nothing of tasks or training.
+"""The mechanisms: one file each, found by name. This room knows tensors, and nothing of tasks or training.
 
-Importing this package is cheap; torch is imported with the first class that is asked for.
+To add a mechanism, add a file with a class that is decorated with `register`; its name is the name of the file. The
+room imports torch alone, and only when a class is asked for. Files with an underscore hold what mechanisms share, and
+what finds them.
 """
 
 import importlib

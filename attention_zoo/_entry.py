@@ -1,4 +1,4 @@
-"""What the registry keeps of a mechanism: its names, options and code, and how it is built."""
+"""What the registry knows of a mechanism: its names, options and code, and how to build it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attention_zoo._base import Attention
     from attention_zoo._dims import Dims
 
-classes: dict[tuple[Path, str], type[Attention]] = {}  # of every file imported so far, by file and name
+classes: dict[tuple[Path, str], type[Attention]] = {}  # every class registered so far, by file and name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +66,18 @@ class Entry:
         """'official', 'adapted: ...' with how, or 'own' for a user's. grid: are tokens given as rows and columns?"""
         if not self.builtin:
             return "own"
-        how = self.differs or ("" if grid else self.adapted)
-        return f"adapted: {how}" if how else "official"
+        return f"adapted: {how}" if (how := self.adaptation(grid)) else "official"
+
+    def adaptation(self, grid: bool) -> str:
+        """How the mechanism differs from its paper, in words; empty if it does not."""
+        return self.differs or ("" if grid else self.adapted)
 
     def all_options(self, options: dict[str, Value]) -> dict[str, Value]:
-        """These options and the defaults of the others."""
+        """These options, and the others at their defaults."""
         return {name: default for name, (_, default) in self.options.items()} | options
 
     def load(self) -> type[Attention]:
-        """The class; imports the file on first use."""
+        """The class, after importing its file on first use."""
         if (self.path, self.name) not in classes:
             if self.builtin:
                 importlib.import_module(f"attention_zoo.{self.path.stem}")
@@ -83,7 +86,7 @@ class Entry:
         return classes[self.path, self.name]
 
     def build(self, dims: Dims, options: dict[str, Value] | None = None) -> Attention:
-        """A module of these sizes. Raises SpecError when the mechanism refuses them."""
+        """A module of these sizes. Raises SpecError if the mechanism refuses them."""
         try:
             return self._make(dims, options or {})
         except ValueError as error:
@@ -109,7 +112,7 @@ class Entry:
         return attention
 
     def row(self, options: dict[str, Value]) -> str:
-        """The name in tables: the registered name and the options that differ from their defaults."""
+        """The name in tables: the registered name with the options that differ from their defaults."""
         changed = [
             f"{key}={options[key]}"
             for key, (_, default) in self.options.items()

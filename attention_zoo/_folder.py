@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from attention_zoo._process import seeded
 from attention_zoo._source import HERE, find_in_zoo, imported_by_call, read, read_zoo
 
 OURS = ("attention_zoo", "lra", "tasks")
@@ -31,6 +32,7 @@ class Folder(importlib.abc.MetaPathFinder):
     def __init__(self, root: Path):
         self.root, self.texts = root, dict[Path, str]()
         self.readings: list[tuple[str, Path]] = []  # modules, and data files that they have opened
+        self.touched: list[str] = []  # generators of random numbers that they have seeded or drawn from
         self.name = f"{PREFIX}{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
         package = ModuleType(self.name)
         package.__path__ = [str(root)]
@@ -54,6 +56,11 @@ class Folder(importlib.abc.MetaPathFinder):
         """Drops the texts that are neither known nor of an imported module: they will be mended and read again."""
         files = known | {Path(str(getattr(module, "__file__", ""))) for module in self.modules().values()}
         self.texts = {path: text for path, text in self.texts.items() if path in files}
+
+    def take_touched(self) -> list[str]:
+        """What `touched` has gathered since the last call, each once."""
+        touched, self.touched = self.touched, []
+        return list(dict.fromkeys(touched))
 
     def has(self, name: str) -> bool:
         """Does `import name` mean a module of this folder? An installed package goes before a folder without code."""
@@ -89,11 +96,19 @@ class Folder(importlib.abc.MetaPathFinder):
 
 
 class Loader(importlib.machinery.SourceFileLoader):
-    """Runs a module of a folder, its imports of that folder's other modules led there."""
+    """Runs a module of a folder, with its imports of the folder's other modules led there.
+
+    Each module starts from the same random numbers, so that it draws the same ones whatever was imported before.
+    """
 
     def __init__(self, folder: Folder, fullname: str, path: str):
         super().__init__(fullname, path)
         self.folder = folder
+
+    def exec_module(self, module: ModuleType) -> None:
+        with seeded(0, 0) as used:
+            super().exec_module(module)
+        self.folder.touched += used
 
     def get_code(self, fullname: str) -> Any:  # noqa: ARG002
         tree = ast.parse(self.folder.text(Path(self.path)), filename=self.path)
@@ -102,7 +117,7 @@ class Loader(importlib.machinery.SourceFileLoader):
 
 
 class Local(ast.NodeTransformer):
-    """Leads one module's imports of its folder's modules to the package that the folder is."""
+    """Rewrites one module's imports of its folder's modules as imports from the folder's package."""
 
     def __init__(self, folder: Folder, name: str, is_package: bool):
         inside = name.split(".")[1:]
@@ -149,7 +164,7 @@ def locate(base: Path, name: str) -> Path | None:
 
 
 def walk(base: Path, name: str) -> Path | None:
-    """The same for a dotted name."""
+    """As `locate`, of a dotted name."""
     place: Path | None = base
     for part in name.split("."):
         place = None if place is None else locate(place.parent if place.name == "__init__.py" else place, part)
@@ -162,7 +177,7 @@ def is_installed(path: Path) -> bool:
 
 
 def _elsewhere(top: str, root: Path) -> Path | None:
-    """The folder on sys.path that holds a module of this name and is not `root`; None when it is nowhere."""
+    """The folder on sys.path, other than `root`, that holds a module of this name; None if no folder does."""
     try:
         spec = importlib.machinery.PathFinder.find_spec(
             top, [path for path in sys.path if Path(path).resolve() != root]

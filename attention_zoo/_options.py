@@ -1,4 +1,4 @@
-"""Options of a mechanism: the keyword-only arguments of its class, typed; and the text a user gives for them."""
+"""The options of a mechanism, which are the keyword-only arguments of its class, and the text a user gives for them."""
 
 import difflib
 import inspect
@@ -9,11 +9,11 @@ Options = dict[str, tuple[type, Value]]  # name -> type, default
 
 
 class SpecError(ValueError):
-    """A spec that names nothing, or options that a mechanism does not have: one line for the user."""
+    """An unknown spec, or a mechanism or option that cannot be used; its message is one line for the user."""
 
 
 def options_of(cls: type) -> Options:
-    """The keyword-only arguments of a class's constructor, which are its options. Raises SpecError for others."""
+    """The options of a class, from the signature of its constructor. Raises SpecError for one without a default."""
     options: Options = {}
     for parameter in inspect.signature(cls).parameters.values():
         kind, default, empty = parameter.kind, parameter.default, parameter.default is inspect.Parameter.empty
@@ -35,7 +35,7 @@ def options_of(cls: type) -> Options:
 
 
 def read_options(text: str, known: Options, name: str) -> dict[str, Value]:
-    """'alpha=3,conv=7' -> typed options of the attention `name`. Raises SpecError."""
+    """'alpha=3,conv=7' -> the typed options of the attention `name`. Raises SpecError."""
     options: dict[str, Value] = {}
     for item in filter(None, text.split(",")):
         key, equals, value = (part.strip() for part in item.partition("="))
@@ -56,6 +56,6 @@ def read_options(text: str, known: Options, name: str) -> dict[str, Value]:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """', did you mean ...?' or nothing."""
+    """', did you mean ...?', or '' if no known word is close."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""

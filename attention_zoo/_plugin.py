@@ -64,23 +64,22 @@ def forget(path: Path) -> None:
 
 
 def _load(path: Path, folder: Folder) -> Plugin:
-    name, before, ours, search = _module_name(path), set(sys.modules), set(folder.modules()), sys.path[:]
+    name, before, search = _module_name(path), set(sys.modules), sys.path[:]
     with kept() as touched, opened() as readings:
         sys.path.insert(0, str(path.parent))  # for a name that is put together only when the file runs
         try:
-            if name not in ours:
+            if name not in folder.modules():  # else another file of the folder has imported it
                 _run(path, folder, name)
         finally:
             sys.path.remove(str(path.parent))
             added = {path.parent, *(Path(entry).resolve() for entry in sys.path if entry not in search)}
-    strangers = _new_modules(before)
-    for module in [module for module in strangers if _home(module) in added]:
-        del sys.modules[module]  # for another user's file this name is another module
-    starts = [name, *(set(folder.modules()) - ours)]
-    files = closure(starts, lambda wanted: path if wanted == name else folder.find(wanted), folder.text)
+    strangers = {name: file for name, file in _new_modules(before).items() if _home(name) in added}
+    for stranger in strangers:
+        del sys.modules[stranger]  # for another user's file this name is another module
+    files = closure([name], lambda wanted: path if wanted == name else folder.find(wanted), folder.text)
     folder.readings += readings
     seen = [file for module, file in folder.readings if module.partition(".")[2] in files.values()]
-    return _describe(path, folder.text, [*files, *strangers.values()], seen, touched)
+    return _describe(path, folder.text, [*files, *strangers.values()], seen, [*touched, *folder.take_touched()])
 
 
 def _describe(

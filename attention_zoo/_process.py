@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+NEW = "fp32_precision"  # torch 2.9's name for what allow_tf32 and set_float32_matmul_precision say
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
 
 
@@ -35,14 +36,47 @@ def settings() -> dict[str, Setting]:
         "the default device": (torch.get_default_device, set_device),
         "the number of threads": (torch.get_num_threads, torch.set_num_threads),
         "deterministic algorithms": (deterministic, set_deterministic),
-        "the precision of matrix products": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        "the precision of matrix products": (matmul_precision, set_matmul_precision),
         "whether gradients are computed": (torch.is_grad_enabled, torch.set_grad_enabled),
         "anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-        **{f"cudnn.{name}": flag(cudnn, name) for name in ("enabled", "benchmark", "deterministic", "allow_tf32")},
+        **{f"cudnn.{name}": flag(cudnn, name) for name in ("enabled", "benchmark", "deterministic")},
+        "the precision of convolutions": flag(
+            *((cudnn.conv, NEW) if hasattr(cudnn, "conv") else (cudnn, "allow_tf32"))
+        ),
         "flash attention": (cuda.flash_sdp_enabled, cuda.enable_flash_sdp),
         "memory-efficient attention": (cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp),
+        "cudnn attention": (cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp),
         "plain attention": (cuda.math_sdp_enabled, cuda.enable_math_sdp),
     }
+
+
+def matmul_precision() -> tuple[str, ...]:
+    """By torch's old interface, or 'mixed' when it refuses to say because the new one was used; and by the new one."""
+    import torch
+
+    try:
+        old = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        old = "mixed"
+    new = (getattr(place.matmul, NEW, "ieee") for place in _with_matmul())
+    return old, *("ieee" if value == "none" else value for value in new)
+
+
+def set_matmul_precision(value: tuple[str, ...]) -> None:
+    import torch
+
+    old, *new = value
+    for place, precision in zip(_with_matmul(), new, strict=True):
+        setattr(place.matmul, NEW, precision)
+    if old != "mixed":
+        torch.set_float32_matmul_precision(old)
+
+
+def _with_matmul() -> list[Any]:
+    import torch
+
+    places = (torch.backends.cuda, torch.backends.mkldnn)
+    return [place for place in places if hasattr(getattr(place, "matmul", None), NEW)]
 
 
 def look() -> dict[str, Any]:

@@ -19,7 +19,7 @@ SYSTEM = [
     Path(path).expanduser().resolve()
     for path in ("/proc", "/sys", "/dev", "/etc", "/usr", "~/.cache", "~/.triton", tempfile.gettempdir(), sys.prefix)
 ]
-Reading = tuple[str, Path]  # the module that reads, and the file
+Reading = tuple[str, Path]  # the module whose code, or a call in it, reads; and the file
 _watchers: list[list[Reading]] = []  # one for each user's file that is being imported or built
 _hooked: list[bool] = []
 
@@ -47,15 +47,13 @@ def _see(event: str, arguments: tuple[object, ...]) -> None:
     )
     if writes or not isinstance(name, str | bytes | os.PathLike):
         return
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return  # an import, or what a library does when it is imported
-        module = str(frame.f_globals.get("__name__"))
-        if module.startswith(PREFIX):
-            _watchers[-1].append((module, Path(os.fsdecode(name)).absolute()))
-            return
+    frame, module = sys._getframe(1), ""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        name_here = str(frame.f_globals.get("__name__"))
+        module = name_here if name_here.startswith(PREFIX) else module
         frame = frame.f_back
+    if module:  # else an import, or what a library reads when it is imported
+        _watchers[-1].append((module, Path(os.fsdecode(name)).absolute()))
 
 
 def data_of(root: Path, seen: Iterable[Path], texts: dict[Path, str]) -> dict[str, str]:
@@ -66,14 +64,14 @@ def data_of(root: Path, seen: Iterable[Path], texts: dict[Path, str]) -> dict[st
 
 
 def is_data(file: Path, root: Path) -> bool:
-    """Is it a file of the user's, and no code?"""
+    """Is this a file of the user's that holds no code?"""
     if file.suffix in CODE or not file.is_file() or is_installed(file):
         return False
     return root in file.parents or not any(folder in file.parents for folder in SYSTEM)
 
 
 def name_of(file: Path, root: Path) -> str:
-    """As seen from the folder; a file from elsewhere by its whole path."""
+    """A file's path below the folder, or the whole path of a file from elsewhere."""
     return file.relative_to(root).as_posix() if root in file.parents else file.as_posix()
 
 

@@ -1,9 +1,9 @@
-"""Names of mechanisms: `find(spec)` turns what a user types into an `Entry`; no torch is imported for built-ins.
+"""Finds mechanisms: `find(spec)` turns what a user types into an `Entry`, without torch if it is a built-in.
 
 A spec is `name`, `name:alpha=3,conv=7`, `path/file.py`, `path/file.py:name`, `path/file.py:name:alpha=3`, a name that
-an installed package advertises under the entry-point group `lra.attention`, or several of these joined by plus signs,
-which take the layers in turn. A built-in is a file of this folder: its title and options are read with `ast`, its
-module is imported when it is built. A user's file is imported at once.
+an installed package advertises under the entry-point group `lra.attention`, or several of these joined by plus signs:
+they take turns, layer by layer. A built-in is a file of this folder; its title and options are read with `ast`, and its
+module is imported when the mechanism is built. A user's file is imported at once.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def register(
 ) -> Callable[[type[Attention]], type[Attention]]:
     """Class decorator that gives a mechanism its name on the command line; see `Entry` for the fields.
 
-    Raises SpecError when the title is missing, the name is malformed or taken, or the class is no module.
+    Raises SpecError when the title is missing, the name is malformed or taken, or the class does not extend Attention.
     """
     if isinstance(name, type) or not title:
         raise SpecError("a mechanism needs a name and a title: @register('mine', title='Mine') above its class")
@@ -74,7 +74,7 @@ def register(
 
 
 def _check(name: str, path: Path, cls: type, padding: str) -> None:
-    from attention_zoo._base import Attention  # the file of a class has been imported, and torch with it
+    from attention_zoo._base import Attention  # the file that registers a class has imported torch already
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise SpecError(f"{path}: a name is lower-case letters, digits and _, not {name!r}")
@@ -89,7 +89,7 @@ def _check(name: str, path: Path, cls: type, padding: str) -> None:
 
 
 def names() -> list[str]:
-    """The built-in mechanisms, by file."""
+    """The names of the built-in mechanisms."""
     return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
 
 
@@ -99,7 +99,7 @@ def advertised() -> dict[str, Any]:
 
 
 def find(spec: str) -> tuple[Entry, dict[str, Value]]:
-    """Spec -> the entry and the typed options. Raises SpecError, with the nearest match, for anything unknown."""
+    """Spec -> the entry and the typed options. Raises SpecError with the nearest match for anything unknown."""
     if len(parts := split(spec)) > 1:
         return stack(parts, _find_one), {}
     return _find_one(spec)
@@ -124,14 +124,14 @@ def _find_one(spec: str) -> tuple[Entry, dict[str, Value]]:
             here = f", did you mean {file if file.is_absolute() else f'./{file}'}?" if file.is_file() else ""
             raise SpecError(
                 f"unknown attention {name!r}{here or nearest(name, names() + list(points))}; "
-                f"`list` shows all, a file of your own goes by its path: ./mine.py"
+                f"`list` shows all; give a file of your own by its path: ./mine.py"
             )
     return entry, read_options(options, entry.options, entry.name)
 
 
 def _entry_of_file(path: Path, name: str) -> Entry:
     if not path.is_file():
-        raise SpecError(f"no attention file at {path}: check the path, or begin one with `new-attention NAME`")
+        raise SpecError(f"no attention file at {path}: check the path, or start one with `new-attention NAME`")
     path = path.resolve()
     plugin = _plugin.load(path)
     found = {entry.name: _with(entry, plugin) for (where, _), entry in _entries.items() if where == path}
@@ -158,7 +158,7 @@ def _with(entry: Entry, plugin: Plugin) -> Entry:
 
 
 def _entry_of_point(point: Any) -> Entry:
-    """An installed package's mechanism, imported as its package says."""
+    """The mechanism that an installed package advertises."""
     try:
         path, plugin = _plugin.load_installed(point)
         return _with(_entries[path, point.name], plugin)
@@ -167,7 +167,7 @@ def _entry_of_point(point: Any) -> Entry:
 
 
 def _read_builtin(name: str) -> Entry:
-    """The entry of a built-in file, read from its text: `@register(...)` and the signature of `__init__`."""
+    """The entry of a built-in, read from the text of its file: `@register(...)` and the signature of `__init__`."""
     path = HERE / f"{name}.py"
     source = read(path)
     for node in ast.parse(source).body:

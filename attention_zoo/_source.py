@@ -88,21 +88,28 @@ def _code_or_text(text: str) -> str:
         return text
 
 
-def imports(tree: ast.AST, package: str) -> Iterator[str]:
-    """Dotted names that a module of `package` imports, also inside functions: of `from a import b` both a and a.b."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name
-                if alias.name == "attention_zoo":  # any part of it may be used
-                    yield from (f"attention_zoo.{name}" for name in PUBLIC)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: 1 - node.level or None] if node.level else []
-            module = ".".join([*above, *filter(None, [node.module])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
-        elif name := imported_by_call(node):
-            yield name
+@functools.cache
+def imports(text: str, package: str) -> tuple[str, ...]:
+    """Dotted names that a module of `package` imports, also inside functions: of `from a import b` both a and a.b.
+
+    Raises SyntaxError.
+    """
+    return tuple(name for node in ast.walk(ast.parse(text)) for name in _imported(node, package))
+
+
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield alias.name
+            if alias.name == "attention_zoo":  # any part of it may be used
+                yield from (f"attention_zoo.{name}" for name in PUBLIC)
+    elif isinstance(node, ast.ImportFrom):
+        above = package.split(".")[: 1 - node.level or None] if node.level else []
+        module = ".".join([*above, *filter(None, [node.module])])
+        yield module
+        yield from (f"{module}.{alias.name}" for alias in node.names)
+    elif name := imported_by_call(node):
+        yield name
 
 
 def imported_by_call(node: ast.AST) -> str:
@@ -133,7 +140,7 @@ def closure(
         if path.suffix == ".py":
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
             try:
-                left += imports(ast.parse(text_of(path)), package)
+                left += imports(text_of(path), package)
             except SyntaxError:
                 continue  # the import will say it
     return found

@@ -1,4 +1,4 @@
-"""A hybrid: several mechanisms that take the encoder's layers in turn, `softmax+pola`."""
+"""A hybrid: several mechanisms that take turns over the layers of the encoder, such as `softmax+pola`."""
 
 from __future__ import annotations
 
@@ -39,16 +39,19 @@ class Stack(Entry):
     def address(self) -> str:
         return "+".join(self.specs)
 
+    def adaptation(self, grid: bool) -> str:
+        return joined("; ", (entry.adaptation(grid) for entry, _ in self.parts))
+
     def build(self, dims: Dims, options: dict[str, Value] | None = None) -> Attention:  # noqa: ARG002
-        """The mechanism of layer `dims.layer`. Raises SpecError when it refuses the sizes."""
+        """The mechanism of layer `dims.layer`. Raises SpecError if it refuses the sizes."""
         entry, its_options = self.parts[dims.layer % len(self.parts)]
         return entry.build(dims, its_options)
 
 
 def split(spec: str) -> list[str]:
-    """'softmax+pola:alpha=1e+1' -> ['softmax', 'pola:alpha=1e+1']: a plus before a digit belongs to a number.
+    """'softmax+pola:alpha=1e+1' -> ['softmax', 'pola:alpha=1e+1'], since a plus before a digit belongs to a number.
 
-    A path may hold a plus: what is a file as it stands is one part.
+    A path may contain a plus, so a spec that begins with the path of a file is one part.
     """
     path = re.match(r"^(.*?\.py)(?::|$)", spec)
     if path and Path(path[1]).expanduser().is_file():

@@ -1,6 +1,7 @@
 """An attention in a user's own file, anywhere on disk, and every way such a file can be wrong."""
 
 import hashlib
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,6 +222,24 @@ def test_builtin_text_and_class_agree():
         entry, _ = attention_zoo.find(name)
         assert options_of(entry.load()) == entry.options
         assert replace(_entries[entry.path, name], source=entry.source, source_hash=entry.source_hash) == entry
+
+
+def test_a_hybrid_says_what_its_parts_say():
+    """All pairs: official only if both are, a control only if both are, on sequences and on grids."""
+    entries = {name: attention_zoo.find(name)[0] for name in attention_zoo.names()}
+    for pair in itertools.product(entries.values(), repeat=2):
+        names = "+".join(entry.name for entry in pair)
+        hybrid, _ = attention_zoo.find(names)
+        for grid in (False, True):
+            parts = [entry.fidelity(grid) for entry in pair]
+            assert (hybrid.fidelity(grid) == "official") == (set(parts) == {"official"}), names
+            for part in parts:
+                assert part == "official" or part.removeprefix("adapted: ") in hybrid.fidelity(grid)
+        assert hybrid.control == all(entry.control for entry in pair)
+        assert (hybrid.padding == "fixed") == any(entry.padding == "fixed" for entry in pair)
+        assert hybrid.title == " + ".join(entry.title for entry in pair)
+        assert {entry.paper for entry in pair} - {""} == {*hybrid.paper.split(", ")} - {""}
+        assert all(entry.cost in hybrid.cost for entry in pair)
 
 
 def test_controls_are_declared():

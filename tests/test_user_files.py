@@ -191,6 +191,9 @@ CHANGES = {
     "torch.set_num_threads(torch.get_num_threads() + 1)": "the number of threads",
     "torch.use_deterministic_algorithms(True)": "deterministic algorithms",
     "torch.set_float32_matmul_precision('medium')": "the precision of matrix products",
+    "torch.backends.cuda.matmul.allow_tf32 = True": "the precision of matrix products",
+    "torch.backends.cuda.matmul.fp32_precision = 'tf32'": "the precision of matrix products",
+    "torch.backends.cudnn.conv.fp32_precision = 'ieee'": "the precision of convolutions",
     "torch.set_grad_enabled(False)": "whether gradients are computed",
     "torch.autograd.set_detect_anomaly(True)": "anomaly detection",
     "torch.backends.cudnn.benchmark = True": "cudnn.benchmark",
@@ -227,6 +230,32 @@ def test_numbers_drawn_at_import_are_the_same_in_every_process(tmp_path):
         torch.manual_seed(len(scales))
         scales.append(scale(write(tmp_path / folder, draw)))
     assert scales[0] == scales[1]
+
+
+def test_numbers_drawn_by_a_shared_module_do_not_depend_on_who_came_first(tmp_path):
+    draw = "import random\nSCALE = random.random()\n"
+    scales, hashes = [], []
+    for folder, count in (("a", 1), ("b", 2)):
+        other = write(
+            tmp_path / folder, "import random\nrandom.random()\nfrom kernel import SCALE", "other", kernel=draw
+        )
+        mine = write(tmp_path / folder, "from kernel import SCALE")
+        specs = [other, mine][-count:]
+        scales.append([scale(spec) for spec in specs][-1])
+        hashes.append(source_hash(mine))
+    assert scales[0] == scales[1]
+    assert hashes[0] == hashes[1]
+
+
+def test_data_of_another_file_are_not_read_through_a_shared_module(tmp_path):
+    kernel = (
+        "from pathlib import Path\nload = lambda name: float((Path(__file__).parent / (name + '.txt')).read_text())\n"
+    )
+    for name, value in (("first", "1.0"), ("second", "2.0")):
+        spec = write(tmp_path, f"import kernel\nSCALE = kernel.load({name!r})", name, kernel=kernel)
+        (tmp_path / f"{name}.txt").write_text(value)
+        assert scale(spec) == float(value)
+        assert attention_zoo.find(spec)[0].data.keys() == {f"{name}.txt"}
 
 
 def test_a_byte_order_mark_and_other_encodings(tmp_path):

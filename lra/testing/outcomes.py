@@ -1,4 +1,4 @@
-"""The contract on one attention as a table of checks, each failure with what is usually wrong: `run_lra.py check`."""
+"""What `run_lra.py check` prints: one line for each check of an attention, and advice below each failure."""
 
 import inspect
 import time
@@ -67,7 +67,7 @@ def complaints(specs: Iterable[str]) -> Iterator[str]:
 
 
 def parts(spec: str) -> list[str]:
-    """The mechanisms of a hybrid, each by a spec of its own, since each is held to the contract; of others the spec."""
+    """A spec for each mechanism of a hybrid, because each is held to the contract by itself; else the spec alone."""
     entry, _ = attention_zoo.find(spec)
     return entry.specs if isinstance(entry, attention_zoo.Stack) else [spec]
 
@@ -85,7 +85,7 @@ def _try(check: Check, spec: str, grid: tuple[int, int] | None) -> tuple[str, st
 
 
 def title(spec: str) -> str:
-    """'mine: Mine, O(N), padding masked', and what it declares to fail."""
+    """'mine: Mine, O(N), padding masked', with the checks that it declares to fail."""
     entry, options = attention_zoo.find(spec)
     expected = ", ".join(f"{name} ({reason})" for name, reason in entry.expected_failures.items())
     return f"{entry.row(options)}: {entry.title}, {entry.cost or 'no declared cost'}, padding {entry.padding}" + (
@@ -94,6 +94,6 @@ def title(spec: str) -> str:
 
 
 def line(outcome: Outcome) -> str:
-    """One row of the table; a failure has a second one that says where to look."""
+    """One row of the table; after a failure, a second one that says where to look."""
     first = f"  {WORDS[outcome.status]:<17}{outcome.check:<18}{outcome.seconds:5.1f} s  {outcome.note}".rstrip()
     return f"{first}\n{'':<19}usually: {outcome.advice}" if outcome.advice else first
