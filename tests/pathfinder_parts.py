@@ -9,8 +9,8 @@ def anatomy(images, index):
 
     scratch, image = images.scratch(), np.empty(images.tables[0].size ** 2, np.uint8)
     ends, tables = np.empty(2, np.int64), (images.tables[0], images.tables[-1])
-    margin, short_snakes = draw_image(images.stream, index, *tables, scratch, *images.paddles, ends, image)
     (long, short), stride, pad = images.paddles, tables[0].stride, tables[0].pad
+    margin, short_snakes = draw_image(images.stream, index, tables[0], tables[1], scratch, long, short, ends, image)
     snakes = [scratch.paddles[snake, : long if snake < 2 else short] for snake in range(2 + short_snakes)]
 
     def cells(places):

@@ -159,7 +159,7 @@ def test_cache_that_cannot_be_written(short, tmp_path):  # noqa: ARG001
 
 
 def test_pack_and_unpack_where_names_are_not_utf_8(short, tmp_path):
-    """Data from the user's files is found after `unpack`; a strange archive is refused in one line that can be printed."""
+    """Data from a user's files is found after `unpack`; a strange archive is refused in one printable line."""
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     write_released(folder / "files", short)
     data = TASK.prepare(SHORT, folder / "files", folder / "cache", False)
