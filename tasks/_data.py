@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 GENERATED, OFFICIAL = "generated", "official"  # labels of data; official: the files have the rows that were published
-USERS_FILES, USERS = "user's files", "user's"  # other files in the form of a task of ours; a user's own task
+USERS_FILES, USERS = "user's files", "user's"  # files of a built-in task with other rows; a user's task
 SPLITS = ("train", "validation", "test")
 
 

@@ -8,13 +8,13 @@ from tasks._data import DataError
 
 
 def shuffled(stream: str, rows: int) -> np.ndarray:
-    """A permutation of `rows` that depends on the name of the stream alone."""
+    """A permutation of 0 ... rows - 1 that depends only on the name of the stream."""
     keys = np.frombuffer(hashlib.shake_256(stream.encode()).digest(8 * rows), "<u8")
     return np.argsort(keys, kind="stable")
 
 
 def stratified(stream: str, labels: np.ndarray, rows: int) -> np.ndarray:
-    """Positions, rising, of `rows` of these labels, each class with its share to within one row."""
+    """Positions, in rising order, of a draw of `rows` labels in which each class keeps its share to within one row."""
     counts = np.bincount(labels)
     quotas, left = np.divmod(counts * rows, max(len(labels), 1))
     quotas[np.argsort(-left, kind="stable")[: rows - quotas.sum()]] += 1
@@ -23,7 +23,7 @@ def stratified(stream: str, labels: np.ndarray, rows: int) -> np.ndarray:
 
 
 def part(task: str, name: str, seed: int, labels: np.ndarray, rows: int) -> np.ndarray:
-    """`stratified` for the setting `name` of a task, where 0 rows mean all. Raises DataError for too many."""
+    """`stratified` for the setting `name` of a task, where 0 rows means all. Raises DataError for too many rows."""
     if rows == 0:
         return np.arange(len(labels))
     if not 0 < rows <= len(labels):
@@ -32,5 +32,5 @@ def part(task: str, name: str, seed: int, labels: np.ndarray, rows: int) -> np.n
 
 
 def hash_of(rows: np.ndarray) -> str:
-    """12 hexadecimal digits over a list of rows."""
+    """12 hexadecimal digits of the hash of a list of rows."""
     return hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:12]

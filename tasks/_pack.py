@@ -1,4 +1,4 @@
-"""Prepared data in one tar file, for machines without a network, and back into a cache."""
+"""Packs prepared data into one tar file, for machines without a network, and unpacks it into a cache."""
 
 from __future__ import annotations
 

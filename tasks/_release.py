@@ -1,8 +1,8 @@
-"""The files of LRA's release: found in a folder, or the few that are needed unpacked from `lra_release.gz`.
+"""The files of LRA's release: found in a folder, or unpacked from `lra_release.gz`, as many as are needed.
 
-The archive (a gzipped tar of 8 GB, its folder doubled) is read as a stream. Only regular files whose whole path is one
-of the expected ones are written, so neither links nor absolute paths nor `..` can lead anywhere; sizes are bounded,
-those of headers too, which tarfile reads into memory.
+The archive (a gzipped tar of 8 GB that holds its folder twice) is read as a stream. Only regular files whose whole path
+is an expected one are written, so neither links nor absolute paths nor `..` can lead anywhere; sizes are bounded, also
+those of headers, which tarfile reads into memory.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def unpack(
 ) -> dict[str, Path] | None:
     """Name -> path of these files of `folder/lra_release.gz`, unpacked once into the cache; None without an archive.
 
-    What a stopped call finished is kept. Raises DataError for an archive that is damaged, hostile or lacks a file.
+    Files that an interrupted call has finished are kept. Raises DataError for an archive that is damaged or hostile, or
+    lacks a file.
     """
     archive = find_archive(folder)
     if archive is None:
@@ -86,7 +87,7 @@ def _present(place: Path, names: Iterable[str]) -> dict[str, Path]:
 
 
 def _whole(folder: Path, places: Iterable[str], names: Sequence[str]) -> dict[str, Path] | None:
-    """The files of the first place that has all of them."""
+    """The files of the first place that has all of them, or None."""
     found = (_present(folder / place, names) for place in places)
     return next((paths for paths in found if len(paths) == len(names)), None)
 
@@ -148,7 +149,7 @@ def _extract(archive: Path, target: Path, places: Sequence[str], names: Sequence
 
 
 def _write(content: IO[bytes], path: Path, size: int) -> None:
-    """Under a temporary name first, so that a file is whole or not there."""
+    """Writes under a temporary name and renames, so that a file is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -162,7 +163,7 @@ def _write(content: IO[bytes], path: Path, size: int) -> None:
 
 
 def copy(content: IO[bytes], file: IO[bytes], name: str, size: int) -> None:
-    """Raises EOFError for content of another size."""
+    """Copies a member. Raises EOFError if it has another size."""
     shutil.copyfileobj(content, file, CHUNK)
     if file.tell() != size:
         raise EOFError(f"{name} ends after {file.tell():,} of {size:,} bytes")

@@ -20,7 +20,7 @@ import numpy as np
 from tasks._data import GENERATED, SPLITS, Data, DataError, Spec, Split
 from tasks._files import locked
 
-FORMAT = 2  # raised when folders of an older form can no longer be read
+FORMAT = 2  # raised when folders of an older format can no longer be read
 MANIFEST = "manifest.json"
 UNPACKED = "unpacked"  # an empty file that marks a folder which `data unpack` brought here
 DOCUMENTS = "documents"  # stands for a split's name in the files that pairs point to
@@ -143,7 +143,7 @@ def load(folder: Path) -> Data | None:
         if any((folder / name).stat().st_size != size for name, size in manifest["files"].items()):
             return None
         sizes = manifest["spec"]
-        spec = Spec(**{**sizes, "grid": sizes["grid"] and tuple(sizes["grid"])})  # JSON knows no tuples
+        spec = Spec(**{**sizes, "grid": sizes["grid"] and tuple(sizes["grid"])})  # JSON has no tuples
         shared = _load_sequences(folder, DOCUMENTS) if spec.pair else None
         splits = {name: _load_split(folder, name, manifest["groups"], shared) for name in SPLITS}
         return Data(spec=spec, **splits, hash=manifest["hash"], about=manifest["about"], folder=folder)
@@ -174,7 +174,7 @@ def _load_split(
 
 
 def _replace(folder: Path, build: Callable[[Path], Built], alone: bool) -> None:
-    """Builds beside the folder, then renames; when `alone`, leftovers of a killed build are removed first."""
+    """Builds beside the folder, then renames; when `alone`, it first removes what a killed build has left."""
     if alone:
         _remove(folder.parent.glob(f".{folder.name}.*.tmp"))
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -195,7 +195,7 @@ def _remove(folders: Iterable[Path]) -> None:
 
 def _write_manifest(folder: Path, built: Built) -> None:
     spec = dataclasses.asdict(built.spec)
-    # Only what differs from a field's default, so that a later field leaves the hash of the same data alone.
+    # Only fields that differ from their defaults, so that a new field does not change the hash of the same data.
     plain = {field.name: spec[field.name] for field in dataclasses.fields(Spec) if spec[field.name] != field.default}
     content = json.dumps({"spec": plain, "digests": [built.digests[name] for name in SPLITS]}, sort_keys=True)
     manifest = {

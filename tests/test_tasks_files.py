@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -154,3 +156,26 @@ def test_cache_that_cannot_be_written(short, tmp_path):  # noqa: ARG001
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write the data cache"):
         TASK.prepare(SHORT, None, tmp_path / "file" / "cache", False)
+
+
+def test_pack_and_unpack_where_names_are_not_utf_8(short, tmp_path):
+    """Data from a user's files is found after `unpack`; a strange archive is refused in one printable line."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    write_released(folder / "files", short)
+    data = TASK.prepare(SHORT, folder / "files", folder / "cache", False)
+    archive = folder / os.fsdecode(b"\xff.tar")
+    tasks.pack([data], archive)
+    assert tasks.unpack(archive, folder / "other") == [data.folder.name]
+    unpacked = TASK.prepare(SHORT, None, folder / "other", False)
+    assert (unpacked.hash, unpacked.about["label"]) == (data.hash, "user's files")
+    with tarfile.open(archive, "w") as tar:
+        tar.addfile(tarfile.TarInfo(os.fsdecode(b"evil\xff")))
+    with pytest.raises(DataError, match="is no packed data: it holds evil") as caught:
+        tasks.unpack(archive, folder / "other")
+    str(caught.value).encode()
+    with pytest.raises(DataError) as caught:
+        tasks.unpack(folder / "none.tar", folder / "other")
+    str(caught.value).encode()
+    with pytest.raises(DataError, match="cannot write") as caught:
+        tasks.pack([data], folder / "none" / "data.tar")
+    str(caught.value).encode()

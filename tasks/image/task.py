@@ -26,7 +26,7 @@ ENCODING = "grey v1"  # raised when the same files and settings give other array
 BLOCK = 2500  # images written at a time
 SIDE = 32
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-BATCH = 10_000  # images of one of the five training files CIFAR-10 was released in
+BATCH = 10_000  # images in each of the five files in which CIFAR-10's training images were released
 # The first digits of the SHA-256 of their pixels.
 BATCHES = ("fc115a3de050d667", "89e609b642f687bc", "93a365823e617294", "809eb95ecd057a36", "d05b7d66d216d6df")
 HOME = _sources.Home(
@@ -167,7 +167,7 @@ def _picture(content: bytes, pixels: np.ndarray) -> str:
 
 
 def original_order(pixels: np.ndarray) -> np.ndarray | None:
-    """Rows of the 50,000 training images as first released, or None for other images.
+    """The order in which the 50,000 training images were first released, or None for other images.
 
     The hub stores the five released files in another order, so that `last` would hold out other images there.
     """
@@ -179,7 +179,7 @@ def original_order(pixels: np.ndarray) -> np.ndarray | None:
 
 
 def _split(settings: Settings, train: np.ndarray, test: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:
-    """Split -> which files, rows of them; from their labels. Raises DataError for more rows than there are."""
+    """Split -> which files and which rows of them, from their labels. Raises DataError for more rows than there are."""
     name, seed, rows = Image.name, settings.seed, np.arange(len(train))
     if len(rows) < 10:
         raise DataError(f"image: {len(rows)} training images are too few to hold out a tenth")

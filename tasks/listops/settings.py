@@ -1,4 +1,4 @@
-"""What can be set of ListOps' data, and the ranges."""
+"""The settings of ListOps' data, and their ranges."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ The procedure is that of Linsley et al. 2018 (https://arxiv.org/abs/1805.08315, 
 `snakes2.py` at ab9c130) with the parameters of Tay et al. 2020. Image i of a stream is a pure function of (stream, i).
 A place is a flat index into a padded image; a snake is rows (place, angle) of `paddles`. The retry limits decide the
 speed: of hard images one attempt at a pair in 27 succeeds at 32 pixels (290 paddles tried an image), at 64 one in 1,350
-(11,700 paddles). Numba's cache looks at one file's time only: after a change, touch the files that import from here.
+(11,700 paddles). Numba's cache looks at the time of one file only: after a change, touch those that import this one.
 """
 
 from typing import Any, NamedTuple
@@ -26,13 +26,13 @@ hot: Any = njit(cache=True, nogil=True, forceinline=True, _nrt=False)  # pyright
 
 
 class Work(NamedTuple):
-    """Scratch of one thread; the first five are padded images."""
+    """Working memory for one thread; the first five arrays are padded images."""
 
-    mask: np.ndarray  # what paddles cover, as the snakes now growing see it
+    mask: np.ndarray  # the cells that paddles cover, as seen by the snakes now growing
     dilated: np.ndarray  # the same, dilated by the margin
-    kept_mask: np.ndarray  # the two without the snakes now growing, to go back to
+    kept_mask: np.ndarray  # the same two without the snakes now growing, to restore them
     kept_dilated: np.ndarray
-    canvas: np.ndarray  # what is seen, in tenths of a grey level
+    canvas: np.ndarray  # the visible image, in tenths of a grey level
     paddles: np.ndarray  # (2 + distractors, paddles, 2) places and angles
     pivots: np.ndarray  # (2 + distractors,)
     sums: np.ndarray  # cumulated weights of candidates
@@ -41,14 +41,14 @@ class Work(NamedTuple):
 
 @hot
 def draw_below(random, bound):
-    """Uniform in 0 ... bound - 1; moves the generator on."""
+    """A uniform draw from 0 ... bound - 1; advances the generator."""
     random[0] += GOLDEN
     return below(mix(random[0]), bound)
 
 
 @hot
 def cover(pieces, stamp, place, target):
-    """Takes a stamp into an image by maximum."""
+    """Merges a stamp into an image by maximum."""
     for piece in range(pieces.first[stamp], pieces.first[stamp + 1]):
         take_greater(target, place + pieces.offsets[piece], pieces.values, piece * WIDTH)  # pyright: ignore[reportCallIssue]
 
@@ -121,7 +121,7 @@ def extend(tables, work, snake, paddle):
 
 @hot
 def seed_pair(tables, work):
-    """First paddles of the two long snakes; what they cover is not looked at -> done or not."""
+    """Places the first paddles of the two long snakes, without a look at what they cover -> done or not."""
     first, y, x = tables.first, np.int64(0), np.int64(0)
     trial = 0
     while trial <= RETRIES:
@@ -163,7 +163,7 @@ def grow_pair(tables, work, length):
 
 @hot
 def is_free(tables, mask, stamp, place):
-    """May a paddle start here? Not where its core, moved by one cell, meets the mask."""
+    """May a paddle start here? Not where its core, shifted by one cell, meets the mask."""
     for cell in range(tables.cores.first[stamp], tables.cores.first[stamp + 1]):
         if mask[place + tables.cores.offsets[cell]] > FREE:
             return False
@@ -172,7 +172,7 @@ def is_free(tables, mask, stamp, place):
 
 @hot
 def find_free(tables, work, stamp):
-    """A uniformly drawn free cell of the image, row * side + column, or -1: guesses first, then all are counted."""
+    """A free cell of the image, drawn uniformly: row * side + column, or -1. Guesses, then lists all free cells."""
     size, pad, stride = tables.size, tables.pad, tables.stride
     for _ in range(GUESSES):
         cell = draw_below(work.random, size * size)
@@ -191,7 +191,7 @@ def find_free(tables, work, stamp):
 
 @hot
 def grow_distractor(tables, work, snake, length):
-    """One attempt at a short snake anywhere -> done or not; the mask holds it only when done."""
+    """One attempt at a short snake anywhere -> done or not; the mask changes only when it is done."""
     seeded = False
     for _ in range(1 + RETRIES):
         angle = draw_below(work.random, 360)
@@ -216,7 +216,7 @@ def grow_distractor(tables, work, snake, length):
 
 @hot
 def keep(tables, work, snake, length, last):
-    """Makes a grown snake part of what later attempts go back to, with the cover of its last paddle or without."""
+    """Adds a grown snake, with or without its last paddle, to the masks that later attempts start from."""
     if last:
         place, angle = work.paddles[snake, length - 1, 0], work.paddles[snake, length - 1, 1]
         cover(tables.masks, tables.stamps[angle], place, work.mask)

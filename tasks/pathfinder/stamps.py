@@ -1,4 +1,4 @@
-"""Draws Pathfinder's committed constants anew: `python -m tasks.pathfinder.stamps` rewrites tables.json.
+"""Draws Pathfinder's committed constants again: `python -m tasks.pathfinder.stamps` rewrites tables.json.
 
 A paddle is a line drawn by Pillow at twice the resolution, reduced with Lanczos; its mask is the line dilated by twice
 the margin, reduced in the same way; angles follow https://github.com/drewlinsley/pathfinder at ab9c130, whose SciPy
@@ -19,7 +19,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def build() -> dict[str, Arrays]:
-    """Everything that is committed: section -> name -> array."""
+    """All committed constants: section -> name -> array."""
     cosines = np.cos(np.radians(np.arange(0, 90 * DEGREE + 1, COSINE_STEP) / DEGREE)) ** 2
     found: dict[str, Arrays] = {"all": {"squared_cosines": np.rint(cosines * 65_536).astype("<i4")}}
     for size, form in PARAMETERS.items():

@@ -73,7 +73,7 @@ class Cells(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """All a kernel needs of one size and margin. A angles: 360 whole degrees from -180, then one per candidate.
+    """All that a kernel needs for one size and margin. A angles: 360 whole degrees from -180, then one per candidate.
 
     `steps` (A,) moves the pivot; `stamps` (A,) is the paddle drawn for an angle; candidates of an angle are
     `counts` (A,) entries of `spots`, `turns`, `weights` (A, C): offset from the pivot, new angle, weight of 65,536.
@@ -106,7 +106,7 @@ class Tables(NamedTuple):
 
 
 def pack(array: np.ndarray) -> dict[str, Any]:
-    """An array as JSON-able text."""
+    """An array in a form that JSON can hold."""
     data = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
     return {"dtype": array.dtype.str, "shape": list(array.shape), "zlib": data}
 
@@ -118,7 +118,7 @@ def unpack(packed: dict[str, Any]) -> np.ndarray:
 
 @cache
 def constants() -> dict[str, dict[str, np.ndarray]]:
-    """What is committed: section -> name -> array."""
+    """The committed constants: section -> name -> array."""
     stored = json.loads(FILE.read_text(encoding="utf-8"))
     return {section: {name: unpack(part) for name, part in parts.items()} for section, parts in stored.items()}
 

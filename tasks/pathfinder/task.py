@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 GENERATOR = "generator v1"  # raised when the same settings give other images
 PADDLES = {"easy": 6, "intermediate": 9, "hard": 14}
 SPREAD = {32: 20, 64: 22, 128: 35, 256: 30}  # by image size: paddles of all short snakes together, about
-BLOCK = 1 << 24  # pixels made at a time; does not change what is made
-RELEASED = 200_000  # images of one size and difficulty, in the release and with the one that is empty there
+BLOCK = 1 << 24  # pixels made at a time; does not change the images
+RELEASED = 200_000  # images of one size and difficulty, the empty one included
 HASHED = 100  # images of a streamed split that its hash covers
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The `data` section of a protocol for Pathfinder. Released folders bring rows and distractors of their own."""
+    """The `data` section of a protocol for Pathfinder. Released folders have rows and distractors of their own."""
 
-    seed: int = 0  # fixes the generated images; the `--seed` of a run does not touch them
+    seed: int = 0  # fixes the generated images; the `--seed` of a run does not change them
     train_rows: int = 160_000
     validation_rows: int = 20_000
     test_rows: int = 20_000
@@ -100,7 +100,7 @@ class Pathfinder(Task):
         return Generator(self.size, settings.seed, split, (paddles, paddles // 3), self.distractors_of(settings))
 
     def distractors_of(self, settings: Settings) -> int:
-        """Short snakes tried: the setting, or as many as LRA's parameter file asks for at this size and difficulty.
+        """How many short snakes are tried: the setting, or LRA's own number for this size and difficulty.
 
         Its formula is read per difficulty; the authors' wrapper may have kept the number of the easy images for all.
         """
@@ -162,7 +162,7 @@ class Pathfinder(Task):
         return _store.obtain(folder, lambda new: self._encode(used, place, new, progress))
 
     def _unpack(self, settings: Settings, archive: Path, cache: Path, progress: bool) -> Data:
-        """Released images of lra_release.gz, encoded once; the PNG files lie in the new folder for that time only."""
+        """Released images of lra_release.gz, encoded once; meanwhile the PNG files are in the new folder."""
         from tasks.pathfinder import files
 
         used = _released(settings)
@@ -220,7 +220,7 @@ class Pathfinder(Task):
 
 
 def _released(settings: Settings) -> dict[str, str]:
-    """All that shapes released data."""
+    """The settings that shape released data."""
     return {"difficulty": settings.difficulty, "split_rule": settings.split_rule}
 
 

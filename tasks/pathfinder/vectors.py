@@ -1,4 +1,4 @@
-"""Sixteen neighbouring cells of an image at once: a stamp is taken in, or copied, a vector per row instead of a cell.
+"""Sixteen neighbouring cells of an image at once: a stamp is merged or copied by vectors, one per row, not by cells.
 
 numba leaves a loop over sixteen bytes a loop, because the two arrays might overlap; written as a vector it is one
 instruction on every machine, and growing the snakes takes a sixth of the time. Integers only, so the bytes stay.

@@ -34,9 +34,9 @@ class Settings:
     """The `data` section of a protocol for Text."""
 
     seed: int = 0  # fixes which reviews are held out or drawn; the `--seed` of a run does not change them
-    length: int = 4000  # how many bytes of a review are kept, from its start
+    length: int = 4000  # bytes kept from the start of a review
     text_validation: Literal["held-out", "test"] = "held-out"  # "test" validates on the test split, as LRA did
-    validation_rows: int = 2500  # training reviews held out, as many of each label
+    validation_rows: int = 2500  # training reviews held out, equally many of each label
     train_rows: int = 0  # 0: all that remain
     test_rows: int = 0  # 0: all
 
@@ -125,7 +125,7 @@ def _read(paths: list[Path], folder: Path) -> tuple[list[bytes], np.ndarray]:
 
 
 def _split(settings: Settings, train: np.ndarray, test: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:
-    """Split -> which files, rows of them; from their labels. Raises DataError for more rows than there are."""
+    """Split -> which files and which rows of them, from their labels. Raises DataError for more rows than there are."""
     name, seed = Text.name, settings.seed
     tested = ("test", _draws.part(name, "test_rows", seed, test, settings.test_rows))
     held, rest = tested, np.arange(len(train))
@@ -139,7 +139,7 @@ def _split(settings: Settings, train: np.ndarray, test: np.ndarray) -> dict[str,
 
 
 def _leakage(texts: dict[str, list[bytes]]) -> dict[str, dict[str, float]]:
-    """The shares of validation's and of test's reviews that training holds word for word, too."""
+    """The shares of the reviews of validation and of test that training holds word for word, too."""
     known = set(texts["train"])
     return {
         split: {"reviews": sum(text in known for text in texts[split]) / len(texts[split])}
