@@ -100,7 +100,7 @@ def test_captured_gradients_are_the_batchs(setup, attention, quirk):
     optimiser = FlatAdamW(list(model.parameters()), Train(steps=9, batch=30, lr=0.0, warmup=0, evaluate_every=1))
     recorder = Recorder()
     gear = Captured(model, *place, optimiser=optimiser, batch=30, recorder=recorder)
-    assert gear.rows == 8, "the last slice has rows without a label"
+    assert gear.rows == 8, "the last micro-batch has rows without a label"
     for _ in range(2):
         optimiser.flat.zero_()
         gear.gradients(data.train, ROWS, optimiser.flat, lambda _: None)
@@ -328,7 +328,7 @@ def test_combined_kernels_that_fail_are_separated(setup, monkeypatch, recorder):
         model,
         replace(cell.config.train, steps=9, warmup=0, gear="compiled", clip="none", lr=0.0),
         *place,
-        0,
+        seed=0,
         recorder=recorder,
     )
     assert isinstance(step.gears.gear, Compiled)

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from torch.testing import assert_close
 
+from lra.errors import ConfigError
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
 from lra.results.record import load, unpack
+from lra.training.distributed import Group, alone, check_batches
 
 ROOT = Path(__file__).parent.parent
 
@@ -108,18 +111,30 @@ def test_a_run_of_one_process_goes_on_in_two(tiny, tmp_path, monkeypatch):
     assert_close([line["train_loss"] for line in lines], [line["train_loss"] for line in calm], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("extra", "message"),
-    [
-        (("train.batch=7",), "train.batch=7 cannot be shared by 2 processes"),
-        (("train.lrr=7",), "unknown key train.lrr, did you mean 'train.lr'?"),
-    ],
-)
-def test_mistakes_are_told_once(tiny, tmp_path, extra, message):
-    said = together(*run_of(tiny, tmp_path, *extra))
+def test_a_batch_that_cannot_be_shared():
+    pair = Group(0, 2, torch.device("cpu"))
+    check_batches(pair, [("listops", 8)])
+    with pytest.raises(ConfigError, match=r"listops: train\.batch=7 cannot be shared by 2 processes; take a number"):
+        check_batches(pair, [("text", 8), ("listops", 7)])
+
+
+def test_a_mistake_is_reported_once(tiny, tmp_path):
+    """By process 0, although every process meets it."""
+    said = together(*run_of(tiny, tmp_path, "train.batch=7"))
     assert said.returncode != 0
-    assert said.stderr.count(message) == 1
+    assert said.stderr.count("train.batch=7 cannot be shared by 2 processes") == 1
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_group_of_one_sends_nothing():
+    """torch.distributed is not started; every method is the identity."""
+    group, flat, counts = alone(torch.device("cpu")), torch.tensor([1.0, 2.0]), np.array([3, 4])
+    assert group.broadcast("value") == "value"
+    assert group.rank_zero_first(lambda: 5) == 5
+    group.average(flat)
+    assert flat.tolist() == [1.0, 2.0]
+    assert group.add(counts) is counts
+    assert not torch.distributed.is_initialized()
 
 
 def test_a_failure_in_one_process_ends_all(tiny, tmp_path):

@@ -27,12 +27,16 @@ class Board:
 
     made: list["Board"] = []  # noqa: RUF012
 
-    def __init__(self, folder, config):
-        self.folder, self.config, self.lines, self.closed = folder, config, [], False
+    def __init__(self, folder, config, first):
+        self.folder, self.config, self.first, self.lines, self.closed = folder, config, first, [], False
+        self.results = {}
         Board.made.append(self)
 
     def log(self, step, values):
         self.lines.append({"step": step, **values})
+
+    def summarise(self, step, values):
+        self.results[step] = values
 
     def close(self):
         self.closed = True
@@ -57,15 +61,18 @@ def test_metrics_are_enough_to_draw_progress(tiny, tmp_path):
 def test_a_tracker_gets_the_lines_of_the_file(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("lra.experiments.grid.check_tracker", lambda _: None)
     monkeypatch.setattr("lra.training.tracker.BACKENDS", {"wandb": Board})
-    run_grid(asked(tiny, tmp_path, track="wandb"))
+    (record,) = run_grid(asked(tiny, tmp_path, track="wandb"))
     board = Board.made.pop()
     assert board.lines == lines_of(tmp_path)
+    assert board.results == {
+        60: {"test_accuracy": record.test_accuracy, "test_accuracy_last": record.test_accuracy_last}
+    }
     assert board.closed
     assert board.config["row"] == "elu"
     assert board.config["train"]["steps"] == 60
 
 
-@pytest.mark.parametrize("where", ["__init__", "log", "close"])
+@pytest.mark.parametrize("where", ["__init__", "log", "summarise", "close"])
 def test_a_tracker_that_fails_is_named_once_and_ends_nothing(tiny, tmp_path, monkeypatch, capfd, where):
     def fails(*_):
         raise OSError("no network")
@@ -75,7 +82,7 @@ def test_a_tracker_that_fails_is_named_once_and_ends_nothing(tiny, tmp_path, mon
     (record,) = run_grid(asked(tiny, tmp_path, track="wandb"))
     assert record.status == "done"
     assert len(lines_of(tmp_path)) == 5
-    assert capfd.readouterr().err.count("wandb failed and gets no more of this cell") == 1
+    assert capfd.readouterr().err.count("wandb failed and gets no more of this run") == 1
 
 
 def test_a_missing_package_is_told_before_anything_runs(tiny, tmp_path, monkeypatch):
@@ -91,6 +98,8 @@ def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
     calls = []
 
     class Run:
+        summary: dict = {}  # noqa: RUF012
+
         def log(self, values, step):
             calls.append((step, values))
 
@@ -101,17 +110,22 @@ def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
         calls.append(settings)
         return Run()
 
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
     package = types.ModuleType("wandb")
     package.init = init  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "wandb", package)
     tracker = Tracker("wandb", {"seed": 0})
     tracker.log(tmp_path, {"step": 50, "train_loss": 2.0, "validation_loss": None})
+    tracker.summarise(tmp_path, 60, {"test_accuracy": 0.5})
     tracker.close()
+    assert Run.summary == {"test_accuracy": 0.5}
     about = {"project": "lra", "name": tmp_path.name, "id": calls[0]["id"], "dir": str(tmp_path)}
     assert calls == [about | {"config": {"seed": 0}, "resume": "allow"}, (50, {"train_loss": 2.0}), "finished"]
-    WandB(tmp_path, {})
+    WandB(tmp_path, {}, 50)
     assert calls[-1]["id"] == calls[0]["id"]
-    WandB(tmp_path / "elsewhere", {})
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    WandB(tmp_path / "elsewhere", {}, 50)
+    assert calls[-1]["project"] == "mine", "the user's own project is respected"
     assert calls[-1]["id"] != calls[0]["id"]
 
 
@@ -125,3 +139,30 @@ def test_tensorboard_writes_its_files(tmp_path):
     events = accumulator.EventAccumulator(str(tmp_path))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("train_loss")] == [(50, 2.0)]
+
+
+def test_a_resumed_run_repeats_no_step_in_tensorboard(tmp_path, monkeypatch):
+    """TensorBoard drops the steps from the first one that the resumed process logs; the package is stood in for."""
+    writers = []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            self.folder, self.purge_step, self.scalars = folder, purge_step, []
+            writers.append(self)
+
+        def add_scalar(self, name, value, step):
+            self.scalars.append((name, value, step))
+
+        def close(self):
+            pass
+
+    package = types.ModuleType("torch.utils.tensorboard")
+    package.SummaryWriter = SummaryWriter  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", package)
+    for first in (50, 150):
+        tracker = Tracker("tensorboard")
+        tracker.log(tmp_path, {"step": first, "train_loss": 2.0})
+        tracker.summarise(tmp_path, 200, {"test_accuracy": 0.5})
+        tracker.close()
+    assert [writer.purge_step for writer in writers] == [50, 150]
+    assert writers[1].scalars == [("train_loss", 2.0, 150), ("test_accuracy", 0.5, 200)]

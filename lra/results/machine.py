@@ -1,4 +1,4 @@
-"""What a record says about the machine: versions, device, commit, peak memory."""
+"""The facts about the machine that a record keeps: versions, device, commit, peak memory."""
 
 import contextlib
 import ctypes
@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 import torch
 
-RESULTS = ":(exclude)results"  # data, no code: a run's own record does not change what the next one computes
+RESULTS = ":(exclude)results"  # data, not code: the record of a run does not change what the next run computes
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -26,9 +26,9 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device, held: int | None = 0) -> int | None:
-    """Since `reset_peak`: bytes allocated on a CUDA device; on Linux the whole process's resident bytes; else None.
+    """The most bytes since `reset_peak`: allocated on a CUDA device; on Linux, resident in the process; else None.
 
-    held: of `held_bytes`, to which a replayed CUDA graph adds what it keeps.
+    held: as `held_bytes` gives it; a replayed CUDA graph adds to it the bytes that it keeps.
     """
     if device.type == "cuda":
         return max(torch.cuda.max_memory_allocated(device), (held or 0) + graph_bytes(device))
@@ -38,19 +38,19 @@ def peak_bytes(device: torch.device, held: int | None = 0) -> int | None:
 
 
 def graph_bytes(device: torch.device) -> int:
-    """Now: bytes that CUDA graphs keep for their replays, which allocate nothing."""
+    """Bytes that CUDA graphs now keep for their replays, which allocate nothing."""
     segments = [s for s in torch.cuda.memory_snapshot() if s["device"] == (device.index or 0)]
     return sum(s["total_size"] - s["allocated_size"] for s in segments if tuple(s["segment_pool_id"]) != (0, 0))
 
 
 def held_bytes(device: torch.device) -> int | None:
-    """Now: bytes allocated on a CUDA device; on Linux the whole process's resident bytes; else None."""
+    """Bytes now: allocated on a CUDA device; on Linux, resident of the whole process; else None."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return torch.cuda.memory_allocated(device)
     if device.type == "cpu" and STATUS.exists():
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)  # what the C library keeps for later is not held
+            ctypes.CDLL(None).malloc_trim(0)  # memory that the C library caches is not in use
         return _status_bytes("VmRSS")
     return None
 
@@ -87,12 +87,12 @@ def lra_version() -> str:
 
 @functools.cache
 def commit() -> dict[str, Any]:
-    """Commit of this checkout, and whether code differs from it; None from an installed package."""
+    """The commit of this checkout, and whether its code was edited since; None for an installed package."""
     return commit_of(Path(__file__).resolve().parents[2])
 
 
 def commit_of(root: Path) -> dict[str, Any]:
-    """The same of a checkout at `root`; None where that is no checkout's top."""
+    """The same for a checkout at `root`; None if that is not the top of a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]
@@ -107,7 +107,7 @@ def commit_of(root: Path) -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """The processor's model name where Linux tells it."""
+    """The processor's model name, from Linux; elsewhere the name of its kind."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

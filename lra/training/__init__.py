@@ -1,1 +1,9 @@
-"""One run, from rows to weights: the loop, the step, its gears, and what a run keeps on disk meanwhile."""
+"""One run, from rows to weights.
+
+loop calls step; step calls a gear (gears and cudagraphs; gearbox holds the one in use), then the optimiser. batches
+says which rows a step reads, and loading makes tensors of them. distributed is the group of processes, run_folder what
+is kept on disk.
+
+To add a gear, subclass `gears.Eager`; all gears must give the same gradients (tests/test_engine.py). This room imports
+config, results, console, hashing and errors only.
+"""
