@@ -151,7 +151,7 @@ def effects_of(comparison: Comparison, done: dict[Key, Record]) -> list[Effect]:
     """The effects of a comparison, one for each attention. done: the finished records by `_key`."""
     effects = []
     for row in dict.fromkeys(run.row for run in comparison.without):
-        both = zip(comparison.without, comparison.quirky, strict=True)
+        both = zip(comparison.without, comparison.faulty, strict=True)
         keys = [(_key(without), _key(faulty)) for without, faulty in both if without.row == row]
         effects.append(Effect(comparison, row, [(done[a], done[b]) for a, b in keys if a in done and b in done]))
     return effects

@@ -52,7 +52,7 @@ def test_each_fault_is_switched_on_alone(tmp_path, protocol):
     comparisons = compare(asked(tmp_path, protocol=protocol))
     assert {c.quirk.name for c in comparisons} == {quirk.name for quirk in QUIRKS}
     for c in comparisons:
-        for without, faulty in zip(c.without, c.quirky, strict=True):
+        for without, faulty in zip(c.without, c.faulty, strict=True):
             key, value = c.quirk.switch.split("=")
             ((field, (_, on)),) = changed(without, faulty).items()
             assert (field, str(on).lower()) == (key, value)

@@ -15,11 +15,10 @@ from torch.testing import assert_close
 import tasks
 from lra.backbones.layers import Dropout
 from lra.config.schema import Train
-from lra.experiments.build import make_model
+from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
-from lra.experiments.run import make_padding
 from lra.training.cudagraphs import Captured, CaptureError
 from lra.training.device import Device, Padding, choose_device
 from lra.training.distributed import Group
@@ -46,7 +45,7 @@ def setup(monkeypatch):
     def make(attention="elu", *overrides):
         cell = plan(request(attention, "model.dropout=0.0", "train.batch=30", *overrides))[0]
         data = load_task_data("listops", cell.config, None).data
-        return cell, data, make_model(cell, data.spec), (CPU, make_padding(cell, data.spec))
+        return cell, data, make_model(cell, data.spec), (CPU, padding_of(cell, data.spec))
 
     return make
 

@@ -6,10 +6,9 @@ import torch
 from torch.testing import assert_close
 
 from lra.config.schema import Train
-from lra.experiments.build import make_model
+from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import load_task_data
 from lra.experiments.plan import Request, plan
-from lra.experiments.run import make_padding
 from lra.results.machine import graph_bytes
 from lra.training.cudagraphs import Captured, CaptureError, CUDARecorder
 from lra.training.device import Device
@@ -33,7 +32,7 @@ def gears(tiny, attention, *overrides, precision="float32"):
     )
     cell = plan(asked)[0]
     data = load_task_data("listops", cell.config, None).data
-    place = Device(device(), precision), make_padding(cell, data.spec)
+    place = Device(device(), precision), padding_of(cell, data.spec)
     model = make_model(cell, data.spec).to(device())
     eager = FlatAdamW(list(model.parameters()), CONFIG)
     Eager(model, *place).gradients(data.train, ROWS, eager.flat, lambda _: None)

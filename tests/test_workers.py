@@ -132,11 +132,14 @@ def test_stopping_the_parent_stops_all(tiny, tmp_path, ending):
     process = subprocess.Popen(
         [sys.executable, "run_lra.py", *command], cwd=ROOT, stderr=subprocess.DEVNULL, env=environment
     )
-    wait_for(lambda: len(list(tmp_path.glob("work/*/resume.pt"))) == 2 or process.poll() is not None)
-    locks = list(tmp_path.glob("work/*/lock"))
-    assert [is_locked(lock) for lock in locks] == [True, True]
-    process.send_signal(ending)
-    assert process.wait(timeout=300) == (130 if ending == signal.SIGINT else -signal.SIGKILL)
+    try:
+        wait_for(lambda: len(list(tmp_path.glob("work/*/resume.pt"))) == 2 or process.poll() is not None)
+        locks = list(tmp_path.glob("work/*/lock"))
+        assert [is_locked(lock) for lock in locks] == [True, True]
+        process.send_signal(ending)
+        assert process.wait(timeout=300) == (130 if ending == signal.SIGINT else -signal.SIGKILL)
+    finally:
+        process.kill()
     wait_for(lambda: not any(is_locked(lock) for lock in locks))
     assert not list(tmp_path.glob("*.json")), "no record of a run that was stopped"
 

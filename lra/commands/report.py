@@ -53,8 +53,9 @@ def labels(record: "Record") -> list[int] | None:
     import tasks
     from lra.config.resolve import from_dict
     from lra.experiments.data import load_task_data
+    from lra.experiments.load import task_of
 
-    task = tasks.find(record.data.get("file", record.task))
+    task = tasks.find(task_of(record))
     try:
         data = load_task_data(task.name, from_dict(record.config, task.settings), None).data
     except tasks.DataError:

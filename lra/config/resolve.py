@@ -43,8 +43,8 @@ def _cut_warmup(plain: dict[str, Any], merged: dict[str, Any], changes: dict[str
         return merged  # mistakes, which `_typed` reports
     if "steps" not in changed or "warmup" in changed or after.get("schedule") == "rsqrt":
         return merged
-    numbers = [before.get("warmup"), before.get("steps"), after.get("steps")]
-    if not all(type(number) is int and number > 0 for number in numbers) or numbers[0] <= numbers[2]:
+    numbers = [value for value in (before.get("warmup"), before.get("steps"), after.get("steps")) if type(value) is int]
+    if len(numbers) < 3 or min(numbers) <= 0 or numbers[0] <= numbers[2]:
         return merged
     return merge(merged, {"train": {"warmup": warmup_share(*numbers)}})
 

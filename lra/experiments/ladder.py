@@ -1,8 +1,8 @@
-"""Small networks as rungs of a ladder: how much of an image task is local? Tasks name them, for tasks know no torch.
+"""Small networks that are trained as rungs of a ladder: how much of an image task is local?
 
-`patches` is an MLP that sees one patch at a time and averages what it finds, so that it knows what there is and not
-where; `convolutions` is five layers of 3 x 3 with two poolings between, the last of which see an image of 32 pixels
-nearly whole. Both are ours.
+Tasks know no torch, so they name a network and this module builds it. `patches` is an MLP that sees one patch at a time
+and averages its features, so it knows what an image holds but not where. `convolutions` has five layers of 3 x 3 with
+two poolings between them; the last layers see nearly all of an image of 32 pixels. Both networks are ours.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tqdm import trange
 if TYPE_CHECKING:
     import tasks
 
-PIXELS = 1 << 26  # read of each split at most: 65,536 images of 32 pixels, 16,384 of 64, 4,096 of 128, 1,024 of 256
-SIDE = 32  # larger images are brought to about this side by the first convolution's stride
+PIXELS = 1 << 26  # read at most of each split: 65,536 images of 32 x 32, 16,384 of 64 x 64
+SIDE = 32  # the first convolution's stride reduces larger images to about this side
 BLOCK = 512  # images tested at a time
-LOOKS = 5  # at validation, evenly over the steps
+LOOKS = 5  # evaluations on validation, evenly over the steps
 
 
 class Averaged(nn.Module):
@@ -54,9 +54,9 @@ def layer(inside: int, outside: int, kernel: int, stride: int, padding: int = 0)
 
 
 def accuracy(network: tasks.Network, data: tasks.Data, title: str = "") -> float:
-    """Test accuracy of a network trained on these images, at its best look at validation; the same for the same seed.
+    """Test accuracy of a network trained on these images, at its best evaluation; the same for the same seed.
 
-    Of long images only the first PIXELS / length of a split are read.
+    Only the first PIXELS / length images of a split are read.
     """
     assert data.spec.grid, "a network reads images"
     side, classes = data.spec.grid[0], data.spec.classes
@@ -80,7 +80,7 @@ def read(split: tasks.Split, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def fit(model: nn.Module, network: tasks.Network, train: tuple[Tensor, Tensor], order: torch.Generator, title: str):
-    """Trains by AdamW under a one-cycle schedule, on random batches; stops LOOKS times for the caller to look."""
+    """Trains by AdamW under a one-cycle schedule, on random batches; yields LOOKS times, for the caller to evaluate."""
     images, labels = train
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, network.lr, total_steps=network.steps)

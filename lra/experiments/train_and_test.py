@@ -73,7 +73,7 @@ def finish(run: Run, prepared: TaskData, trainer: Trainer) -> Record:
         status="diverged" if progress.diverged_at else "done",
         reason=progress.diverged_reason,
         ladder=prepared.ladder,
-        parameters=count_parameters(trainer.model),
+        parameters=count_parameters(trainer.model),  # pyright: ignore[reportArgumentType]
         curve=progress.curve,
         best_step=progress.best_step,
         validation_accuracy=best.get("validation_accuracy"),

@@ -12,7 +12,6 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -107,7 +106,7 @@ def start(device: str, *settings: Any) -> Worker:
     return Worker(device, process, ours)
 
 
-def drop_device(worker: Worker, workers: Sequence[Worker]) -> Job:
+def drop_device(worker: Worker, workers: list[Worker]) -> Job:
     """Removes a worker that could not start, and returns its job for the others. Raises WorkError for the last one."""
     workers.remove(worker)
     worker.pipe.close()

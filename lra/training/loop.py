@@ -15,7 +15,9 @@ import numpy as np
 from torch import Tensor
 
 from lra.errors import WorkError
+from lra.hashing import seed_of
 from lra.training.batches import Samples, order, validation_rows
+from lra.training.process import seed_everything
 from lra.training.progress import Progress
 from lra.training.run_folder import NoFolder, RunFolder
 from lra.training.schedule import learning_rate
@@ -126,6 +128,7 @@ class Trainer:
         """Validates, and keeps the weights if they are the best so far."""
         progress, config = self.progress, self.config
         rows = validation_rows(config, len(self.validation.labels), self.seed, len(progress.curve))
+        self.reseed()
         predictions, loss = self.step.evaluate(self.validation, rows)
         if not math.isfinite(loss):
             progress.diverge(progress.step, "validation logits")
@@ -148,8 +151,13 @@ class Trainer:
                 self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         progress.log_bytes = self.folder.log(progress.curve[-1] | {"real_tokens": progress.real_tokens})
 
+    def reseed(self) -> None:
+        """What an attention draws in an evaluation is a function of (seed, step), so a resumed run draws the same."""
+        seed_everything(seed_of(self.seed, "evaluation", self.progress.step))
+
     def test(self, samples: Samples, rows: np.ndarray) -> np.ndarray | None:
         """Predictions for these rows of the test split; None, and the run has diverged, if a logit is not finite."""
+        self.reseed()
         predictions, loss = self.step.evaluate(samples, rows)
         if math.isfinite(loss):
             return predictions

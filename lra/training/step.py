@@ -8,7 +8,6 @@ to be saved.
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from lra.config.schema import Train
@@ -19,6 +18,7 @@ from lra.training.device import Device, Padding
 from lra.training.distributed import Group, alone
 from lra.training.gearbox import GearBox
 from lra.training.gears import Eager
+from lra.training.process import seed_everything
 
 
 class Step:
@@ -52,8 +52,8 @@ class Step:
         return np.argsort(-sizes(samples, rows), kind="stable")[self.group.rank :: self.group.size]
 
     def reseed(self, micro_batch: int) -> None:
-        """Dropout is a function of (seed, step, micro-batch)."""
-        torch.manual_seed(seed_of(self.seed, "dropout", self.number, micro_batch))
+        """Dropout, and whatever else is drawn, is a function of (seed, step, micro-batch)."""
+        seed_everything(seed_of(self.seed, "dropout", self.number, micro_batch))
 
     def __call__(self, samples: Samples, rows: np.ndarray, number: int) -> Tensor:
         """Step `number` (from 0) on these rows; returns the batch's mean loss, on the device, until the next step."""

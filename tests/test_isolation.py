@@ -1,0 +1,157 @@
+"""Every run of a grid computes what it would compute alone, and a record is enough to build its model again."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from records import make
+
+import attention_zoo
+import lra
+import tasks
+from lra.experiments.grid import run_grid
+from lra.experiments.load import find_attention, task_of
+from lra.experiments.plan import Request
+from lra.training.process import fresh_state, seed_everything
+
+MEDDLING = """
+import torch
+from attention_zoo import QKVAttention, register
+
+@register("meddling", title="Meddling")
+class Meddling(QKVAttention):
+    def attend(self, q, k, v, keep=None):
+        torch.set_default_dtype(torch.float64)
+        torch.set_num_threads(3)
+        torch.set_float32_matmul_precision("medium")
+        torch.backends.cudnn.benchmark = True
+        return v
+"""
+DRAWING = """
+import random
+import numpy as np
+from attention_zoo import QKVAttention, register
+
+@register("drawing", title="Drawing")
+class Drawing(QKVAttention):
+    def __init__(self, dims):
+        super().__init__(dims)
+        self.scale = float(np.random.rand() + random.random())
+
+    def attend(self, q, k, v, keep=None):
+        return v * (self.scale + np.random.rand() + random.random())
+"""
+
+
+def asked(tiny, out, *attentions, **changes) -> Request:
+    wanted = {"attentions": list(attentions), "tasks": ["listops"], "seeds": [0], "protocol": tiny, "device": "cpu"}
+    return Request(**(wanted | {"out": out, "overrides": ("train.steps=40",)} | changes))
+
+
+def weights(out: Path, row: str) -> bytes:
+    return next(out.glob(f"work/*-{row}-*/last.safetensors")).read_bytes()
+
+
+def numbers(record) -> list[object]:
+    return [record.predictions, *([p["train_loss"], p["validation_loss"]] for p in record.curve)]
+
+
+def test_what_a_users_file_sets_ends_with_its_run(tiny, tmp_path):
+    file = tmp_path / "meddling.py"
+    file.write_text(MEDDLING)
+    threads = torch.get_num_threads()
+    (alone,) = run_grid(asked(tiny, tmp_path / "alone", "elu"))
+    _, after = run_grid(asked(tiny, tmp_path / "grid", str(file), "elu"))
+    assert numbers(after) == numbers(alone)
+    assert weights(tmp_path / "grid", "elu") == weights(tmp_path / "alone", "elu")
+    assert after.environment["threads"] == alone.environment["threads"] == threads == torch.get_num_threads()
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_a_fresh_state_begins_fresh():
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    with fresh_state():
+        assert torch.zeros(1).dtype == torch.float32
+        assert torch.is_grad_enabled()
+
+
+def test_numbers_drawn_from_numpy_and_python_are_those_of_the_seed(tiny, tmp_path):
+    """The same twice, whatever the process has drawn before, and when the run was stopped and resumed."""
+    file = tmp_path / "drawing.py"
+    file.write_text(DRAWING)
+    (first,) = run_grid(asked(tiny, tmp_path / "first", str(file)))
+    np.random.rand(7)
+    random.random()
+    (second,) = run_grid(asked(tiny, tmp_path / "second", str(file)))
+
+    def stop(progress):
+        if progress.step == 33:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(asked(tiny, tmp_path / "third", str(file), observe=stop))
+    (third,) = run_grid(asked(tiny, tmp_path / "third", str(file)))
+    assert numbers(first) == numbers(second) == numbers(third)
+    assert len({weights(tmp_path / name, "drawing") for name in ("first", "second", "third")}) == 1
+    (other,) = run_grid(asked(tiny, tmp_path / "other", str(file), seeds=[1]))
+    assert numbers(other) != numbers(first)
+
+
+def test_seeds_of_any_size():
+    for seed in (0, 2**63 - 1):
+        drawn = []
+        for _ in range(2):
+            seed_everything(seed)
+            drawn.append((float(torch.rand(1)), float(np.random.rand()), random.random()))
+        assert drawn[0] == drawn[1]
+
+
+HELPED = """
+from attention_zoo import QKVAttention, register
+from helper import FACTOR
+
+@register("helped", title="Helped")
+class Helped(QKVAttention):
+    def attend(self, q, k, v, keep=None):
+        return FACTOR * v
+"""
+
+
+@pytest.mark.parametrize("spec", ["{file}", "softmax+{file}"])
+def test_an_attention_that_is_gone_is_built_from_its_record(tiny, tmp_path, spec, capsys):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "helped.py").write_text(HELPED)
+    (folder / "helper.py").write_text("FACTOR = 2.0\n")
+    (record,) = run_grid(asked(tiny, tmp_path / "runs", spec.format(file=folder / "helped.py")))
+    assert record.status == "done"
+    (path,) = (tmp_path / "runs").glob("*.json")
+    loaded = lra.load(path)
+    spec = tasks.find("listops").prepare(loaded.config.data, None, tasks.cache_folder(), False).spec
+    (folder / "helped.py").rename(folder / "elsewhere.py")
+    capsys.readouterr()
+    weights = loaded.model(spec).state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in loaded.weights.items())
+    said = capsys.readouterr().err
+    assert "the attention is taken from its text in the record" in said
+    assert said.count("\n") == 1
+    about = loaded.record.attention
+    parts = about.get("parts") or [about]
+    changed = [part | {"source": part["source"].replace("FACTOR *", "3 *")} if "source" in part else part
+               for part in parts]  # fmt: skip
+    with pytest.raises(attention_zoo.SpecError, match="not all that it was made of"):
+        find_attention(about | {"parts": changed})
+
+
+def test_a_task_that_is_gone_is_taken_from_its_record(tmp_path, capsys):
+    page = Path(__file__).parent.parent / "docs" / "add-a-task.md"
+    code = page.read_text().split("```python\n")[1].split("```")[0].replace('"majority"', '"gone_task"')
+    record = make("elu", 0.5, task="gone_task", data={"file": str(tmp_path / "gone.py"), "code": code, "hash": "0"})
+    assert task_of(record) == "gone_task"
+    assert tasks.find("gone_task").name == "gone_task"
+    assert "the task is taken from its text in the record" in capsys.readouterr().err
