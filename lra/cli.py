@@ -169,7 +169,7 @@ def use_compiler_cache() -> None:
     """Keeps what torch.compile makes under LRA_CACHE, so that a shape is compiled once, ever.
 
     The compiler's own commands break at a space in a path. A cache with a space in its name is therefore replaced by a
-    folder for temporary files, and so is one that cannot be written to. TORCHINDUCTOR_CACHE_DIR goes before both.
+    folder for temporary files, and so is one that cannot be written to. TORCHINDUCTOR_CACHE_DIR is preferred to both.
     """
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return

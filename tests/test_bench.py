@@ -208,7 +208,7 @@ def test_records_are_never_replaced(tmp_path):
 
 
 def test_reading(tmp_path):
-    """A folder, its `bench` folder, a file; what is no bench record is passed over, what is damaged is told."""
+    """A folder, its `bench` folder, a file. Other files are passed over, damaged ones are reported."""
     save(made(created="2026-01-02"), tmp_path / "bench")
     newer = save(made(created="2026-01-03", seconds=[1.0]), tmp_path)
     (tmp_path / "listops-elu.json").write_text("{}")

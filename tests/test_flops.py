@@ -104,8 +104,8 @@ def test_operations_that_depend_on_values():
 
 def test_a_whole_encoder(tiny):
     """Embedding, dropout and classifier and all; more than its linear layers, less than twice them at this length."""
-    cell = plan(Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny))[0]
-    model = make_model(cell, Spec(vocab=16, classes=10, length=32))
+    run = plan(Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny))[0]
+    model = make_model(run, Spec(vocab=16, classes=10, length=32))
     ids = torch.zeros(4, 32, dtype=torch.long)
     sizes = [4 * 32 * m.weight.numel() * 2 for b in model.blocks for m in b.modules() if isinstance(m, nn.Linear)]
     forward = flops(model, ids)

@@ -59,22 +59,22 @@ def long_listing() -> str:
     from lra.experiments.plan import Request, plan
     from lra.report.legacy import CONTROLS
 
-    cells = plan(Request(attentions=attention_zoo.names(), tasks=["listops"], seeds=[0]))
+    runs = plan(Request(attentions=attention_zoo.names(), tasks=["listops"], seeds=[0]))
     sizes = tasks.Spec(vocab=2, classes=10, length=2_000)  # ListOps, but for the embeddings
-    counts = {cell.row: count(cell, sizes) for cell in cells}
+    counts = {run.row: count(run, sizes) for run in runs}
     rows = []
-    for cell in cells:
-        entry, dims = cell.attention, attention_zoo.Dims(dim=64, heads=2, length=LONG)
+    for run in runs:
+        entry, dims = run.attention, attention_zoo.Dims(dim=64, heads=2, length=LONG)
 
         def make(length: int, entry=entry, dims=dims) -> "attention_zoo.Attention":
             return entry.build(replace(dims, length=length))
 
         operations = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
-        difference = f"{100 * (counts[cell.row] / counts[TARGET] - 1):+.1f} %"
+        difference = f"{100 * (counts[run.row] / counts[TARGET] - 1):+.1f} %"
         fidelity = "control" if entry.name in CONTROLS else entry.fidelity()
         if entry.padding == "fixed":
             fidelity += ", fixed length"
-        rows.append((entry.name, f"{counts[cell.row]:,}", difference, entry.cost, *operations, fidelity, entry.paper))
+        rows.append((entry.name, f"{counts[run.row]:,}", difference, entry.cost, *operations, fidelity, entry.paper))
     widths = [max(len(line[i]) for line in (HEADER, *rows)) for i in range(len(HEADER))]
     right = {1, 2, 4, 5}
     lines = [
