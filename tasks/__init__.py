@@ -6,6 +6,7 @@ none of the suite's other packages. Importing this package is cheap: numba and `
 generated, read or measured.
 """
 
+from tasks._cache import cache_folder
 from tasks._data import Data, DataError, MissingDataError, Spec, Split
 from tasks._find import ARENA, code_of, expand, file_of, find, names
 from tasks._ladders import store_ladder
@@ -24,6 +25,7 @@ __all__ = [
     "Spec",
     "Split",
     "Task",
+    "cache_folder",
     "code_of",
     "expand",
     "file_of",

@@ -55,6 +55,7 @@ class Image(Task):
 
     name = "image"
     title = "Image"
+    images = True
     settings = Settings
     networks = {"patch MLP": Network(kind="patches", width=128, steps=1000)}  # noqa: RUF012
 
