@@ -28,7 +28,7 @@ def stripes(known: bool, rows: int = 400) -> tasks.Data:
         told = labels if known else random.integers(0, 2, rows)
         return tasks.Split(images.reshape(rows, -1).astype(np.uint8), np.full(rows, 1024, np.int32), told)
 
-    about = {"task": "stripes", "label": "own", "source": "test", "rows": {}}
+    about = {"task": "stripes", "label": "user's", "source": "test", "rows": {}}
     return tasks.Data(SPEC, split(rows), split(200), split(500), "0" * 12, about, Path("none"))
 
 
