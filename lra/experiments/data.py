@@ -80,13 +80,13 @@ def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> st
     """One line: where the data come from, how many samples there are, their hash."""
     rows = " / ".join(f"{count:,}" for count in data.about["rows"].values())
     note = f"; nothing for it in {data_dir}" if data_dir and data.about["label"] == "generated" else ""
-    if data.about["label"] == "official" and (data.folder / tasks.UNPACKED).exists():
+    if data.about["label"] != "generated" and (data.folder / tasks.UNPACKED).exists():
         note = f"; unpacked here: without {data.folder} it is downloaded or generated"
-    elif data.about["label"] == "generated" and _has_official(task_name):
-        note += "; official data is prepared here, too: --data-dir or LRA_DATA takes it"
+    elif data.about["label"] == "generated" and _has_other_data(task_name):
+        note += "; data from files is prepared here, too: --data-dir or LRA_DATA takes it"
     return f"{task_name}: {data.about['label']} ({data.about['source']}{note}), {rows} samples, hash {data.hash}"
 
 
-def _has_official(task_name: str) -> bool:
-    """Is official data of a task in the cache?"""
-    return any(data.about["label"] == "official" for data in tasks.prepared(tasks.cache_folder(), task_name))
+def _has_other_data(task_name: str) -> bool:
+    """Is data of a task in the cache that was not generated here?"""
+    return any(data.about["label"] != "generated" for data in tasks.prepared(tasks.cache_folder(), task_name))

@@ -18,7 +18,7 @@ from lra.results.record import FINAL, RESULTS_VERSION, Record
 from lra.stats import Summary, summarise, within_noise
 
 LATE = 0.95  # of the training steps: a best step beyond it is called late
-PLAIN = ("", "generated", "official", "own")  # labels of data that a heading need not name
+PLAIN = ("", "generated", "official", "user's", "own")  # labels of data that a heading need not name
 
 
 @dataclass(frozen=True)
