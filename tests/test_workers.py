@@ -127,7 +127,7 @@ def is_locked(path: Path) -> bool:
 def test_stopping_the_parent_stops_all(tiny, tmp_path, ending):
     """Ctrl-C, and a kill the parent cannot answer: the workers end, which frees the locks of their runs."""
     command = ["--attn", "elu", "softmax", "--task", "listops", "--protocol", tiny, "--jobs", "2", "--out"]
-    command += [str(tmp_path), "--set", "train.evaluate_every=20", "train.steps=1000000"]
+    command += [str(tmp_path), "--set", "train.evaluate_every=20", "train.steps=1000000", "train.gear=eager"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "run_lra.py", *command], cwd=ROOT, stderr=subprocess.DEVNULL, env=environment
