@@ -214,6 +214,7 @@ FAULTS = {
 
 
 def wrong(folder: Path, body: str, cost: str = "O(N)", more: str = "") -> str:
+    folder.mkdir(exist_ok=True)
     path = folder / "wrong.py"
     path.write_text(HEAD.format(cost=cost, more=more) + body)
     return str(path)
@@ -225,6 +226,20 @@ def only(monkeypatch, *names: str) -> None:
     monkeypatch.setattr("lra.testing.outcomes.outcomes", some)
 
 
+@pytest.fixture
+def without_inductor(monkeypatch):
+    """compiled_once with the first half of the compiler, which takes a tenth of the time; the slow tests have all."""
+    monkeypatch.setattr("lra.testing._thorough.inductor_without_machine_code", lambda graph, _: graph.forward)
+
+
+@pytest.mark.slow
+def test_compiled_once_with_all_of_the_compiler(tmp_path):
+    spec = wrong(tmp_path, FAULTS["a size that is rounded"][1])
+    assert next(outcomes(spec, checks={"compiled_once": ALL["compiled_once"]})).bad
+    assert not next(outcomes(wrong(tmp_path / "right", RELU), checks={"compiled_once": ALL["compiled_once"]})).bad
+
+
+@pytest.mark.usefixtures("without_inductor")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found_and_explained(fault, tmp_path):
     checks, body = FAULTS[fault]
@@ -265,6 +280,7 @@ def test_a_declared_failure_must_be_a_check(tmp_path):
         next(outcomes(wrong(tmp_path, RELU, more=', expected_failures={"learn": "because"}')))
 
 
+@pytest.mark.usefixtures("without_inductor")
 def test_expected_failures_are_shown(capsys):
     assert main(["check", "identity"]) == 0
     shown = capsys.readouterr().out
@@ -362,6 +378,7 @@ def test_a_gated_linear_attention_is_right(tmp_path):
     ALL["compiles"](str(path))
 
 
+@pytest.mark.usefixtures("without_inductor")
 def test_new_attention_passes_its_own_test(tmp_path, capsys):
     assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 0
     assert len((tmp_path / "fresh.py").read_text().splitlines()) <= 28
