@@ -43,7 +43,12 @@ class PVTAttention(QKVAttention):
         if self.reduction == 1:
             return super().project(x)
         width, weight, bias = self.dims.dim, self.qkv.weight, self.qkv.bias
-        patches = self.shorten(self.as_image(x, least)).flatten(2).transpose(1, 2)
+        image = self.as_image(x, least)
+        if least > 1:  # a product, because the compiler compiles a strided convolution's gradient for each length
+            parts = image.unflatten(2, (image.shape[2] // self.reduction, self.reduction)).transpose(1, 2)
+            patches = F.linear(parts.flatten(2), self.shorten.weight.flatten(1), self.shorten.bias)
+        else:
+            patches = self.shorten(image).flatten(2).transpose(1, 2)
         k, v = F.linear(self.norm(patches), weight[width:], bias[width:]).chunk(2, dim=-1)
         q = F.linear(x, weight[:width], bias[:width])
         return split_heads(q, self.dims.heads), split_heads(k, self.dims.heads), split_heads(v, self.dims.heads)

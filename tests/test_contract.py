@@ -1,9 +1,17 @@
 """Every registered attention, found by name, against the contract; a new file in the zoo is tested by being there."""
 
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import pytest
+import torch
+from torch import Tensor
 
 import attention_zoo
-from lra.testing import CHECKS
+from lra.testing import CHECKS, build_attention
 
 SPECS = [
     *attention_zoo.names(),
@@ -20,6 +28,10 @@ SPECS = [
     "nystrom:landmarks=4,conv=0",
     "pvt:reduction=3,conv=3",
 ]
+LENGTH, SIDES = 300, (16, 16)
+# Rows and tokens: rows on either side of 16, where torch changes convolutions; lengths below, at and above the sizes of
+# windows and patches, the longest among them.
+SHAPES = [(3, 130), (20, 55), (8, 257), (2, 8), (5, 299), (17, 64), (4, LENGTH), (2, 100)]
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
@@ -30,3 +42,78 @@ def test_contract(spec, grid, check, request):
     if reason := entry.expected_failures.get(check.__name__):
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     check(spec, grid)
+
+
+OPTIONS = [spec if spec in attention_zoo.names() else pytest.param(spec, marks=pytest.mark.slow) for spec in SPECS]
+MODES = [
+    pytest.param(None, True, id="sequence-training"),
+    pytest.param(None, False, id="sequence-evaluation"),
+    pytest.param(SIDES, True, id="grid-training"),
+    pytest.param(SIDES, False, id="grid-evaluation", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("grid", "training"), MODES)
+@pytest.mark.parametrize("spec", OPTIONS)
+def test_compiled_once_for_every_shape(spec: str, grid: tuple[int, int] | None, training: bool):
+    """One graph for all numbers of rows and all lengths, marked as the compiled gear does; it computes the same."""
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:  # noqa: ARG001
+        graphs.append(graph)
+        return graph.forward
+
+    compile_and_run(spec, grid, training, backend)
+    assert len(graphs) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("grid", [None, SIDES], ids=["sequence", "grid"])
+@pytest.mark.parametrize("spec", SPECS)
+def test_inductor_compiles_once_for_every_shape(spec: str, grid: tuple[int, int] | None, training: bool):
+    """The same with inductor, whose kernels must serve every shape, too."""
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        compile_and_run(spec, grid, training, "inductor")
+
+
+def compile_and_run(spec: str, grid: tuple[int, int] | None, training: bool, backend: Any) -> None:
+    attention = build_attention(spec, grid=grid, length=LENGTH).double().train(training)
+    has_one_length = grid is not None or attention_zoo.find(spec)[0].padding == "fixed"
+    with from_nothing(), torch.set_grad_enabled(training):
+        compiled = torch.compile(attention, fullgraph=True, backend=backend)
+        for rows, tokens in SHAPES:
+            tokens = attention.dims.length if has_one_length else tokens
+            x = torch.randn(rows, tokens, attention.dims.dim, dtype=torch.float64, requires_grad=training)
+            keep = torch.arange(tokens) < torch.linspace(1, tokens, rows).long()[:, None]
+            for tensor in (x, keep):
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+                if not has_one_length:
+                    torch._dynamo.maybe_mark_dynamic(tensor, 1)
+            found, expected = (results(forward(x, keep), keep, x, attention) for forward in (compiled, attention))
+            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def results(y: Tensor, keep: Tensor, x: Tensor, attention: attention_zoo.Attention) -> list[Tensor]:
+    """y at real tokens and, in training, the gradients of x and of all parameters."""
+    y = torch.where(keep[..., None], y, 0)
+    if not y.requires_grad:
+        return [y]
+    inputs = [x, *attention.parameters()]
+    return [y, *torch.autograd.grad(y.square().sum(), inputs, materialize_grads=True, allow_unused=True)]
+
+
+@contextmanager
+def from_nothing() -> Iterator[None]:
+    """Forgets what was compiled, before and after; ignores the compiler's warnings of itself, and its endless log."""
+    torch._dynamo.reset()
+    trace = logging.getLogger("torch.__trace")
+    level = trace.level
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trace.setLevel(logging.CRITICAL)
+            yield
+    finally:
+        trace.setLevel(level)
+        torch._dynamo.reset()
