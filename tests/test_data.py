@@ -128,7 +128,7 @@ def test_official_data_unpacked_here_go_before_the_generator(elsewhere, name, mo
     found = task.prepare(settings, None, here, False)
     assert (found.hash, found.about["label"]) == (data.hash, "official")
     assert f"unpacked here: without {found.folder}" in describe_data(name, found, None)
-    assert "official data is prepared here, too" in describe_data(name, generated, None)
+    assert "data from files is prepared here, too" in describe_data(name, generated, None)
     (elsewhere / "empty").mkdir()
     assert task.prepare(settings, elsewhere / "empty", here, False).hash == generated.hash
     other = replace(settings, **({"brackets": False} if name == "listops" else {"difficulty": "easy"}))
