@@ -53,7 +53,7 @@ def test_long_list(capsys):
     header, *lines = capsys.readouterr().out.splitlines()
     assert "to softmax" in header
     blank = lines.index("")
-    assert lines[blank + 1].startswith("parameters: of the standard model")
+    assert lines[blank + 1].startswith("parameters: in the standard model")
     found = {line.split()[0]: line for line in lines[:blank]}
     assert set(found) == set(attention_zoo.names())
     assert "76,682" in found["softmax"]

@@ -129,9 +129,13 @@ def test_stopping_the_parent_stops_all(tiny, tmp_path, ending):
     command = ["--attn", "elu", "softmax", "--task", "listops", "--protocol", tiny, "--jobs", "2", "--out"]
     command += [str(tmp_path), "--set", "train.evaluate_every=20", "train.steps=1000000", "train.gear=eager"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "run_lra.py", *command], cwd=ROOT, stderr=subprocess.DEVNULL, env=environment
-    )
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "run_lra.py", *command], cwd=ROOT, stderr=subprocess.DEVNULL, env=environment
+        )
+    finally:
+        signal.signal(signal.SIGINT, ignored)
     try:
         wait_for(lambda: len(list(tmp_path.glob("work/*/resume.pt"))) == 2 or process.poll() is not None)
         locks = list(tmp_path.glob("work/*/lock"))
