@@ -57,17 +57,17 @@ class Wrong({base}):
             "QKVAttention",
             "attend(self, q, k, v, keep=None)",
             "v.mean(2, keepdim=True)",
-            "Wrong.attend returned (8, 2, 1, ",
+            "Wrong.attend returned (2, 2, 1, ",
         ),
         (
             "QKVAttention",
             "attend(self, q, k, v, keep=None)",
             "None",
-            "Wrong.attend returned a NoneType for v of (8, 2, ",
+            "Wrong.attend returned a NoneType for v of (2, 2, ",
         ),
         ("QKVAttention", "atend(self, q, k, v, keep=None)", "v", "Wrong has no method attend(q, k, v, keep=None)"),
-        ("Attention", "forward(self, x, keep=None)", "x.mean(1, keepdim=True)", "Wrong returned (8, 1, "),
-        ("Attention", "forward(self, x, keep=None)", "(x, keep)", "Wrong returned a tuple for x of (8, "),
+        ("Attention", "forward(self, x, keep=None)", "x.mean(1, keepdim=True)", "Wrong returned (2, 1, "),
+        ("Attention", "forward(self, x, keep=None)", "(x, keep)", "Wrong returned a tuple for x of (2, "),
     ],
 )
 def test_what_does_not_keep_the_shape_fails(tiny, tmp_path, base, method, result, message):
