@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attention_zoo import Attention, Dims, register
-from attention_zoo._parts import upcast, zero_padding
+from attention_zoo._parts import first_columns, upcast, zero_padding
 
 
 @register(
@@ -34,4 +34,4 @@ class FNetAttention(Attention):
         # padded by hand, and by one row too many, because torch.compile would compile the longest sequence apart
         spectrum = F.pad(spectrum, (0, 0, 0, self.dims.length + 1 - x.shape[1]))[:, : self.dims.length]
         mixed = torch.fft.fft(spectrum, dim=-2, norm=self.norm)
-        return mixed.real[:, : x.shape[1]].to(x.dtype)
+        return first_columns(mixed.real.mT, x.shape[1]).mT.to(x.dtype)
