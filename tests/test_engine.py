@@ -137,6 +137,32 @@ def test_a_longest_micro_batch_first_is_no_reason_to_run_eager(setup):
     assert_close(gradient(gear, model, samples), gradient(Eager(model, *place), model, samples), rtol=1e-4, atol=1e-6)
 
 
+SLOW_MODELS = [
+    pytest.param(override, marks=pytest.mark.slow)
+    for override in ("model.positions=rope", "model.positions=none", "model.pool=first", "model.pool_over_padding=true")
+]
+
+
+@pytest.mark.parametrize("override", ["model.positions=sincos", "model.pool=cls", *SLOW_MODELS])
+def test_the_model_around_the_attention_is_compiled_once(setup, override):
+    """Whether its longest micro-batch, which cuts no table, comes last or first."""
+    _, data, model, place = setup("relu", override, "model.layers=1")
+    lengths = data.train.lengths.copy()
+    lengths[ROWS[8]] = place[1].length
+    samples = tasks.Split(data.train.values, lengths, data.train.labels)
+    for order in ((ROWS[:8], ROWS), (ROWS, ROWS[:8])):
+        graphs = []
+        gear = Compiled(model, *place, backend=lambda module, _, made=graphs: (made.append(module), module.forward)[1])
+        torch.compiler.reset()
+        for rows in order:
+            expected = gradient(Eager(model, *place), model, samples, rows)
+            assert_close(gradient(gear, model, samples, rows), expected, rtol=1e-4, atol=1e-6)
+        assert len(graphs) == 1
+        gear.evaluate(samples, ROWS)
+        gear.evaluate(samples, ROWS[:8])
+        assert len(graphs) == 2, "one more for evaluation"
+
+
 def test_compiled_drops_what_eager_drops(setup):
     """Dropout's draws on a CPU do not depend on the gear."""
     _, data, model, place = setup("elu", "model.dropout=0.3")

@@ -42,6 +42,9 @@ SIZES = 4  # sizes that a compiled gear rounds lengths up to when it has compile
 # code was checked with torch 2.13.
 COMBINED, SINCE = ("cuda",), (2, 13)
 
+# Tokens that a compiled micro-batch has at least: a few attentions have windows or tables of 2 to 4 tokens, and are
+# compiled separately for sequences that these cover.
+SHORTEST = 8
 ALIGNED = 16  # CUDA's attention with a mask is compiled separately for lengths that are no multiple of 8
 
 
@@ -113,9 +116,9 @@ class Eager:
 class Compiled(Eager):
     """One compilation for training and one for evaluation, for every number of rows and every length.
 
-    A micro-batch has at least 2 rows and 2 tokens, because sizes of 0 and 1 would be compiled separately; filled rows
-    have no label. backend: torch.compile's. combined: are small kernels fused? `separate` starts again without that.
-    rounded: are lengths rounded up to a few sizes, because the model is compiled anew for each?
+    A micro-batch has at least 2 rows and SHORTEST tokens, because smaller sizes would be compiled separately; filled
+    rows have no label. backend: torch.compile's. combined: are small kernels fused? `separate` starts again without
+    that. rounded: are lengths rounded up to a few sizes, because the model is compiled anew for each?
     """
 
     name, sizes = "compiled", SIZES
@@ -145,7 +148,7 @@ class Compiled(Eager):
             longest = self.round_up(longest, self.sizes)
         elif self.device.kind == "cuda":
             longest = min(-(-longest // ALIGNED) * ALIGNED, self.padding.length)
-        shape = max(2, len(rows)), max(2, longest)
+        shape = max(2, len(rows)), max(2, min(SHORTEST, self.padding.length), longest)
         ids, keep, labels = load(samples, rows, self.padding, self.device.torch_device, shape)
         return self.compute(ids, keep), labels, ids.numel()
 
