@@ -2,8 +2,8 @@
 
 After equation 7 of the paper: keys and values are projected along the sequence once they have their heads. The authors'
 fairseq example projects x before W_k and W_v, which differs in where the bias is added, and in nothing else.
-Skyformer's port never trained E (it was no leaf of the graph); here it is a parameter. Letters: N tokens, D width, H
-heads, K head width.
+Skyformer's port never trained E (it was no leaf of the graph); here it is a parameter.
+Letters: N tokens, D width, H heads, K head width.
 """
 
 import math

@@ -1,9 +1,9 @@
 """Sliding-window attention with global tokens (Longformer; Beltagy et al. 2020, https://arxiv.org/abs/2004.05150).
 
 Computed in chunks of half a window, so that memory grows with N times window; the Arena's own code masks a dense
-matrix. As in the paper, global tokens have separate projections; theirs start as copies of the local ones, here
-they start like nn.Linear. Which tokens are global depends on the task; here it is the
-first token, which is the learned one where the protocol pools over `cls`.
+matrix. As in the paper, global tokens have separate projections; theirs start as copies of the local ones, here they
+start like nn.Linear. Which tokens are global depends on the task; here it is the first token, which is the learned one
+where the protocol pools over `cls`.
 Letters: B batch, N tokens, D width, H heads, K head width, P tokens of a chunk, C channels.
 """
 

@@ -2,8 +2,7 @@
 
 After models/s4/s4d.py of the authors' state-spaces/s4, with S4D-Lin's start, zero-order hold and the gated output; a
 baseline from outside the attentions. The authors train log_step, decay and frequency at a lr of 0.001 without weight
-decay; here all parameters follow the protocol. Their dropout between GELU and the output
-projection is left out.
+decay; here all parameters follow the protocol. Their dropout between GELU and the output projection is left out.
 Letters: N tokens, D width; P in `kernels` is the number of columns of a table.
 """
 
