@@ -31,7 +31,7 @@ def read(path: Path) -> str:
 
 @functools.cache
 def code_of(text: str) -> str:
-    """The code in a text, alike in every version of Python: no comments, no docstrings, nothing that `register` says.
+    """The code in a text, the same in every Python version: no comments, no docstrings, nothing that `register` says.
 
     Raises SyntaxError.
     """

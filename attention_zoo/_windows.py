@@ -17,7 +17,7 @@ def varies(keep: Tensor | None) -> bool:
 class Windows:
     """Windows of `size` per axis over tokens of this shape, (N,) or (rows, columns).
 
-    The first window starts `shift` places before the first token, per axis; what lies outside is padding. varies: see
+    The first window starts `shift` tokens before the first token, per axis; what lies outside is padding. varies: see
     `varies`; then there are at least 2 windows and some padding, because what has neither would be compiled apart.
     """
 

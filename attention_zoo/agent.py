@@ -2,6 +2,7 @@
 
 After the authors' models/agent_pvt.py. On sequences the agents are pooled over the real tokens in order, and the bias
 is one block table per direction, stretched to the constant maximal length.
+Letters: B batch, N tokens, D width, H heads, K head width, A agents.
 """
 
 import math

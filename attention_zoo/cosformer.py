@@ -1,7 +1,8 @@
 """Linear attention re-weighted by distance (cosFormer; Qin et al. 2022, https://arxiv.org/abs/2202.08791).
 
-After the authors' cosformer.py. Their M is the batch's padded length; here it is each sequence's own, so that padding
-has no influence.
+After the authors' cosformer.py. Their M is the batch's padded length; here M is the length of each sequence, so that
+padding has no influence.
+Letters: N tokens, D width, K head width, M length of the sequence.
 """
 
 import math
@@ -20,7 +21,7 @@ class CosformerAttention(QKVAttention):
 
     M counts up to the last real token. The cosine of a difference is a sum of two products, so each feature comes
     twice, with the cosine and the sine of its position. Where the authors clamp the normaliser at 1e-6, 1e-6 is added.
-    No parameters of its own. Mixing costs 4 N K D multiply-adds.
+    It adds no parameters. Mixing costs 4 N K D multiply-adds.
     """
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -1,4 +1,7 @@
-"""Linear attention with ELU + 1 features (Katharopoulos et al. 2020, https://arxiv.org/abs/2006.16236, equation 7)."""
+"""Linear attention with ELU + 1 features (Katharopoulos et al. 2020, https://arxiv.org/abs/2006.16236, equation 7).
+
+Letters: B batch, N tokens, H heads, K head width; q, k and v are (B, H, N, K).
+"""
 
 from torch import Tensor
 

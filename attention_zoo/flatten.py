@@ -1,6 +1,7 @@
 """Focused linear attention (FLatten; Han et al. 2023, https://arxiv.org/abs/2308.00442).
 
 After the authors' models/flatten_pvt.py; normalises over the whole width, as their code does.
+Letters: B batch, N tokens, D width.
 """
 
 import torch

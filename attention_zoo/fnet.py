@@ -1,4 +1,7 @@
-"""Fourier mixing (FNet; Lee-Thorp et al. 2021, https://arxiv.org/abs/2105.03824)."""
+"""Fourier mixing (FNet; Lee-Thorp et al. 2021, https://arxiv.org/abs/2105.03824).
+
+Letters: N tokens, D width; F_N and F_D are the Fourier transforms over them.
+"""
 
 import torch
 import torch.nn.functional as F

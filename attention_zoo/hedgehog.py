@@ -2,6 +2,7 @@
 
 After FeatureMap in the authors' lolcats/src/model/feature_map.py, in the form with a softmax over the features. The
 normaliser gets this suite's 1e-6; the authors add 1e-12 to it and clamp features at 1e-12.
+Letters: B batch, N tokens, H heads, K head width, D width.
 """
 
 import torch

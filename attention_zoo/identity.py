@@ -1,4 +1,7 @@
-"""No mixing at all: a control that sees one token at a time."""
+"""No mixing at all: a control that sees one token at a time.
+
+Letters: v is the projected value of every token, y what the attention returns.
+"""
 
 from torch import Tensor
 

@@ -2,6 +2,7 @@
 
 The Arena's own code shapes tokens as (block, blocks) before it attends over the first of the two, so that its blocks
 hold every (N / block)-th token instead of neighbours; here they hold neighbours.
+Letters: N tokens, D width, K head width.
 """
 
 from torch import Tensor
@@ -20,7 +21,7 @@ from attention_zoo._windows import Windows, varies
 class LocalAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v within blocks of consecutive tokens that do not overlap.
 
-    block: tokens of a block, 50 as in the Arena; N or more is softmax attention. No parameters of its own. Mixing costs
+    block: tokens of a block, 50 as in the Arena; N or more is softmax attention. It adds no parameters. Mixing costs
     2 N block D multiply-adds. Raises ValueError for a block below 1.
     """
 

@@ -1,8 +1,10 @@
 """Sliding-window attention with global tokens (Longformer; Beltagy et al. 2020, https://arxiv.org/abs/2004.05150).
 
 Computed in chunks of half a window, so that memory grows with N times window; the Arena's own code masks a dense
-matrix. As in the paper, global tokens have projections of their own. What is global depends on the task; here it is the
-first token, which is the learned one where the protocol pools over `cls`.
+matrix. As in the paper, global tokens have separate projections; theirs start as copies of the local ones, here they
+start like nn.Linear. Which tokens are global depends on the task; here it is the first token, which is the learned one
+where the protocol pools over `cls`.
+Letters: B batch, N tokens, D width, H heads, K head width, P tokens of a chunk, C channels.
 """
 
 import torch
@@ -18,9 +20,9 @@ from attention_zoo._windows import Windows, varies
 class LongformerAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v over window / 2 tokens to either side, the token itself and the global tokens.
 
-    Global tokens attend to everything, by q', k', v' of their own. window: even; 2 N or more with no global tokens is
-    softmax attention (the paper takes 512 for texts of 4,096). tokens: how many of the first tokens are global; above 0
-    there are 3 D^2 + 3 D parameters more, `global_qkv`, which start like nn.Linear. Mixing costs about
+    Global tokens attend to everything, by separate projections q', k', v'. window: even; 2 N or more with no global
+    tokens is softmax attention (the paper takes 512 for texts of 4,096). tokens: how many of the first tokens are
+    global; above 0 there are 3 D^2 + 3 D parameters more, `global_qkv`, which start like nn.Linear. Mixing costs about
     2 N (1.5 window + 2 tokens) D multiply-adds. Raises ValueError for an odd window or one below 2.
     """
 

@@ -1,7 +1,9 @@
 """Random features for the softmax kernel (Performer; Choromanski et al. 2021, https://arxiv.org/abs/2009.14794).
 
 FAVOR+ after the authors' fast_attention.py: positive, orthogonal features, with their stabilisers. The PyTorch port in
-Nystromformer's and Skyformer's suites scales q and k twice and lets masked keys into the normaliser; not so here.
+Nystromformer's and Skyformer's suites scales q and k twice and lets masked keys into the normaliser; this file does
+neither.
+Letters: N tokens, D width, K head width, F features.
 """
 
 import torch
@@ -17,11 +19,11 @@ class PerformerAttention(QKVAttention):
     """Linear attention on f(t) = exp(W t' - |t'|^2 / 2) / sqrt F, t' = t / K^(1/4), whose mean is the softmax kernel.
 
     features: F, rows of W (the authors take 256; 128 as in Skyformer's suite). kernel: `softmax`, or `relu`:
-    relu(W t') / sqrt F + 1e-3, the authors' generalised form with t' for t. W (F, K) is drawn once, from the seed, by
-    blocks of orthogonal rows with the lengths of Gaussian ones, the same for all heads: a buffer, neither trained nor
-    drawn again. The softmax features get 1e-6 more once the largest exponent is taken out, per query, and over a
-    sequence's real keys; the authors take out the largest W t' instead. Mixing costs 4 N F D multiply-adds. Raises
-    ValueError for no features or an unknown kernel.
+    relu(W t') / sqrt F + 1e-3. The authors' generalised form is relu(W t) + 1e-3, without 1 / sqrt F, so that 1e-3
+    weighs more here. W (F, K) is drawn once, from the seed, by blocks of orthogonal rows with the lengths of Gaussian
+    ones, the same for all heads: a buffer, neither trained nor drawn again. The softmax features get 1e-6 more once the
+    largest exponent is taken out, per query, and over a sequence's real keys; the authors take out the largest W t'
+    instead. Mixing costs 4 N F D multiply-adds. Raises ValueError for no features or an unknown kernel.
     """
 
     directions: Tensor

@@ -86,7 +86,7 @@ def polarise(t: Tensor, r: Tensor) -> Tensor:
 def choose(flows: str, state: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
     """state (B, H, 2K, K) and total (B, H, 1, 2K) of [k+ | k-] -> what [q+ | q-] reads, a row of total per flow.
 
-    In the opposite flow q+ meets k-: the halves of [k+ | k-] change places.
+    In the opposite flow q+ meets k-: the halves of [k+ | k-] are swapped.
     """
     width, half = total.shape[-1] // 2, state.shape[-1] // 2
     opposite_state, opposite_total = state.roll(width, -2), total.roll(width, -1)

@@ -4,6 +4,7 @@ After PolaLinearAttention in the authors' polaformer++/models/pola.py: exponenti
 of PolaFormer's powers, and rotary positions. The authors' exponentials overflow in float32 at inputs of about 30. Here
 the largest leaves them before; but rotated numerators are not bounded by a normaliser that is not rotated, so that at
 inputs of 100 the quotient itself overflows.
+Letters: B batch, N tokens, D width, H heads, K head width, F features.
 """
 
 import torch

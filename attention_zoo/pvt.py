@@ -2,6 +2,7 @@
 
 After Attention in the authors' classification/pvt.py. Where the reduction does not divide the length, the last patch is
 filled with zeros, so that no token is lost; a patch counts as real when any of its tokens is.
+Letters: B batch, N tokens, D width, H heads, K head width, M patches, R reduction, C channels.
 """
 
 import torch.nn.functional as F

@@ -2,7 +2,8 @@
 
 After models/s4/s4d.py of the authors' state-spaces/s4, with S4D-Lin's start, zero-order hold and the gated output; a
 baseline from outside the attentions. The authors train log_step, decay and frequency at a lr of 0.001 without weight
-decay; here all parameters follow the protocol.
+decay; here all parameters follow the protocol. Their dropout between GELU and the output projection is left out.
+Letters: N tokens, D width; P in `kernels` is the number of columns of a table.
 """
 
 import math
@@ -22,7 +23,7 @@ class S4DAttention(Attention):
     """y = GLU(out(gelu(h * x + d x))), with one kernel h per channel that reaches to both sides.
 
     h(t) = 2 Re sum_n c_n (exp(a_n step) - 1) / a_n exp(a_n step t), t the distance of a token behind, or one less than
-    that of a token ahead, which has a c of its own. a_n = -decay_n + i frequency_n, at the start -1/2 + i pi n. state:
+    that of a token ahead, which has another c. a_n = -decay_n + i frequency_n, at the start -1/2 + i pi n. state:
     the authors' N, twice the number of n. Width D has D (3 state + 2 D + 4) parameters. Convolved in float32 by FFT;
     padding is zero, so it has no influence. Raises ValueError for an odd state.
     """
@@ -66,7 +67,7 @@ class S4DAttention(Attention):
         with torch.autocast(x.device.type, enabled=False):
             seen = upcast(x).transpose(1, 2)
             behind, ahead = first_columns(self.kernels(), tokens)
-            both = torch.cat((behind, ahead.flip(-1)), dim=-1)  # lag -t stands at place 2 N - t of the circle
+            both = torch.cat((behind, ahead.flip(-1)), dim=-1)  # lag -t has index 2 N - t of the circle
             mixed = torch.fft.rfft(seen, n=2 * tokens) * torch.fft.rfft(both, n=2 * tokens)
             y = torch.fft.irfft(mixed, n=2 * tokens)[..., :tokens] + upcast(self.skip)[:, None] * seen
         return F.glu(self.out(F.gelu(y.transpose(1, 2)).to(x.dtype)), dim=-1)

@@ -1,4 +1,7 @@
-"""Scaled dot-product attention (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762)."""
+"""Scaled dot-product attention (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
+
+Letters: K head width.
+"""
 
 from torch import Tensor
 

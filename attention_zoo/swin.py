@@ -2,6 +2,7 @@
 
 After the authors' models/swin_transformer.py. Odd layers shift their windows by half a window. The authors roll the
 image and mask what wrapped around; here the first windows start before the image, which is the same.
+Letters: N tokens, D width, K head width, H heads, P tokens of a window.
 """
 
 import torch

@@ -5,7 +5,7 @@ binomial. Over seeds the interval is Student's t; there is none below three seed
 errors wide and calls any two numbers equal. Differences are paired by seed. From ten pairs on they are tested by exact
 sign flips and carry a BCa bootstrap interval (Efron 1987); with fewer pairs sign flips can hardly reach 5 %, or not at
 all (five pairs: 2 / 2^5), and BCa does not hold its level. Differences that are reported together are adjusted together
-(Holm 1979); where there are so many that sign flips cannot reach 5 % among them (10 pairs: more than 25), they are
+(Holm 1979); where there are too many for sign flips to reach 5 % among them (10 pairs: more than 25), they are
 tested by t instead.
 """
 

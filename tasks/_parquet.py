@@ -50,7 +50,7 @@ def _read(path: Path, columns: list[str] | None, copy: str) -> datasets.Dataset:
 
 def _explained(error: BaseException, path: Path, columns: list[str], copy: str, advice: str) -> Exception:
     """The error to raise for one of `datasets`."""
-    while error.__cause__ is not None:  # its own says only that there was one
+    while error.__cause__ is not None:  # the outer message says only that there was an error
         error = error.__cause__
     if isinstance(error, OSError) and error.errno in FULL:
         return error

@@ -23,7 +23,7 @@ from tasks._files import locked
 FORMAT = 2  # raised when folders of an older format can no longer be read
 MANIFEST = "manifest.json"
 UNPACKED = "unpacked"  # an empty file that marks a folder which `data unpack` brought here
-DOCUMENTS = "documents"  # stands for a split's name in the files that pairs point to
+DOCUMENTS = "documents"  # used as a split's name for the files that pairs point to
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,7 +61,7 @@ def test_every_column_reads_a_row_that_says_nothing():
 
 
 def test_a_users_title_and_control_reach_every_table(tmp_path: Path):
-    """What the record says goes before the report's own lists, also for names that those know."""
+    """The report prefers the record's words to its own lists, also for names that are in the lists."""
     data = {"label": "generated", "hash": "ff", "title": "My Parity"}
     about = {"name": "zero", "title": "Zero", "control": True, "fidelity": "official"}
     runs = [make("zero", 0.4, attention=about, task="parity", data=data)]

@@ -174,7 +174,7 @@ def test_own_file_inherits(tmp_path):
 
 
 def test_what_a_file_says_of_all_tasks_goes_before_its_base(tmp_path):
-    """Though the base says it of one task; what the file itself says of one task goes before both."""
+    """A value for all tasks overrides the base's for one task; the file's value for one task overrides both."""
     path: Path = tmp_path / "mine.yaml"
     path.write_text("base: quick\ntrain: {steps: 500, batch: 4}\ntasks: {listops: {train: {batch: 8}}}\n")
     assert resolve("quick").train.steps != 500

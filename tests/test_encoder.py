@@ -21,7 +21,7 @@ def model_of(attention="softmax", protocol="standard", overrides=(), seed=0, spe
 
 @pytest.mark.parametrize("protocol", ["skyformer", "nystromformer"])
 def test_published_total(protocol):
-    """209,802 parameters on ListOps (ATTENTION notes section 10, PROTOCOLS notes 2.2)."""
+    """The authors' model has 209,802 parameters on ListOps."""
     counts = count_parameters(model_of(protocol=protocol))
     assert counts["total"] == 209_802
     assert counts["without_embeddings"] == 209_802 - 32 * 64 - 2048 * 64
@@ -37,7 +37,7 @@ def test_published_total(protocol):
     ],
 )
 def test_skyformer_totals(task, spec, total):
-    """ATTENTION notes section 10."""
+    """The number of parameters is that of the authors' model on each task."""
     assert count_parameters(model_of(protocol="skyformer", spec=spec, task=task))["total"] == total
 
 
@@ -46,7 +46,7 @@ def test_skyformer_totals(task, spec, total):
     [("elu", 0), ("flatten", 512), ("pola", 8960), ("agent:conv=5,bias=true", 19_976), ("softmax:conv=5", 2 * 192)],
 )
 def test_extra_parameters(attention, more):
-    """What a mechanism adds to the two layers of softmax (ATTENTION notes section 10)."""
+    """What a mechanism adds to the two layers of softmax."""
     base, other = (count_parameters(model_of(name))["attention"] for name in ("softmax", attention))
     assert other - base == more
 

@@ -1,6 +1,6 @@
 """Every mechanism against its slow twin in float64, and the proof that the comparison sees deliberate errors.
 
-What is specific to a mechanism stands in `naive/<name>.py`: a new one is compared by having a file there.
+`naive/<name>.py` has what is specific to a mechanism. Add a file there to compare a new mechanism.
 """
 
 from dataclasses import dataclass

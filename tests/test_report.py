@@ -1,4 +1,4 @@
-"""Records -> tables, curves and published blocks: golden text, and nothing averaged that was not measured alike."""
+"""Records -> tables, curves and published blocks: golden text, and only runs under the same conditions are averaged."""
 
 import dataclasses
 import json

@@ -116,7 +116,7 @@ def test_draws():
 
 
 def test_ladder_by_hand(tmp_path):
-    """The label is whether an "ab" stands in the text: single bytes cannot tell."""
+    """The label is whether the text contains "ab", which counts of single bytes cannot show."""
     pytest.importorskip("sklearn")
     drawn = np.random.default_rng(0).permuted(np.tile([97, 98, 99, 99, 100, 100], (300, 1)), axis=1)
     texts = [bytes(row.tolist()).decode() for row in drawn]

@@ -29,7 +29,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def listing() -> str:
-    """Attentions with their cost and options, tasks, protocols, and how to use a file of one's own."""
+    """Attentions with their cost and options, tasks, protocols, and how to use your own file."""
     import attention_zoo
     import tasks
     from lra.config import protocol

@@ -1,6 +1,6 @@
 """Protocol files: YAML with a section per task, which may name another protocol as its `base:`.
 
-Files merge as plain dicts. What a file says of one task overrides what it says of all tasks, and both override its
+Files merge as plain dicts. A file's values for one task override its values for all tasks, and both override its
 base. `deviations:` lists how a protocol differs from the source it is named after, a line of text each; records keep
 them.
 """
@@ -65,7 +65,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if base is None:
         return content
     below = _read(path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base)), (*seen, path))
-    # What a file says of all tasks overrides even what its base says of one task.
+    # A file's values for all tasks override even its base's values for one task.
     general = {key: content[key] for key in ("model", "train", "data") if content.get(key)}
     sections = below.get("tasks")
     if isinstance(sections, dict):

@@ -24,7 +24,7 @@ def check_range(section: Any, name: str, least: float, most: float, *keys: str, 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The encoder around the attention. A size of 0 stands for the task's own."""
+    """The encoder around the attention. A size of 0 means the size that the task gives."""
 
     layers: int
     dim: int

@@ -103,7 +103,7 @@ def make_record(run: Run, data: tasks.Data, **results: Any) -> Record:
 
 
 def describe_attention(run: Run) -> dict[str, Any]:
-    """What a record says of the attention: enough for a table, and a user's texts to build it again."""
+    """The record's entry for the attention: enough for a table, and a user's source to build it again."""
     entry = run.attention
     about = {
         "name": entry.name,

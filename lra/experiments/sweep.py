@@ -105,7 +105,7 @@ def accuracy_of(record: Record | None) -> float | None:
 
 
 def describe_choice(keys: list[str], pilots: list[Job], best: Job) -> dict[str, Any]:
-    """What a record says of its tuning: the values tried, the accuracies of the pilots, the choice."""
+    """The record's entry for tuning: the values tried, the accuracies of the pilots, the choice."""
     tried = [values_of(job.run, keys) for job in pilots]
     return {
         "values": {key: list(dict.fromkeys(values[key] for values in tried)) for key in keys},

@@ -45,7 +45,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker says when a run has ended. problem: why nothing could be written down, or ''."""
+    """A worker's message when a run has ended. problem: why nothing could be written down, or ''."""
 
     problem: str = ""
     healthy: bool = True  # False: its GPU is lost to this process, which ends

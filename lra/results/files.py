@@ -139,7 +139,7 @@ def _annotations(cls: type) -> dict[str, Any]:
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value from JSON is what the annotation says: str, int, dict[str, float], list[float], float | None.
+    """Whether a value from JSON has the annotated type: str, int, dict[str, float], list[float], float | None.
 
     As in JSON, an integer is also a float; True is no number.
     """

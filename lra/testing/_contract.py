@@ -30,7 +30,7 @@ def shapes(spec: str, grid: Grid = None) -> None:
 
 
 def dtype(spec: str, grid: Grid = None) -> None:
-    """The output has the dtype of x, or bfloat16 under autocast; end a forward of your own with `.to(x.dtype)`."""
+    """The output has the dtype of x, or bfloat16 under autocast; end your forward with `.to(x.dtype)`."""
     for training in (False, True):
         for wanted in (torch.float32, torch.float64):
             x = sample(grid).to(wanted)

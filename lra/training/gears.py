@@ -74,7 +74,7 @@ class Eager:
     def gradients(self, samples: Samples, rows: np.ndarray, flat: Tensor, reseed: Callable[[int], None]) -> int:
         """Adds the gradient of the batch's mean loss, and the loss, to `flat`; returns the number of tokens computed.
 
-        reseed: called with the number of each micro-batch before it runs, so that each has dropout of its own.
+        reseed: called with the number of each micro-batch before it runs, so that each draws a different dropout mask.
         """
         self.model.train()
         computed = 0

@@ -80,7 +80,7 @@ class RunFolder:
 
 
 class NoFolder:
-    """Stands in for the folder where process 0 keeps the run's files; only a traceback of its own is written."""
+    """Stands in for the folder where process 0 keeps the run's files; only its traceback is written."""
 
     def __init__(self, folder: Path, rank: int):
         self.resume, self.error = folder / "resume.pt", folder / f"error-{rank}.txt"

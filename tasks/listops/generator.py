@@ -22,7 +22,7 @@ LEAST = BATCH // 1000  # new trees that a batch must yield
 def generate(settings: Settings, split: str, rows: int, seen: set[int]) -> Iterator[Split]:
     """Blocks of accepted trees, `rows` in all, whose hashes are not in `seen`; adds theirs to it.
 
-    Each split has a stream of its own. Raises DataError when the settings accept almost no tree.
+    Each split has a separate random stream. Raises DataError when the settings accept almost no tree.
     """
     stream = stream_of(f"listops 1 {settings.seed} {split}")
     found, first = 0, 0

@@ -121,7 +121,7 @@ def extend(tables, work, snake, paddle):
 
 @hot
 def seed_pair(tables, work):
-    """Places the first paddles of the two long snakes, without a look at what they cover -> done or not."""
+    """Places the first paddles of the two long snakes, without checking what they cover -> whether it succeeded."""
     first, y, x = tables.first, np.int64(0), np.int64(0)
     trial = 0
     while trial <= RETRIES:

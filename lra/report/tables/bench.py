@@ -24,7 +24,7 @@ LRA_PAPER = "In the form of Tay et al. 2020, Table 2"
 SKYFORMER_SOURCE = "skyformer"  # in results/published
 SKYFORMER = "In the form of Chen et al. 2021 (Skyformer), Table 2"
 PUBLISHED_STEPS = 50_000  # of training, in Skyformer's hours
-Words = Callable[[Bench], str]  # what a table says of a measurement
+Words = Callable[[Bench], str]  # how a table shows a measurement
 
 
 def tables(benches: Sequence[Bench]) -> str:
