@@ -152,10 +152,10 @@ def _run(path: Path, folder: Folder, name: str) -> None:
 
 def _new_modules(before: set[str]) -> dict[str, Path]:
     """Modules of the user that have been imported since, other than those of folders: name -> file."""
-    files = {name: getattr(sys.modules[name], "__file__", None) for name in set(sys.modules) - before}
-    users = {name: Path(file) for name, file in files.items() if file and not name.startswith(PREFIX)}
-    # torch._classes calls its file "_classes.py", wherever one is
-    found = {name: file.resolve() for name, file in users.items() if file.is_absolute() and file.is_file()}
+    names = [name for name in set(sys.modules) - before if not name.startswith(PREFIX)]
+    files = {name: Path(str(getattr(sys.modules[name], "__file__", None))) for name in names}
+    # a module may give itself a `__file__` that is none, as torch._classes does
+    found = {name: file.resolve() for name, file in files.items() if file.is_absolute() and file.is_file()}
     return {name: file for name, file in found.items() if name.partition(".")[0] not in OURS and not is_installed(file)}
 
 

@@ -71,8 +71,9 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0: done. 1: a run failed, nothing could run or a record is unreadable. 2: a mistake of the user."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # do not crash on consoles that cannot encode ±
+    for stream in (sys.stdout, sys.stderr):  # a console may not know ±, and no encoding has every byte of a file's name
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     if arguments and arguments[0] in HELP:
         print(overview())
         return 0

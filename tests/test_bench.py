@@ -59,7 +59,7 @@ def test_training_costs_about_three_times_forward(tiny):
 
 
 def test_a_tasks_own_lengths(tiny):
-    """Real tokens are the rows' own; slices hold hardly any padding; FLOPs grow with the tokens."""
+    """Real tokens are the rows' own; micro-batches hold hardly any padding; FLOPs grow with the tokens."""
     found = measure(dataclasses.replace(TIMING, shape="listops", length=0, batch=8, protocol=tiny))
     assert found.status == "done"
     assert found.length == 29

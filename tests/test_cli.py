@@ -276,7 +276,7 @@ def test_no_heavy_import_for_a_message(arguments):
     code = "import sys; from lra.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
     code += "print([m for m in ('torch', 'pandas', 'matplotlib', 'numba', 'datasets') if m in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
@@ -284,8 +284,24 @@ def test_no_heavy_import_for_a_message(arguments):
 def test_bare_environment(tmp_path):
     """Without any package, `python run_lra.py` says in one line what to install."""
     command = [sys.executable, "-S", str(ROOT / "run_lra.py")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "missing torch, numpy" in done.stderr
     assert "pip install" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_a_message_about_a_name_that_no_encoding_has(tmp_path, encoding):
+    """A folder's name may hold any byte; stderr may be strict, and so may a line above a bar's."""
+    gone = os.fsencode(tmp_path) + b"/caf\xe9/gone.py"
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    command = [sys.executable, str(ROOT / "run_lra.py"), "--task", "listops", "--attn", gone]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    code = "import sys\nfrom lra import cli, console\ncli.main(['--help'])\nconsole.say('caf\\udce9')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "caf\\udce9\n"

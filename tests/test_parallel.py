@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,22 +91,20 @@ def test_divergence_is_decided_alike(tiny, tmp_path):
     assert load(next(tmp_path.glob("*.json"))).status == "diverged"
 
 
-def test_a_run_of_one_process_goes_on_in_two(tiny, tmp_path, monkeypatch):
+def test_a_run_of_one_process_goes_on_in_two(tiny, tmp_path):
     """From the checkpoint of an interrupted run, which one process reads for both."""
 
-    def stop(_, progress):
+    def stop(progress):
         if progress.step == 45:
             raise KeyboardInterrupt
 
     asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "a", device="cpu",
                     overrides=("model.dropout=0.0",))  # fmt: skip
-    with monkeypatch.context() as stopped:
-        stopped.setattr("lra.training.progress.Bar.update", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run_grid(asked)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(replace(asked, observe=stop))
     said = together(*run_of(tiny, tmp_path / "a", attention="elu"))
     assert said.returncode == 0, said.stderr
-    run_grid(Request(**{**asked.__dict__, "out": tmp_path / "b"}))
+    run_grid(replace(asked, out=tmp_path / "b"))
     lines, calm = lines_of(tmp_path / "a"), lines_of(tmp_path / "b")
     assert [line["step"] for line in lines] == [line["step"] for line in calm]
     assert_close([line["train_loss"] for line in lines], [line["train_loss"] for line in calm], rtol=1e-5, atol=1e-5)

@@ -301,3 +301,28 @@ def test_the_hash_is_the_same_in_every_version_of_python():
     )
     assert _source.hash_of([("", text)]) == "72a6d584d78c"
     assert _source.hash_of([("", text.replace("b=1", "b=True"))]) != _source.hash_of([("", text)])
+
+
+def test_a_module_whose_file_is_none(tmp_path):
+    """As torch._classes is: its `__file__` names nothing, and an import of it is no mistake of the user's file."""
+    path = tmp_path / "odd.py"
+    path.write_text(
+        "import sys, types\n"
+        "for number, name in enumerate(('_odd_classes.py', '/gone/_odd_classes.py', 5)):\n"
+        "    module = sys.modules[f'_odd_classes{number}'] = types.ModuleType(f'_odd_classes{number}')\n"
+        "    module.__file__ = name\n"
+        "    module.__path__ = ['.']\n"
+        "    sys.path.append('.')\n" + MINIMAL_ODD
+    )
+    entry, _ = attention_zoo.find(str(path))
+    assert entry.name == "odd"
+
+
+MINIMAL_ODD = """
+from attention_zoo import QKVAttention, register
+
+@register("odd", title="Odd")
+class Odd(QKVAttention):
+    def attend(self, q, k, v, keep=None):
+        return v
+"""

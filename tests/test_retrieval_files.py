@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -109,10 +108,8 @@ def test_damaged_cache_is_rebuilt(tmp_path, name):
 @pytest.mark.parametrize("settings", [SETTINGS, OFFICIAL])
 def test_without_data_the_next_command_and_no_network(tmp_path, monkeypatch, settings):
     monkeypatch.setattr("socket.socket", lambda *_: pytest.fail("touched the network"))
-    started = time.monotonic()
     with pytest.raises(DataError, match=r"python run_lra\.py data prepare --task retrieval.*--accept-mirror") as caught:
         prepare(tmp_path, settings)
-    assert time.monotonic() - started < 2
     assert "\n" not in str(caught.value)
     assert retrieval.TERMS in str(caught.value)
 
