@@ -3,7 +3,6 @@
 import os
 import random
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -325,20 +324,3 @@ def test_the_record_keeps_what_a_run_is_made_of(tmp_path, tiny, capsys):
     assert record.attention["beside"] == {"kernel.py": "SCALE = 2.0\n"}
     assert record.attention["reads"].keys() == {"data.txt"}
     assert "mine.py changes torch's seed when it is imported; this is taken back" in capsys.readouterr().err
-
-
-def test_a_module_without_a_file_of_its_own_is_no_part_of_a_users_file(tmp_path, monkeypatch):
-    """torch._classes says that its file is `_classes.py`, in no folder; such a module may come with a user's import."""
-    text = (
-        "import sys, types\n"
-        "strange = types.ModuleType('strange')\n"
-        "strange.__file__ = '_strange.py'\n"
-        "sys.modules['strange'] = strange\n"
-        "sys.path.append('.')\n"
-        "SCALE = 3\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    try:
-        assert scale(write(tmp_path, text)) == 3
-    finally:
-        sys.modules.pop("strange", None)
