@@ -31,7 +31,9 @@ def deviations_of(name: str) -> dict[str, str]:
     """How a protocol differs from its source: a word for tables -> the explanation. Raises ConfigError."""
     found = read_protocol(name).get("deviations") or {}
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        raise ConfigError(f"protocol {name}: deviations: expected words and their explanations, found {found!r}")
+        raise ConfigError(
+            f"protocol {name}: deviations: expected words and their explanations, as in `sizes: wider than the paper's`, found {found!r}"
+        )
     return {str(word): " ".join(text.split()) for word, text in found.items()}
 
 
