@@ -32,8 +32,8 @@ def deviations_of(name: str) -> dict[str, str]:
     found = read_protocol(name).get("deviations") or {}
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise ConfigError(
-            f"protocol {name}: deviations: expected words and their explanations, as in `sizes: wider than the paper's`, "
-            f"found {found!r}"
+            f"protocol {name}: deviations: expected words and their explanations, "
+            f"as in `sizes: wider than the paper's`, found {found!r}"
         )
     return {str(word): " ".join(text.split()) for word, text in found.items()}
 
