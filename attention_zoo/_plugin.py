@@ -13,7 +13,7 @@ from pathlib import Path
 
 from attention_zoo._folder import OURS, PREFIX, Folder, Loader, is_installed, locate, walk
 from attention_zoo._options import SpecError
-from attention_zoo._process import kept
+from attention_zoo._process import kept, taken_back
 from attention_zoo._reads import data_of, name_of, opened
 from attention_zoo._source import HERE, closure, find_in_zoo, hash_of, read
 
@@ -93,10 +93,7 @@ def _describe(
     beside = {name_of(file, root): text for file, text in texts.items() if file != path}
     sources = [("", contents[path]), *sorted((_label(file, root), contents[file]) for file in others)]
     sources += [(_label(Path(name), root), digest.encode()) for name, digest in data.items()]
-    note = (
-        f"{path} changes {', '.join(touched)} when it is imported; this is taken back, because it would hold for every "
-        "other run of the process: set it where the mechanism computes"
-    )
+    note = taken_back(path, touched, "set it where the mechanism computes")
     return Plugin(
         text=str(contents[path]),
         source_hash=hash_of(sources),

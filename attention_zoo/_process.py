@@ -8,6 +8,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 NEW = "fp32_precision"  # torch 2.9's name for what allow_tf32 and set_float32_matmul_precision say
@@ -127,19 +128,28 @@ def seeded(seed: int, others: int) -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[list[str]]:
+def kept(*, search: bool = True) -> Iterator[list[str]]:
     """Whatever happens within, settings, random numbers, warnings and sys.path are afterwards as they were before.
 
     Yields a list that then names what had been changed. Random numbers start from a fixed seed, so that what is drawn
-    within is the same in every process.
+    within is the same in every process. search: with sys.path, which else stays as it is left.
     """
-    before, search, touched = look(), sys.path[:], []
+    before, path, touched = look(), sys.path[:], []
     with warnings.catch_warnings(), seeded(0, 0) as used:
         try:
             yield touched
         finally:
             touched += changed(before)
-            touched += ["sys.path"] if sys.path != search else []
             restore(before)
-            sys.path[:] = search
+            if search and sys.path != path:
+                touched += ["sys.path"]
+                sys.path[:] = path
     touched += used
+
+
+def taken_back(path: Path, touched: list[str], where: str) -> str:
+    """The line for a user whose file changes the process. where: the place at which that could be done instead."""
+    return (
+        f"{path} changes {', '.join(touched)} when it is imported; this is taken back, because it would hold for every "
+        f"other run of the process: {where}"
+    )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks._data import SPLITS, USERS, Data, DataError, Spec, Split
+from tasks._data import GENERATED, SPLITS, USERS, Data, DataError, Spec, Split
 from tasks._task import Task
 
 
@@ -32,7 +32,7 @@ def in_memory(task: Task, settings: Any, spec: Spec, splits: Mapping[str, Split]
     code = digest.hexdigest()[:12]
     about = {
         "task": task.name,
-        "label": USERS,
+        "label": GENERATED if type(task).__module__.startswith("tasks.") else USERS,
         "source": task.title,
         "settings": asdict(settings),
         "rows": {name: len(splits[name].labels) for name in SPLITS},

@@ -113,7 +113,7 @@ class Local(ast.NodeTransformer):
                 statements.append(ast.Import([alias]))
                 continue
             package, _, last = f"{self.package}.{alias.name}".rpartition(".")
-            statements.append(ast.ImportFrom(package, [ast.alias(last, alias.asname or last)], 0))
+            statements.append(ast.ImportFrom(package, [ast.alias(last, alias.asname or top)], 0))
             if rest and not alias.asname:  # `import a.b` imports a.b and binds a
                 statements.append(ast.ImportFrom(self.package, [ast.alias(top)], 0))
         return [ast.copy_location(statement, node) for statement in statements]

@@ -1,16 +1,20 @@
 """A task in a user's file: the one of docs/add-a-task.md, files beside it, and every way such a file can be wrong."""
 
 import os
+import random
 import re
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import lra
 import tasks
+from attention_zoo import _process
 from lra.cli import main
 from lra.errors import ConfigError
 from lra.experiments.grid import run_grid
@@ -250,6 +254,51 @@ def test_an_error_in_prepare_names_its_line(majority, tmp_path):
         DataError, match=f"majority.py, line {line}: prepare fails: ZeroDivisionError: division by zero"
     ):
         run_grid(asked)
+
+
+def test_an_import_binds_what_it_names_and_nothing_else(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "__init__.py").write_text("HERE = 'parts'\n")
+    (tmp_path / "parts" / "tools.py").write_text("HERE = 'tools'\n")
+    lines = (
+        "import parts.tools\n"
+        "assert (parts.HERE, parts.tools.HERE) == ('parts', 'tools')\n"
+        "assert 'tools' not in globals()\n"
+        "import parts.tools as renamed\n"
+        "assert renamed.HERE == 'tools'\n"
+    )
+    path = tmp_path / "importing.py"
+    path.write_text(lines + LISTING.replace('"majority"', '"importing"'))
+    assert tasks.find(str(path)).name == "importing"
+
+
+@pytest.mark.parametrize(
+    ("statement", "names"),
+    [
+        ("import torch; torch.set_default_dtype(torch.float64)", "the default dtype"),
+        ("import torch; torch.set_num_threads(torch.get_num_threads() + 1)", "the number of threads"),
+        ("import torch; torch.manual_seed(3)", "torch's seed"),
+        ("import random; random.seed(3)", "Python's random numbers"),
+        ("import warnings; warnings.simplefilter('ignore')", ""),
+    ],
+)
+def test_what_a_file_sets_for_the_process_is_taken_back(statement, names, majority, capsys):
+    def look():
+        held = _process.look(), torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state())
+        return *held, warnings.filters[:]
+
+    majority.write_text(f"{statement}\n{majority.read_text()}")
+    before = look()
+    plan(Request(attentions=["mean"], tasks=[str(majority)], seeds=[0], protocol="quick"))
+    assert look() == before
+    said = capsys.readouterr().err
+    assert (f"majority.py changes {names} when it is imported; this is taken back" in said) == bool(names)
+    assert ("is taken back" in said) == bool(names)
+
+
+def test_a_built_in_task_in_memory_is_no_users_task(majority, tmp_path):
+    assert of_pairs(pairs(), tmp_path).about["label"] == "generated"
+    assert prepare(majority, tmp_path).about["label"] == "user's"
 
 
 def test_taken_names(tmp_path):

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import tasks
 from lra.bench import workload
 from lra.bench.idle import alone_on, device_lock, free_bytes
 from lra.bench.workload import Timing
 from lra.console import say
+from lra.experiments.data import expand_tasks
 from lra.results.bench_record import FAILED, NO_MEMORY, TOO_SLOW, UNIFORM, Bench, save
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ def plan(request: BenchRequest) -> list[Timing]:
 
     template = request.template
     kind = choose_device(template.device).type
-    shapes = [(task, 0) for task in tasks.expand(request.tasks)]
+    shapes = [(task, 0) for task in expand_tasks(request.tasks)]
     shapes = shapes or [(UNIFORM, length) for length in sorted(set(request.lengths or LENGTHS.get(kind, LONG)))]
     template = replace(
         template,

@@ -26,6 +26,7 @@ from lra.config.schema import Train
 from lra.console import say
 from lra.errors import ConfigError, suggestion
 from lra.experiments.build import make_model, padding_of
+from lra.experiments.data import expand_tasks
 from lra.results.machine import cpu_name
 from lra.training.batches import order, sizes
 from lra.training.device import Device, Padding, choose_device, choose_precision
@@ -86,7 +87,7 @@ def measure_all(request: BenchRequest, with_baseline: bool = True) -> Iterator[T
     """
     template = dataclasses.replace(request.template, threads=request.template.threads or 1)
     rows = workload.rows_of(request.attentions or list(ATTENTIONS))
-    chosen = tasks.expand(request.tasks) or list(LENGTHS)
+    chosen = expand_tasks(request.tasks) or list(LENGTHS)
     for task in chosen:
         if task not in LENGTHS:
             raise ConfigError(

@@ -29,6 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     import tasks
+    from lra.experiments.data import expand_tasks
 
     if parsed.action == "unpack":
         print("\n".join(f"unpacked {name}" for name in tasks.unpack(parsed.file, tasks.cache_folder())))
@@ -36,7 +37,7 @@ def main(parsed: argparse.Namespace) -> int:
     asked = parsed.task or (tasks.names() if parsed.action == "status" else [])
     if not asked:
         raise UserError(f"data {parsed.action} needs --task: names from `list`, or all")
-    chosen = tasks.expand(asked)
+    chosen = expand_tasks(asked)
     if parsed.action == "status":
         print("\n".join(status(task) for task in chosen))
         return 0

@@ -44,8 +44,8 @@ def main(parsed: argparse.Namespace) -> int:
 def subjects(parsed: argparse.Namespace) -> list:
     """The encoders that the user means. Raises UserError, SpecError or DataError."""
     import attention_zoo
-    import tasks
     from lra import inspect
+    from lra.experiments.data import expand_tasks
     from lra.experiments.plan import Request, name_rows
 
     if not parsed.run:
@@ -60,4 +60,4 @@ def subjects(parsed: argparse.Namespace) -> list:
             )
         )
     rows = name_rows([attention_zoo.find(spec) for spec in parsed.attn])
-    return inspect.trained(parsed.run, rows, tasks.expand(parsed.task or []), parsed.data_dir)
+    return inspect.trained(parsed.run, rows, expand_tasks(parsed.task or []), parsed.data_dir)

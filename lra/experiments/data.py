@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +12,7 @@ from typing import TypeVar
 import tasks
 from lra.config.resolve import resolve
 from lra.config.schema import Config
+from lra.console import say
 
 T = TypeVar("T")
 REPEATED = 5.0  # seconds; a user's task that prepares faster than this is prepared twice, to compare
@@ -23,6 +24,31 @@ class TaskData:
 
     data: tasks.Data
     ladder: dict[str, float]
+
+
+def find_task(spec: str, *, silent: bool = False) -> tasks.Task:
+    """The task of this name, or in this user's file. Raises DataError.
+
+    What importing a user's file changes for the whole process, such as PyTorch's settings, is taken back, after a line
+    that names it unless `silent`.
+    """
+    if not spec.endswith(".py"):
+        return tasks.find(spec)
+    from attention_zoo._process import kept, taken_back  # torch
+
+    with kept(search=False) as touched:
+        task = tasks.find(spec)
+    if touched and not silent:
+        say(taken_back(Path(spec), touched, "set it in `prepare`, and back"))
+    return task
+
+
+def expand_tasks(specs: Sequence[str]) -> list[str]:
+    """As `tasks.expand`, with users' files imported as `find_task` does. Raises DataError."""
+    for spec in specs:
+        if spec.endswith(".py"):
+            find_task(spec)
+    return tasks.expand(specs)
 
 
 def resolve_for(task_name: str, protocol: str, overrides: list[str]) -> Config:

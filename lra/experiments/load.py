@@ -11,6 +11,7 @@ import tasks
 from lra.config.resolve import from_dict
 from lra.config.schema import Config
 from lra.console import say
+from lra.experiments.data import find_task
 from lra.experiments.run import Run
 from lra.results.record import Record
 from lra.results.record import load as load_record
@@ -70,8 +71,8 @@ def task_of(record: Record) -> str:
         return record.task
     if code and not Path(path).expanduser().is_file() and tasks.file_of(record.task) is None:
         say(f"{path} is gone: the task is taken from its text in the record")
-        return tasks.find(str(_write("tasks", code, Path(path).name, {}))).name
-    return tasks.find(path if Path(path).is_file() else record.task).name
+        return find_task(str(_write("tasks", code, Path(path).name, {}))).name
+    return find_task(path if Path(path).is_file() else record.task).name
 
 
 def find_attention(about: dict[str, Any]) -> attention_zoo.Entry:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attention_zoo
-import tasks
 from lra.config.protocol import deviations_of
 from lra.config.resolve import has_cut_warmup, label_of
 from lra.config.schema import Config
 from lra.console import say
 from lra.errors import ConfigError
-from lra.experiments.data import resolve_for
+from lra.experiments.data import expand_tasks, resolve_for
 from lra.experiments.run import Run
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def plan(request: Request) -> list[Run]:
     """Every run asked for, once, in order. Raises SpecError, DataError or ConfigError."""
     if min(request.seeds, default=0) < 0:
         raise ConfigError(f"--seed takes numbers from 0, not {min(request.seeds)}")
-    configs = {task: _resolve(request, task) for task in tasks.expand(request.tasks)}
+    configs = {task: _resolve(request, task) for task in expand_tasks(request.tasks)}
     specs = expand_attentions(request.attentions)
     found = [attention_zoo.find(spec) for spec in specs]
     check_layers([entry for entry, _ in found], [config for _, config in configs.values()])

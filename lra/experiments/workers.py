@@ -22,7 +22,7 @@ import tasks
 from lra import console
 from lra.console import say
 from lra.errors import BusyError, WorkError
-from lra.experiments.data import TaskData, load_task_data, not_repeatable
+from lra.experiments.data import TaskData, find_task, load_task_data, not_repeatable
 from lra.experiments.job import Job, open_job, run_job, titles
 from lra.experiments.plan import Request
 from lra.experiments.run import make_record
@@ -226,7 +226,7 @@ def work_loop(pipe: Connection, device_name: str, threads: int, data_dir: Path |
 def receive_order(order: Order, data_dir: Path | None, track: str, known: dict[str, TaskData]) -> tuple[Job, TaskData]:
     """The job of an order and its data. known: the data of earlier orders. Raises WorkError when something changed."""
     if order.task_file:
-        tasks.find(order.task_file)
+        find_task(order.task_file, silent=True)  # the parent has said it
     entry, _ = attention_zoo.find(order.spec)
     run = pickle.loads(order.run)
     if entry.source_hash != run.attention.source_hash:
