@@ -20,14 +20,12 @@ def bars() -> bool:
     return _shown["bars"]
 
 
-def lines_only() -> None:
-    """Draws no bars from now on: several processes on one terminal would tear them."""
-    _shown["bars"] = False
+def show(*, bars: bool, lines: bool) -> None:
+    """What this process writes from now on.
 
-
-def silence() -> None:
-    """Writes nothing from now on: another process speaks for this one."""
-    _shown.update(bars=False, lines=False)
+    No bars where several processes would tear each other's on one terminal; no lines where another speaks for this one.
+    """
+    _shown.update(bars=bars, lines=lines)
 
 
 def clock(seconds: float) -> str:

@@ -21,10 +21,12 @@ from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
 from lra.training.cudagraphs import Captured, CaptureError
 from lra.training.device import Device, Padding, choose_device
-from lra.training.distributed import Group
-from lra.training.gears import Compiled, Eager, choose_gear
+from lra.training.distributed import Group, alone
+from lra.training.eager import Eager
+from lra.training.gears import Compiled, choose_gear
 from lra.training.optimiser import FlatAdamW
 from lra.training.step import Step, evaluate
+from lra.training.turns import Turns
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
 ATTENTIONS = ["pola", "softmax", "relu", "elu", "flatten", "agent", "mean", "identity"]
@@ -83,7 +85,7 @@ def no_compiler(monkeypatch):
 
 def gradient(gear, model, samples, rows=ROWS):
     optimiser = FlatAdamW(list(model.parameters()), Train(steps=1, batch=1, lr=0.0, warmup=0, evaluate_every=1))
-    gear.gradients(samples, rows, optimiser.flat, lambda _: None)
+    gear.gradients(samples, rows, Turns(alone(optimiser.flat.device), optimiser.flat), lambda _: None)
     return optimiser.flat
 
 
@@ -102,7 +104,7 @@ def test_captured_gradients_are_the_batchs(setup, attention, quirk):
     assert gear.rows == 8, "the last micro-batch has rows without a label"
     for _ in range(2):
         optimiser.flat.zero_()
-        gear.gradients(data.train, ROWS, optimiser.flat, lambda _: None)
+        gear.gradients(data.train, ROWS, Turns(alone(optimiser.flat.device), optimiser.flat), lambda _: None)
         assert_close(optimiser.flat, eager, rtol=1e-5, atol=1e-6)
     assert recorder.recorded == len(gear.graphs_by_length) > (not place[1].to_full_length)
     assert recorder.replayed == 8
@@ -119,10 +121,10 @@ def test_compiled_once_for_every_shape(setup, attention):
         assert_close(gradient(gear, model, data.train, rows), gradient(Eager(model, *place), model, data.train, rows))
     assert len(graphs) == 1
     assert gear.compile_seconds > 0
-    predictions, loss = gear.evaluate(data.test, np.arange(70))
+    predictions, losses = gear.evaluate(data.test, np.arange(70))
     expected = evaluate(model, data.test, np.arange(70), *place)
     assert np.array_equal(predictions, expected[0])
-    assert math.isclose(loss / 70, expected[1], rel_tol=1e-5)
+    assert math.isclose(losses.sum() / 70, expected[1], rel_tol=1e-5)
     assert len(graphs) == 2, "one more for evaluation"
 
 
@@ -209,7 +211,7 @@ def test_pairs_in_every_gear(setup, gear, request):
         if gear == "captured"
         else interpreted(model, *place)
     )
-    other.gradients(split, rows, optimiser.flat, lambda _: None)
+    other.gradients(split, rows, Turns(alone(optimiser.flat.device), optimiser.flat), lambda _: None)
     found = optimiser.flat.clone()
     assert_close(found, gradient(Eager(model, *place), model, split, rows), rtol=1e-5, atol=1e-6)
 
@@ -258,6 +260,10 @@ class HalfOf(Group):
     """The first of two processes; the other one's share is computed here."""
 
     other: torch.Tensor
+
+    @property
+    def takes_turns(self) -> bool:
+        return False  # as on a GPU
 
     def average(self, flat):
         flat.add_(self.other).div_(2)

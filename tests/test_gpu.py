@@ -12,8 +12,10 @@ from lra.experiments.plan import Request, plan
 from lra.results.machine import graph_bytes
 from lra.training.cudagraphs import Captured, CaptureError, CUDARecorder
 from lra.training.device import Device
-from lra.training.gears import Eager
+from lra.training.distributed import alone
+from lra.training.eager import Eager
 from lra.training.optimiser import FlatAdamW
+from lra.training.turns import Turns
 
 pytestmark = pytest.mark.gpu
 CONFIG = Train(steps=9, batch=30, lr=1e-3, warmup=0, evaluate_every=1)
@@ -35,7 +37,7 @@ def gears(tiny, attention, *overrides, precision="float32"):
     place = Device(device(), precision), padding_of(cell, data.spec)
     model = make_model(cell, data.spec).to(device())
     eager = FlatAdamW(list(model.parameters()), CONFIG)
-    Eager(model, *place).gradients(data.train, ROWS, eager.flat, lambda _: None)
+    Eager(model, *place).gradients(data.train, ROWS, Turns(alone(eager.flat.device), eager.flat), lambda _: None)
     optimiser = FlatAdamW(list(model.parameters()), CONFIG)
     return eager, Captured(model, *place, optimiser=optimiser, batch=30), optimiser, data.train
 
@@ -46,7 +48,7 @@ def seed_all(seed):
 
 def gradient(gear, update, samples, seed=0):
     update.flat.zero_()
-    gear.gradients(samples, ROWS, update.flat, lambda number: seed_all(seed + number))
+    gear.gradients(samples, ROWS, Turns(alone(update.flat.device), update.flat), lambda number: seed_all(seed + number))
     return update.flat.clone()
 
 

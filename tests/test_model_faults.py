@@ -16,10 +16,13 @@ from lra.config.resolve import Model, Train
 from lra.experiments.grid import Request, run_grid
 from lra.training.batches import SampleError, check_samples
 from lra.training.device import Device, Padding
+from lra.training.distributed import alone
+from lra.training.eager import Eager
 from lra.training.gearbox import LateError
-from lra.training.gears import FEW, SIZES, Compiled, Eager, RecompileError
+from lra.training.gears import FEW, SIZES, Compiled, RecompileError
 from lra.training.optimiser import FlatAdamW
 from lra.training.step import Step
+from lra.training.turns import Turns
 
 CPU, LENGTH = Device(torch.device("cpu")), 200
 TRAIN = Train(steps=50, batch=12, lr=1e-2, warmup=2, evaluate_every=50, gear="eager")
@@ -229,7 +232,7 @@ SAME = split_of([LENGTH] * 12)  # of one length, so that all gears cut alike
 @pytest.mark.parametrize("gear", GEARS)
 def test_a_buffer_that_training_updates_counts_real_steps_only(step_in, monkeypatch, gear):
     """Neither the dry run nor a graph's warm-up leaves a trace; the weights are those of the eager gear."""
-    monkeypatch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": 12 * LENGTH})
+    monkeypatch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": 4 * 12 * LENGTH})
     eager, other = step_in(Counting, "eager"), step_in(Counting, gear)
     for number in range(3):
         for step in (eager, other):
@@ -319,7 +322,7 @@ def counted(attention, padding=None):
 
 def gradient(gear, rows):
     optimiser = FlatAdamW(list(gear.model.parameters()), TRAIN)
-    gear.gradients(SPLIT, rows, optimiser.flat, lambda _: None)
+    gear.gradients(SPLIT, rows, Turns(alone(optimiser.flat.device), optimiser.flat), lambda _: None)
     return optimiser.flat
 
 

@@ -91,12 +91,22 @@ def test_validation_quirks():
 
 def test_cut_covers_all_and_bounds_padding():
     lengths = np.random.default_rng(0).integers(1, 300, 100).astype(np.int32)
-    parts = cut(lengths, tokens=2000, padding=200)
+    parts = cut(lengths, most=2000, padding=200, least=500)
     assert sorted(np.concatenate(parts)) == list(range(100))
-    for part in parts:
+    for part in parts[:-1]:
         size = len(part) * lengths[part].max()
-        assert len(part) == 1 or (size <= 2000 and size - lengths[part].sum() <= 200)
-    assert [len(part) for part in cut(np.full(5, 9), 1, 0)] == [1] * 5
+        assert len(part) == 2 or (size <= 2000 and size - lengths[part].sum() <= 200)
+    assert [len(part) for part in cut(np.full(5, 9), 1, 0, 1)] == [2, 3]
+    assert [len(part) for part in cut(np.full(1, 9), 1, 0, 1)] == [1]
+
+
+def test_micro_batches_become_smaller_towards_the_end():
+    """So that processes that take turns at them end together."""
+    rows = [len(part) for part in cut(np.full(640, 10), most=1000, padding=0, least=50)]
+    assert rows == sorted(rows, reverse=True)
+    assert rows[:2] == [80, 70]
+    assert max(rows[-3:]) == 5
+    assert [len(part) for part in cut(np.full(640, 10), most=1000, padding=0, least=1000)] == [100] * 6 + [40]
 
 
 @pytest.mark.parametrize("attention", ["softmax", "pola", "agent"])
@@ -233,9 +243,9 @@ def test_test_split_is_read_after_training_only(tiny, tmp_path, monkeypatch):
     seen = []
     real = Step.evaluate
 
-    def spy(step, samples, rows):
+    def spy(step, samples, rows, seed):
         seen.append((len(samples.labels), len(rows)))
-        return real(step, samples, rows)
+        return real(step, samples, rows, seed)
 
     monkeypatch.setattr("lra.training.step.Step.evaluate", spy)
     run_grid(request(tiny, tmp_path))

@@ -18,7 +18,7 @@ import torch
 
 from lra.cli import main
 from lra.errors import ConfigError, WorkError
-from lra.experiments import workers
+from lra.experiments import team
 from lra.experiments.grid import run_grid
 from lra.experiments.job import titles
 from lra.experiments.plan import Request, parse_devices, parse_shard, part_of, plan
@@ -51,9 +51,8 @@ def test_two_jobs_give_the_records_of_one(tiny, tmp_path, capfd):
     alone = run_grid(asked(tiny, tmp_path / "one", overrides=("model.dropout=0.1",)))
     both = run_grid(asked(tiny, tmp_path / "two", overrides=("model.dropout=0.1",), jobs=2))
     assert [record.status for record in both] == ["done"] * 4
-    assert {record.environment["threads"] for record in both} == {max(1, torch.get_num_threads() // 2)}
-    if torch.get_num_threads() == 1:
-        assert [numbers(record) for record in both] == [numbers(record) for record in alone]
+    assert {(record.environment["threads"], record.environment["processes"]) for record in both} == {(1, 1)}
+    assert [numbers(record) for record in both] == [numbers(record) for record in alone]
     lines = capfd.readouterr().err.splitlines()
     assert any(line.startswith("[4/4] listops softmax seed 1: test ") for line in lines)
     assert sum("generated" in line for line in lines) == 2, "each command prepared its data once, in the parent"
@@ -75,13 +74,13 @@ def stillborn(pipe, device, *_):
 
 
 def test_a_device_without_a_process_costs_no_run(tiny, tmp_path, monkeypatch, capfd):
-    real = workers.CONTEXT.Process
+    real = team.CONTEXT.Process
 
     def process(target, args, daemon):
         broken = args[1] == "cuda:0"
         return real(target=stillborn if broken else target, args=(args[0], "cpu", *args[2:]), daemon=daemon)
 
-    monkeypatch.setattr(workers, "CONTEXT", SimpleNamespace(Process=process, Pipe=workers.CONTEXT.Pipe))
+    monkeypatch.setattr(team, "CONTEXT", SimpleNamespace(Process=process, Pipe=team.CONTEXT.Pipe))
     monkeypatch.setattr("lra.experiments.grid.check_devices", lambda _: torch.device("cpu"))
     records = run_grid(asked(tiny, tmp_path, devices="0,1"))
     assert [record.status for record in records] == ["done"] * 4
@@ -257,9 +256,9 @@ def test_devices_and_shards_as_text():
 def test_mistakes_are_told_before_anything_runs(tiny, tmp_path):
     with pytest.raises(ConfigError, match="cuda:63 cannot be used: this machine has"):
         run_grid(asked(tiny, tmp_path, devices="63"))
-    with pytest.raises(ConfigError, match="--jobs takes a number from 1"):
-        run_grid(asked(tiny, tmp_path, jobs=0))
-    with pytest.raises(ConfigError, match="leave --jobs out"):
+    with pytest.raises(ConfigError, match="--jobs and --processes take numbers from 1"):
+        run_grid(asked(tiny, tmp_path, jobs=-1))
+    with pytest.raises(ConfigError, match="leave --jobs and --processes out"):
         run_grid(replace(asked(tiny, tmp_path), jobs=2, devices="0"))
     assert not list(tmp_path.glob("*.json"))
 

@@ -6,13 +6,13 @@ import contextlib
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from lra.console import say
 from lra.errors import BusyError, RecordError
 from lra.results.files import locked
+from lra.training.cores import busy_cores
 
 IDLE_CORES = 0.25  # busy cores that a measurement tolerates
 
@@ -48,23 +48,6 @@ def alone_on(device: str) -> bool:
     return not words
 
 
-def busy_cores(seconds: float = 0.5) -> float:
-    """Busy cores, sampled from /proc/stat over `seconds`; elsewhere the load average of the last minute."""
-
-    def ticks() -> tuple[int, int]:
-        numbers = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-        return sum(numbers), numbers[3] + numbers[4]
-
-    try:
-        total, idle = ticks()
-        time.sleep(seconds)
-        later, later_idle = ticks()
-    except (OSError, ValueError, IndexError):
-        return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    share = 1 - (later_idle - idle) / max(1, later - total)
-    return share * (os.cpu_count() or 1)
-
-
 def gpu_processes() -> int:
     """How many other processes compute on NVIDIA GPUs here, by nvidia-smi; 0 where it cannot tell."""
     command = ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"]
@@ -73,20 +56,3 @@ def gpu_processes() -> int:
     except (OSError, subprocess.SubprocessError):
         return 0
     return len(set(found) - {str(os.getpid())})
-
-
-def free_bytes() -> int:
-    """Memory that a new process may take: the machine's, or what is left to this container; 0 if unknown."""
-    left = []
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        left.append(int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024)
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        used = int((group / "memory.current").read_text())
-        lines = (group / "memory.stat").read_text().splitlines()
-        files = sum(
-            int(line.split()[1]) for line in lines if line.startswith("inactive_file ")
-        )  # the system gives these back at need
-        left.append(int((group / "memory.max").read_text()) - used + files)
-    return max(0, min(left, default=0))

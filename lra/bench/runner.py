@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lra.bench import workload
-from lra.bench.idle import alone_on, device_lock, free_bytes
+from lra.bench.idle import alone_on, device_lock
 from lra.bench.workload import Timing
 from lra.console import say
 from lra.experiments.data import expand_tasks
 from lra.results.bench_record import FAILED, NO_MEMORY, TOO_SLOW, UNIFORM, Bench, save
+from lra.training.cores import free_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 LENGTHS = {"cpu": (256, 512, 1024, 2048, 4096)}  # doublings, by default

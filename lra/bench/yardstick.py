@@ -19,7 +19,7 @@ import torch
 
 import tasks
 from lra.bench import baseline, workload
-from lra.bench.idle import alone_on, device_lock, free_bytes
+from lra.bench.idle import alone_on, device_lock
 from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing, Workload
 from lra.config.schema import Train
@@ -29,6 +29,7 @@ from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import expand_tasks
 from lra.results.machine import cpu_name
 from lra.training.batches import order, sizes
+from lra.training.cores import free_bytes
 from lra.training.device import Device, Padding, choose_device, choose_precision
 from lra.training.loading import load
 from lra.training.step import Step

@@ -29,9 +29,25 @@ def seed(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """The value of --jobs or --processes."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"takes a number from 1, not {text!r}")
+    return int(text)
+
+
 def add_processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", default="", metavar="0-7", help="use these GPUs, one process and one run on each")
-    parser.add_argument("--jobs", type=int, default=1, metavar="K", help="use K processes on one device, such as a CPU")
+    parser.add_argument(
+        "--jobs", type=count, default=0, metavar="K", help="K runs at a time (default on a CPU: one per core)"
+    )
+    parser.add_argument(
+        "--processes",
+        type=count,
+        default=0,
+        metavar="N",
+        help="N processes share each run on a CPU (default: the free cores)",
+    )
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="do the I-th of N parts of the runs (job arrays)")
     parser.add_argument("--track", choices=["tensorboard", "wandb"], default="", help="send the progress there, too")
 
@@ -51,6 +67,7 @@ def make_request(parsed: argparse.Namespace) -> Request:
         device=parsed.device,
         devices=parsed.devices,
         jobs=parsed.jobs,
+        processes=parsed.processes,
         shard=parse_shard(parsed.shard),
         match_params=getattr(parsed, "match_params", False),
         track=parsed.track,

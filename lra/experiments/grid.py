@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import tasks
 from lra.console import say
 from lra.errors import ConfigError, WorkError
+from lra.experiments.crew import choose_crew
 from lra.experiments.data import TaskData, describe_data, load_task_data, not_repeatable
 from lra.experiments.job import Job, open_job, run_job, titles
-from lra.experiments.plan import Request, part_of, plan
+from lra.experiments.plan import Request, parse_devices, part_of, plan
 from lra.experiments.run import Run
 from lra.results.record import Record
 from lra.training.tracker import check_tracker
@@ -48,10 +49,11 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list
     check_same_data(prepared, group)
     jobs = open_jobs(request, runs, prepared)
     missing = find_missing(jobs, group)
-    if request.worker_devices and missing:
+    crew = choose_crew(request, [job.run for job in missing], prepared, group)
+    if missing and (crew.workers > 1 or request.devices):
         from lra.experiments.workers import run_in_workers
 
-        run_in_workers(missing, prepared, request)
+        run_in_workers(missing, prepared, request, crew)
         return jobs
     for job, title in zip(missing, titles(missing), strict=True):
         run_job(job, prepared[job.run.data_key], group, title, request.observe)
@@ -63,16 +65,17 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list
 
 
 def find_group(request: Request) -> Group:
-    """The processes that share every run: those that torchrun started, or this one alone. Raises ConfigError."""
+    """The processes that torchrun started to share every run, or this one alone. Raises ConfigError."""
     from lra.training.device import choose_device
     from lra.training.distributed import alone, join
 
-    devices = request.worker_devices
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1":
-        if devices:
-            raise ConfigError("torchrun shares each run among its processes; leave --devices and --jobs out")
+        if request.devices or request.jobs or request.processes:
+            raise ConfigError(
+                "torchrun shares each run among its processes; leave --devices, --jobs and --processes out"
+            )
         return join(request.device)
-    return alone(check_devices(devices) if devices else choose_device(request.device))
+    return alone(check_devices(parse_devices(request.devices)) if request.devices else choose_device(request.device))
 
 
 def check_devices(names: list[str]) -> torch.device:

@@ -18,7 +18,7 @@ from lra.experiments.data import TaskData
 from lra.experiments.run import Run, make_record
 from lra.experiments.train_and_test import train_and_test
 from lra.results.record import FINAL, Record, load, save
-from lra.training.progress import Bar, Progress
+from lra.training.progress import Bar, Paused, Progress
 from lra.training.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Job:
-    """A run, the path of its record, the folder it works in, and the record, once there is one."""
+    """A run, the path of its record, the folder it works in, and the record, once there is one.
+
+    paused: it waits to go on from its checkpoint.
+    """
 
     run: Run
     path: Path
     folder: RunFolder
     record: Record | None = None
+    paused: bool = False
 
     @property
     def final(self) -> bool:
@@ -77,20 +81,28 @@ def titles(jobs: list[Job]) -> list[str]:
 
 
 def run_job(
-    job: Job, prepared: TaskData, group: Group, title: str, observe: Callable[[Progress], None] | None = None
+    job: Job,
+    prepared: TaskData,
+    group: Group,
+    title: str,
+    observe: Callable[[Progress], None] | None = None,
+    pause: Callable[[Progress, Bar], bool] | None = None,
+    raises: bool = False,
 ) -> None:
     """Trains and tests the run and writes its record, unless it is done by now or another process is working on it.
 
-    Every process of the group calls this. An exception becomes a record that says `failed`; in a group of several
-    processes it ends the command, because the others would wait for the one that failed. Raises RecordError or
-    WorkError.
+    Every process of the group calls this. An exception becomes a record that says `failed`, unless `raises` is set:
+    then it passes to the caller. In a group that torchrun started it also ends the command, because the others would
+    wait for the process that failed. pause: asked after every step whether to stop and leave a checkpoint. Raises
+    RecordError or WorkError.
     """
     run, rows = job.run, len(prepared.data.validation.labels)
 
-    def watch(progress: Progress) -> None:
+    def watch(progress: Progress) -> bool:
         bar.update(progress)
         if observe is not None:
             observe(progress)
+        return pause is not None and pause(progress, bar)
 
     folder = folder_of(job, group)
     with claimed(job, group, title) as free:
@@ -99,7 +111,13 @@ def run_job(
             try:
                 job.record = train_and_test(run, prepared, folder, group, watch)
                 bar.close(summary(job.record))
+            except Paused:
+                bar.close("pauses, to go on in more processes")
+                job.paused = True
             except Exception as error:
+                if raises:
+                    bar.close()
+                    raise
                 job.record = record_failure(job, prepared, group, error, folder.error)
                 bar.close(f"failed: {job.record.reason} (traceback in {folder.error})")
             if group.rank == 0:

@@ -29,8 +29,9 @@ class Request:
 
     tasks: may hold `all`, the five of the Arena as far as their data can be had. attentions: may hold `all`, every
     built-in one.
-    devices: start one process for each of these, "0-3,6" or "cuda:0"; jobs: start this many processes on `device`;
-    with neither, this process runs everything.
+    devices: run on these GPUs, "0-3,6" or "cuda:0", one run on each. jobs: how many runs at a time; processes: how many
+    share each run, on a CPU. 0 leaves the number to the suite: as many as the machine has free cores, if the runs are
+    long enough to be worth it.
     shard: (i, n), from 1: the i-th of n parts of the runs, for a job array.
     match_params: add to each row one with as many parameters as softmax has.
     track: tensorboard or wandb, which then also get the progress of every run.
@@ -46,24 +47,22 @@ class Request:
     data_dir: Path | None = None
     device: str = "auto"
     devices: str = ""
-    jobs: int = 1
+    jobs: int = 0
+    processes: int = 0
     shard: tuple[int, int] = (1, 1)
     match_params: bool = False
     track: str = ""
     observe: Callable[[Progress], None] | None = None
 
-    @property
-    def worker_devices(self) -> list[str]:
-        """The device of each worker process; empty where this process runs everything. Raises ConfigError."""
-        if self.jobs < 1:
-            raise ConfigError(f"--jobs takes a number from 1, not {self.jobs}")
-        if self.devices and self.jobs > 1:
-            raise ConfigError("--devices already starts a process for each device; leave --jobs out")
-        if self.observe and (self.devices or self.jobs > 1):
-            raise ConfigError("observe sees the runs of this process: leave devices and jobs out")
-        if self.devices:
-            return parse_devices(self.devices)
-        return [self.device] * self.jobs if self.jobs > 1 else []
+    def __post_init__(self):
+        if self.jobs < 0 or self.processes < 0:
+            raise ConfigError(
+                "--jobs and --processes take numbers from 1; leave them out for as many as there are cores"
+            )
+        if self.devices and (self.jobs or self.processes):
+            raise ConfigError("--devices already starts a process for each device; leave --jobs and --processes out")
+        if self.observe and (self.devices or self.jobs > 1 or self.processes > 1):
+            raise ConfigError("observe sees the runs of this process: leave devices, jobs and processes out")
 
 
 def parse_devices(text: str) -> list[str]:

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 
 
 def train_and_test(
-    run: Run, prepared: TaskData, folder: RunFolder | NoFolder, group: Group, observe: Callable[[Progress], None]
+    run: Run, prepared: TaskData, folder: RunFolder | NoFolder, group: Group, observe: Callable[[Progress], bool]
 ) -> Record:
-    """Trains a run, or goes on with it, and tests it once. `observe` is called after every step.
+    """Trains a run, or goes on with it, and tests it once.
 
+    `observe` is called after every step. Where it says so the run is saved, and Paused raised.
     Each process of the group that shares the run calls this.
     """
     from lra.experiments.build import make_model, padding_of
     from lra.results.machine import reset_peak
+    from lra.training.cores import threads_per_process
     from lra.training.device import Device, set_backends
     from lra.training.loading import release
     from lra.training.loop import Trainer
@@ -41,7 +43,7 @@ def train_and_test(
     data, config = prepared.data, run.config.train
     release(data.train, data.validation, data.test)
     reset_peak(group.device)
-    with fresh_state():
+    with fresh_state(threads_per_process() if group.device.type == "cpu" else 0):
         set_backends(config.deterministic)
         model = make_model(run, data.spec).to(group.device)
         device = Device(group.device, run.precision)

@@ -21,6 +21,12 @@ from lra.training.device import Padding
 # CPU the activations of a micro-batch should stay in cache.
 MICRO_BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072, "mps": 65_536}
 MICRO_BATCH_PADDING = {"cpu": 512, "cuda": 16_384, "mps": 16_384}
+# Processes on a CPU take turns at micro-batches. So that they end together, no micro-batch holds more than an eighth of
+# the tokens that are left, down to a quarter of the largest one ("guided self-scheduling", Polychronopoulos and Kuck,
+# 1987). The cut is the same for every number of processes, one included, and so are a run's numbers.
+LEFT = 8
+SMALLEST = 4
+ROWS = 2  # of the smallest micro-batch: a compiled graph for every number of rows excludes 1
 
 
 class Samples(Protocol):
@@ -98,19 +104,26 @@ def micro_batches(lengths: np.ndarray, padding: Padding, kind: str, training: bo
     if padding.to_full_length:
         lengths = np.full_like(lengths, padding.length)
     factor = 1 if training else 4
-    return cut(lengths, factor * MICRO_BATCH_TOKENS[kind], factor * MICRO_BATCH_PADDING[kind])
+    most = factor * MICRO_BATCH_TOKENS[kind]
+    return cut(lengths, most, factor * MICRO_BATCH_PADDING[kind], most // SMALLEST if kind == "cpu" else most)
 
 
-def cut(lengths: np.ndarray, tokens: int, padding: int) -> list[np.ndarray]:
-    """Positions by falling length, in parts of at most `tokens` tokens, `padding` of them padding; or one row."""
+def cut(lengths: np.ndarray, most: int, padding: int, least: int) -> list[np.ndarray]:
+    """Positions by falling length, in parts of `least` to `most` tokens, at most `padding` of them padding.
+
+    The fewer tokens are left, the smaller a part. Each has at least ROWS rows, however long, if there are as many.
+    """
     falling_order = np.argsort(-lengths, kind="stable")
     falling = lengths[falling_order].astype(np.int64)
+    left = np.cumsum(falling[::-1])[::-1]
     parts, start = [], 0
     while start < len(falling_order):
-        longest = falling[start]
-        ahead = np.arange(1, min(len(falling_order) - start, max(1, tokens // longest)) + 1)
+        longest, size = falling[start], min(most, max(least, left[start] // LEFT))
+        ahead = np.arange(1, min(len(falling_order) - start, max(ROWS, size // longest)) + 1)
         padded = longest * ahead - np.cumsum(falling[start : start + len(ahead)])
-        end = start + int(np.searchsorted(padded, padding, side="right"))
+        end = start + max(int(np.searchsorted(padded, padding, side="right")), min(ROWS, len(ahead)))
+        if len(falling_order) - end < ROWS:
+            end = len(falling_order)
         parts.append(falling_order[start:end])
         start = end
     return parts

@@ -22,6 +22,7 @@ from lra.training.device import Device, Padding
 from lra.training.gears import Compiled
 from lra.training.loading import gather, resident, to_device
 from lra.training.optimiser import FlatAdamW
+from lra.training.turns import Turns
 
 PARTS = 4  # micro-batches of a batch whose sequences differ in length
 LENGTHS = 8  # a micro-batch's length is a multiple of the longest by 1 / LENGTHS, rounded up to a multiple of 16
@@ -72,25 +73,25 @@ class Captured(Compiled):
         """The length of a micro-batch's graph."""
         return self.round_up(longest, LENGTHS) if self.padding.lengths_vary else self.padding.length
 
-    def gradients(self, samples: Samples, rows: np.ndarray, flat: Tensor, reseed: Callable[[int], None]) -> int:
+    def gradients(self, samples: Samples, rows: np.ndarray, turns: Turns, reseed: Callable[[int], None]) -> None:
         self.model.train()
+        assert turns.flat is not None
         if len(rows) != self.batch:
             raise ValueError(f"a batch of {len(rows)} rows, captured for {self.batch}")
         lengths = sizes(samples, rows)
         order = np.argsort(-lengths, kind="stable")
         table = np.full((-(-len(rows) // self.rows), self.rows), -1, dtype=np.int64)
         table.flat[: len(rows)] = rows[order]
-        indices = to_device(table, flat.device)
-        computed = 0
-        for number, longest in enumerate(lengths[order][:: self.rows]):
-            length = self.length(int(longest))
+        indices = to_device(table, turns.flat.device)
+        longest = lengths[order][:: self.rows]
+        for number in turns.hand_out(len(table)):
+            length = self.length(int(longest[number]))
             if length not in self.graphs_by_length:
                 self.add_graph(samples, length)
             self.indices.copy_(indices[number])
             reseed(number)
             self.graphs_by_length[length]()
-            computed += self.rows * length * (1 if samples.pairs is None else 2)
-        return computed
+            turns.tokens.append(self.rows * length * (1 if samples.pairs is None else 2))
 
     def add_graph(self, samples: Samples, length: int) -> None:
         """Raises CaptureError when the split is not on the device, or a buffer is replaced instead of written to."""

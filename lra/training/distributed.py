@@ -1,19 +1,21 @@
-"""This process among those that share a run; usually it is alone.
+"""This process among those that share a run; often it is alone.
 
-Several are started by torchrun: the global batch and its order stay the same, and each process takes its share of the
-rows. One all-reduce of the flat gradient, by gloo on a CPU and NCCL on GPUs, turns the shares' mean gradients and
-losses into the batch's; after it every process takes the same step, so weights never differ and need not be sent.
-Evaluations are shared, too. Process 0 alone writes records, checkpoints and the log, and shows progress.
+The command starts them itself (`lra.experiments.workers`), or torchrun does. The batch and its order stay the same. On
+a CPU the processes take turns at the micro-batches (`lra.training.turns`); on GPUs each takes its share of the rows.
+After a step every process has the same gradient, so weights never differ and need not be sent. Evaluations are
+shared, too. Process 0 alone writes records, checkpoints and the log, and shows progress.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import datetime
+import itertools
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,22 +23,48 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 
 from lra import console
 from lra.errors import ConfigError
 from lra.training.device import choose_device
 
 T = TypeVar("T")
+HERE = "127.0.0.1"
 PATIENCE = datetime.timedelta(hours=12)  # others wait while process 0 prepares data
 
 
 @dataclass(frozen=True)
 class Group:
-    """This process, number `rank` of `size`, and its device. In a group of one, nothing is sent."""
+    """This process, number `rank` of `size`, and its device. In a group of one, nothing is sent.
+
+    store: where the processes meet, in a group of several. serial: counts what has been shared in turns so far.
+    """
 
     rank: int
     size: int
     device: torch.device
+    store: Store | None = None
+    serial: Iterator[int] = field(default_factory=itertools.count)
+    turn: list[str] = field(default_factory=list)  # the key of the counter that hands out turns
+
+    @property
+    def takes_turns(self) -> bool:
+        """Do the processes take turns at the micro-batches? Otherwise each has its share of the rows."""
+        return self.size > 1 and self.device.type == "cpu"
+
+    def begin_turns(self) -> None:
+        """Starts to count turns from 0. Every process calls it as often as the others."""
+        if self.takes_turns and self.store is not None:
+            last, self.turn[:] = self.turn[:], [f"turn {next(self.serial)}"]
+            for key in last if self.rank == 0 else []:
+                self.store.delete_key(key)
+
+    def take_turn(self) -> int:
+        """The number of the next turn that nobody has taken."""
+        assert self.store is not None
+        return self.store.add(self.turn[0], 1) - 1
 
     def broadcast(self, value: T | None) -> T:
         """Process 0's value, in every process."""
@@ -83,18 +111,46 @@ def join(device_name: str) -> Group:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+        start(device, store, rank, size)
         atexit.register(dist.destroy_process_group)
         if rank:
-            console.silence()
+            console.show(bars=False, lines=False)
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-    return Group(rank, size, device)
+        _joined[:] = [store]
+    return Group(rank, size, device, PrefixStore("turns", _joined[0]))
+
+
+_joined: list[Store] = []
+
+
+def start(device: torch.device, store: Store, rank: int, size: int) -> None:
+    """Starts torch.distributed in this process: gloo on a CPU, NCCL for GPUs."""
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+
+
+def open_store() -> TCPStore:
+    """Where processes of this machine that one process has started meet; it lives as long as this object."""
+    return TCPStore(HERE, 0, is_master=True, wait_for_workers=False)
+
+
+@contextlib.contextmanager
+def together(port: int, name: str, rank: int, size: int) -> Iterator[Group]:
+    """A group of processes on the CPU for as long as the context lasts. port: of their store. name: only theirs."""
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+    store = PrefixStore(name, TCPStore(HERE, port, is_master=False))
+    start(torch.device("cpu"), store, rank, size)
+    try:
+        yield Group(rank, size, torch.device("cpu"), PrefixStore("turns", store))
+    finally:
+        dist.destroy_process_group()
 
 
 def check_batches(group: Group, batches: list[tuple[str, int]]) -> None:
-    """Raises ConfigError for a task's batch that the processes cannot share equally."""
+    """Raises ConfigError for a task's batch that GPUs cannot share equally."""
     for task, batch in batches:
-        if batch % group.size:
+        if not group.takes_turns and batch % group.size:
             raise ConfigError(
                 f"{task}: train.batch={batch} cannot be shared by {group.size} processes; "
                 "take a number of processes that divides it"

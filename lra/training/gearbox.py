@@ -11,7 +11,8 @@ from lra.training.batches import Samples
 from lra.training.buffers import Buffers
 from lra.training.cudagraphs import Captured, CaptureError, Recorder
 from lra.training.device import Device, Padding
-from lra.training.gears import Compiled, Eager, RecompileError, choose_gear
+from lra.training.eager import Eager
+from lra.training.gears import Compiled, RecompileError, choose_gear
 from lra.training.loading import load
 from lra.training.optimiser import FlatAdamW
 
@@ -57,8 +58,8 @@ class GearBox:
         return f"{self.gear.name} ({self.cause})" if self.cause else self.gear.name
 
     @torch.no_grad()
-    def dry_run(self, samples: Samples, rows: np.ndarray) -> None:
-        """Runs two samples eagerly before the first step, in every gear; it leaves no trace.
+    def dry_run(self, samples: Samples, rows: np.ndarray) -> set[str]:
+        """Runs two samples eagerly before the first step, in every gear; it leaves no trace. Returns `moving`.
 
         A bug in the model then raises its own error instead of a compiler error, or a silent fallback.
         Raises LateError.
@@ -71,6 +72,7 @@ class GearBox:
         self.check_parameters()
         self.moving = buffers.changed()
         buffers.restore()
+        return self.moving
 
     def check_parameters(self) -> None:
         """Raises LateError unless the model holds what it held when the optimiser took its parameters."""

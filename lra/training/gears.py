@@ -1,19 +1,18 @@
-"""Two gears, which are ways to execute a step: eager, and compiled by torch.compile.
+"""The gear that runs the model compiled by torch.compile, and the choice of a gear.
 
-The third, captured as CUDA graphs, is in `cudagraphs`. All gears give the same gradients, up to rounding; only the
-draws of dropout may differ.
+Gears are ways to execute a step: eager, compiled, and captured as CUDA graphs (`cudagraphs`). All give the same
+gradients, up to rounding; only the draws of dropout may differ.
 """
 
 import contextlib
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo import config as dynamo
 from torch._dynamo import utils as dynamo_utils
@@ -21,10 +20,10 @@ from torch._functorch import config as functorch
 
 from lra.config.schema import Train
 from lra.console import say
-from lra.training.batches import Samples, micro_batches, sizes
+from lra.training.batches import Samples, sizes
 from lra.training.device import Device, Padding
-from lra.training.loading import load, to_device
-from lra.training.optimiser import FlatAdamW
+from lra.training.eager import Eager
+from lra.training.loading import load
 
 # Work after which the compiler's time is earned back. On CUDA a small step is launch-bound, so compile time is weighed
 # against the number of steps: about a minute to compile, about 15 ms saved per step. On a CPU it is weighed against the
@@ -50,67 +49,6 @@ ALIGNED = 16  # CUDA's attention with a mask is compiled separately for lengths 
 
 class RecompileError(RuntimeError):
     """A model is compiled again and again, which would cost more than a faster step saves."""
-
-
-class Eager:
-    """Runs the model as it is written. compile_seconds: the time spent on making the gear, none here."""
-
-    name = "eager"
-
-    def __init__(self, model: nn.Module, device: Device, padding: Padding):
-        self.model, self.device, self.padding, self.forward = model, device, padding, model
-        self.compile_seconds = 0.0
-
-    def logits(self, samples: Samples, rows: np.ndarray) -> tuple[Tensor, Tensor, int]:
-        """Logits (B, classes) in float32, labels (B,) and the number of tokens computed."""
-        ids, keep, labels = load(samples, rows, self.padding, self.device.torch_device)
-        with self.device.autocast():
-            return self.forward(ids, keep).float(), labels, ids.numel()
-
-    def compiling(self, what: str) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
-        """Surrounds work that may compile something, for the purpose `what`."""
-        return contextlib.nullcontext()
-
-    def gradients(self, samples: Samples, rows: np.ndarray, flat: Tensor, reseed: Callable[[int], None]) -> int:
-        """Adds the gradient of the batch's mean loss, and the loss, to `flat`; returns the number of tokens computed.
-
-        reseed: called with the number of each micro-batch before it runs, so that each draws a different dropout mask.
-        """
-        self.model.train()
-        computed = 0
-        for number, part in enumerate(micro_batches(sizes(samples, rows), self.padding, self.device.kind)):
-            reseed(number)
-            with self.compiling("training"):
-                logits, labels, tokens = self.logits(samples, rows[part])
-                loss = F.cross_entropy(logits, labels, reduction="sum") / len(rows)
-                loss.backward()
-            flat[-1] += loss.detach()
-            computed += tokens
-        return computed
-
-    def move(self, optimiser: FlatAdamW, step: int) -> None:
-        """Clips the gradient and moves the parameters, at the rate of step `step`."""
-        optimiser.schedule(step)
-        optimiser.move()
-
-    @torch.no_grad()
-    def evaluate(self, samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, float]:
-        """Predicted classes of these rows, uint8 in their order, and the sum of their losses.
-
-        The sum is NaN if a logit is not finite: such a row has no prediction, although argmax names a class.
-        """
-        self.model.eval()
-        device = self.device.torch_device
-        predictions = torch.empty(len(rows), dtype=torch.uint8, device=device)
-        total = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
-        for part in micro_batches(sizes(samples, rows), self.padding, self.device.kind, training=False):
-            with self.compiling("evaluation"):
-                logits, labels, _ = self.logits(samples, rows[part])
-            logits, labels = logits[: len(part)], labels[: len(part)]
-            loss = F.cross_entropy(logits, labels, reduction="sum")
-            total += torch.where(logits.isfinite().all(), loss, torch.nan)
-            predictions[to_device(part, device)] = logits.argmax(-1).to(torch.uint8)
-        return predictions.cpu().numpy(), float(total)
 
 
 class Compiled(Eager):

@@ -17,8 +17,7 @@ from torch import Tensor
 from lra.errors import WorkError
 from lra.hashing import seed_of
 from lra.training.batches import Samples, order, validation_rows
-from lra.training.process import seed_everything
-from lra.training.progress import Progress
+from lra.training.progress import Paused, Progress
 from lra.training.run_folder import NoFolder, RunFolder
 from lra.training.schedule import learning_rate
 from lra.training.step import Step
@@ -59,8 +58,11 @@ class Trainer:
             }
         )
 
-    def run(self, observe: Callable[[Progress], None]) -> Progress:
-        """Trains to the last step, or until something is not finite. `observe` is called after every step."""
+    def run(self, observe: Callable[[Progress], bool]) -> Progress:
+        """Trains to the last step, or until something is not finite.
+
+        `observe` is called after every step. Where it says so the run is saved, and Paused raised.
+        """
         progress, config = self.progress, self.config
         saved = time.monotonic()
         while progress.step < config.steps and progress.diverged_at is None:
@@ -82,7 +84,9 @@ class Trainer:
                 if to_evaluate or time.monotonic() - saved > SAVE_EVERY:
                     self.save()
                     saved = time.monotonic()
-                observe(progress)
+                if observe(progress):
+                    self.save()
+                    raise Paused
         return progress
 
     @contextlib.contextmanager
@@ -128,8 +132,7 @@ class Trainer:
         """Validates, and keeps the weights if they are the best so far."""
         progress, config = self.progress, self.config
         rows = validation_rows(config, len(self.validation.labels), self.seed, len(progress.curve))
-        self.reseed()
-        predictions, loss = self.step.evaluate(self.validation, rows)
+        predictions, loss = self.step.evaluate(self.validation, rows, self.evaluation_seed())
         if not math.isfinite(loss):
             progress.diverge(progress.step, "validation logits")
             return
@@ -151,14 +154,13 @@ class Trainer:
                 self.best = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         progress.log_bytes = self.folder.log(progress.curve[-1] | {"real_tokens": progress.real_tokens})
 
-    def reseed(self) -> None:
+    def evaluation_seed(self) -> int:
         """What an attention draws in an evaluation is a function of (seed, step), so a resumed run draws the same."""
-        seed_everything(seed_of(self.seed, "evaluation", self.progress.step))
+        return seed_of(self.seed, "evaluation", self.progress.step)
 
     def test(self, samples: Samples, rows: np.ndarray) -> np.ndarray | None:
         """Predictions for these rows of the test split; None, and the run has diverged, if a logit is not finite."""
-        self.reseed()
-        predictions, loss = self.step.evaluate(samples, rows)
+        predictions, loss = self.step.evaluate(samples, rows, self.evaluation_seed())
         if math.isfinite(loss):
             return predictions
         self.progress.diverge(self.progress.step, "test logits")

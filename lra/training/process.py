@@ -22,17 +22,18 @@ def seed_everything(seed: int) -> None:
 
 
 @contextlib.contextmanager
-def fresh_state() -> Iterator[None]:
-    """PyTorch's settings as in a new process, before the block and after it; the number of threads stays.
+def fresh_state(threads: int = 0) -> Iterator[None]:
+    """PyTorch's settings as in a new process, before the block and after it.
 
-    Whether algorithms are deterministic is for `set_backends` to say.
+    threads: within the block; 0 for as many as there were. Whether algorithms are deterministic is for `set_backends`
+    to say.
     """
-    threads = torch.get_num_threads()
-    _reset(threads)
+    before = torch.get_num_threads()
+    _reset(threads or before)
     try:
         yield
     finally:
-        _reset(threads)
+        _reset(before)
 
 
 def _reset(threads: int) -> None:

@@ -14,6 +14,10 @@ LONG = 600  # seconds; longer runs on a CPU are announced with a hint
 FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt}{postfix}"
 
 
+class Paused(Exception):  # noqa: N818
+    """A run has stopped at a checkpoint, to go on from it."""
+
+
 @dataclass
 class Progress:
     """The results of a run so far; saved with every checkpoint."""
@@ -85,8 +89,9 @@ class Bar:
         seconds = (self.config.steps - last) * step + evaluations * evaluation
         return seconds, (total - tokens) / max(now - began, 1e-9)
 
-    def close(self, message: str) -> None:
-        """Ends the bar with one line."""
+    def close(self, message: str = "") -> None:
+        """Ends the bar, with one line."""
         self.bar.leave = False
         self.bar.close()
-        say(f"{self.title}: {message}")
+        if message:
+            say(f"{self.title}: {message}")

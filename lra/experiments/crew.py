@@ -1,0 +1,107 @@
+"""How many runs a command trains at a time on a CPU, and how many processes share each: as many as there are cores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lra.console import say
+from lra.errors import ConfigError
+from lra.experiments.data import TaskData
+from lra.experiments.plan import Request
+from lra.experiments.run import Run
+
+if TYPE_CHECKING:
+    from lra.training.distributed import Group
+
+# Tokens of a run, padding included, from which more processes than one repay their start of a few seconds.
+SHARED_TOKENS = 10_000_000
+# The same for all runs of a command together, from which it is worth having them in processes of their own.
+APART_TOKENS = 5_000_000
+BYTES = 1 << 30  # memory that a process may need
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The processes of a command.
+
+    workers: how many there are; one that was not asked for is this process itself. at_once: runs at a time. each:
+    processes that share a run; 0 for as many as are free.
+    """
+
+    workers: int = 1
+    at_once: int = 1
+    each: int = 0
+
+    def size(self, idle: int, left: int, running: int, shared: bool) -> int:
+        """How many processes the next run gets; 0 when it has to wait.
+
+        idle: processes without a run. left: runs that have not begun. running: runs that have. shared: is the next run
+        long enough to be shared?
+        """
+        places = min(left, self.at_once - running)
+        if places < 1 or idle < max(1, self.each):
+            return 0
+        return self.each or (max(1, idle // places) if shared else 1)
+
+
+def tokens(run: Run, prepared: TaskData) -> int:
+    """How many tokens a run trains on, padding included."""
+    train, spec = run.config.train, prepared.data.spec
+    return train.steps * train.batch * run.length(spec) * (1 + spec.pair)
+
+
+def is_long(run: Run, prepared: TaskData) -> bool:
+    """Is a run long enough to be shared by several processes?"""
+    return tokens(run, prepared) >= SHARED_TOKENS
+
+
+def choose_crew(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData], group: Group) -> Crew:
+    """The processes for these runs: as asked, else on a CPU one for each core that is free, as far as memory allows.
+
+    group: the processes that torchrun started, or this one. Raises ConfigError.
+    """
+    if request.observe or not runs or group.size > 1:
+        return Crew()
+    if group.device.type != "cpu":
+        if request.processes > 1:
+            raise ConfigError(
+                "--processes shares a run among the cores of a CPU; on several GPUs start it with torchrun"
+            )
+        return Crew(max(1, request.jobs), max(1, request.jobs), 1)
+    wanted = ask(request, runs, prepared)
+    return fit_memory(wanted) if wanted.workers > 1 else wanted
+
+
+def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) -> Crew:
+    """The processes as far as memory does not count."""
+    from lra.training.cores import threads_per_process, usable_cores
+
+    jobs, each = request.jobs, request.processes
+    if jobs and each:
+        return Crew(jobs * each, jobs, each)
+    work = [tokens(run, prepared[run.data_key]) for run in runs]
+    if not jobs and not each and (sum(work) < APART_TOKENS or (len(runs) == 1 and work[0] < SHARED_TOKENS)):
+        return Crew()
+    cores = max(1, usable_cores() // threads_per_process())
+    if each:
+        at_once = min(len(runs), max(1, cores // each))
+        return Crew(at_once * each, at_once, each)
+    if jobs:
+        return Crew(max(jobs, cores if max(work) >= SHARED_TOKENS else 1), jobs)
+    return Crew(cores if max(work) >= SHARED_TOKENS else min(cores, len(runs)), cores)
+
+
+def fit_memory(crew: Crew) -> Crew:
+    """Fewer processes where the memory does not suffice, after a line that says so."""
+    from lra.training.cores import free_bytes
+
+    free = free_bytes()
+    fitting = max(1, free // BYTES) if free else crew.workers
+    if fitting >= crew.workers:
+        return crew
+    each = min(crew.each, fitting)
+    at_once = min(crew.at_once, fitting // max(1, each))
+    say(f"{fitting} processes instead of {crew.workers}: {free / BYTES:.1f} GiB of memory are free, each may need one")
+    return Crew(at_once * each or fitting, at_once, each)

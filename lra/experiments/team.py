@@ -1,0 +1,131 @@
+"""A team: the workers that share a run, as their parent (`lra.experiments.workers`) sees them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+from dataclasses import dataclass, field
+from typing import Any
+
+import tasks
+from lra.console import say
+from lra.errors import BusyError
+from lra.experiments.data import TaskData
+from lra.experiments.job import Job
+from lra.experiments.run import make_record
+from lra.experiments.worker import Answer, Order, Settings, work_loop
+
+CONTEXT = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads and CUDA's state
+
+
+@dataclass
+class Worker:
+    """A process on one device. ready: it has said that it can compute. busy: it has a part of a run."""
+
+    device: str
+    process: Any
+    pipe: Any
+    ready: bool = False
+    busy: bool = False
+
+
+@dataclass
+class Team:
+    """The workers that share a run, process 0 first, and what they have said so far.
+
+    death: the exit code of a worker that has died. stillborn: a worker that could not start. asked: to pause.
+    """
+
+    job: Job
+    title: str
+    workers: list[Worker]
+    answers: list[Answer] = field(default_factory=list)
+    death: int | None = None
+    stillborn: Worker | None = None
+    asked: bool = False
+
+    @property
+    def failed(self) -> bool:
+        return self.death is not None or self.stillborn is not None or any(answer.failure for answer in self.answers)
+
+    def signs(self) -> list[Any]:
+        """What to wait on for the workers that have not ended yet."""
+        return [sign for worker in self.workers if worker.busy for sign in (worker.pipe, worker.process.sentinel)]
+
+    def listen(self) -> None:
+        """Takes note of what the workers say."""
+        for worker in [worker for worker in self.workers if worker.busy]:
+            try:
+                if worker.pipe.poll():
+                    self.hear(worker, worker.pipe.recv())
+                elif not worker.process.is_alive() and not worker.pipe.poll():
+                    raise EOFError
+            except (EOFError, OSError):
+                worker.process.join()
+                worker.busy = False
+                if worker.ready:
+                    self.death = worker.process.exitcode
+                else:
+                    self.stillborn = worker
+
+    def hear(self, worker: Worker, message: bool | Answer) -> None:
+        """True: the worker can compute."""
+        if isinstance(message, Answer):
+            self.answers.append(message)
+            worker.busy = False
+            if not message.healthy:
+                worker.process.join()
+        else:
+            worker.ready = message
+
+
+def start(device: str, settings: Settings) -> Worker:
+    """Starts a worker."""
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=work_loop, args=(theirs, device, settings), daemon=True)
+    process.start()
+    theirs.close()
+    return Worker(device, process, ours)
+
+
+def send(worker: Worker, team: Team, prepared: TaskData, rank: int, name: str, bars: bool) -> None:
+    """Gives a worker its part of a team's job."""
+    run = team.job.run
+    file = tasks.file_of(run.task)
+    order = Order(
+        task_file=str(file) if file else "",
+        task_code=tasks.code_of(run.task),
+        spec=run.spec,
+        run=pickle.dumps(run),
+        ladder=prepared.ladder,
+        path=team.job.path,
+        title=team.title + (f" on {worker.device}" if worker.device.startswith("cuda:") else ""),
+        rank=rank,
+        size=len(team.workers),
+        team=name,
+        bars=bars,
+    )
+    worker.busy = True
+    with contextlib.suppress(OSError):  # the worker has died, which `listen` will notice
+        worker.pipe.send(order)
+
+
+def record_failure_of(team: Team, prepared: TaskData) -> None:
+    """Writes the record of a run of which a process has died, or one of several has failed."""
+    job, code = team.job, team.death
+    if code is not None:
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        if code == -signal.SIGKILL:
+            how += " (out of memory?)"
+        reason = said = f"its process ended {how}; the same command goes on from the last checkpoint"
+    else:
+        answer = next(answer for answer in team.answers if answer.failure)
+        with contextlib.suppress(OSError):  # a full disk may be what failed
+            job.folder.error.write_text(answer.traceback, encoding="utf-8")
+        reason, said = answer.failure, f"{answer.failure} (traceback in {job.folder.error})"
+    say(f"{team.title}: failed: {said}")
+    with contextlib.suppress(BusyError), job.folder.lock():
+        job.record = make_record(job.run, prepared.data, status="failed", reason=reason, ladder=prepared.ladder)
+        job.keep()

@@ -1,0 +1,180 @@
+"""A worker: a process that does its part of one run after the other, as its parent (`lra.experiments.workers`) says."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attention_zoo
+import tasks
+from lra import console
+from lra.errors import WorkError
+from lra.experiments.data import TaskData, find_task, load_task_data, not_repeatable
+from lra.experiments.job import Job, open_job, run_job
+from lra.training.progress import Bar, Progress
+
+if TYPE_CHECKING:
+    import torch
+
+WORTH_A_PAUSE = 60.0  # seconds of a run that must be left for it to go on in more processes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every worker is started with. port: of the store where the workers of a team meet."""
+
+    data_dir: Path | None
+    track: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a worker is sent for a run. A user's files are named, because a pickle only names what they define.
+
+    rank, size: this worker's place in its team. team: a name that no other team has. bars: may it draw a bar?
+    """
+
+    task_file: str  # of a user's task, or ""
+    task_code: str | None  # its text in the parent
+    spec: str  # of the attention
+    run: bytes  # pickled
+    ladder: dict[str, float]
+    path: Path  # of the record
+    title: str
+    rank: int = 0
+    size: int = 1
+    team: str = ""
+    bars: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A worker's message when it has ended its part of a run.
+
+    problem: why nothing could be written down. failure, traceback: what was raised in a team, whose record the parent
+    then writes. paused: the run waits to go on. healthy: False when its GPU is lost to this process, which ends.
+    """
+
+    problem: str = ""
+    failure: str = ""
+    traceback: str = ""
+    paused: bool = False
+    healthy: bool = True
+
+
+def work_loop(pipe: Connection, device_name: str, settings: Settings) -> None:
+    """The worker: says that it is ready, then does what comes through the pipe until the pipe is closed.
+
+    It answers each order, and ends when its GPU is lost to it. It leaves a team only when it must: the others would
+    take a connection that is closed for a failure of their own.
+    """
+    import torch
+
+    from lra.training.cores import threads_per_process
+    from lra.training.device import choose_device, lost
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then stops its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    console.show(bars=False, lines=True)
+    device = choose_device(device_name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(threads_per_process())
+    known: dict[str, TaskData] = {}
+    healthy = True
+    pipe.send(True)
+    while healthy:
+        with contextlib.ExitStack() as team:
+            try:
+                order = next_order(pipe)
+            except EOFError:
+                return
+            answer = work(order, pipe, device, settings, known, team)
+            healthy = not lost(device)
+            pipe.send(answer if healthy else Answer(answer.problem, healthy=False))
+            if healthy:
+                with contextlib.suppress(OSError):
+                    pipe.poll(None)
+
+
+def next_order(pipe: Connection) -> Order:
+    """Raises EOFError when the pipe is closed."""
+    order = pipe.recv()
+    while not isinstance(order, Order):  # a wish to pause that came too late
+        order = pipe.recv()
+    return order
+
+
+def work(
+    order: Order,
+    pipe: Connection,
+    device: torch.device,
+    settings: Settings,
+    known: dict[str, TaskData],
+    team: contextlib.ExitStack,
+) -> Answer:
+    """Does this worker's part of a run. known: data of earlier orders. team: what is closed to leave the team."""
+    from lra.training.distributed import alone, together
+
+    console.show(bars=order.bars and order.rank == 0, lines=order.rank == 0)
+    if order.rank:
+        team.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    try:
+        job, prepared = receive(order, settings, known)
+        group = alone(device)
+        if order.size > 1:
+            group = team.enter_context(together(settings.port, order.team, order.rank, order.size))
+        title = order.title
+
+        def pause(progress: Progress, bar: Bar) -> bool:
+            if order.size > 1 or not pipe.poll():
+                return False
+            pipe.recv()
+            return bar.forecast(progress)[0] > WORTH_A_PAUSE
+
+        run_job(job, prepared, group, title, pause=pause, raises=order.size > 1)
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        if order.size > 1:
+            return Answer(failure=reason[:500], traceback=traceback.format_exc())
+        return Answer(problem=reason)
+    return Answer(paused=job.paused)
+
+
+def receive(order: Order, settings: Settings, known: dict[str, TaskData]) -> tuple[Job, TaskData]:
+    """The job of an order and its data. Raises WorkError when something has changed since the command started."""
+    if order.task_file:
+        find_task(order.task_file, silent=True)  # the parent has said it
+    entry, _ = attention_zoo.find(order.spec)
+    run = pickle.loads(order.run)
+    if entry.source_hash != run.attention.source_hash:
+        raise WorkError(f"{entry.path} has changed since the command started; start it again")
+    if run.data_key not in known:
+        known[run.data_key] = TaskData(load_task_data(run.task, run.config, settings.data_dir).data, order.ladder)
+    prepared = known[run.data_key]
+    job = open_job(run, prepared.data.hash, order.path.parent, settings.track)
+    if job.path != order.path:
+        if order.task_file and tasks.code_of(run.task) == order.task_code:
+            raise WorkError(not_repeatable(run.task))
+        raise WorkError(f"the data of {run.task} has changed since the command started; start it again")
+    return job, prepared
+
+
+def _end_with_parent() -> None:
+    """Ends the worker when its parent was killed and could not stop it, so that it does not go on unseen."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
