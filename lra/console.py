@@ -29,7 +29,8 @@ def show(*, bars: bool, lines: bool) -> None:
 
 
 def clock(seconds: float) -> str:
-    """A duration in words: 45 s, 12 min, 3.4 h."""
+    """A duration in words: 45 s, 12 min, 3 h 24 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -76,9 +76,9 @@ def stillborn(pipe, device, *_):
 def test_a_device_without_a_process_costs_no_run(tiny, tmp_path, monkeypatch, capfd):
     real = team.CONTEXT.Process
 
-    def process(target, args, daemon):
+    def process(target, args):
         broken = args[1] == "cuda:0"
-        return real(target=stillborn if broken else target, args=(args[0], "cpu", *args[2:]), daemon=daemon)
+        return real(target=stillborn if broken else target, args=(args[0], "cpu", *args[2:]))
 
     monkeypatch.setattr(team, "CONTEXT", SimpleNamespace(Process=process, Pipe=team.CONTEXT.Pipe))
     monkeypatch.setattr("lra.experiments.grid.check_devices", lambda _: torch.device("cpu"))

@@ -96,6 +96,8 @@ def run_job(
     wait for the process that failed. pause: asked after every step whether to stop and leave a checkpoint. Raises
     RecordError or WorkError.
     """
+    from lra.training.cores import crowding
+
     run, rows = job.run, len(prepared.data.validation.labels)
 
     def watch(progress: Progress) -> bool:
@@ -107,7 +109,7 @@ def run_job(
     folder = folder_of(job, group)
     with claimed(job, group, title) as free:
         if free:
-            bar = Bar(title, run.config.train, rows, hint=quick_hint(run, group.device))
+            bar = Bar(title, run.config.train, rows, quick_hint(run, group.device), crowding(group.size))
             try:
                 job.record = train_and_test(run, prepared, folder, group, watch)
                 bar.close(summary(job.record))

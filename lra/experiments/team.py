@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import pickle
 import signal
 from dataclasses import dataclass, field
@@ -15,9 +14,8 @@ from lra.errors import BusyError
 from lra.experiments.data import TaskData
 from lra.experiments.job import Job
 from lra.experiments.run import make_record
+from lra.experiments.spawn import CONTEXT
 from lra.experiments.worker import Answer, Order, Settings, work_loop
-
-CONTEXT = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads and CUDA's state
 
 
 @dataclass
@@ -84,7 +82,7 @@ class Team:
 def start(device: str, settings: Settings) -> Worker:
     """Starts a worker."""
     ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=work_loop, args=(theirs, device, settings), daemon=True)
+    process = CONTEXT.Process(target=work_loop, args=(theirs, device, settings))
     process.start()
     theirs.close()
     return Worker(device, process, ours)

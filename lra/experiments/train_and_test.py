@@ -5,6 +5,7 @@ torch comes with the first function that computes, so that planning a grid and i
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ def train_and_test(
     `observe` is called after every step. Where it says so the run is saved, and Paused raised.
     Each process of the group that shares the run calls this.
     """
+    from lra.experiments.beside import Beside
     from lra.experiments.build import make_model, padding_of
     from lra.results.machine import reset_peak
     from lra.training.cores import threads_per_process
@@ -50,7 +52,10 @@ def train_and_test(
         step = Step(model, config, device, padding_of(run, data.spec), run.seed, group)
         trainer = Trainer(step, data.train, data.validation, folder, run.seed)
         trainer.restore()
-        trainer.run(observe)
+        with contextlib.ExitStack() as stack:
+            if trainer.progress.step < step.gears.shift_at and group.rank == 0:
+                trainer.compiler = stack.enter_context(Beside(run, data))
+            trainer.run(observe)
         return finish(run, prepared, trainer)
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import multiprocessing
-import os
 import pickle
-import signal
-import threading
 import traceback
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,21 +17,25 @@ from lra import console
 from lra.errors import WorkError
 from lra.experiments.data import TaskData, find_task, load_task_data, not_repeatable
 from lra.experiments.job import Job, open_job, run_job
+from lra.experiments.spawn import follow_parent
 from lra.training.progress import Bar, Progress
 
 if TYPE_CHECKING:
     import torch
 
-WORTH_A_PAUSE = 60.0  # seconds of a run that must be left for it to go on in more processes
-
 
 @dataclass(frozen=True)
 class Settings:
-    """What every worker is started with. port: of the store where the workers of a team meet."""
+    """What every worker is started with.
+
+    port: of the store where the workers of a team meet. worth_a_pause: seconds of a run that must be left for it to
+    pause and go on in more processes.
+    """
 
     data_dir: Path | None
     track: str
     port: int
+    worth_a_pause: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,7 @@ def work_loop(pipe: Connection, device_name: str, settings: Settings) -> None:
     from lra.training.cores import threads_per_process
     from lra.training.device import choose_device, lost
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which then stops its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    follow_parent()
     console.show(bars=False, lines=True)
     device = choose_device(device_name)
     if device.type == "cuda":
@@ -142,7 +141,7 @@ def work(
             if order.size > 1 or not pipe.poll():
                 return False
             pipe.recv()
-            return bar.forecast(progress)[0] > WORTH_A_PAUSE
+            return bar.forecast(progress)[0] > settings.worth_a_pause
 
         run_job(job, prepared, group, title, pause=pause, raises=order.size > 1)
     except Exception as error:
@@ -170,11 +169,3 @@ def receive(order: Order, settings: Settings, known: dict[str, TaskData]) -> tup
             raise WorkError(not_repeatable(run.task))
         raise WorkError(f"the data of {run.task} has changed since the command started; start it again")
     return job, prepared
-
-
-def _end_with_parent() -> None:
-    """Ends the worker when its parent was killed and could not stop it, so that it does not go on unseen."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

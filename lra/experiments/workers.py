@@ -23,6 +23,7 @@ from lra.experiments.plan import Request, parse_devices
 from lra.experiments.team import Team, Worker, record_failure_of, send, start
 from lra.experiments.worker import Settings
 
+WORTH_A_PAUSE = 60.0  # seconds of a run that must be left for it to go on in more processes
 GRACE = 2.0  # seconds in which a worker that has died explains why the others of its team have failed
 
 
@@ -38,7 +39,7 @@ def run_in_workers(jobs: list[Job], prepared: dict[str, TaskData], request: Requ
         devices = parse_devices(request.devices)[: len(jobs)]
         crew = Crew(len(devices), len(devices), 1)
     store = open_store()  # lives as long as the workers do
-    office = Office(jobs, prepared, crew, Settings(request.data_dir, request.track, store.port))
+    office = Office(jobs, prepared, crew, Settings(request.data_dir, request.track, store.port, WORTH_A_PAUSE))
     try:
         office.workers += [start(device, office.settings) for device in devices]
         while office.left or office.teams:

@@ -30,6 +30,11 @@ def usable_cores() -> int:
     return max(1, min(cpu_count(only_physical_cores=True), physical_cores(numbers), idle))
 
 
+def crowding(processes: int) -> float:
+    """By what factor one more process slows these, which share this process's processors evenly."""
+    return max(1.0, (processes + 1) / max(processes, len(affinity())))
+
+
 def affinity() -> frozenset[int]:
     """The processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

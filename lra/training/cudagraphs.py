@@ -65,6 +65,9 @@ class Captured(Compiled):
         self.last: Callable[[], None] | None = None
         optimiser.set_static(True)
 
+    def prepare(self, samples: Samples, rows: np.ndarray) -> None:
+        """Nothing: graphs are captured when they are needed."""
+
     def separate(self) -> None:
         super().separate()
         self.graphs_by_length.clear()

@@ -35,6 +35,9 @@ class Eager:
         """Surrounds work that may compile something, for the purpose `what`."""
         return contextlib.nullcontext()
 
+    def prepare(self, samples: Samples, rows: np.ndarray) -> None:
+        """Makes whatever the gear needs before its first step."""
+
     def gradients(self, samples: Samples, rows: np.ndarray, turns: Turns, reseed: Callable[[int], None]) -> None:
         """Adds the gradients of the batch's mean loss, and the loss, of the micro-batches that `turns` hands out.
 

@@ -12,7 +12,7 @@ from lra.training.buffers import Buffers
 from lra.training.cudagraphs import Captured, CaptureError, Recorder
 from lra.training.device import Device, Padding
 from lra.training.eager import Eager
-from lra.training.gears import Compiled, RecompileError, choose_gear
+from lra.training.gears import Compiled, RecompileError, choose_gear, shift_step
 from lra.training.loading import load
 from lra.training.optimiser import FlatAdamW
 
@@ -43,14 +43,17 @@ class GearBox:
         self.optimiser = FlatAdamW(self.parameters, config)
         self.moving: set[str] | None = None  # buffers that training updates; None before the dry run
         wanted, self.cause = ("captured", "") if recorder else choose_gear(config, device.kind, padding.length)
+        self.shift_at = shift_step(config, wanted, padding.length)  # step from which it is compiled, or 0
         if wanted == "captured":
             self.gear: Eager = Captured(model, device, padding, self.optimiser, config.batch, recorder)
         else:
-            self.gear = (Compiled if wanted == "compiled" else Eager)(model, device, padding)
+            self.gear = (Compiled if wanted == "compiled" and not self.shift_at else Eager)(model, device, padding)
         if self.cause:
             say(f"gear {self.gear.name}: {self.cause}")
         elif self.gear.name != "eager":
             say(f"gear {self.gear.name}: the first step waits for the compiler; train.gear=eager starts at once")
+        elif self.shift_at:
+            say(f"gear eager: from step {self.shift_at} on {wanted}, which is prepared meanwhile")
 
     @property
     def name(self) -> str:
@@ -109,6 +112,26 @@ class GearBox:
             self.gear.compile_seconds = gear.compile_seconds
         self.cause = f"{what} failed: {type(error).__name__}: {reason}"[:200]
         say(f"gear {self.gear.name}: {self.cause}")
+
+    def shift_up(self, refused: str = "") -> None:
+        """Changes from the eager to the compiled gear, or stays because of what the compiler has `refused`."""
+        self.shift_at = 0
+        if refused:
+            self.cause = f"compiled failed: {refused}"[:200]
+            say(f"gear eager: {self.cause}")
+        else:
+            self.gear = Compiled(self.model, self.device, self.padding)
+
+    def prepare(self, samples: Samples, rows: np.ndarray) -> None:
+        """Lets the gear make what it needs, and leaves no other trace."""
+        buffers = Buffers(self.model)
+        try:
+            self.gear.prepare(samples, rows)
+        except Exception as error:
+            self.shift(error)
+            self.prepare(samples, rows)
+        finally:
+            buffers.restore()
 
     def take_compile_seconds(self) -> float:
         """Seconds spent on compiling since the last call."""

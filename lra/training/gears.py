@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo import config as dynamo
 from torch._dynamo import utils as dynamo_utils
@@ -20,16 +21,20 @@ from torch._functorch import config as functorch
 
 from lra.config.schema import Train
 from lra.console import say
-from lra.training.batches import Samples, sizes
+from lra.training.batches import Samples, micro_batches, sizes
 from lra.training.device import Device, Padding
 from lra.training.eager import Eager
 from lra.training.loading import load
 
 # Work after which the compiler's time is earned back. On CUDA a small step is launch-bound, so compile time is weighed
 # against the number of steps: about a minute to compile, about 15 ms saved per step. On a CPU it is weighed against the
-# padded tokens: 2 to 3 minutes to compile, a quarter of each step saved.
+# padded tokens: up to a minute to compile, a quarter of each step saved.
 EARNED_STEPS = 4_000
 EARNED_TOKENS = 100_000_000
+# On a CPU the run begins in the eager gear, while the compiler works beside it. It goes on in the compiled gear after
+# so many padded tokens, a minute or two: a number of steps that does not depend on how fast the compiler is, so that
+# the bits of a run do not, either.
+SHIFT_TOKENS = 16_000_000
 
 # torch's cap on compilations of the encoder in a process: the default of 8 is exhausted by the fifth of a grid.
 COMPILATIONS = 256
@@ -74,6 +79,21 @@ class Compiled(Eager):
         self.forward = torch.compile(self.model, fullgraph=True, backend=self.backend, options=options)
         self.made.clear()
         self.graphs.clear()
+
+    def prepare(self, samples: Samples, rows: np.ndarray) -> None:
+        """Compiles for training and for evaluation, with a micro-batch of these rows.
+
+        Each process does so with the same rows, because what the compiler makes may depend on the first it sees.
+        """
+        parts = micro_batches(sizes(samples, rows), self.padding, self.device.kind)
+        part = rows[parts[len(parts) // 2]]
+        self.model.train()
+        with self.compiling("training"):
+            logits, labels, _ = self.logits(samples, part)
+            F.cross_entropy(logits, labels, reduction="sum").backward()
+        self.model.eval()
+        with torch.no_grad(), self.compiling("evaluation"):
+            self.logits(samples, part)
 
     def separate(self) -> None:
         """Starts again without combined kernels."""
@@ -184,3 +204,10 @@ def choose_gear(config: Train, kind: str, length: int) -> tuple[str, str]:
     if wanted == "captured" and config.cycle_beta1:
         return "compiled", "train.cycle_beta1 changes what a CUDA graph holds as a constant"
     return wanted, ""
+
+
+def shift_step(config: Train, gear: str, length: int) -> int:
+    """The step from which a run that begins in the eager gear goes on in `gear`; 0 if it begins there."""
+    if config.gear != "auto" or gear != "compiled":
+        return 0
+    return -(-SHIFT_TOKENS // (config.batch * length))

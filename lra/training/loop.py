@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
@@ -26,8 +27,27 @@ LOG_EVERY = 50  # steps between lines of metrics.jsonl
 SAVE_EVERY = 60.0  # seconds between checkpoints
 
 
+class Compiler(Protocol):
+    """Works in another process. busy: it is not done yet. refused: why there is no compiled code, or ''.
+
+    activity: what it is doing, for the bar.
+    """
+
+    @property
+    def busy(self) -> bool: ...
+    @property
+    def activity(self) -> str: ...
+    @property
+    def refused(self) -> str: ...
+
+
 class Trainer:
-    """Trains `step.model`; the run folder keeps what is needed to go on after a kill."""
+    """Trains `step.model`; the run folder keeps what is needed to go on after a kill.
+
+    compiler: compiles the model for the gear that the run shifts to, in process 0.
+    """
+
+    compiler: Compiler | None = None
 
     def __init__(self, step: Step, train: Samples, validation: Samples, folder: RunFolder | NoFolder, seed: int):
         self.step, self.model, self.config = step, step.model, step.config
@@ -64,8 +84,11 @@ class Trainer:
         `observe` is called after every step. Where it says so the run is saved, and Paused raised.
         """
         progress, config = self.progress, self.config
+        progress.shift_at = self.step.gears.shift_at
         saved = time.monotonic()
         while progress.step < config.steps and progress.diverged_at is None:
+            if self.step.gears.shift_at and progress.step >= self.step.gears.shift_at:
+                self.shift_up(observe)
             rows = order(len(self.train.labels), config.batch, self.seed, progress.step)
             with self.seconds("train"):
                 self.step(self.train, rows, progress.step)
@@ -84,10 +107,24 @@ class Trainer:
                 if to_evaluate or time.monotonic() - saved > SAVE_EVERY:
                     self.save()
                     saved = time.monotonic()
+                progress.activity = self.compiler.activity if self.compiler else ""
                 if observe(progress):
                     self.save()
                     raise Paused
         return progress
+
+    def shift_up(self, observe: Callable[[Progress], bool]) -> None:
+        """Goes on in the compiled gear, when the compiler is done."""
+        started, progress, compiler = time.monotonic(), self.progress, self.compiler
+        while compiler is not None and compiler.busy:
+            time.sleep(0.2)
+            progress.activity = compiler.activity
+            observe(progress)
+        refused = self.step.group.broadcast("" if compiler is None else compiler.refused)
+        compiled = self.step.group.broadcast(compiler is not None and not refused)
+        self.step.shift_up(self.train, compiled, refused)
+        self.step.gears.take_compile_seconds()
+        progress.compile_seconds += time.monotonic() - started
 
     @contextlib.contextmanager
     def seconds(self, account: str) -> Iterator[None]:

@@ -11,6 +11,9 @@ from lra.config.schema import Train
 from lra.console import clock, say
 
 LONG = 600  # seconds; longer runs on a CPU are announced with a hint
+RECENT = 15.0  # seconds that the speed is measured over
+SURE = 20  # steps after which the time left is believed
+COMPILED = 1.2  # what a compiled step gains over an eager one, until it is known: 1.0 (softmax) to 1.35 (pola)
 FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt}{postfix}"
 
 
@@ -35,6 +38,7 @@ class Progress:
     compile_seconds: float = 0.0  # in neither of the other two
     evaluate_seconds: float = 0.0
     log_bytes: int = 0
+    activity, shift_at = "", 0  # what goes on beside training, and the step from which it is compiled; not saved
 
     def diverge(self, step: int, what: str) -> None:
         """Ends the run. what: whatever is not finite."""
@@ -45,21 +49,21 @@ class Bar:
     """Steps, loss, validation accuracy, real tokens per second and time left of one run.
 
     rows: of the validation split, to estimate the time of the first evaluation. hint: printed with the estimated time
-    if the run turns out to be long.
+    if the run turns out to be long. crowd: by what factor a compiler beside the run slows it.
     """
 
-    def __init__(self, title: str, config: Train, rows: int, hint: str = ""):
-        self.title, self.config, self.rows, self.hint = title, config, rows, hint
-        self.recent: deque[tuple[int, float, int]] = deque(maxlen=50)
+    def __init__(self, title: str, config: Train, rows: int, hint: str = "", crowd: float = 1.0):
+        self.title, self.config, self.rows, self.hint, self.crowd = title, config, rows, hint, crowd
+        self.recent: deque[tuple[int, float, int]] = deque()
         self.evaluations = -1
         hidden = None if console.bars() else True  # None: where there is no terminal
         self.bar = tqdm(total=config.steps, desc=title, bar_format=FORMAT, dynamic_ncols=True, disable=hidden)
 
     def update(self, progress: Progress) -> None:
-        """Called after every step."""
-        self.recent.append((progress.step, progress.train_seconds, progress.real_tokens))
+        """Called after every step, and now and then while a step waits."""
+        self.note(progress)
         left, speed = self.forecast(progress)
-        if self.hint and len(self.recent) == 5:
+        if self.hint and progress.step - self.recent[0][0] >= SURE:
             if left > LONG:
                 say(f"{self.title}: about {clock(left)} on this CPU; {self.hint}")
             self.hint = ""
@@ -68,6 +72,8 @@ class Bar:
             text = f"loss {progress.train_loss:.3f}, {text}"
         if progress.curve:
             text = f"validation {100 * progress.curve[-1]['validation_accuracy']:.1f} %, {text}"
+        if progress.activity:
+            text = f"{progress.activity}, {text}"
         self.bar.n = progress.step
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(0)
@@ -75,19 +81,34 @@ class Bar:
             say(f"{self.title}: step {progress.step}/{self.config.steps}, {text}")
         self.evaluations = len(progress.curve)
 
+    def note(self, progress: Progress) -> None:
+        """Remembers the last seconds, and SURE steps at least, of one gear."""
+        recent = self.recent
+        if recent and recent[-1][0] == progress.step:
+            return
+        if recent and recent[0][0] < progress.shift_at < progress.step:
+            recent.clear()
+        recent.append((progress.step, progress.train_seconds, progress.real_tokens))
+        while progress.step - recent[1 % len(recent)][0] >= SURE and recent[-1][1] - recent[0][1] > RECENT:
+            recent.popleft()
+
     def forecast(self, progress: Progress) -> tuple[float, float]:
         """Seconds left, evaluations included, and real tokens per second, both from the last steps."""
         (first, began, tokens), (last, now, total) = self.recent[0], self.recent[-1]
         if last == first:
             return 0.0, 0.0
         step = (now - began) / (last - first)
+        speed = (total - tokens) / max(now - began, 1e-9)
+        if progress.activity:
+            step /= self.crowd
         if progress.curve:
             evaluation = progress.evaluate_seconds / len(progress.curve)
         else:
             evaluation = step / 3 * self.rows / self.config.batch  # a forward pass is a third of a step
         evaluations = -(-self.config.steps // self.config.evaluate_every) - len(progress.curve)
-        seconds = (self.config.steps - last) * step + evaluations * evaluation
-        return seconds, (total - tokens) / max(now - began, 1e-9)
+        slow = max(0, progress.shift_at - last)  # steps that are still to be done in the eager gear
+        seconds = slow * step + (self.config.steps - last - slow) * step / (COMPILED if slow else 1)
+        return seconds + evaluations * evaluation, speed
 
     def close(self, message: str = "") -> None:
         """Ends the bar, with one line."""

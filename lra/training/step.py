@@ -87,6 +87,26 @@ class Step:
         if moving and self.group.takes_turns:
             say(f"{min(moving)} changes with every micro-batch, in their order: one process computes them all")
             self.training.undivided = self.evaluation.undivided = True
+        self.prepare(samples)
+
+    def shift_up(self, samples: Samples, compiled: bool, refused: str) -> None:
+        """Goes on in the compiled gear. compiled: the code is in the cache. refused: why there is none."""
+        self.gears.shift_up(refused)
+        if self.gears.moving is not None:
+            self.prepare(samples, compiled)
+
+    def prepare(self, samples: Samples, compiled: bool = False) -> None:
+        """Lets the gear make what it needs: in one process first, whose code the others then find in the cache."""
+        if self.gears.gear.name == "eager":
+            return
+
+        def prepare() -> None:
+            self.gears.prepare(samples, np.arange(min(self.config.batch, len(samples.labels))))
+
+        if compiled or self.shares > 1:
+            prepare()
+        else:
+            self.group.rank_zero_first(prepare)
 
     def move(self, number: int) -> None:
         """Clips the gradient and moves the parameters, in a slower gear if this one fails."""

@@ -1,0 +1,111 @@
+"""Compiles a run's model in a process beside it, so that the first step need not wait for the compiler.
+
+The process leaves its code in the compiler's cache, where the run finds it when it shifts to the compiled gear.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import attention_zoo
+import tasks
+from lra.console import clock
+from lra.experiments.run import Run
+from lra.experiments.spawn import CONTEXT, follow_parent
+
+if TYPE_CHECKING:
+    from lra.training.batches import Samples
+
+
+@dataclass(frozen=True)
+class Model:
+    """What to compile. A user's files are named, because a pickle only names what they define."""
+
+    task_file: str  # of a user's task, or ""
+    spec: str  # of the attention
+    run: bytes  # pickled
+    sizes: tasks.Spec
+    samples: tasks.Split  # a batch
+
+
+class Beside:
+    """The process, for as long as the context lasts. busy: it is not done yet. refused: why there is no code, or ''."""
+
+    def __init__(self, run: Run, data: tasks.Data):
+        file = tasks.file_of(run.task)
+        batch = first_rows(data.train, run.config.train.batch)
+        model = Model(str(file) if file else "", run.spec, pickle.dumps(run), data.spec, batch)
+        self.pipe, theirs = CONTEXT.Pipe(duplex=False)
+        self.process = CONTEXT.Process(target=compile_model, args=(theirs, model))
+        self.began, self._refused = time.monotonic(), ""
+        self.process.start()
+        theirs.close()
+
+    @property
+    def busy(self) -> bool:
+        return not self._refused and self.process.is_alive()
+
+    @property
+    def activity(self) -> str:
+        return f"compiling, {clock(time.monotonic() - self.began)} so far" if self.busy else ""
+
+    @property
+    def refused(self) -> str:
+        if not self._refused and not self.busy and self.process.exitcode != 0:
+            try:
+                self._refused = self.pipe.recv()
+            except EOFError:
+                self._refused = f"the compiler's process ended with exit code {self.process.exitcode}"
+        return self._refused
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self.process.terminate()
+        self.process.join()
+
+
+def first_rows(split: Samples, rows: int) -> tasks.Split:
+    """The first samples of a split, by themselves."""
+    labels = split.labels[:rows]
+    if split.pairs is None:
+        return tasks.Split(np.array(split.values[:rows]), np.array(split.lengths[:rows]), labels)
+    wanted = split.pairs[:rows].ravel()
+    pairs = np.arange(len(wanted), dtype=np.int32).reshape(-1, 2)
+    return tasks.Split(np.array(split.values[wanted]), np.array(split.lengths[wanted]), labels, pairs=pairs)
+
+
+def compile_model(pipe: Connection, model: Model) -> None:
+    """The process: compiles the model for training and evaluation, or says why it cannot."""
+    import torch
+
+    from lra import console
+    from lra.experiments.build import make_model, padding_of
+    from lra.experiments.data import find_task
+    from lra.training.cores import threads_per_process
+    from lra.training.device import Device, set_backends
+    from lra.training.step import Step
+
+    follow_parent()
+    console.show(bars=False, lines=False)
+    torch.set_num_threads(threads_per_process())
+    if model.task_file:
+        find_task(model.task_file, silent=True)
+    attention_zoo.find(model.spec)
+    run: Run = pickle.loads(model.run)
+    config = replace(run.config.train, gear="compiled")
+    set_backends(config.deterministic)
+    device = Device(torch.device("cpu"), run.precision)
+    step = Step(make_model(run, model.sizes), config, device, padding_of(run, model.sizes), run.seed)
+    step.dry_run(model.samples, np.arange(len(model.samples.labels)))
+    if step.gears.gear.name != "compiled":
+        pipe.send(step.gears.cause.removeprefix("compiled failed: "))
+        raise SystemExit(1)

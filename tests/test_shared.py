@@ -1,0 +1,221 @@
+"""One run in several processes that the command starts: the numbers of one, kills, pauses, how many there are."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from lra.errors import ConfigError
+from lra.experiments import crew
+from lra.experiments.crew import Crew, choose_crew
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request
+from lra.training.distributed import Group, alone
+
+MANY = ("train.batch=128", "data.max_length=60", "data.validation_rows=500", "data.test_rows=500", "train.gear=eager")
+CPU = torch.device("cpu")
+
+
+def asked(tiny, out, **changes: Any) -> Request:
+    wanted: Any = {"attentions": ["pola"], "tasks": ["listops"], "seeds": [0], "overrides": MANY, "device": "cpu"}
+    return Request(**(wanted | {"protocol": tiny, "out": out} | changes))
+
+
+def numbers(record) -> tuple:
+    """All that a run has computed."""
+    curve = [{name: value for name, value in point.items() if name != "seconds"} for point in record.curve]
+    return record.identity, record.status, curve, record.predictions, record.test_accuracy_last
+
+
+def test_eight_processes_are_one(tiny, tmp_path):
+    """On however few cores. Batches have several micro-batches, and so have evaluations."""
+    (one,) = run_grid(asked(tiny, tmp_path / "one", processes=1))
+    (eight,) = run_grid(asked(tiny, tmp_path / "eight", processes=8))
+    assert (one.environment["processes"], eight.environment["processes"]) == (1, 8)
+    assert one.environment["threads"] == eight.environment["threads"] == 1
+    assert numbers(one) == numbers(eight)
+
+
+DEADLY = """
+import os, signal, torch
+from pathlib import Path
+from attention_zoo import QKVAttention, register
+
+@register("deadly", title="Deadly")
+class Deadly(QKVAttention):
+    def attend(self, q, k, v, keep=None):
+        Deadly.calls = getattr(Deadly, "calls", 0) + 1
+        if Deadly.calls == 40 and torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
+            WHAT
+        return v
+"""
+
+
+def once(tmp_path, what: str) -> str:
+    """A user's attention that does something in the second process, the first time it is run."""
+    marker = tmp_path / "marker"
+    path = tmp_path / "deadly.py"
+    first = (
+        f"if not os.path.exists({str(marker)!r}):\n                os.mkdir({str(marker)!r})\n                {what}"
+    )
+    path.write_text(DEADLY.replace("WHAT", first))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "its process ended by signal SIGKILL (out of memory?); the same comm"),
+        ("raise ValueError('of this one alone')", "ValueError: of this one alone"),
+    ],
+)
+def test_one_of_two_fails(tiny, tmp_path, capfd, what, reason):
+    """One line, a record that says failed, no process that waits; the same command goes on."""
+    spec = once(tmp_path, what)
+    wanted = asked(tiny, tmp_path / "runs", attentions=[spec], processes=2)
+    (record,) = run_grid(wanted)
+    assert record.status == "failed"
+    assert record.reason.startswith(reason)
+    lines = capfd.readouterr().err.splitlines()
+    assert sum("failed" in line for line in lines) == 1, lines
+    (record,) = run_grid(wanted)
+    assert record.status == "done"
+    (calm,) = run_grid(replace(wanted, out=tmp_path / "calm", processes=1))
+    assert numbers(record) == numbers(calm)
+
+
+MOODY = """
+import torch
+from attention_zoo import QKVAttention, register
+
+@register("moody", title="Moody")
+class Moody(QKVAttention):
+    '''Counts its calls in training, and draws in evaluations, too.'''
+
+    def __init__(self, dims):
+        super().__init__(dims)
+        if COUNTS:
+            self.register_buffer("calls", torch.zeros(()))
+
+    def attend(self, q, k, v, keep=None):
+        if COUNTS and self.training:
+            self.calls += 1
+        return v * (torch.rand(()) + (self.calls.clone() / 100 if COUNTS else 0))
+"""
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_what_an_attention_draws_and_counts(tiny, tmp_path, capfd, counts):
+    """Draws are a function of the micro-batch. What goes by the order of micro-batches is left to one process."""
+    path = tmp_path / "moody.py"
+    path.write_text(MOODY.replace("COUNTS", str(counts)))
+    wanted = asked(tiny, tmp_path / "two", attentions=[str(path)], processes=2)
+    (two,) = run_grid(wanted)
+    assert two.status == "done", two.reason
+    assert ("one process computes them all" in capfd.readouterr().err) == counts
+    (one,) = run_grid(replace(wanted, out=tmp_path / "one", processes=1))
+    assert numbers(one) == numbers(two)
+
+
+SLOW = """
+import time
+from attention_zoo import QKVAttention, register
+
+@register("NAME", title="NAME")
+class Slow(QKVAttention):
+    def attend(self, q, k, v, keep=None):
+        time.sleep(SECONDS)
+        return v
+"""
+
+
+def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capfd):
+    """When the other run has ended; no number of it changes."""
+    for name, number in (("APART_TOKENS", 0), ("SHARED_TOKENS", 0)):
+        monkeypatch.setattr(crew, name, number)
+    monkeypatch.setattr("lra.training.cores.usable_cores", lambda: 2)
+    monkeypatch.setattr("lra.experiments.workers.WORTH_A_PAUSE", 0.0)
+    specs = []
+    for name, seconds in (("slow", 0.02), ("quick", 0.0)):
+        path = tmp_path / f"{name}.py"
+        path.write_text(SLOW.replace("NAME", name).replace("SECONDS", str(seconds)))
+        specs.append(str(path))
+    wanted = asked(tiny, tmp_path / "both", attentions=specs)
+    slow, quick = run_grid(wanted)
+    assert (slow.environment["processes"], quick.environment["processes"]) == (2, 1)
+    assert "slow seed 0: pauses, to go on in more processes" in capfd.readouterr().err
+    (calm,) = run_grid(replace(wanted, attentions=specs[:1], out=tmp_path / "alone", processes=1))
+    assert numbers(calm) == numbers(slow)
+
+
+def test_how_many_processes_a_run_gets():
+    grid = Crew(workers=8, at_once=8)
+    assert grid.size(idle=8, left=20, running=0, shared=True) == 1
+    assert grid.size(idle=8, left=3, running=0, shared=True) == 2
+    assert grid.size(idle=6, left=2, running=1, shared=True) == 3
+    assert grid.size(idle=3, left=1, running=2, shared=True) == 3
+    assert grid.size(idle=8, left=1, running=0, shared=True) == 8
+    assert grid.size(idle=8, left=1, running=0, shared=False) == 1
+    assert grid.size(idle=0, left=1, running=8, shared=True) == 0
+    two = Crew(workers=8, at_once=2)
+    assert two.size(idle=8, left=9, running=0, shared=True) == 4
+    assert two.size(idle=4, left=8, running=2, shared=True) == 0
+    pairs = Crew(workers=4, at_once=2, each=2)
+    assert pairs.size(idle=4, left=9, running=0, shared=False) == 2
+    assert pairs.size(idle=1, left=9, running=1, shared=True) == 0
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Chooses the processes of runs with these numbers of tokens, on a machine of so many cores and GiB."""
+
+    def choose(*tokens: int, cores: int = 4, memory: int = 64, group: Group | None = None, **asked: Any) -> Crew:
+        wanted: Any = {"attentions": [], "tasks": [], "seeds": []} | asked
+        request = Request(**wanted)
+        runs: Any = [SimpleNamespace(data_key="key", tokens=number) for number in tokens]
+        monkeypatch.setattr(crew, "tokens", lambda run, _: run.tokens)
+        monkeypatch.setattr("lra.training.cores.usable_cores", lambda: cores)
+        monkeypatch.setattr("lra.training.cores.free_bytes", lambda: memory << 30)
+        prepared: Any = {"key": None}
+        return choose_crew(request, runs, prepared, group or alone(CPU))
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return choose
+
+
+LONG, SHORT = 10**9, 10**6
+
+
+def test_the_processes_of_a_command(machine, monkeypatch):
+    assert machine(LONG) == Crew(4, 4)
+    assert machine(SHORT) == machine(SHORT, SHORT) == Crew(), "not worth the start of a process"
+    assert machine(*[4 * SHORT] * 3) == Crew(3, 4), "side by side"
+    assert machine(*[4 * SHORT] * 9) == Crew(4, 4)
+    assert machine(*[LONG] * 9) == Crew(4, 4)
+    assert machine(LONG, jobs=1) == Crew(4, 1)
+    assert machine(SHORT, processes=3) == Crew(3, 1, 3)
+    assert machine(*[SHORT] * 5, processes=2) == Crew(4, 2, 2)
+    assert machine(SHORT, SHORT, jobs=2) == Crew(2, 2)
+    assert machine(LONG, jobs=1, processes=1) == Crew(1, 1, 1)
+    assert machine(LONG, observe=print) == Crew()
+    assert machine(LONG, group=Group(0, 2, CPU)) == Crew(), "torchrun has started the processes"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert machine(LONG) == Crew(2, 2)
+
+
+def test_memory_limits_the_processes(machine, capfd):
+    assert machine(LONG, cores=8, memory=3) == Crew(3, 3)
+    assert "3 processes instead of 8: 3.0 GiB of memory are free, each may need one" in capfd.readouterr().err
+    assert machine(LONG, processes=8, memory=2) == Crew(2, 1, 2)
+    assert machine(LONG, LONG, jobs=2, processes=4, memory=4) == Crew(4, 1, 4)
+    assert machine(LONG, cores=2, memory=0) == Crew(2, 2), "unknown"
+
+
+def test_processes_share_a_cpu_only(machine):
+    gpu = alone(torch.device("cuda:0"))
+    assert machine(LONG, LONG, group=gpu) == Crew(1, 1, 1)
+    assert machine(LONG, LONG, jobs=2, group=gpu) == Crew(2, 2, 1)
+    with pytest.raises(ConfigError, match="--processes shares a run among the cores of a CPU"):
+        machine(LONG, processes=2, group=gpu)

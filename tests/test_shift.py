@@ -1,0 +1,199 @@
+"""A run that begins in the eager gear while the compiler works beside it, and goes on in the compiled one."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lra.config.schema import Train
+from lra.console import clock
+from lra.experiments.beside import Beside, first_rows
+from lra.experiments.data import load_task_data
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request, plan
+from lra.training import gears
+from lra.training.cores import crowding
+from lra.training.progress import COMPILED, Bar, Progress
+
+
+class Stub:
+    """Stands in for the compiler's process: it is done when it has been looked at a few times."""
+
+    refusal, looks = "", 5
+
+    def __init__(self, *_: Any):
+        self.left = self.looks
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: Any):
+        pass
+
+    @property
+    def busy(self) -> bool:
+        self.left -= 1
+        return self.left > 0
+
+    @property
+    def activity(self) -> str:
+        return "compiling, 1 s so far" if self.left > 0 else ""
+
+    @property
+    def refused(self) -> str:
+        return self.refusal
+
+
+@pytest.fixture
+def shifting(tiny, tmp_path, monkeypatch):
+    """A request whose runs shift to a compiled gear, without a compiler in it, from step 11 on."""
+    monkeypatch.setattr(gears, "EARNED_TOKENS", 1)
+    monkeypatch.setattr(gears, "SHIFT_TOKENS", 10 * 8 * 30)
+    monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: model)
+    monkeypatch.setattr("lra.experiments.beside.Beside", Stub)
+    asked: Any = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "protocol": tiny, "device": "cpu"}
+    return Request(**asked, out=tmp_path / "runs", overrides=("model.dropout=0.0",))
+
+
+def test_the_run_shifts_at_its_step(shifting, tmp_path, monkeypatch):
+    monkeypatch.setattr(Stub, "looks", 8)
+    seen = []
+    watching = replace(shifting, observe=lambda p: seen.append((p.step, p.activity)))
+    (record,) = run_grid(watching)
+    assert record.environment["gear"] == "compiled"
+    assert {step for step, activity in seen if activity} == set(range(1, 12)), "at step 11 it waits"
+    assert sum(step == 11 for step, _ in seen) > 2
+    assert record.seconds["compile"] > 1, "what it waits is no training"
+    (eager,) = run_grid(replace(shifting, out=tmp_path / "eager", overrides=(*shifting.overrides, "train.gear=eager")))
+    assert eager.identity != record.identity or eager.environment["gear"] == "eager"
+    for one, other in zip(record.curve, eager.curve, strict=True):
+        assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-4)
+
+
+def test_a_resumed_run_is_in_the_gear_of_its_step(shifting, tmp_path):
+    def stop(progress):
+        if progress.step == 45:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(replace(shifting, observe=stop))
+    (resumed,) = run_grid(shifting)
+    (calm,) = run_grid(replace(shifting, out=tmp_path / "calm"))
+    assert resumed.environment["gear"] == calm.environment["gear"] == "compiled"
+    assert resumed.predictions == calm.predictions
+
+
+def test_what_the_compiler_refuses_runs_eager(shifting, monkeypatch, capfd):
+    monkeypatch.setattr(Stub, "refusal", "Unsupported: this")
+    (record,) = run_grid(shifting)
+    assert record.environment["gear"] == "eager (compiled failed: Unsupported: this)"
+    assert "gear eager: compiled failed: Unsupported: this" in capfd.readouterr().err
+
+
+def test_the_step_depends_on_the_configuration_alone():
+    config = Train(steps=5000, batch=32, lr=1.0, warmup=0, evaluate_every=1)
+    assert gears.shift_step(config, "compiled", 2000) == 250
+    assert gears.shift_step(config, "eager", 2000) == 0
+    assert gears.shift_step(replace(config, gear="compiled"), "compiled", 2000) == 0, "asked for from the first step"
+
+
+def test_the_compiler_gets_a_batch_by_itself(tiny, tmp_path):
+    run = plan(Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path))[0]
+    data = load_task_data("listops", run.config, None).data
+    batch = first_rows(data.train, 8)
+    assert len(batch.labels) == len(batch.values) == 8
+    assert np.array_equal(batch.values, data.train.values[:8])
+    pairs = np.array([[5, 3], [5, 1], [0, 2]], np.int32)
+    both = replace(data.train, labels=data.train.labels[:3], pairs=pairs)
+    batch = first_rows(both, 2)
+    assert batch.pairs is not None
+    assert np.array_equal(batch.values[batch.pairs[1, 1]], data.train.values[1])
+    assert np.array_equal(batch.lengths[batch.pairs[0]], data.train.lengths[[5, 3]])
+
+
+SUMMING = """
+from attention_zoo import Attention, register
+
+@register("branching", title="Branching")
+class Branching(Attention):
+    def forward(self, x, keep=None):
+        return x if float(x.detach().sum()) > 0 else x
+"""
+
+
+def test_the_real_process_says_why_it_cannot(tiny, tmp_path):
+    path = tmp_path / "branching.py"
+    path.write_text(SUMMING)
+    run = plan(Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path))[0]
+    with Beside(run, load_task_data("listops", run.config, None).data) as compiler:
+        assert compiler.activity.startswith("compiling, 0 s")
+        compiler.process.join(120)
+        assert not compiler.busy
+        assert compiler.activity == ""
+        assert "UserError: Consider annotating your code" in compiler.refused
+
+
+@pytest.mark.slow
+def test_the_real_process_leaves_code_in_the_cache(tiny, tmp_path, monkeypatch):
+    """Which the run then finds: it does not compile itself."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(gears, "EARNED_TOKENS", 1)
+    monkeypatch.setattr(gears, "SHIFT_TOKENS", 10 * 8 * 30)
+    torch._dynamo.utils.counters.clear()
+    asked = Request(attentions=["pola"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
+    (record,) = run_grid(asked)
+    assert record.environment["gear"] == "compiled"
+    counters = torch._dynamo.utils.counters["inductor"]
+    assert counters["fxgraph_cache_hit"] + torch._dynamo.utils.counters["aot_autograd"]["autograd_cache_hit"] >= 2
+    assert counters["fxgraph_cache_miss"] == 0
+
+
+def bar_of(steps: int, crowd: float = 1.0) -> Bar:
+    return Bar("", Train(steps=steps, batch=32, lr=1.0, warmup=0, evaluate_every=steps), rows=0, crowd=crowd)
+
+
+def fed(bar: Bar, progress: Progress, steps: int, seconds: float, activity: str = "") -> tuple[float, float]:
+    """The forecast after so many more steps of so many seconds, 100 tokens each."""
+    for _ in range(steps):
+        progress.step, progress.train_seconds = progress.step + 1, progress.train_seconds + seconds
+        progress.real_tokens, progress.activity = progress.real_tokens + 100, activity
+        bar.update(progress)
+    return bar.forecast(progress)
+
+
+def test_the_forecast_goes_by_the_last_seconds():
+    bar, progress = bar_of(1000), Progress()
+    assert fed(bar, progress, 50, 1.0)[0] == pytest.approx(950)
+    assert fed(bar, progress, 100, 0.5) == (pytest.approx(425), pytest.approx(200))
+    assert len(bar.recent) < 40
+    assert fed(bar_of(100), Progress(), 30, 10.0)[0] == pytest.approx(700), "at least twenty steps"
+
+
+def test_the_forecast_knows_the_gear_to_come():
+    """Before the shift: fewer processes from when the compiler is done, and faster steps from the shift on."""
+    bar, progress = bar_of(1000, crowd=1.5), Progress()
+    progress.shift_at = 100
+    seconds, _ = fed(bar, progress, 50, 3.0, activity="compiling")
+    assert seconds == pytest.approx(50 * 2 + 900 * 2 / COMPILED)
+    seconds, speed = fed(bar, progress, 53, 1.0)
+    assert (seconds, speed) == (pytest.approx(897), pytest.approx(100)), "of the new gear alone"
+
+
+def test_crowding(monkeypatch):
+    monkeypatch.setattr("lra.training.cores.affinity", lambda: frozenset(range(4)))
+    assert [crowding(processes) for processes in (1, 3, 4, 8)] == [1.0, 1.0, 1.25, 1.125]
+
+
+def test_clock():
+    assert [clock(seconds) for seconds in (3, 89, 90, 5_370, 5_400, 12_240)] == [
+        "3 s", "89 s", "2 min", "1 h 30 min", "1 h 30 min", "3 h 24 min",
+    ]  # fmt: skip
+
+
+def test_the_bar_says_what_goes_on(monkeypatch):
+    texts = []
+    monkeypatch.setattr("tqdm.std.tqdm.set_postfix_str", lambda _, text, **__: texts.append(text))
+    fed(bar_of(1000), Progress(), 30, 1.0, activity="compiling, 40 s so far")
+    assert texts[-1] == "compiling, 40 s so far, 100 tokens/s, 16 min left"
