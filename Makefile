@@ -1,4 +1,4 @@
-# make demo    install, train softmax and pola for a minute each, print the table
+# make demo    install, train softmax and pola side by side for a minute, print the table
 # make test    the test suite, in two processes; TESTS="tests/test_cli.py -k list" chooses some
 # make check   what continuous integration runs: format, lint, types, tests
 # make slow    the tests that take minutes each; make gpu: those that need a CUDA device
