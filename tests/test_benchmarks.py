@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 import tasks
-from lra.bench import baseline, yardstick
+from lra.bench import baseline, samples, yardstick
 from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing
 from lra.cli import main
@@ -113,5 +113,5 @@ def test_on_the_command_line(monkeypatch, capsys):
 
 
 def test_drawn_reviews_are_as_padded_as_real_ones():
-    lengths = yardstick.drawn_text(20_000).lengths
+    lengths = samples.drawn_text(20_000, yardstick.LENGTHS["text"]).lengths
     assert 0.66 < 1 - lengths.mean() / yardstick.LENGTHS["text"] < 0.70

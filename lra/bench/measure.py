@@ -1,10 +1,12 @@
 """Measures one timing: `measure(timing)`, or a process of its own with the timing in and the record out, as JSON.
 
     python -m lra.bench.measure < timing.json > record.json
+    python -m lra.bench.measure PORT RANK < timing.json > record.json    one of `timing.processes`, which meet at a port
 
 Such a process has a peak of memory of its own. It can run out of memory or be stopped without harm to the others.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -27,6 +29,8 @@ from lra.results.bench_record import DONE, FAILED, NO_MEMORY, TOO_SLOW, Bench
 from lra.results.machine import environment, held_bytes, peak_bytes, reset_peak
 from lra.training.batches import documents, micro_batches, order, sizes
 from lra.training.device import Device, Padding, choose_device, choose_precision, set_backends
+from lra.training.distributed import Group, alone, together
+from lra.training.gears import choose_gear
 from lra.training.step import Step
 
 BLOCK_SECONDS = 0.1  # a repeat holds as many steps as take this long, so that reading the clock does not count
@@ -34,18 +38,23 @@ WARM_SECONDS = 0.5
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
 
 
-def measure(timing: Timing) -> Bench:
-    """Time and memory of a step. Running out of memory is a result. Raises SpecError, DataError or ConfigError."""
+def measure(timing: Timing, group: Group | None = None) -> Bench:
+    """Time and memory of a step. Running out of memory is a result. Raises SpecError, DataError or ConfigError.
+
+    group: the processes that share the step; each of them calls this.
+    """
     if timing.threads:
         torch.set_num_threads(timing.threads)
     run = workload.resolve(timing)
     device = choose_device(timing.device)
+    group = group or alone(device)
     run = dataclasses.replace(run, precision=choose_precision(run.config.train.precision, device))
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     known: dict[str, Any] = {**workload.about(timing, run), "environment": environment(device), "created": now}
     try:
         bench = Bench(status=DONE, **known)
-        return dataclasses.replace(bench, **figures(timing, workload.prepare(timing, run), device))
+        work = group.rank_zero_first(lambda: workload.prepare(timing, run))
+        return dataclasses.replace(bench, **figures(timing, work, device, group))
     except (RuntimeError, MemoryError) as error:
         words = " ".join(str(error).split())
         lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in words for w in MEMORY_WORDS)
@@ -60,7 +69,7 @@ def limit_memory(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (held + size, hard))
 
 
-def figures(timing: Timing, work: Workload, device: torch.device) -> dict[str, Any]:
+def figures(timing: Timing, work: Workload, device: torch.device, group: Group) -> dict[str, Any]:
     """The measured fields of the record."""
     run = work.run
     set_backends(run.config.train.deterministic)
@@ -68,8 +77,9 @@ def figures(timing: Timing, work: Workload, device: torch.device) -> dict[str, A
     model = make_model(run, work.spec).to(device)
     train = run.config.train
     if device.type == "cpu" and train.gear == "auto":  # compiling for minutes to measure seconds must be asked for
-        train = dataclasses.replace(train, gear="eager")
-    step = Step(model, train, Device(device, run.precision), padding, run.seed)
+        gear = choose_gear(train, device.type, padding.length)[0] if timing.whole_run else "eager"
+        train = dataclasses.replace(train, gear=gear)
+    step = Step(model, train, Device(device, run.precision), padding, run.seed, group)
 
     def rows(number: int) -> np.ndarray:
         return order(len(work.samples.labels), train.batch, 0, number)
@@ -83,7 +93,7 @@ def figures(timing: Timing, work: Workload, device: torch.device) -> dict[str, A
         else:
             step.evaluate(work.samples, rows(number))
 
-    fields = clock(act, timing, device)
+    fields = clock(act, timing, device, group)
     first, last = fields.pop("first"), fields.pop("last")
     batches = [rows(number) for number in range(first, last)]
     sums = (
@@ -92,15 +102,17 @@ def figures(timing: Timing, work: Workload, device: torch.device) -> dict[str, A
     real = sum(int(work.samples.lengths[documents(work.samples, rows)].sum()) for rows in batches)
     fields |= {"computed_tokens": sums / len(batches), "real_tokens": real / len(batches)}
     fields |= {"length": run.length(work.spec), "parameters": count_parameters(model)}
-    fields |= {"environment": environment(device, step.gears.name)}
+    fields |= {"environment": environment(device, step.gears.name), "run_steps": workload.steps_of_run(timing, work)}
     return fields | operations(work, batches, padding, model, training)
 
 
-def clock(act: Callable[[int], None], timing: Timing, device: torch.device) -> dict[str, Any]:
+def clock(act: Callable[[int], None], timing: Timing, device: torch.device, group: Group) -> dict[str, Any]:
     """Warms up, then times `repeats` blocks of steps, or fewer when the budget ends. first, last: the steps timed.
 
-    The budget begins after the very first step, which may compile.
+    The budget begins after the very first step, which may compile. By its own clock process 0 decides how many steps
+    all processes of the group take.
     """
+    agree = group.broadcast
 
     def timed(first: int, steps: int) -> float:
         started = time.perf_counter()
@@ -111,18 +123,18 @@ def clock(act: Callable[[int], None], timing: Timing, device: torch.device) -> d
         return time.perf_counter() - started
 
     start, begun = timed(0, 1), time.perf_counter()
-    single, number = timed(1, 1), 2
+    single, number = agree(timed(1, 1)), 2
     if single > timing.budget:
         reason = f"a step took {single:.1f} s of {timing.budget:g} s"
         return {"status": TOO_SLOW, "reason": reason, "start_seconds": start, "first": 1, "last": 2}
     warm = time.perf_counter()
-    while time.perf_counter() - warm < min(WARM_SECONDS, timing.budget / 10):
+    while agree(time.perf_counter() - warm < min(WARM_SECONDS, timing.budget / 10)):
         single, number = min(single, timed(number, 1)), number + 1
-    steps = max(1, math.ceil(BLOCK_SECONDS / single))
+    steps = agree(max(1, math.ceil(BLOCK_SECONDS / single)))
     first, seconds = number, []
     held = held_bytes(device)
     reset_peak(device)
-    while len(seconds) < timing.repeats and (not seconds or time.perf_counter() - begun < timing.budget):
+    while agree(len(seconds) < timing.repeats and (not seconds or time.perf_counter() - begun < timing.budget)):
         seconds.append(timed(number, steps) / steps)
         number += steps
     return {
@@ -162,8 +174,14 @@ def main() -> None:
     fields = json.load(sys.stdin)
     timing = Timing(**fields | {"overrides": tuple(fields["overrides"])})
     if choose_device(timing.device).type == "cpu":
-        limit_memory(timing.memory)
-    print(json.dumps(dataclasses.asdict(measure(timing))))
+        limit_memory(timing.memory // timing.processes)
+    with contextlib.ExitStack() as stack:
+        group = None
+        if timing.processes > 1:
+            port, rank = map(int, sys.argv[1:])
+            group = stack.enter_context(together(port, "bench", rank, timing.processes))
+        bench = measure(timing, group)
+        print(json.dumps(dataclasses.asdict(bench)), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import datetime
-import json
 import os
-import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import tasks
 from lra.bench import workload
 from lra.bench.idle import alone_on, device_lock
+from lra.bench.processes import end, start, wait
 from lra.bench.workload import Timing
 from lra.console import say
+from lra.errors import ConfigError
 from lra.experiments.data import expand_tasks
 from lra.results.bench_record import FAILED, NO_MEMORY, TOO_SLOW, UNIFORM, Bench, save
-from lra.training.cores import free_bytes
+from lra.training.cores import affinity, free_bytes, physical_cores, threads_per_process, usable_cores
 
-ROOT = Path(__file__).resolve().parents[2]
+if TYPE_CHECKING:
+    import torch
+
 LENGTHS = {"cpu": (256, 512, 1024, 2048, 4096)}  # doublings, by default
 LONG = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 PUBLISHED = (1000, 2000, 3000, 4000)  # the lengths of the LRA paper's efficiency tables, in batches of 32
@@ -35,7 +40,8 @@ class BenchRequest:
     """What the user asked for: each attention in each mode and gear, at each length or on each task.
 
     lengths: empty for the doublings that suit the device. tasks: measured instead of lengths. template: what all
-    timings share.
+    timings share. With `template.whole_run`: what whole runs take, on the five tasks by default; modes are then of no
+    account.
     """
 
     attentions: list[str]
@@ -50,14 +56,18 @@ def plan(request: BenchRequest) -> list[Timing]:
     """Every timing, lengths rising. Raises SpecError, DataError or ConfigError before anything is measured."""
     from lra.training.device import choose_device
 
-    template = request.template
-    kind = choose_device(template.device).type
+    device = choose_device(request.template.device)
+    kind, template = device.type, shared_by(request.template, device)
+    if template.whole_run:
+        timings = plan_whole_runs(request, template, kind)
+        for timing in timings:
+            workload.resolve(timing)
+        return timings
     shapes = [(task, 0) for task in expand_tasks(request.tasks)]
     shapes = shapes or [(UNIFORM, length) for length in sorted(set(request.lengths or LENGTHS.get(kind, LONG)))]
     template = replace(
         template,
         batch=template.batch or (CPU_BATCH if kind == "cpu" else 0),
-        memory=template.memory or int(MEMORY_SHARE * free_bytes()),
     )
     timings = [
         replace(template, spec=spec, row=row, mode=mode, gear=gear, shape=shape, length=length)
@@ -71,6 +81,33 @@ def plan(request: BenchRequest) -> list[Timing]:
     return timings
 
 
+def shared_by(template: Timing, device: torch.device) -> Timing:
+    """The template with its defaults for this device filled in. Raises ConfigError."""
+    if template.processes > 1 and device.type != "cpu":
+        raise ConfigError("--processes shares a step among the cores of a CPU; leave it out on a GPU")
+    one_each = device.type == "cpu" and (template.processes > 1 or template.whole_run)
+    threads = template.threads or (threads_per_process() if one_each else 0)
+    return replace(template, memory=template.memory or int(MEMORY_SHARE * free_bytes()), threads=threads)
+
+
+def plan_whole_runs(request: BenchRequest, template: Timing, kind: str) -> list[Timing]:
+    """Training in one process and in all that a run would have, evaluation in all; on the first task the start, too."""
+    most = 1
+    if kind == "cpu":
+        most = template.processes if template.processes > 1 else max(1, usable_cores() // template.threads)
+    tasks_asked = expand_tasks(request.tasks) or list(tasks.ARENA)
+    timings = []
+    for spec, row in workload.rows_of(request.attentions).items():
+        for gear in request.gears:
+            for task in tasks_asked:
+                training = replace(template, spec=spec, row=row, gear=gear, shape=task, processes=1)
+                if task == tasks_asked[0]:
+                    timings.append(replace(training, cold=True, repeats=1))
+                timings += [replace(training, processes=size) for size in dict.fromkeys((1, most))]
+                timings.append(replace(training, mode="forward", processes=most))
+    return timings
+
+
 def measure_all(request: BenchRequest, out: Path) -> Iterator[Bench]:
     """Measures one timing after another, writes each record at once and yields it.
 
@@ -78,9 +115,16 @@ def measure_all(request: BenchRequest, out: Path) -> Iterator[Bench]:
     """
     timings = plan(request)
     alone = alone_on(request.template.device)
+    about = {"alone": alone, "cores": physical_cores(affinity())}
     too_slow: dict[tuple[str, ...], int] = {}  # the shortest length that was over the budget
-    with device_lock(request.template.device):
+    with device_lock(request.template.device), contextlib.ExitStack() as stack:
+        caches: dict[tuple[str, ...], str] = {}  # that were empty, for what is measured again with what is now in them
         for number, timing in enumerate(timings, 1):
+            if timing.cold:
+                folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR")  # the command line has found that it serves
+                cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=folder))
+                caches[timing.row, timing.shape, timing.gear] = cache
+            timing = replace(timing, cache=caches.get((timing.row, timing.shape, timing.gear), ""))
             key = (timing.row, timing.shape, timing.mode, timing.gear)
             if key in too_slow:
                 bench = unmeasured(timing, TOO_SLOW, f"not tried: {too_slow[key]:,} tokens were over the budget")
@@ -88,7 +132,7 @@ def measure_all(request: BenchRequest, out: Path) -> Iterator[Bench]:
                 bench = measure_apart(timing)
             if bench.status == TOO_SLOW and timing.shape == UNIFORM:
                 too_slow.setdefault(key, timing.length)
-            bench = replace(bench, environment={**bench.environment, "alone": alone})
+            bench = replace(bench, environment={**bench.environment, **about})
             save(bench, out)
             say(f"[{number}/{len(timings)}] {title(timing)}: {outcome(bench)}")
             yield bench
@@ -97,7 +141,9 @@ def measure_all(request: BenchRequest, out: Path) -> Iterator[Bench]:
 def title(timing: Timing) -> str:
     """A timing in a few words."""
     shape = f"{timing.length} tokens" if timing.shape == UNIFORM else timing.shape
-    return f"{timing.row}, {shape}, {timing.mode}" + ("" if timing.gear == "auto" else f", {timing.gear}")
+    words = [timing.row, shape, timing.mode] + [timing.gear] * (timing.gear != "auto")
+    words += [f"{timing.processes} processes"] * (timing.processes > 1) + ["empty compiler's cache"] * timing.cold
+    return ", ".join(words)
 
 
 def outcome(bench: Bench) -> str:
@@ -108,26 +154,22 @@ def outcome(bench: Bench) -> str:
 
 
 def measure_apart(timing: Timing) -> Bench:
-    """Measures in a process of its own; however that process ends, there is a record."""
+    """Measures in processes of their own, mostly one; however they end, there is a record."""
     limit = 2 * timing.budget + GRACE_SECONDS
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    threads = {"OMP_NUM_THREADS": str(timing.threads)} if timing.threads else {}
+    processes = start(COMMAND, timing)
     try:
-        done = subprocess.run(
-            COMMAND,
-            input=json.dumps(dataclasses.asdict(timing)),
-            capture_output=True,
-            text=True,
-            timeout=limit,
-            env={**os.environ, "PYTHONPATH": path, **threads},
-        )
-    except subprocess.TimeoutExpired:
+        wait(processes, limit)
+    finally:
+        end(processes)
+    ended = [process for process in processes if not process.stopped]
+    worst = min(ended, key=lambda process: (-process.severity, process.rank), default=None)
+    if worst is None or (worst.severity == 0 and len(ended) < len(processes)):
         return unmeasured(timing, TOO_SLOW, f"stopped after {limit:.0f} s, start included")
-    if done.returncode == 0:
-        return Bench(**json.loads(done.stdout.splitlines()[-1]))
-    if done.returncode == -9:
+    if worst.bench is not None:
+        return worst.bench
+    if worst.code == -9:
         return unmeasured(timing, NO_MEMORY, "the system stopped it")
-    last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    last = (worst.errors.strip().splitlines() or [f"exit code {worst.code}"])[-1]
     return unmeasured(timing, FAILED, last[:500])
 
 

@@ -30,8 +30,10 @@ class Timing:
 
     spec: the attention as the user typed it. row: its name in tables. shape: a task, or "uniform" for sequences that
     all have `length` tokens. batch 0: the protocol's. mode: "training" or "forward". gear "auto": the protocol's.
-    repeats: timed blocks of steps. budget: seconds for all steps. memory: bytes the process may take on a CPU, 0 for no
-    limit. threads 0: torch's choice.
+    repeats: timed blocks of steps. budget: seconds for all steps. memory: bytes the processes may take on a CPU, 0 for
+    no limit. threads 0: torch's choice. processes: that share each step, on a CPU. whole_run: the step of a whole run,
+    in the gear that it has, on samples that need not be prepared first. cache: folder for compiled code, "" for the
+    user's. cold: it is empty.
 
     Without spec, row, shape and length it is the template of a `BenchRequest`.
     """
@@ -51,15 +53,23 @@ class Timing:
     budget: float = 60.0
     memory: int = 0
     threads: int = 0
+    processes: int = 1
+    whole_run: bool = False
+    cache: str = ""
+    cold: bool = False
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A resolved run, the sizes of its task, and the samples its batches are drawn from."""
+    """A resolved run, the sizes of its task, and the samples its batches are drawn from.
+
+    evaluated: how many samples the validation and the test split have, 0 where there are none.
+    """
 
     run: Run
     spec: tasks.Spec
     samples: tasks.Split
+    evaluated: tuple[int, int] = (0, 0)
 
 
 def rows_of(specs: list[str]) -> dict[str, str]:
@@ -88,21 +98,29 @@ def resolve(timing: Timing) -> Run:
 
 def prepare(timing: Timing, run: Run) -> Workload:
     """Draws the samples, or finds the task's. Raises DataError."""
+    from lra.bench import samples as samples_of
+
     if timing.shape == UNIFORM:
-        samples = uniform(timing.length, run.config.train.batch)
+        samples = samples_of.uniform(timing.length, run.config.train.batch)
         return Workload(run, replace(UNIFORM_SPEC, length=timing.length), samples)
-    data = load_task_data(run.task, run.config, Path(timing.data_dir) if timing.data_dir else None).data
-    return Workload(run, data.spec, data.train)
+    data_dir = Path(timing.data_dir) if timing.data_dir else None
+    if timing.whole_run and run.task in samples_of.LIKE:
+        return Workload(run, *samples_of.few(run, data_dir))
+    data = load_task_data(run.task, run.config, data_dir).data
+    return Workload(run, data.spec, data.train, (len(data.validation.labels), len(data.test.labels)))
 
 
-def uniform(length: int, rows: int) -> tasks.Split:
-    """Random bytes (rows, length), with random labels."""
-    import numpy as np
-
-    random = np.random.default_rng(0)
-    values = random.integers(0, UNIFORM_SPEC.vocab, (rows, length), dtype=np.uint8)
-    labels = random.integers(0, UNIFORM_SPEC.classes, rows)
-    return tasks.Split(values, np.full(rows, length, dtype=np.int32), labels)
+def steps_of_run(timing: Timing, work: Workload) -> float:
+    """Steps of a whole run in this mode, those of evaluations by their samples; 0 for a step that no run has."""
+    train, (validation, test) = work.run.config.train, work.evaluated
+    if timing.batch or timing.shape == UNIFORM:
+        return 0.0
+    if timing.mode == "training":
+        return float(train.steps)
+    evaluations = -(-train.steps // train.evaluate_every)
+    each = train.validation_batches * train.batch or validation
+    reads = 2 if train.select == "best" else 1  # of the test split: the last weights and the best
+    return (evaluations * each + reads * test) / train.batch
 
 
 def about(timing: Timing, run: Run) -> dict[str, Any]:
@@ -116,6 +134,8 @@ def about(timing: Timing, run: Run) -> dict[str, Any]:
         "batch": run.config.train.batch,
         "mode": timing.mode,
         "gear": timing.gear,
+        "processes": timing.processes,
+        "cold": timing.cold,
         "precision": run.precision,
         "attention": {
             "name": entry.name,

@@ -14,11 +14,10 @@ import time
 import typing
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 
 import tasks
-from lra.bench import baseline, workload
+from lra.bench import baseline, samples, workload
 from lra.bench.idle import alone_on, device_lock
 from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing, Workload
@@ -36,8 +35,6 @@ from lra.training.step import Step
 
 ATTENTIONS = ("softmax", "pola", "agent", "elu")
 LENGTHS = {"listops": 2048, "text": 4096, "image": 1024}  # the tokens to which the published suites pad
-ROWS = 2000  # samples drawn of a task
-TEXT_BYTES, TEXT_SPREAD = 960.0, 0.8  # median and log deviation of drawn reviews: 68 % padding at 4,096, as IMDb has
 WARM_ROUNDS = 2
 Act = Callable[[int], object]
 
@@ -151,25 +148,23 @@ def prepare(timing: Timing) -> Workload:
     """Real ListOps trees; real reviews where there is data, else drawn lengths; an image is 1,024 random pixels."""
     shape = timing.shape
     if shape == "listops":
-        few = [f"data.{split}_rows={ROWS if split == 'train' else 16}" for split in ("train", "validation", "test")]
+        few = [
+            f"data.{split}_rows={samples.ROWS if split == 'train' else 16}" for split in ("train", "validation", "test")
+        ]
         timing = dataclasses.replace(timing, overrides=(*few, *timing.overrides))
     run = workload.resolve(timing)
     if shape == "image":
-        samples = workload.uniform(LENGTHS[shape], 2 * run.config.train.batch)
-        return Workload(run, tasks.Spec(vocab=256, classes=10, length=LENGTHS[shape], padded=False), samples)
+        drawn = samples.uniform(LENGTHS[shape], 2 * run.config.train.batch)
+        return Workload(run, tasks.Spec(vocab=256, classes=10, length=LENGTHS[shape], padded=False), drawn)
     try:
         return workload.prepare(timing, run)
     except tasks.MissingDataError:
         say(f"{shape}: there is no data, so lengths are drawn")
-        return Workload(run, tasks.Spec(vocab=257, classes=2, length=LENGTHS[shape]), drawn_text(ROWS))
-
-
-def drawn_text(rows: int) -> tasks.Split:
-    """Random bytes with lengths like those of film reviews."""
-    random = np.random.default_rng(0)
-    longest = LENGTHS["text"]
-    lengths = np.exp(random.normal(np.log(TEXT_BYTES), TEXT_SPREAD, rows)).clip(32, longest).astype(np.int32)
-    return tasks.Split(random.integers(0, 255, (rows, longest), dtype=np.uint8), lengths, random.integers(0, 2, rows))
+        return Workload(
+            run,
+            tasks.Spec(vocab=257, classes=2, length=LENGTHS[shape]),
+            samples.drawn_text(samples.ROWS, LENGTHS["text"]),
+        )
 
 
 def ours(work: Workload, gear: str, device: torch.device) -> Contender:

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import add_choice
+from lra.commands.choice import add_choice, count
 from lra.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ examples:
   python run_lra.py bench --attn softmax elu pola --published       the LRA paper's 1K to 4K, in batches of 32
   python run_lra.py bench --attn softmax pola --task listops text   real batches, with their lengths
   python run_lra.py bench --attn all --gear compiled                with the seconds that compiling takes
+  python run_lra.py bench --hours --attn softmax pola               hours of whole runs on this machine
   python run_lra.py bench --yardstick                               our step beside the padded baseline
 
 Measure on a machine that does nothing else. bench holds a lock on the device and says when the machine is not idle.
@@ -25,6 +26,8 @@ docs/speed.md explains the figures.
 """
 GEARS = ("auto", "eager", "compiled", "captured")
 MODES = ("training", "forward")
+REPEATS, FEW_REPEATS = 10, 3
+COMMON = ["softmax", "pola", "agent", "elu"]  # attentions of --hours
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -51,9 +54,16 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--gear", nargs="+", choices=GEARS, default=["auto"], help="how to execute a step (default: as a run would)"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest available)")
+    parser.add_argument(
+        "--processes", type=count, default=0, metavar="N", help="N processes share each step on a CPU (default 1)"
+    )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument(
-        "--repeats", "--rounds", type=int, default=10, metavar="N", help="how often to time each (default 10)"
+        "--repeats",
+        "--rounds",
+        type=int,
+        metavar="N",
+        help=f"how often to time each (default {REPEATS}, {FEW_REPEATS} with --hours)",
     )
     parser.add_argument(
         "--budget", type=float, default=60.0, metavar="SECONDS", help="limit for each measurement (default 60)"
@@ -70,11 +80,19 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="time training steps in interleaved rounds, beside a baseline padded to the full length; on listops, text "
         "and image, with one thread and the protocol's batch by default; prints a table and writes nothing",
     )
+    parser.add_argument(
+        "--hours",
+        action="store_true",
+        help="what whole runs take here: start, tokens/s on one core and on all (or --processes), hours; by default of "
+        "softmax, pola, agent and elu on the five tasks",
+    )
     parser.add_argument("--no-baseline", action="store_true", help="--yardstick: leave the baseline out")
 
 
 def main(parsed: argparse.Namespace) -> int:
     check(parsed)
+    if parsed.repeats is None:
+        parsed.repeats = FEW_REPEATS if parsed.hours else REPEATS
     return compare_with_baseline(parsed) if parsed.yardstick else measure(parsed)
 
 
@@ -120,9 +138,11 @@ def make_request(parsed: argparse.Namespace) -> "BenchRequest":
         budget=parsed.budget,
         memory=int(1e9 * parsed.memory),
         threads=parsed.threads,
+        processes=parsed.processes or 1,
+        whole_run=parsed.hours,
     )
     return BenchRequest(
-        attentions=parsed.attn,
+        attentions=parsed.attn or (COMMON if parsed.hours else []),
         lengths=list(PUBLISHED) if parsed.published else parsed.lengths,
         tasks=parsed.task or [],
         modes=list(dict.fromkeys(parsed.mode)),
@@ -137,13 +157,21 @@ def check(parsed: argparse.Namespace) -> None:
         raise UserError("--yardstick times training steps on tasks: leave out --lengths, --published and --mode")
     if parsed.no_baseline and not parsed.yardstick:
         raise UserError("--no-baseline belongs to --yardstick: give both or neither")
-    if not parsed.yardstick and not parsed.attn:
+    if parsed.hours and (parsed.lengths or parsed.published or parsed.batch or len(parsed.mode) == 1):
+        raise UserError("--hours measures what runs do: leave out --lengths, --published, --batch and --mode")
+    if parsed.yardstick and (parsed.hours or parsed.processes):
+        raise UserError("--yardstick times one process: leave out --hours and --processes")
+    if not parsed.yardstick and not parsed.hours and not parsed.attn:
         raise UserError("bench needs --attn: names from `list`, files, or all")
     if parsed.task and (parsed.lengths or parsed.published):
         raise UserError("--task takes the task's own lengths: leave out --lengths and --published")
     if parsed.lengths and parsed.published:
         raise UserError("--published has its own lengths: leave out --lengths")
-    positive = {"lengths": min(parsed.lengths, default=1), "repeats": parsed.repeats, "budget": parsed.budget}
+    positive = {
+        "lengths": min(parsed.lengths, default=1),
+        "repeats": REPEATS if parsed.repeats is None else parsed.repeats,
+        "budget": parsed.budget,
+    }
     positive |= {"batch": parsed.batch + 1, "threads": parsed.threads + 1, "memory": parsed.memory + 1}  # 0: default
     for name, value in positive.items():
         if not 0 < value < math.inf or (name not in ("budget", "memory") and value < 1):

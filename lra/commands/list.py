@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,12 @@ LEGEND = """\
 parameters: in the standard model for ListOps, without embeddings; to softmax: the difference from softmax's number
 MFLOP 1K, 4K: the attention of one layer, forward, on one sequence of 1,024 or 4,096 tokens"""
 HEADER = ("attention", "parameters", "to softmax", "cost", "MFLOP 1K", "MFLOP 4K", "fidelity", "source")
+HOURS = "h: hours of a standard run on this machine, on all its cores, as `bench --hours` measured them last"
+NO_HOURS = (
+    "hours on this machine: after `python run_lra.py bench --hours --attn NAME ...`, which takes minutes for each"
+)
+DASH = "\N{EN DASH}"
+BENCHES = Path("results/runs")  # `bench` writes to the folder `bench` in it
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     if parsed.long:
-        print(long_listing())
+        print(long_listing(BENCHES))
         return 0
     print(listing())
     return 0
@@ -47,10 +54,11 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def long_listing() -> str:
-    """A line per mechanism: parameters in the standard model, cost declared and counted, fidelity, source.
+def long_listing(benches: Path) -> str:
+    """A line per mechanism: parameters in the standard model, cost declared and counted, hours here, fidelity, source.
 
-    Operations are those of one layer's attention, projections included, at width 64, forward, of one sequence.
+    Operations are those of one layer's attention, projections included, at width 64, forward, of one sequence. benches:
+    folder of bench records, for the hours.
     """
     import attention_zoo
     import tasks
@@ -62,6 +70,8 @@ def long_listing() -> str:
     runs = plan(Request(attentions=attention_zoo.names(), tasks=["listops"], seeds=[0]))
     sizes = tasks.Spec(vocab=2, classes=10, length=2_000)  # ListOps, but for the embeddings
     counts = {run.row: count(run, sizes) for run in runs}
+    measured = hours_here(benches)
+    columns = list(measured)
     rows = []
     for run in runs:
         entry, dims = run.attention, attention_zoo.Dims(dim=64, heads=2, length=LONG)
@@ -74,13 +84,40 @@ def long_listing() -> str:
         fidelity = "control" if entry.name in CONTROLS else entry.fidelity()
         if entry.padding == "fixed":
             fidelity += ", fixed length"
-        rows.append((entry.name, f"{counts[run.row]:,}", difference, entry.cost, *operations, fidelity, entry.paper))
-    widths = [max(len(line[i]) for line in (HEADER, *rows)) for i in range(len(HEADER))]
-    right = {1, 2, 4, 5}
+        hours = [measured[task].get(entry.name, DASH) for task in columns]
+        row = (entry.name, f"{counts[run.row]:,}", difference, entry.cost, *operations, *hours, fidelity, entry.paper)
+        rows.append(row)
+    header = (*HEADER[:6], *(f"{tasks.find(task).title}, h" for task in columns), *HEADER[6:])
+    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
+    right = {1, 2, *range(4, 6 + len(columns))}
     lines = [
         "  ".join(
             word.rjust(w) if i in right else word.ljust(w) for i, (word, w) in enumerate(zip(line, widths, strict=True))
         )
-        for line in (HEADER, *rows)
+        for line in (header, *rows)
     ]
-    return "\n".join([*(line.rstrip() for line in lines), "", LEGEND])
+    return "\n".join([*(line.rstrip() for line in lines), "", LEGEND, HOURS if columns else NO_HOURS])
+
+
+def hours_here(benches: Path) -> dict[str, dict[str, str]]:
+    """Task -> attention -> hours of a standard run on this machine, as `bench --hours` measured them last."""
+    import tasks
+    from lra.results.bench_record import read_benches
+    from lra.results.machine import environment
+    from lra.results.whole_runs import whole_runs
+    from lra.training.cores import affinity, physical_cores
+    from lra.training.device import choose_device
+
+    machine = environment(choose_device("auto"))
+    here = (machine["device"], machine["device_name"], physical_cores(affinity()))
+    runs = [
+        run
+        for place, runs in whole_runs(read_benches([benches])[0]).items()
+        if (place.device, place.device_name, place.cores) == here and place.protocol == "standard"
+        for run in runs
+    ]
+    measured: dict[str, dict[str, str]] = {task: {} for task in tasks.ARENA}
+    for run in sorted(runs, key=lambda run: run.created):
+        if run.hours is not None and run.task in measured:
+            measured[run.task][run.row] = f"{run.hours:.1f}"
+    return {task: hours for task, hours in measured.items() if hours}

@@ -42,6 +42,8 @@ class Bench:
     batch: int  # samples in a step
     mode: str  # training: forward, backward, optimiser; forward: evaluation
     gear: str  # asked for: auto, eager, compiled, captured; environment tells which one ran
+    processes: int = 1  # that shared each step
+    cold: bool = False  # nothing was in the compiler's cache
     precision: str  # float32 or bfloat16
 
     attention: dict[str, Any]  # name, title, cost, options, source_hash
@@ -50,13 +52,14 @@ class Bench:
 
     seconds: list[float] = field(default_factory=list)  # of one step: one figure per repeat, after the warm-up
     steps: int = 0  # in a repeat
+    run_steps: float = 0.0  # of a whole run, on evaluations if mode is forward; 0 where this is no run's step
     start_seconds: float | None = None  # the very first step: compilation, capture, loading of libraries
     real_tokens: float | None = None  # of one step
     computed_tokens: float | None = None  # of one step, padding included
     flops: int | None = None  # of one step, its samples at their own lengths: matrix products, see lra.bench.flops
-    peak_bytes: int | None = None  # CUDA: allocated; CPU: resident, the whole process
+    peak_bytes: int | None = None  # CUDA: allocated; CPU: resident, the whole process (the first of several)
     held_bytes: int | None = None  # the same between steps: parameters, optimiser, data, on a CPU the libraries
-    environment: dict[str, Any] = field(default_factory=dict)  # commit, versions, device, threads, load, alone
+    environment: dict[str, Any] = field(default_factory=dict)  # commit, versions, device, cores, threads, alone
     created: str = ""  # UTC, ISO 8601
 
     @property
@@ -70,13 +73,13 @@ class Bench:
     def cell(self) -> tuple[Any, ...]:
         """What was measured, and where: two files with the same cell are two measurements of one thing."""
         length = self.length if self.shape == UNIFORM else 0
-        return (self.row, self.shape, length, self.batch, self.mode, *self.setting)
+        return (self.row, self.shape, length, self.batch, self.mode, self.cold, *self.setting)
 
     @property
     def setting(self) -> tuple[Any, ...]:
-        """What figures must share to be compared: device, threads, gear, precision, protocol."""
+        """What figures must share to be compared: device, threads, processes, gear, precision, protocol."""
         place = tuple(self.environment.get(key) for key in ("device", "device_name", "threads"))
-        return (*place, self.gear, self.precision, self.protocol)
+        return (*place, self.processes, self.gear, self.precision, self.protocol)
 
     @property
     def median(self) -> float | None:
@@ -90,6 +93,11 @@ class Bench:
             return (self.seconds[0], self.seconds[0]) if self.seconds else None
         first, _, third = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return first, third
+
+    @property
+    def hours(self) -> float | None:
+        """What the steps of this mode take in a whole run."""
+        return self.run_steps * self.median / 3600 if self.run_steps and self.median else None
 
     @property
     def step_bytes(self) -> int | None:

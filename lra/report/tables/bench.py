@@ -10,7 +10,7 @@ import pandas as pd
 from lra.report import legacy
 from lra.report.format import DASH
 from lra.report.render import markdown, table
-from lra.report.tables import published
+from lra.report.tables import published, whole_runs
 from lra.results.bench_record import UNIFORM, Bench, newest
 from lra.results.files import encoded, write_all
 
@@ -28,9 +28,9 @@ Words = Callable[[Bench], str]  # how a table shows a measurement
 
 
 def tables(benches: Sequence[Bench]) -> str:
-    """Markdown: time and memory against length or task for each setting and batch, then in the published forms."""
-    chosen = sorted(newest(benches), key=_group)
-    parts = []
+    """Markdown: whole runs; time and memory against length or task for each setting and batch; the published forms."""
+    chosen = sorted((bench for bench in newest(benches) if not bench.cold), key=_group)
+    parts = whole_runs.tables(benches)
     for _, members in groupby(chosen, key=_group):
         group = list(members)
         parts.append(f"## {heading(group)}\n")
@@ -63,7 +63,7 @@ def detail(benches: Sequence[Bench]) -> str:
         [
             bench.row,
             _place(bench),
-            bench.mode,
+            _how(bench),
             _milliseconds(bench),
             _number(bench.per_second(bench.real_tokens), 0),
             _number(
@@ -105,11 +105,12 @@ def write(benches: Sequence[Bench], out: Path) -> list[Path]:
 def heading(group: Sequence[Bench]) -> str:
     """What the figures of a group share; for the gear `auto`, the gear that it chose."""
     bench = group[0]
-    device, name, threads, gear, precision, protocol = bench.setting
+    device, name, threads, processes, gear, precision, protocol = bench.setting
     if gear == "auto":
         used = {str(member.environment["gear"]) for member in group if member.seconds and "gear" in member.environment}
         gear = " or ".join(sorted(used)) or gear
     where = f"{name}, {threads} thread{'s' if threads != 1 else ''}" if device == "cpu" else f"{name}"
+    where = f"{where} in each of {processes} processes" if processes > 1 else where
     what = "Sequences of one length" if bench.shape == UNIFORM else "Tasks' own lengths"
     return f"{what}: batch {bench.batch}, model of {protocol}, {gear}, {precision}, {where}"
 
@@ -121,6 +122,11 @@ def _group(bench: Bench) -> tuple[str, ...]:
 
 def _place(bench: Bench) -> str:
     return f"{bench.length:,}" if bench.shape == UNIFORM else legacy.task_title(bench.shape)
+
+
+def _how(bench: Bench) -> str:
+    words = [bench.mode] + [f"{bench.processes} processes"] * (bench.processes > 1)
+    return ", ".join(words + ["empty compiler's cache"] * bench.cold)
 
 
 def _matrix(benches: Sequence[Bench], words: Words) -> str:

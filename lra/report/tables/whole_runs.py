@@ -1,0 +1,75 @@
+"""Bench records -> what whole runs take on each machine: the start, hours, tokens per second."""
+
+from collections.abc import Callable, Sequence
+
+from lra.report import legacy
+from lra.report.format import DASH
+from lra.report.render import markdown, table
+from lra.results.bench_record import Bench
+from lra.results.whole_runs import Place, WholeRun, whole_runs
+
+ABOUT = (
+    "Hours: all steps and evaluations of a run, by the median times of a few. Start: seconds of the first step in one "
+    "process, with an empty compiler's cache (cold) and with what it then holds (warm); on a CPU a run trains "
+    "eagerly meanwhile. Tokens: real ones, in training."
+)
+
+
+def tables(benches: Sequence[Bench]) -> list[str]:
+    """Markdown, two tables for each machine and way to use it; empty without a timing of a whole run's step."""
+    parts = []
+    for place, runs in whole_runs(benches).items():
+        if not any(run.evaluation for run in runs):
+            continue  # training alone was timed, for another question
+        tasks = sorted(dict.fromkeys(run.task for run in runs), key=legacy.task_order)
+        most = max(run.evaluation.processes for run in runs if run.evaluation)
+        parts += [f"## {heading(place, runs, most)}\n\n{ABOUT}\n", _hours(runs, tasks)]
+        counts = f"on 1 core / on {most}" if most > 1 else "a second"
+        parts += [f"Real tokens per second, {counts}\n", _filled(runs, tasks, _speeds)]
+    return parts
+
+
+def heading(place: Place, runs: Sequence[WholeRun], processes: int) -> str:
+    """Where and how the runs were timed."""
+    timed = [run.shared for run in runs if run.shared]
+    used = {str(bench.environment.get("gear", place.gear)) for bench in timed} if place.gear == "auto" else {place.gear}
+    where = place.device_name
+    if place.device == "cpu":
+        where += f", {place.cores} core{'s' * (place.cores != 1)}"
+        where += f", {processes} process{'es' * (processes != 1)} of {place.threads} thread{'s' * (place.threads != 1)}"
+    return f"Whole runs of {place.protocol}: {' or '.join(sorted(used)) or place.gear}, {place.precision}, {where}"
+
+
+def _hours(runs: Sequence[WholeRun], tasks: list[str]) -> str:
+    by_cell = {(run.row, run.task): run for run in runs}
+    body = []
+    for row in dict.fromkeys(run.row for run in runs):
+        started = next((run for run in runs if run.row == row and run.cold), None)
+        starts = [_seconds(started.cold), _seconds(started.alone)] if started else [DASH, DASH]
+        hours = [by_cell[row, task].hours if (row, task) in by_cell else None for task in tasks]
+        total = None if None in hours else sum(hour for hour in hours if hour is not None)
+        body.append([row, *starts, *map(_number, hours), *([_number(total)] if len(tasks) > 1 else [])])
+    header = ["Attention", "Start cold, s", "Start warm, s", *(f"{legacy.task_title(task)}, h" for task in tasks)]
+    return markdown(table("", [*header, *(["All, h"] if len(tasks) > 1 else [])], body))
+
+
+def _filled(runs: Sequence[WholeRun], tasks: list[str], words: Callable[[WholeRun], str]) -> str:
+    by_cell = {(run.row, run.task): words(run) for run in runs}
+    body = [
+        [row, *(by_cell.get((row, task), DASH) for task in tasks)] for row in dict.fromkeys(run.row for run in runs)
+    ]
+    return markdown(table("", ["Attention", *map(legacy.task_title, tasks)], body))
+
+
+def _speeds(run: WholeRun) -> str:
+    several = run.shared is not None and run.shared.processes > 1
+    speeds = [bench and bench.per_second(bench.real_tokens) for bench in (run.alone, run.shared)[: 1 + several]]
+    return " / ".join(DASH if speed is None else f"{speed:,.0f}" for speed in speeds)
+
+
+def _seconds(bench: Bench | None) -> str:
+    return DASH if bench is None or bench.start_seconds is None else f"{bench.start_seconds:,.1f}"
+
+
+def _number(hours: float | None) -> str:
+    return DASH if hours is None else f"{hours:,.1f}" if hours >= 10 else f"{hours:.2g}"

@@ -1,0 +1,81 @@
+"""What whole runs take on a machine, from bench records; standard library only.
+
+A run trains and evaluates: `bench --hours` times a step of each, in the same number of processes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lra.results.bench_record import UNIFORM, Bench, newest
+
+TRAINING, FORWARD = "training", "forward"
+
+
+class Place(NamedTuple):
+    """What hours must share to stand side by side: the machine, and how it was used but for the number of processes."""
+
+    device: str
+    device_name: str
+    cores: int | None
+    threads: int | None
+    gear: str
+    precision: str
+    protocol: str
+
+
+@dataclass(frozen=True)
+class WholeRun:
+    """The runs of one attention on one task under one setting: the timings they are made of."""
+
+    row: str
+    task: str
+    alone: Bench | None = None  # training in one process
+    shared: Bench | None = None  # training in all processes
+    evaluation: Bench | None = None  # in all processes
+    cold: Bench | None = None  # training in one process, with an empty compiler's cache
+
+    @property
+    def hours(self) -> float | None:
+        """Training and evaluations, in all processes; None where one of the two was not measured."""
+        parts = [bench.hours if bench else None for bench in (self.shared, self.evaluation)]
+        return sum(part for part in parts if part is not None) if None not in parts else None
+
+    @property
+    def created(self) -> str:
+        """When its steps were last timed."""
+        return max((bench.created for bench in (self.shared, self.evaluation) if bench), default="")
+
+
+def place_of(bench: Bench) -> Place:
+    device, name, cores, threads = (bench.environment.get(key) for key in ("device", "device_name", "cores", "threads"))
+    return Place(str(device), str(name), cores, threads, bench.gear, bench.precision, bench.protocol)
+
+
+def whole_runs(benches: Iterable[Bench]) -> dict[Place, list[WholeRun]]:
+    """Place -> the whole runs measured there, in the order in which they first came. benches: oldest first.
+
+    Of several numbers of processes the one counts whose evaluation was timed last.
+    """
+    groups: dict[tuple[Place, str, str], list[Bench]] = {}
+    for bench in sorted(newest(benches), key=lambda bench: bench.created):
+        if bench.run_steps and bench.shape != UNIFORM:
+            groups.setdefault((place_of(bench), bench.row, bench.shape), []).append(bench)
+    places: dict[Place, list[WholeRun]] = {}
+    for (place, row, task), members in groups.items():
+        places.setdefault(place, []).append(whole_run(row, task, members))
+    return places
+
+
+def whole_run(row: str, task: str, benches: list[Bench]) -> WholeRun:
+    """From the timings of one attention on one task at one place, oldest first."""
+    warm = {(bench.mode, bench.processes): bench for bench in benches if not bench.cold}
+    most = next((processes for mode, processes in reversed(warm) if mode == FORWARD), 1)
+    return WholeRun(
+        row,
+        task,
+        alone=warm.get((TRAINING, 1)),
+        shared=warm.get((TRAINING, most)),
+        evaluation=warm.get((FORWARD, most)),
+        cold=next((bench for bench in reversed(benches) if bench.cold), None),
+    )
