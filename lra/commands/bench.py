@@ -101,10 +101,11 @@ def measure(parsed: argparse.Namespace) -> int:
     from lra.results.bench_record import FAILED, read_benches
 
     measured = list(measure_all(make_request(parsed), parsed.out))
+    from lra.report.tables import whole_runs
     from lra.report.tables.bench import tables, write
 
     files = write(read_benches([parsed.out])[0], parsed.out)
-    print(tables(measured))
+    print("\n".join(whole_runs.tables(measured)) if parsed.hours else tables(measured))
     print(f"records in {parsed.out}; tables of all of them in {files[0]} and {files[1].name}")
     return int(any(bench.status == FAILED for bench in measured))
 

@@ -112,7 +112,8 @@ def heading(group: Sequence[Bench]) -> str:
     where = f"{name}, {threads} thread{'s' if threads != 1 else ''}" if device == "cpu" else f"{name}"
     where = f"{where} in each of {processes} processes" if processes > 1 else where
     what = "Sequences of one length" if bench.shape == UNIFORM else "Tasks' own lengths"
-    return f"{what}: batch {bench.batch}, model of {protocol}, {gear}, {precision}, {where}"
+    batches = " or ".join(str(batch) for batch in sorted({bench.batch for bench in group}))
+    return f"{what}: batch {batches}, model of {protocol}, {gear}, {precision}, {where}"
 
 
 def _group(bench: Bench) -> tuple[str, ...]:
