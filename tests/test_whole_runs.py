@@ -86,13 +86,33 @@ def test_one_process_that_ends_ends_the_timing(tiny, monkeypatch, end, status, r
     assert (ended.status, ended.reason, ended.processes) == (status, reason, 2)
 
 
+def test_the_process_that_failed_first_is_the_cause(tiny, tmp_path):
+    """Process 0 only says that the connection is closed."""
+    path = tmp_path / "fails.py"
+    path.write_text(
+        "import torch.distributed as dist\n"
+        "from attention_zoo import QKVAttention, register\n"
+        "@register('fails', title='Fails')\n"
+        "class Fails(QKVAttention):\n"
+        "    calls = 0\n"
+        "    def attend(self, q, k, v, keep=None):\n"
+        "        self.calls += 1\n"
+        "        if dist.get_rank() and self.calls > 4:\n"
+        "            raise RuntimeError('wrong shape')\n"
+        "        return v + q * k\n"
+    )
+    timing = replace(TIMING, spec=str(path), row="fails", protocol=tiny, shape="uniform", length=16)
+    ended = benching.measure_apart(timing)
+    assert (ended.status, ended.reason) == ("failed", "RuntimeError: wrong shape")
+
+
 def test_processes_that_take_too_long(tiny, monkeypatch):
     monkeypatch.setattr(benching, "GRACE_SECONDS", -9.9)
     assert benching.measure_apart(replace(TIMING, protocol=tiny)).status == "over budget"
 
 
 def plan_of(tiny: str, **changes) -> list[Timing]:
-    template = Timing(device="cpu", protocol=tiny, whole_run=True, **changes)
+    template = Timing(**{"device": "cpu", "protocol": tiny, "whole_run": True, "processes": 0} | changes)
     request = BenchRequest(attentions=["elu", "mean"], tasks=["listops", "pathfinder"], template=template)
     return benching.plan(request)
 
@@ -107,6 +127,7 @@ def test_what_is_timed_of_a_whole_run(tiny, monkeypatch):
     assert varied == 2 * [*listops, *(("pathfinder", *rest) for _, *rest in listops[1:])]
     assert {(timing.threads, timing.batch, timing.gear) for timing in timings} == {(1, 0, "auto")}
     assert {timing.processes for timing in plan_of(tiny, processes=3)} == {1, 3}
+    assert {timing.processes for timing in plan_of(tiny, processes=1)} == {1}
     monkeypatch.setattr(benching, "usable_cores", lambda: 1)
     assert len(plan_of(tiny)) == 2 * (3 + 2)
 
@@ -123,7 +144,7 @@ def test_a_compilers_cache_is_empty_once(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(benching, "measure_apart", measured)
     monkeypatch.setattr(benching, "usable_cores", lambda: 1)
-    template = Timing(device="cpu", protocol=tiny, whole_run=True)
+    template = Timing(device="cpu", protocol=tiny, whole_run=True, processes=0)
     request = BenchRequest(attentions=["elu", "mean"], tasks=["listops", "pathfinder"], template=template)
     found = list(benching.measure_all(request, tmp_path))
     assert found[0].environment["cores"] == physical_cores(affinity())

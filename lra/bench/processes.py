@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 GRACE = 2.0  # seconds in which the one that failed first ends, after the others have failed because of it
+LOST = "by peer"  # "Connection closed by peer", "Connection reset by peer": another process has ended
 PAUSE = 0.02  # seconds between two looks at the processes
 
 
@@ -57,8 +58,9 @@ class Process:
     def severity(self) -> int:
         """How far its end is from a good one: of several that failed, the worst is the cause of the others' end."""
         if self.bench is None:
-            return 2 if self.code is not None and self.code > 0 else 4
-        return {NO_MEMORY: 3, FAILED: 1}.get(self.bench.status, 0)
+            return 3 if self.code is not None and self.code > 0 else 5
+        failed = 1 if LOST in self.bench.reason else 2
+        return {NO_MEMORY: 4, FAILED: failed}.get(self.bench.status, 0)
 
 
 def start(command: list[str], timing: Timing) -> list[Process]:

@@ -40,8 +40,8 @@ class BenchRequest:
     """What the user asked for: each attention in each mode and gear, at each length or on each task.
 
     lengths: empty for the doublings that suit the device. tasks: measured instead of lengths. template: what all
-    timings share. With `template.whole_run`: what whole runs take, on the five tasks by default; modes are then of no
-    account.
+    timings share. With `template.whole_run`: what whole runs take, on the five tasks by default, with 0 processes for
+    as many as there are free cores; modes are then of no account.
     """
 
     attentions: list[str]
@@ -94,7 +94,7 @@ def plan_whole_runs(request: BenchRequest, template: Timing, kind: str) -> list[
     """Training in one process and in all that a run would have, evaluation in all; on the first task the start, too."""
     most = 1
     if kind == "cpu":
-        most = template.processes if template.processes > 1 else max(1, usable_cores() // template.threads)
+        most = template.processes or max(1, usable_cores() // template.threads)
     tasks_asked = expand_tasks(request.tasks) or list(tasks.ARENA)
     timings = []
     for spec, row in workload.rows_of(request.attentions).items():

@@ -55,7 +55,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest available)")
     parser.add_argument(
-        "--processes", type=count, default=0, metavar="N", help="N processes share each step on a CPU (default 1)"
+        "--processes",
+        type=count,
+        default=0,
+        metavar="N",
+        help="N processes share each step on a CPU (default 1; with --hours one for each free core)",
     )
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument(
@@ -139,7 +143,7 @@ def make_request(parsed: argparse.Namespace) -> "BenchRequest":
         budget=parsed.budget,
         memory=int(1e9 * parsed.memory),
         threads=parsed.threads,
-        processes=parsed.processes or 1,
+        processes=parsed.processes or (0 if parsed.hours else 1),
         whole_run=parsed.hours,
     )
     return BenchRequest(

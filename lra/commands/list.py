@@ -23,7 +23,9 @@ BENCHES = Path("results/runs")  # `bench` writes to the folder `bench` in it
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--long", action="store_true", help="attentions with their parameters, operations, fidelity and source"
+        "--long",
+        action="store_true",
+        help="attentions with their parameters, operations, hours here, fidelity and source",
     )
 
 
