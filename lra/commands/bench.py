@@ -78,6 +78,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("results/runs/bench"), help="records (default results/runs/bench)"
     )
+    add_instruments(parser)
+
+
+def add_instruments(parser: argparse.ArgumentParser) -> None:
+    """The options that choose what is measured instead of time and memory against length."""
     parser.add_argument(
         "--yardstick",
         action="store_true",

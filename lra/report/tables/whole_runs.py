@@ -24,8 +24,8 @@ def tables(benches: Sequence[Bench]) -> list[str]:
         tasks = sorted(dict.fromkeys(run.task for run in runs), key=legacy.task_order)
         most = max(run.evaluation.processes for run in runs if run.evaluation)
         parts += [f"## {heading(place, runs, most)}\n\n{ABOUT}\n", _hours(runs, tasks)]
-        counts = f"on 1 core / on {most}" if most > 1 else "a second"
-        parts += [f"Real tokens per second, {counts}\n", _filled(runs, tasks, _speeds)]
+        where = f"in 1 process / in {most}" if most > 1 else "in 1 process"
+        parts += [f"Real tokens per second, {where}\n", _filled(runs, tasks, _speeds)]
     return parts
 
 
