@@ -1,11 +1,12 @@
 """torch.compile's own backend on a CPU, set so that it compiles a model once, and a second process starts in seconds.
 
-Three of its defaults stand against that. Its cache of whole graphs leaves out graphs with an autocast block or with a
-gradient written by hand, so that every process repeats what it could read. Generated code sums more than 4,096 numbers
-in another way than fewer, so that it serves the sizes on one side alone. And kernels get line numbers, for debuggers.
+By default, its cache of whole graphs leaves out those with an autocast block or with a gradient written by hand, so
+that every process repeats what it could read. Generated code sums more than 4,096 numbers in another way than fewer, so
+that it serves the sizes on one side alone. And kernels get line numbers, for debuggers.
 """
 
 import contextlib
+import functools
 import hashlib
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from torch import nn
 from torch._functorch import config as functorch
 from torch.compiler import config as compiler
 from torch.fx.experimental import _config as shapes
+from torch.fx.experimental import symbolic_shapes
 
 # The graph holds their arguments, which is all that they depend on.
 AUTOCAST = ("torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast")
@@ -30,6 +32,8 @@ SETTINGS = {
 def inductor_for(model: nn.Module) -> Callable[[torch.fx.GraphModule, Any], Any]:
     """The backend for this model."""
     tag = code_hash(model)
+    # What the cache holds is guarded by expressions. Python's own max compares, and its choice would be one more guard.
+    getattr(symbolic_shapes, "SYMPY_INTERP", {}).update(max=largest, min=smallest)
 
     def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
         from torch._inductor import config  # takes a second, and warns of itself
@@ -52,6 +56,14 @@ def one_code(compile_graph: Callable[..., Any]) -> Callable[..., Any]:
             return compile_graph(*arguments, **options)
 
     return compile_for_all
+
+
+def largest(*sizes: Any) -> Any:
+    return functools.reduce(torch.sym_max, sizes)
+
+
+def smallest(*sizes: Any) -> Any:
+    return functools.reduce(torch.sym_min, sizes)
 
 
 def patched(config: Any, name: str, value: Any) -> contextlib.AbstractContextManager[Any]:
