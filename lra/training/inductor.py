@@ -39,6 +39,7 @@ def inductor_for(model: nn.Module) -> Callable[[torch.fx.GraphModule, Any], Any]
         from torch._inductor import config  # takes a second, and warns of itself
         from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
+        remember_strides()
         known = config.get_config_copy()
         settings = {name: value for name, value in SETTINGS.items() if name in known}
         by_hand = patched(functorch, "autograd_cache_allow_custom_autograd_functions", True)
@@ -46,6 +47,16 @@ def inductor_for(model: nn.Module) -> Callable[[torch.fx.GraphModule, Any], Any]
             return compile_fx(graph, inputs, inner_compile=one_code(compile_fx_inner), config_patches=settings)
 
     return backend
+
+
+def remember_strides() -> None:
+    """Lets the compiler keep all its results about strides: it asks for many more than the 128 that it would keep."""
+    from torch._inductor import sizevars
+
+    for name in ("simplify_index_in_vec_range", "stride_at"):
+        function: Any = getattr(sizevars, name, None)
+        if hasattr(function, "cache_parameters") and function.cache_parameters()["maxsize"]:
+            setattr(sizevars, name, functools.cache(function.__wrapped__))
 
 
 def one_code(compile_graph: Callable[..., Any]) -> Callable[..., Any]:
