@@ -14,7 +14,10 @@ from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
 from lra.training.distributed import Group, alone
 
-MANY = ("train.batch=128", "data.max_length=60", "data.validation_rows=500", "data.test_rows=500", "train.gear=eager")
+MANY = (
+    "train.steps=20", "train.warmup=2", "train.evaluate_every=10", "train.batch=128", "train.gear=eager",
+    "data.max_length=60", "data.validation_rows=500", "data.test_rows=500",
+)  # fmt: skip
 CPU = torch.device("cpu")
 
 
@@ -47,7 +50,7 @@ from attention_zoo import QKVAttention, register
 class Deadly(QKVAttention):
     def attend(self, q, k, v, keep=None):
         Deadly.calls = getattr(Deadly, "calls", 0) + 1
-        if Deadly.calls == 40 and torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
+        if Deadly.calls == 24 and torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
             WHAT
         return v
 """
