@@ -179,6 +179,7 @@ def machine(monkeypatch):
         request = Request(**wanted)
         runs: Any = [SimpleNamespace(data_key="key", tokens=number) for number in tokens]
         monkeypatch.setattr(crew, "tokens", lambda run, _: run.tokens)
+        monkeypatch.setattr("lra.training.cores.own_cores", lambda: max(4, cores))
         monkeypatch.setattr("lra.training.cores.usable_cores", lambda: cores)
         monkeypatch.setattr("lra.training.cores.free_bytes", lambda: memory << 30)
         prepared: Any = {"key": None}
@@ -206,6 +207,11 @@ def test_the_processes_of_a_command(machine, monkeypatch):
     assert machine(LONG, group=Group(0, 2, CPU)) == Crew(), "torchrun has started the processes"
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert machine(LONG) == Crew(2, 2)
+
+
+def test_cores_that_others_use_are_left_to_them(machine, capfd):
+    assert machine(LONG, LONG, cores=3) == Crew(3, 3)
+    assert "1 of 4 cores are busy with other work and left to it; --processes 4 takes all" in capfd.readouterr().err
 
 
 def test_memory_limits_the_processes(machine, capfd):
