@@ -32,13 +32,15 @@ def numbers(record) -> tuple:
     return record.identity, record.status, curve, record.predictions, record.test_accuracy_last
 
 
-def test_eight_processes_are_one(tiny, tmp_path):
+def test_eight_processes_are_one(tiny, tmp_path, capfd):
     """On however few cores. Batches have several micro-batches, and so have evaluations."""
     (one,) = run_grid(asked(tiny, tmp_path / "one", processes=1))
     (eight,) = run_grid(asked(tiny, tmp_path / "eight", processes=8))
     assert (one.environment["processes"], eight.environment["processes"]) == (1, 8)
     assert one.environment["threads"] == eight.environment["threads"] == 1
     assert numbers(one) == numbers(eight)
+    lines = capfd.readouterr().err.splitlines()
+    assert not [line for line in lines if not line.startswith(("listops: ", "[1/1] listops pola seed 0: "))]
 
 
 DEADLY = """

@@ -82,7 +82,7 @@ def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) ->
     work = [tokens(run, prepared[run.data_key]) for run in runs]
     if not jobs and not each and (sum(work) < APART_TOKENS or (len(runs) == 1 and work[0] < SHARED_TOKENS)):
         return Crew()
-    cores = count_cores()
+    cores = count_cores(asked=each)
     if each:
         at_once = min(len(runs), max(1, cores // each))
         return Crew(at_once * each, at_once, each)
@@ -91,12 +91,15 @@ def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) ->
     return Crew(cores if max(work) >= SHARED_TOKENS else min(cores, len(runs)), cores)
 
 
-def count_cores() -> int:
-    """How many processes have a core each (or as many as each has threads), after a line where others use some."""
+def count_cores(asked: int) -> int:
+    """How many processes have a core each, or as many as each has threads.
+
+    Where others use some a line says so, unless a number of processes is asked for.
+    """
     from lra.training.cores import own_cores, threads_per_process, usable_cores
 
     own, usable = own_cores(), usable_cores()
-    if usable < own:
+    if usable < own and not asked:
         say(f"{own - usable} of {own} cores are busy with other work and left to it; --processes {own} takes all")
     return max(1, usable // threads_per_process())
 
