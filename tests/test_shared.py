@@ -14,7 +14,10 @@ from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
 from lra.training.distributed import Group, alone
 
-MANY = ("train.batch=128", "data.max_length=60", "data.validation_rows=500", "data.test_rows=500", "train.gear=eager")
+MANY = (
+    "train.steps=20", "train.warmup=2", "train.evaluate_every=10", "train.batch=128", "train.gear=eager",
+    "data.max_length=60", "data.validation_rows=500", "data.test_rows=500",
+)  # fmt: skip
 CPU = torch.device("cpu")
 
 
@@ -29,13 +32,15 @@ def numbers(record) -> tuple:
     return record.identity, record.status, curve, record.predictions, record.test_accuracy_last
 
 
-def test_eight_processes_are_one(tiny, tmp_path):
+def test_eight_processes_are_one(tiny, tmp_path, capfd):
     """On however few cores. Batches have several micro-batches, and so have evaluations."""
     (one,) = run_grid(asked(tiny, tmp_path / "one", processes=1))
     (eight,) = run_grid(asked(tiny, tmp_path / "eight", processes=8))
     assert (one.environment["processes"], eight.environment["processes"]) == (1, 8)
     assert one.environment["threads"] == eight.environment["threads"] == 1
     assert numbers(one) == numbers(eight)
+    lines = capfd.readouterr().err.splitlines()
+    assert not [line for line in lines if not line.startswith(("listops: ", "[1/1] listops pola seed 0: "))]
 
 
 DEADLY = """
@@ -47,7 +52,7 @@ from attention_zoo import QKVAttention, register
 class Deadly(QKVAttention):
     def attend(self, q, k, v, keep=None):
         Deadly.calls = getattr(Deadly, "calls", 0) + 1
-        if Deadly.calls == 40 and torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
+        if Deadly.calls == 24 and torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
             WHAT
         return v
 """
@@ -176,6 +181,7 @@ def machine(monkeypatch):
         request = Request(**wanted)
         runs: Any = [SimpleNamespace(data_key="key", tokens=number) for number in tokens]
         monkeypatch.setattr(crew, "tokens", lambda run, _: run.tokens)
+        monkeypatch.setattr("lra.training.cores.own_cores", lambda: max(4, cores))
         monkeypatch.setattr("lra.training.cores.usable_cores", lambda: cores)
         monkeypatch.setattr("lra.training.cores.free_bytes", lambda: memory << 30)
         prepared: Any = {"key": None}
@@ -203,6 +209,11 @@ def test_the_processes_of_a_command(machine, monkeypatch):
     assert machine(LONG, group=Group(0, 2, CPU)) == Crew(), "torchrun has started the processes"
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert machine(LONG) == Crew(2, 2)
+
+
+def test_cores_that_others_use_are_left_to_them(machine, capfd):
+    assert machine(LONG, LONG, cores=3) == Crew(3, 3)
+    assert "1 of 4 cores are busy with other work and left to it; --processes 4 takes all" in capfd.readouterr().err
 
 
 def test_memory_limits_the_processes(machine, capfd):

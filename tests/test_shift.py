@@ -150,6 +150,18 @@ def test_the_real_process_leaves_code_in_the_cache(tiny, tmp_path, monkeypatch):
     assert counters["fxgraph_cache_miss"] == 0
 
 
+@pytest.mark.slow
+def test_compiled_processes_are_one_to_the_last_bit(tiny, tmp_path, monkeypatch):
+    """The first compiles, the others find its code."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    overrides = ("train.gear=compiled", "train.steps=20", "train.warmup=2", "train.batch=128", "data.max_length=60")
+    wanted = Request(attentions=["agent"], tasks=["listops"], seeds=[0], protocol=tiny, overrides=overrides)
+    two, one = (run_grid(replace(wanted, out=tmp_path / f"{n}", processes=n))[0] for n in (2, 1))
+    assert (two.environment["processes"], one.environment["processes"]) == (2, 1)
+    assert two.environment["gear"] == one.environment["gear"] == "compiled"
+    assert (two.predictions, two.curve[-1]["train_loss"]) == (one.predictions, one.curve[-1]["train_loss"])
+
+
 def bar_of(steps: int, crowd: float = 1.0) -> Bar:
     return Bar("", Train(steps=steps, batch=32, lr=1.0, warmup=0, evaluate_every=steps), rows=0, crowd=crowd)
 

@@ -92,20 +92,21 @@ def compile_model(pipe: Connection, model: Model) -> None:
     from lra.experiments.data import find_task
     from lra.training.cores import threads_per_process
     from lra.training.device import Device, set_backends
+    from lra.training.process import fresh_state
     from lra.training.step import Step
 
     follow_parent()
     console.show(bars=False, lines=False)
-    torch.set_num_threads(threads_per_process())
     if model.task_file:
         find_task(model.task_file, silent=True)
     attention_zoo.find(model.spec)
     run: Run = pickle.loads(model.run)
     config = replace(run.config.train, gear="compiled")
-    set_backends(config.deterministic)
     device = Device(torch.device("cpu"), run.precision)
-    step = Step(make_model(run, model.sizes), config, device, padding_of(run, model.sizes), run.seed)
-    step.dry_run(model.samples, np.arange(len(model.samples.labels)))
+    with fresh_state(threads_per_process()):  # the cache looks at PyTorch's settings, too
+        set_backends(config.deterministic)
+        step = Step(make_model(run, model.sizes), config, device, padding_of(run, model.sizes), run.seed)
+        step.dry_run(model.samples, np.arange(len(model.samples.labels)))
     if step.gears.gear.name != "compiled":
         pipe.send(step.gears.cause.removeprefix("compiled failed: "))
         raise SystemExit(1)

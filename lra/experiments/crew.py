@@ -76,21 +76,32 @@ def choose_crew(request: Request, runs: Sequence[Run], prepared: dict[str, TaskD
 
 def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) -> Crew:
     """The processes as far as memory does not count."""
-    from lra.training.cores import threads_per_process, usable_cores
-
     jobs, each = request.jobs, request.processes
     if jobs and each:
         return Crew(jobs * each, jobs, each)
     work = [tokens(run, prepared[run.data_key]) for run in runs]
     if not jobs and not each and (sum(work) < APART_TOKENS or (len(runs) == 1 and work[0] < SHARED_TOKENS)):
         return Crew()
-    cores = max(1, usable_cores() // threads_per_process())
+    cores = count_cores(asked=each)
     if each:
         at_once = min(len(runs), max(1, cores // each))
         return Crew(at_once * each, at_once, each)
     if jobs:
         return Crew(max(jobs, cores if max(work) >= SHARED_TOKENS else 1), jobs)
     return Crew(cores if max(work) >= SHARED_TOKENS else min(cores, len(runs)), cores)
+
+
+def count_cores(asked: int) -> int:
+    """How many processes have a core each, or as many as each has threads.
+
+    Where others use some a line says so, unless a number of processes is asked for.
+    """
+    from lra.training.cores import own_cores, threads_per_process, usable_cores
+
+    own, usable = own_cores(), usable_cores()
+    if usable < own and not asked:
+        say(f"{own - usable} of {own} cores are busy with other work and left to it; --processes {own} takes all")
+    return max(1, usable // threads_per_process())
 
 
 def fit_memory(crew: Crew) -> Crew:

@@ -18,16 +18,21 @@ def threads_per_process() -> int:
 
 
 def usable_cores() -> int:
-    """How many cores could compute for this process now, at least one.
+    """How many cores could compute for this process now, at least one: its own, but for those that others keep busy."""
+    numbers = affinity()
+    idle = len(numbers) - round(busy_cores(numbers))
+    return max(1, min(own_cores(), idle))
+
+
+def own_cores() -> int:
+    """How many cores this process may use.
 
     Hyper-threads of one core count once. Cores that `taskset` or a job scheduler withholds do not count, nor does what
-    a container's quota withholds, nor cores that others keep busy.
+    a container's quota withholds.
     """
     from loky.backend.context import cpu_count  # knows affinity, quotas of both kinds of cgroups, macOS and Windows
 
-    numbers = affinity()
-    idle = len(numbers) - round(busy_cores(numbers))
-    return max(1, min(cpu_count(only_physical_cores=True), physical_cores(numbers), idle))
+    return max(1, min(cpu_count(only_physical_cores=True), physical_cores(affinity())))
 
 
 def crowding(processes: int) -> float:

@@ -24,6 +24,7 @@ from lra.console import say
 from lra.training.batches import Samples, micro_batches, sizes
 from lra.training.device import Device, Padding
 from lra.training.eager import Eager
+from lra.training.inductor import inductor_for
 from lra.training.loading import load
 
 # Work after which the compiler's time is earned back. On CUDA a small step is launch-bound, so compile time is weighed
@@ -38,8 +39,7 @@ SHIFT_TOKENS = 16_000_000
 
 # torch's cap on compilations of the encoder in a process: the default of 8 is exhausted by the fifth of a grid.
 COMPILATIONS = 256
-# Graphs of the encoder that training, or evaluation, may need before the gear says so. One is the rule.
-FEW = 4
+FEW = 4  # graphs of the encoder that training, or evaluation, may need before the gear says so; one is the rule
 SIZES = 4  # sizes that a compiled gear rounds lengths up to when it has compiled more than a few times
 
 # Fuse small neighbouring kernels (e.g. autocast's weight casts) on these devices: a third fewer launches. The generated
@@ -76,7 +76,9 @@ class Compiled(Eager):
     def compile(self) -> None:
         setattr(dynamo, "recompile_limit" if hasattr(dynamo, "recompile_limit") else "cache_size_limit", COMPILATIONS)
         options: Any = {"combo_kernels": True} if self.combined else None
-        self.forward = torch.compile(self.model, fullgraph=True, backend=self.backend, options=options)
+        ours = self.backend == "inductor" and self.device.kind == "cpu"
+        backend = inductor_for(self.model) if ours else self.backend
+        self.forward = torch.compile(self.model, fullgraph=True, backend=backend, options=options)
         self.made.clear()
         self.graphs.clear()
 

@@ -1,0 +1,98 @@
+"""torch.compile's own backend on a CPU, set so that it compiles a model once, and a second process starts in seconds.
+
+By default, its cache of whole graphs leaves out those with an autocast block or with a gradient written by hand, so
+that every process repeats what it could read. Generated code sums more than 4,096 numbers in another way than fewer, so
+that it serves the sizes on one side alone. And kernels get line numbers, for debuggers.
+"""
+
+import contextlib
+import functools
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch._functorch import config as functorch
+from torch.compiler import config as compiler
+from torch.fx.experimental import _config as shapes
+from torch.fx.experimental import symbolic_shapes
+
+# The graph holds their arguments, which is all that they depend on.
+AUTOCAST = ("torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast")
+SETTINGS = {
+    "unsafe_marked_cacheable_functions": dict.fromkeys(AUTOCAST, torch.__version__),
+    "aot_inductor.enable_line_tables": False,  # of all kernels, whatever the name says; a seventh of g++'s time
+    "aot_inductor.enable_frame_pointer": False,
+}
+
+
+def inductor_for(model: nn.Module) -> Callable[[torch.fx.GraphModule, Any], Any]:
+    """The backend for this model."""
+    tag = code_hash(model)
+    # What the cache holds is guarded by expressions. Python's own max compares, and its choice would be one more guard.
+    getattr(symbolic_shapes, "SYMPY_INTERP", {}).update(max=largest, min=smallest)
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        from torch._inductor import config  # takes a second, and warns of itself
+        from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+        remember_strides()
+        known = config.get_config_copy()
+        settings = {name: value for name, value in SETTINGS.items() if name in known}
+        by_hand = patched(functorch, "autograd_cache_allow_custom_autograd_functions", True)
+        with by_hand, patched(compiler, "cache_key_tag", tag):
+            return compile_fx(graph, inputs, inner_compile=one_code(compile_fx_inner), config_patches=settings)
+
+    return backend
+
+
+def remember_strides() -> None:
+    """Lets the compiler keep all its results about strides: it asks for many more than the 128 that it would keep."""
+    from torch._inductor import sizevars
+
+    for name in ("simplify_index_in_vec_range", "stride_at"):
+        function: Any = getattr(sizevars, name, None)
+        if hasattr(function, "cache_parameters") and function.cache_parameters()["maxsize"]:
+            setattr(sizevars, name, functools.cache(function.__wrapped__))
+
+
+def one_code(compile_graph: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes this function, which writes the code of a graph, take no decision by a size that varies."""
+
+    def compile_for_all(*arguments: Any, **options: Any) -> Any:
+        with patched(shapes, "backed_size_oblivious", True):
+            return compile_graph(*arguments, **options)
+
+    return compile_for_all
+
+
+def largest(*sizes: Any) -> Any:
+    return functools.reduce(torch.sym_max, sizes)
+
+
+def smallest(*sizes: Any) -> Any:
+    return functools.reduce(torch.sym_min, sizes)
+
+
+def patched(config: Any, name: str, value: Any) -> contextlib.AbstractContextManager[Any]:
+    """Sets an option of torch for a while; does nothing where this release has no such option."""
+    return config.patch(**{name: value}) if hasattr(config, name) else contextlib.nullcontext()
+
+
+def code_hash(model: nn.Module) -> str:
+    """A hash of the Python files beside those that define the model.
+
+    The cache knows a custom operator by its name alone; with this, an edit of its gradient is not overlooked.
+    """
+    modules = {type(module).__module__ for module in model.modules()}
+    names = [name for name in modules if name.partition(".")[0] != "torch"]
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in names]
+    folders = {Path(file).resolve().parent for file in files if file}
+    content = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in folder.glob("*.py")):
+        with contextlib.suppress(OSError):
+            content.update(path.read_bytes())
+    return content.hexdigest()
