@@ -16,7 +16,8 @@ from lra.errors import ConfigError
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
 from lra.results.record import load
-from lra.training.distributed import Group, alone, check_batches
+from lra.training.distributed import Group, alone, check_batches, join
+from lra.training.turns import in_common
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,6 +126,26 @@ def test_a_mistake_is_reported_once(tiny, tmp_path):
     assert said.returncode != 0
     assert said.stderr.count("train.batch must be at least 1") == 1
     assert not list(tmp_path.glob("*.json"))
+
+
+@pytest.mark.parametrize("linux", [True, False])
+def test_memory_in_common(monkeypatch, linux):
+    if not linux:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    elif not hasattr(os, "memfd_create"):
+        pytest.skip("needs Linux")
+    tensor = in_common(alone(torch.device("cpu")), 3, 5)
+    assert tensor.shape == (3, 5)
+    assert not tensor.any()
+    tensor[1] = 2.0
+    assert tensor.sum() == 10
+
+
+def test_processes_on_a_cpu_are_of_one_machine(monkeypatch):
+    for name, value in (("RANK", "2"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="processes of one machine; on several machines use --shard"):
+        join("cpu")
 
 
 def test_a_group_of_one_sends_nothing():

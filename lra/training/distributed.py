@@ -73,6 +73,11 @@ class Group:
             dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]  # pyright: ignore[reportReturnType]
 
+    def meet(self) -> None:
+        """Waits until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
     def average(self, flat: Tensor) -> None:
         """Replaces the tensor by its mean over the processes."""
         if self.size > 1:
@@ -110,6 +115,8 @@ def join(device_name: str) -> Group:
     device = choose_device("cpu" if device_name == "auto" else device_name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    elif os.environ.get("LOCAL_WORLD_SIZE", str(size)) != str(size):
+        raise ConfigError("on CPUs a run is shared by processes of one machine; on several machines use --shard")
     if not dist.is_initialized():
         store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
         start(device, store, rank, size)

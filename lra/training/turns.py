@@ -10,11 +10,13 @@ On a GPU each process computes its own share of the rows, and one all-reduce tur
 from __future__ import annotations
 
 import itertools
+import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from lra.training.distributed import Group
@@ -30,8 +32,7 @@ class Turns:
     def __init__(self, group: Group, flat: Tensor | None = None):
         self.group, self.flat = group, flat
         self.undivided = False  # process 0 computes everything, because what it computes depends on what came before
-        width = 0 if flat is None else -(-len(flat) // group.size) * group.size
-        self.slots = torch.empty(0, width)  # the result of each turn taken
+        self.slots: Tensor | None = None  # results of the turns, and their sum, in memory of all processes
         self.begin()
 
     def begin(self) -> None:
@@ -53,11 +54,13 @@ class Turns:
         if not self.group.takes_turns:
             yield from range(count)
             return
+        slots = self.room(count, self.flat) if self.flat is not None else torch.empty(0)
         for number in itertools.chain(again, self.new(count)):
             self.taken.append(number)
             yield number
             if self.flat is not None:
-                self.keep(self.flat)
+                slots[number] = self.flat
+                self.flat.zero_()
 
     def new(self, count: int) -> Iterator[int]:
         """Takes turns until there are none left."""
@@ -66,14 +69,11 @@ class Turns:
         while (number := self.group.take_turn()) < count:
             yield number
 
-    def keep(self, flat: Tensor) -> None:
-        """Moves the result of the turn just taken out of `flat`."""
-        if len(self.slots) < len(self.taken):
-            more = self.slots.new_zeros(max(8, 2 * len(self.slots)), self.slots.shape[1])
-            more[: len(self.slots)] = self.slots
-            self.slots = more
-        self.slots[len(self.taken) - 1, : len(flat)] = flat
-        flat.zero_()
+    def room(self, count: int, flat: Tensor) -> Tensor:
+        """A slot for the result of each turn, and one for their sum."""
+        if self.slots is None or len(self.slots) <= count:
+            self.slots = in_common(self.group, count + 1, len(flat))
+        return self.slots
 
     def total(self, losses: np.ndarray) -> float:
         """The sum over all turns, in their order. losses: of the turns that this process took, and 0 for the others."""
@@ -83,24 +83,36 @@ class Turns:
 
     def add_up(self) -> int:
         """Leaves in `flat` the sum over all turns of all processes; returns how many tokens they computed."""
-        group, size, flat = self.group, self.group.size, self.flat
+        group, flat, slots = self.group, self.flat, self.slots
         assert flat is not None
-        if not group.takes_turns:
+        if not group.takes_turns or slots is None:
             group.average(flat)
-            return sum(self.tokens) * size
-        table = np.zeros((2, self.count), dtype=np.int64)
-        table[0, self.taken], table[1, self.taken] = group.rank, self.tokens
-        owners, tokens = group.add(table)
-        counts = np.bincount(owners, minlength=size).tolist()
-        chunk = self.slots.shape[1] // size  # each process adds up one chunk of the parameters
-        sent = self.slots[: len(self.taken)].view(-1, size, chunk).transpose(0, 1).contiguous()
-        received = sent.new_empty(self.count, chunk)
-        dist.all_to_all_single(received, sent.view(-1, chunk), counts, [len(self.taken)] * size)
-        place = np.argsort(np.argsort(owners, kind="stable"), kind="stable")  # where a turn lies among the received
-        total = received[place[0]].clone()
-        for number in place[1:]:
-            total += received[number]
-        whole = sent.new_empty(size * chunk)
-        dist.all_gather(list(whole.split(chunk)), total)
-        flat.copy_(whole[: len(flat)])
-        return int(tokens.sum())
+            return sum(self.tokens) * group.size
+        tokens = group.add(np.array(sum(self.tokens)))  # from here on all slots are filled
+        chunk = -(-len(flat) // group.size)
+        mine = slots[:, group.rank * chunk : (group.rank + 1) * chunk]  # each process adds up a part
+        mine[-1] = mine[0]
+        for number in range(1, self.count):
+            mine[-1] += mine[number]
+        group.meet()
+        flat.copy_(slots[-1])
+        return int(tokens)
+
+
+def in_common(group: Group, rows: int, columns: int) -> Tensor:
+    """A float32 tensor of zeros that the processes of a group, all on one machine, have in common."""
+    file, path = -1, ""
+    if group.rank == 0:
+        if hasattr(os, "memfd_create"):  # Linux: memory that no /dev/shm limits, as a container's often is
+            file = os.memfd_create("turns")
+            path = f"/proc/{os.getpid()}/fd/{file}"
+        else:
+            file, path = tempfile.mkstemp()
+        os.ftruncate(file, 4 * rows * columns)
+    array = np.memmap(group.broadcast(path), dtype=np.float32, mode="r+", shape=(rows, columns))
+    group.meet()
+    if group.rank == 0:
+        os.close(file)
+        if not hasattr(os, "memfd_create"):
+            Path(path).unlink()
+    return torch.from_numpy(array)
