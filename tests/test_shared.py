@@ -140,7 +140,7 @@ def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capf
     """When the other run has ended; no number of it changes."""
     for name, number in (("APART_TOKENS", 0), ("SHARED_TOKENS", 0)):
         monkeypatch.setattr(crew, name, number)
-    monkeypatch.setattr("lra.training.cores.usable_cores", lambda: 2)
+    monkeypatch.setattr("lra.experiments.crew.count_cores", lambda: (2, 2))
     monkeypatch.setattr("lra.experiments.workers.WORTH_A_PAUSE", 0.0)
     specs = []
     for name, seconds in (("slow", 0.02), ("quick", 0.0)):
@@ -153,6 +153,24 @@ def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capf
     assert "slow seed 0: pauses, to go on in more processes" in capfd.readouterr().err
     (calm,) = run_grid(replace(wanted, attentions=specs[:1], out=tmp_path / "alone", processes=1))
     assert numbers(calm) == numbers(slow)
+
+
+def test_a_run_takes_cores_that_become_free(tiny, tmp_path, monkeypatch, capfd):
+    """Others use one of two cores when it begins, and none when the command looks again."""
+    for name, number in (("APART_TOKENS", 0), ("SHARED_TOKENS", 0)):
+        monkeypatch.setattr(crew, name, number)
+    monkeypatch.setattr("lra.training.cores.own_cores", lambda: 2)
+    monkeypatch.setattr("lra.training.cores.usable_cores", lambda: 1)
+    monkeypatch.setattr("lra.training.cores.busy_cores", lambda _: 1.0)
+    monkeypatch.setattr("lra.experiments.workers.WORTH_A_PAUSE", 0.0)
+    monkeypatch.setattr("lra.experiments.workers.LOOK_AGAIN", 0.2)
+    path = tmp_path / "slow.py"
+    path.write_text(SLOW.replace("NAME", "slow").replace("SECONDS", "0.05"))
+    (record,) = run_grid(asked(tiny, tmp_path / "runs", attentions=[str(path)]))
+    assert record.environment["processes"] == 2
+    said = capfd.readouterr().err
+    assert "1 of 2 cores are busy with other work" in said
+    assert "slow seed 0: pauses, to go on in more processes" in said
 
 
 def test_how_many_processes_a_run_gets():
@@ -212,16 +230,18 @@ def test_the_processes_of_a_command(machine, monkeypatch):
 
 
 def test_cores_that_others_use_are_left_to_them(machine, capfd):
-    assert machine(LONG, LONG, cores=3) == Crew(3, 3)
+    assert machine(LONG, LONG, cores=3) == Crew(4, 4, now=3), "later, perhaps, all four"
+    assert machine(*[4 * SHORT] * 9, cores=3) == Crew(3, 3)
     assert "1 of 4 cores are busy with other work and left to it; --processes 4 takes all" in capfd.readouterr().err
 
 
 def test_memory_limits_the_processes(machine, capfd):
     assert machine(LONG, cores=8, memory=3) == Crew(3, 3)
+    assert machine(LONG, cores=2, memory=3) == Crew(3, 3, now=2)
     assert "3 processes instead of 8: 3.0 GiB of memory are free, each may need one" in capfd.readouterr().err
     assert machine(LONG, processes=8, memory=2) == Crew(2, 1, 2)
     assert machine(LONG, LONG, jobs=2, processes=4, memory=4) == Crew(4, 1, 4)
-    assert machine(LONG, cores=2, memory=0) == Crew(2, 2), "unknown"
+    assert machine(LONG, cores=4, memory=0) == Crew(4, 4), "unknown"
 
 
 def test_processes_share_a_cpu_only(machine):

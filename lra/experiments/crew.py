@@ -27,12 +27,14 @@ class Crew:
     """The processes of a command.
 
     workers: how many there are; one that was not asked for is this process itself. at_once: runs at a time. each:
-    processes that share a run; 0 for as many as are free.
+    processes that share a run; 0 for as many as are free. now: how many may compute as long as others use the machine;
+    0 for all.
     """
 
     workers: int = 1
     at_once: int = 1
     each: int = 0
+    now: int = 0
 
     def size(self, idle: int, left: int, running: int, shared: bool) -> int:
         """How many processes the next run gets; 0 when it has to wait.
@@ -82,26 +84,24 @@ def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) ->
     work = [tokens(run, prepared[run.data_key]) for run in runs]
     if not jobs and not each and (sum(work) < APART_TOKENS or (len(runs) == 1 and work[0] < SHARED_TOKENS)):
         return Crew()
-    cores = count_cores(asked=each)
+    own, usable = count_cores()
     if each:
-        at_once = min(len(runs), max(1, cores // each))
+        at_once = min(len(runs), max(1, usable // each))
         return Crew(at_once * each, at_once, each)
+    long = max(work) >= SHARED_TOKENS
     if jobs:
-        return Crew(max(jobs, cores if max(work) >= SHARED_TOKENS else 1), jobs)
-    return Crew(cores if max(work) >= SHARED_TOKENS else min(cores, len(runs)), cores)
+        return Crew(max(jobs, usable if long else 1), jobs)
+    if usable < own:
+        say(f"{own - usable} of {own} cores are busy with other work and left to it; --processes {own} takes all")
+    return Crew(own, own, now=usable % own) if long else Crew(min(usable, len(runs)), usable)
 
 
-def count_cores(asked: int) -> int:
-    """How many processes have a core each, or as many as each has threads.
-
-    Where others use some a line says so, unless a number of processes is asked for.
-    """
+def count_cores() -> tuple[int, int]:
+    """How many processes would have a core each, or as many as each has threads: without others' work, and now."""
     from lra.training.cores import own_cores, threads_per_process, usable_cores
 
-    own, usable = own_cores(), usable_cores()
-    if usable < own and not asked:
-        say(f"{own - usable} of {own} cores are busy with other work and left to it; --processes {own} takes all")
-    return max(1, usable // threads_per_process())
+    threads = threads_per_process()
+    return max(1, own_cores() // threads), max(1, usable_cores() // threads)
 
 
 def fit_memory(crew: Crew) -> Crew:
@@ -115,4 +115,4 @@ def fit_memory(crew: Crew) -> Crew:
     each = min(crew.each, fitting)
     at_once = min(crew.at_once, fitting // max(1, each))
     say(f"{fitting} processes instead of {crew.workers}: {free / BYTES:.1f} GiB of memory are free, each may need one")
-    return Crew(at_once * each or fitting, at_once, each)
+    return Crew(at_once * each or fitting, at_once, each, min(crew.now, fitting))

@@ -98,7 +98,7 @@ def work_loop(pipe: Connection, device_name: str, settings: Settings) -> None:
         with contextlib.ExitStack() as team:
             try:
                 order = next_order(pipe)
-            except EOFError:
+            except (EOFError, OSError):  # the latter where the parent's last words were not read
                 return
             answer = work(order, pipe, device, settings, known, team)
             healthy = not lost(device)
@@ -109,7 +109,7 @@ def work_loop(pipe: Connection, device_name: str, settings: Settings) -> None:
 
 
 def next_order(pipe: Connection) -> Order:
-    """Raises EOFError when the pipe is closed."""
+    """Raises EOFError or OSError when the pipe is closed."""
     order = pipe.recv()
     while not isinstance(order, Order):  # a wish to pause that came too late
         order = pipe.recv()
@@ -138,10 +138,11 @@ def work(
         title = order.title
 
         def pause(progress: Progress, bar: Bar) -> bool:
-            if order.size > 1 or not pipe.poll():
+            left, speed = bar.forecast(progress)
+            if order.size > 1 or not speed or not pipe.poll():
                 return False
             pipe.recv()
-            return bar.forecast(progress)[0] > settings.worth_a_pause
+            return left > settings.worth_a_pause
 
         run_job(job, prepared, group, title, pause=pause, raises=order.size > 1)
     except Exception as error:

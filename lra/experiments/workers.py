@@ -24,6 +24,7 @@ from lra.experiments.team import Team, Worker, record_failure_of, send, start
 from lra.experiments.worker import Settings
 
 WORTH_A_PAUSE = 60.0  # seconds of a run that must be left for it to go on in more processes
+LOOK_AGAIN = 60.0  # seconds after which cores that others used may have become free
 GRACE = 2.0  # seconds in which a worker that has died explains why the others of its team have failed
 
 
@@ -44,7 +45,7 @@ def run_in_workers(jobs: list[Job], prepared: dict[str, TaskData], request: Requ
         office.workers += [start(device, office.settings) for device in devices]
         while office.left or office.teams:
             office.hand_out()
-            wait([sign for team in office.teams for sign in team.signs()])
+            office.wait()
             for team in list(office.teams):
                 office.attend(team)
     finally:
@@ -63,18 +64,36 @@ class Office:
         self.teams: list[Team] = []
         self.problems: list[str] = []
         self.number = 0  # of teams so far
+        self.allowed = crew.now or crew.workers  # workers that may compute
+
+    def wait(self) -> None:
+        """Waits until a worker says something or dies; where others use cores, looks again for those."""
+        signs = [sign for team in self.teams for sign in team.signs()]
+        if self.allowed == self.crew.workers:
+            wait(signs)
+        elif not wait(signs, LOOK_AGAIN):
+            from lra.training.cores import affinity, busy_cores
+
+            ours = sum(worker.busy for worker in self.workers)
+            others = max(0, round(busy_cores(affinity()) - ours))
+            self.allowed = max(ours, self.crew.workers - others)
+
+    def free(self) -> list[Worker]:
+        """The workers that may begin with something."""
+        idle = [worker for worker in self.workers if not worker.busy]
+        return idle[: max(0, self.allowed - (len(self.workers) - len(idle)))]
 
     def hand_out(self) -> None:
         """Gives the next jobs to the workers that are free, as many to each as the crew says."""
         while self.left:
-            free = [worker for worker in self.workers if not worker.busy]
+            free = self.free()
             job, title = self.left[0]
             size = self.crew.size(len(free), len(self.left), len(self.teams), self.is_long(job))
             if size == 0:
                 return
             del self.left[0]
             self.begin(job, title, free[:size])
-        self.pause_for(sum(not worker.busy for worker in self.workers))
+        self.pause_for(len(self.free()))
 
     def begin(self, job: Job, title: str, workers: list[Worker]) -> None:
         """Lets these workers share a job; dead ones are replaced."""
