@@ -107,6 +107,7 @@ def test_micro_batches_become_smaller_towards_the_end():
     assert rows[:2] == [80, 70]
     assert max(rows[-3:]) == 5
     assert [len(part) for part in cut(np.full(640, 10), most=1000, padding=0, least=1000)] == [100] * 6 + [40]
+    assert [len(part) for part in cut(np.full(64, 10), most=1000, padding=0, least=50)] == [64], "nothing to share"
 
 
 @pytest.mark.parametrize("attention", ["softmax", "pola", "agent"])

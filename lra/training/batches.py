@@ -111,11 +111,13 @@ def micro_batches(lengths: np.ndarray, padding: Padding, kind: str, training: bo
 def cut(lengths: np.ndarray, most: int, padding: int, least: int) -> list[np.ndarray]:
     """Positions by falling length, in parts of `least` to `most` tokens, at most `padding` of them padding.
 
-    The fewer tokens are left, the smaller a part. Each has at least ROWS rows, however long, if there are as many.
+    The fewer tokens are left, the smaller a part; but fewer than `most` in all are no work to share. Each part has at
+    least ROWS rows, however long, if there are as many.
     """
     falling_order = np.argsort(-lengths, kind="stable")
     falling = lengths[falling_order].astype(np.int64)
     left = np.cumsum(falling[::-1])[::-1]
+    least = most if falling.sum() <= most else least
     parts, start = [], 0
     while start < len(falling_order):
         longest, size = falling[start], min(most, max(least, left[start] // LEFT))

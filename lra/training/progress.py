@@ -13,7 +13,7 @@ from lra.console import clock, say
 LONG = 600  # seconds; longer runs on a CPU are announced with a hint
 RECENT = 15.0  # seconds that the speed is measured over
 SURE = 20  # steps after which the time left is believed
-COMPILED = 1.2  # what a compiled step gains over an eager one, until it is known: 1.0 (softmax) to 1.35 (pola)
+COMPILED = 1.25  # what a compiled step gains over an eager one, until it is known: 1.0 (softmax) to 1.45 (pola)
 FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt}{postfix}"
 
 
