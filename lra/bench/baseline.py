@@ -3,8 +3,10 @@
 Every mechanism keeps its authors' order of operations: explicit N x N weights in softmax (Skyformer's framework,
 without its gradient checkpointing), einsum over a state and a normaliser in elu (Katharopoulos et al. 2020),
 concatenated polarities and two factors N^-0.5 in pola (Meng et al. 2025), explicit weights to and from the agents in
-agent (Han et al. 2023). The whole batch is one tensor; PyTorch's own dropout, clipping and AdamW follow. Parameters
-have the names of our model's, so that both can be given the same weights and compared.
+agent (Han et al. 2023), to the projected keys in linformer (Wang et al. 2020), and einsum over features whose largest
+exponent is taken out in performer (Choromanski et al. 2021). The whole batch is one tensor; PyTorch's own dropout,
+clipping and AdamW follow. Parameters have the names of our model's, so that both can be given the same weights and
+compared.
 
 Letters: B batch, N tokens, D width, H heads, K head width, A agents.
 """
@@ -115,16 +117,55 @@ def agent(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, agents: int = 49) -> Te
     return to_queries @ (to_agents @ v)
 
 
+class LinformerAttention(Attention):
+    """Keys and values projected along the sequence, by one matrix for both and for all heads."""
+
+    def __init__(self, model: Model, length: int, rank: int = 128):
+        super().__init__(model, self.attend)
+        self.keys = nn.Parameter(nn.init.xavier_uniform_(torch.empty(rank, length), gain=1 / math.sqrt(2)))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        k, v = (torch.einsum("rn,bhnk->bhrk", self.keys[:, : t.shape[2]], t * keep[:, None, :, None]) for t in (k, v))
+        return torch.softmax(q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]), dim=-1) @ v
+
+
+class PerformerAttention(Attention):
+    """Positive features of q and k, the softmax kernel in the mean."""
+
+    directions: Tensor
+
+    def __init__(self, model: Model, features: int = 128):
+        super().__init__(model, self.attend)
+        self.register_buffer("directions", torch.randn(features, model.dim // model.heads))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+        real = keep[:, None, :, None]
+        q, k = self.exponents(q), self.exponents(k)
+        k_top = (k + NEGATIVE * (1 - real)).amax((-2, -1), keepdim=True)
+        ratio = len(self.directions) ** -0.5
+        q = ratio * (torch.exp(q - q.amax(-1, keepdim=True)) + EPS)
+        k = ratio * (torch.exp((k - k_top).clamp(max=0)) + EPS) * real
+        state = torch.einsum("bhnf,bhnk->bhfk", k, v)
+        normaliser = torch.einsum("bhnf,bhf->bhn", q, k.sum(2))
+        return torch.einsum("bhnf,bhfk->bhnk", q, state) / normaliser[..., None]
+
+    def exponents(self, t: Tensor) -> Tensor:
+        t = t * t.shape[-1] ** -0.25
+        return torch.einsum("bhnk,fk->bhnf", t, self.directions) - t.square().sum(-1, keepdim=True) / 2
+
+
 def identity(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:  # noqa: ARG001
     return v
 
 
-MAKERS: dict[str, Callable[[Model], Attention]] = {
-    "softmax": lambda model: Attention(model, softmax),
-    "elu": lambda model: Attention(model, elu),
-    "pola": PolaAttention,
-    "agent": lambda model: Attention(model, agent, conv=3, shared=False),
-    "identity": lambda model: Attention(model, identity),
+MAKERS: dict[str, Callable[[Model, int], Attention]] = {  # of a model's sizes and the longest sequence
+    "softmax": lambda model, _: Attention(model, softmax),
+    "elu": lambda model, _: Attention(model, elu),
+    "pola": lambda model, _: PolaAttention(model),
+    "agent": lambda model, _: Attention(model, agent, conv=3, shared=False),
+    "linformer": LinformerAttention,
+    "performer": lambda model, _: PerformerAttention(model),
+    "identity": lambda model, _: Attention(model, identity),
 }
 
 
@@ -150,7 +191,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.tokens, self.positions = nn.Embedding(vocab, model.dim), nn.Embedding(length, model.dim)
         self.dropout = nn.Dropout(model.dropout)
-        self.blocks = nn.ModuleList(Block(model, MAKERS[name](model)) for _ in range(model.layers))
+        self.blocks = nn.ModuleList(Block(model, MAKERS[name](model, length)) for _ in range(model.layers))
         self.norm = nn.LayerNorm(model.dim)
         self.head = nn.Sequential(nn.Linear(model.dim, model.head), nn.ReLU(), nn.Linear(model.head, classes))
 
