@@ -17,7 +17,7 @@ from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
 from lra.results.record import load
 from lra.training.distributed import Group, alone, check_batches, join
-from lra.training.turns import in_common
+from lra.training.turns import Turns, in_common
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,6 +126,28 @@ def test_a_mistake_is_reported_once(tiny, tmp_path):
     assert said.returncode != 0
     assert said.stderr.count("train.batch must be at least 1") == 1
     assert not list(tmp_path.glob("*.json"))
+
+
+class Second(Group):
+    """One of two processes, of which the other has taken turns 0, 2 and 4."""
+
+    turns = iter((1, 3, 5, 6))
+
+    def take_turn(self) -> int:
+        return next(self.turns)
+
+
+def test_a_turn_that_fails_is_taken_again_with_those_before_it():
+    """Also when one of these then fails."""
+    turns = Turns(Second(1, 2, torch.device("cpu")))
+    seen = [[], [], []]
+    for attempt, until in zip(seen, (5, 3, 9), strict=True):
+        for number in turns.hand_out(6):
+            attempt.append(number)
+            if number == until:
+                break
+    assert seen == [[1, 3, 5], [1, 3], [1, 3, 5]]
+    assert turns.taken == [1, 3, 5]
 
 
 @pytest.mark.parametrize("linux", [True, False])

@@ -169,7 +169,7 @@ def test_a_run_takes_cores_that_become_free(tiny, tmp_path, monkeypatch, capfd):
     (record,) = run_grid(asked(tiny, tmp_path / "runs", attentions=[str(path)]))
     assert record.environment["processes"] == 2
     said = capfd.readouterr().err
-    assert "1 of 2 cores are busy with other work" in said
+    assert "others keep 1 of 2 cores busy, which are left to them; --processes 2 takes all" in said
     assert "slow seed 0: pauses, to go on in more processes" in said
 
 
@@ -215,7 +215,7 @@ LONG, SHORT = 10**9, 10**6
 def test_the_processes_of_a_command(machine, monkeypatch):
     assert machine(LONG) == Crew(4, 4)
     assert machine(SHORT) == machine(SHORT, SHORT) == Crew(), "not worth the start of a process"
-    assert machine(*[4 * SHORT] * 3) == Crew(3, 4), "side by side"
+    assert machine(*[4 * SHORT] * 3) == Crew(3, 3), "side by side"
     assert machine(*[4 * SHORT] * 9) == Crew(4, 4)
     assert machine(*[LONG] * 9) == Crew(4, 4)
     assert machine(LONG, jobs=1) == Crew(4, 1)
@@ -231,8 +231,12 @@ def test_the_processes_of_a_command(machine, monkeypatch):
 
 def test_cores_that_others_use_are_left_to_them(machine, capfd):
     assert machine(LONG, LONG, cores=3) == Crew(4, 4, now=3), "later, perhaps, all four"
-    assert machine(*[4 * SHORT] * 9, cores=3) == Crew(3, 3)
-    assert "1 of 4 cores are busy with other work and left to it; --processes 4 takes all" in capfd.readouterr().err
+    assert machine(*[4 * SHORT] * 9, cores=3) == Crew(4, 4, now=3)
+    assert "others keep 1 of 4 cores busy, which are left to them; --jobs 4 takes all" in capfd.readouterr().err
+    assert machine(LONG, cores=3) == Crew(4, 4, now=3)
+    assert "--processes 4 takes all" in capfd.readouterr().err
+    assert machine(*[4 * SHORT] * 3, cores=3) == Crew(3, 3), "enough for them"
+    assert not capfd.readouterr().err
 
 
 def test_memory_limits_the_processes(machine, capfd):

@@ -91,9 +91,12 @@ def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) ->
     long = max(work) >= SHARED_TOKENS
     if jobs:
         return Crew(max(jobs, usable if long else 1), jobs)
-    if usable < own:
-        say(f"{own - usable} of {own} cores are busy with other work and left to it; --processes {own} takes all")
-    return Crew(own, own, now=usable % own) if long else Crew(min(usable, len(runs)), usable)
+    workers = own if long else min(own, len(runs))
+    if usable >= workers:
+        return Crew(workers, workers)
+    option = "--processes" if len(runs) == 1 else "--jobs"
+    say(f"others keep {own - usable} of {own} cores busy, which are left to them; {option} {own} takes all")
+    return Crew(workers, workers, now=usable)
 
 
 def count_cores() -> tuple[int, int]:

@@ -24,7 +24,7 @@ from lra.experiments.team import Team, Worker, record_failure_of, send, start
 from lra.experiments.worker import Settings
 
 WORTH_A_PAUSE = 60.0  # seconds of a run that must be left for it to go on in more processes
-LOOK_AGAIN = 60.0  # seconds after which cores that others used may have become free
+LOOK_AGAIN = 10.0  # seconds after which cores that others used may have become free
 GRACE = 2.0  # seconds in which a worker that has died explains why the others of its team have failed
 
 

@@ -48,7 +48,7 @@ class Turns:
         Start again where a turn has failed: those taken so far then come first. A process alone, or on a GPU, takes
         all.
         """
-        again, self.taken, self.tokens, self.count = self.taken, [], [], count
+        again, self.tokens, self.count = list(self.taken), [], count
         if self.flat is not None:
             self.flat.zero_()
         if not self.group.takes_turns:
@@ -56,7 +56,6 @@ class Turns:
             return
         slots = self.room(count, self.flat) if self.flat is not None else torch.empty(0)
         for number in itertools.chain(again, self.new(count)):
-            self.taken.append(number)
             yield number
             if self.flat is not None:
                 slots[number] = self.flat
@@ -67,6 +66,7 @@ class Turns:
         if self.undivided and self.group.rank > 0:
             return
         while (number := self.group.take_turn()) < count:
+            self.taken.append(number)
             yield number
 
     def room(self, count: int, flat: Tensor) -> Tensor:
