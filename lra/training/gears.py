@@ -5,6 +5,7 @@ gradients, up to rounding; only the draws of dropout may differ.
 """
 
 import contextlib
+import logging
 import time
 import warnings
 from collections import Counter
@@ -132,9 +133,7 @@ class Compiled(Eager):
         """Counts the seconds and the graphs of what is compiled meanwhile. Raises RecompileError for far too many."""
         started, before = time.monotonic(), graphs_compiled()
         first = what not in self.made
-        with warnings.catch_warnings() if first else contextlib.nullcontext():
-            if first:
-                warnings.simplefilter("ignore")  # the compiler's warnings, about itself
+        with quiet() if first else contextlib.nullcontext():
             yield
         self.made.add(what)
         if compiled := graphs_compiled() - before:
@@ -158,6 +157,19 @@ class Compiled(Eager):
         self.rounded = True
         self.graphs.clear()
         say(f"gear {self.name}: {why}; lengths are now rounded up to {self.sizes} sizes")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the compiler's warnings and log lines, which are about itself."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def graphs_compiled() -> int:
