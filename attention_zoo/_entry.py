@@ -28,8 +28,9 @@ class Entry:
     such as "O(N)". adapted: how a form published for images was brought to sequences; empty if it was made for them.
     differs: how it differs from the paper, on any input. padding: "masked", or "fixed" for a mechanism that cannot mask
     and always gets `Dims.length` tokens. ordered: whether the order of tokens matters; None if that depends on the
-    options, or nobody said. control: a baseline that implements no published mechanism. expected_failures: check of the
-    contract -> why it must fail. options: name -> type and default.
+    options, or nobody said. control: a baseline that implements no published mechanism. departs: option -> how the
+    mechanism departs from its paper where the option is not at its default. expected_failures: check of the contract ->
+    why it must fail. options: name -> type and default.
     source: the text of its file. source_hash: of everything the result depends on: the file, what it imports, and the
     data that it reads. beside: a user's other files -> their texts. data: files it reads -> hashes of their content.
     notes: what the user should know before a run, a line each.
@@ -45,6 +46,7 @@ class Entry:
     padding: str = "masked"
     ordered: bool | None = None
     control: bool = False
+    departs: dict[str, str] = field(default_factory=dict)
     expected_failures: dict[str, str] = field(default_factory=dict)
     options: Options = field(default_factory=dict)
     source: str = ""
@@ -62,15 +64,23 @@ class Entry:
         """A spec that finds it again."""
         return self.name if self.builtin else f"{self.path}:{self.name}"
 
-    def fidelity(self, grid: bool = False) -> str:
+    def fidelity(self, grid: bool = False, options: dict[str, Value] | None = None) -> str:
         """'official', 'adapted: ...' with how, or 'own' for a user's. grid: are tokens given as rows and columns?"""
         if not self.builtin:
             return "own"
-        return f"adapted: {how}" if (how := self.adaptation(grid)) else "official"
+        return f"adapted: {how}" if (how := self.adaptation(grid, options or {})) else "official"
 
-    def adaptation(self, grid: bool) -> str:
-        """How the mechanism differs from its paper, in words; empty if it does not."""
-        return self.differs or ("" if grid else self.adapted)
+    def adaptation(self, grid: bool, options: dict[str, Value]) -> str:
+        """How the mechanism with these options differs from its paper, in words; empty if it does not."""
+        departs = ({"conv": "a local convolution is added"} if self.default("conv") == 0 else {}) | self.departs
+        changed = [
+            words for name, words in departs.items() if options.get(name, self.default(name)) != self.default(name)
+        ]
+        return "; ".join(filter(None, [self.differs or ("" if grid else self.adapted), *changed]))
+
+    def default(self, option: str) -> Value | None:
+        """The default of an option, or None where there is no such option."""
+        return self.options[option][1] if option in self.options else None
 
     def all_options(self, options: dict[str, Value]) -> dict[str, Value]:
         """These options, and the others at their defaults."""

@@ -41,6 +41,7 @@ def register(
     padding: str = "masked",
     ordered: bool | None = None,
     control: bool = False,
+    departs: dict[str, str] | None = None,
     expected_failures: dict[str, str] | None = None,
 ) -> Callable[[type[Attention]], type[Attention]]:
     """Class decorator that gives a mechanism its name on the command line; see `Entry` for the fields.
@@ -65,6 +66,7 @@ def register(
             padding=padding,
             ordered=ordered,
             control=control,
+            departs=departs or {},
             expected_failures=expected_failures or {},
             options=options_of(cls),
         )

@@ -39,8 +39,8 @@ class Stack(Entry):
     def address(self) -> str:
         return "+".join(self.specs)
 
-    def adaptation(self, grid: bool) -> str:
-        return joined("; ", (entry.adaptation(grid) for entry, _ in self.parts))
+    def adaptation(self, grid: bool, options: dict[str, Value]) -> str:  # noqa: ARG002
+        return joined("; ", (entry.adaptation(grid, its_options) for entry, its_options in self.parts))
 
     def build(self, dims: Dims, options: dict[str, Value] | None = None) -> Attention:  # noqa: ARG002
         """The mechanism of layer `dims.layer`. Raises SpecError if it refuses the sizes."""

@@ -113,7 +113,7 @@ def describe_attention(run: Run) -> dict[str, Any]:
         "cost": entry.cost,
         "padding": entry.padding,
         "control": entry.control,
-        "fidelity": entry.fidelity(run.config.model.grid),
+        "fidelity": entry.fidelity(run.config.model.grid, run.options),
         "source_hash": entry.source_hash,
         "builtin": entry.builtin,
         "address": entry.address,

@@ -150,7 +150,7 @@ def learned(progress: Progress, labels: np.ndarray, rows: int) -> bool:
     """
     import numpy as np
 
-    from lra.stats import binomial_half_width
+    from lra.stats.accuracy import binomial_half_width
 
     constant = float(np.bincount(labels).max() / len(labels))
     return progress.best_accuracy > constant + binomial_half_width(constant, rows, tests=len(progress.curve))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from lra.report.cells import Cell, TaskColumn
 from lra.report.format import DASH, span
-from lra.report.groups import Cell, Group, TaskColumn, fidelity
+from lra.report.groups import Group, fidelity
 from lra.results.record import Record, budget_of
 
 COMPARISON = "comparison"  # the table of accuracies in Markdown and LaTeX, and what the terminal prints

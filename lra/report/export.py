@@ -7,13 +7,14 @@ from typing import Any
 import pandas as pd
 
 from lra.report import columns
-from lra.report.compare import accuracies, not_separated
-from lra.report.groups import Group, TaskColumn, average
+from lra.report.cells import TaskColumn
+from lra.report.compare import not_separated
+from lra.report.groups import Group, average
 from lra.report.latex import latex
 from lra.report.render import markdown
 from lra.report.tables import comparison, given, published, reproduction, seeds
 from lra.results.files import encoded
-from lra.stats import binomial_half_width
+from lra.stats.accuracy import binomial_half_width
 
 JSON_SCHEMA = 1
 DIGITS = 12  # significant ones: more than an accuracy has, fewer than two machines agree on
@@ -55,7 +56,7 @@ def _numbers(group: Group, column: TaskColumn, row: str) -> dict[str, Any]:
         return numbers
     low, high = summary.interval or (None, None)
     numbers |= {"mean": summary.mean, "deviation": summary.deviation, "low_95": low, "high_95": high}
-    numbers |= {"min": min(accuracies(cell).values()), "max": max(accuracies(cell).values())}
+    numbers |= {"min": min(cell.accuracies.values()), "max": max(cell.accuracies.values())}
     noise = binomial_half_width(summary.mean, cell.test_rows) if cell.test_rows else None
     numbers |= {"test_rows": cell.test_rows, "test_half_width_95": noise, "rung": column.rung_of(row)}
     return numbers | {"late": cell.late, "not_separated_from_best": row in not_separated(column)}

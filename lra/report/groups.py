@@ -13,77 +13,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from lra.report import legacy
+from lra.report.cells import Cell, TaskColumn
 from lra.report.conditions import conditions, differences
 from lra.results.record import FINAL, RESULTS_VERSION, Record
-from lra.stats import Summary, summarise, within_noise
-
-LATE = 0.95  # of the training steps: a best step beyond it is called late
-PLAIN = ("", "generated", "official", "user's", "own")  # labels of data that a heading need not name
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The runs of one row on one column: one record per seed."""
-
-    records: tuple[Record, ...]
-
-    @property
-    def done(self) -> list[Record]:
-        return [r for r in self.records if r.status == "done" and r.test_accuracy is not None]
-
-    @property
-    def summary(self) -> Summary | None:
-        """Test accuracy over the finished seeds."""
-        return summarise([r.test_accuracy for r in self.done if r.test_accuracy is not None]) if self.done else None
-
-    @property
-    def test_rows(self) -> int:
-        return min((r.test_rows for r in self.done), default=0)
-
-    @property
-    def learned(self) -> int:
-        """How many finished runs left chance, those that were not judged included."""
-        return sum(r.learned is not False for r in self.done)
-
-    @property
-    def late(self) -> int:
-        """How many finished runs had their best step in the last 5 % of training: longer ones might score higher."""
-        steps = [(r.best_step, r.config.get("train", {}).get("steps")) for r in self.done]
-        return sum(best is not None and bool(total) and best > LATE * total for best, total in steps)
-
-    @property
-    def lost(self) -> dict[str, int]:
-        """How many runs diverged and how many failed, where there are any."""
-        counts = {status: self.count(status) for status in ("diverged", "failed")}
-        return {status: count for status, count in counts.items() if count}
-
-    def count(self, status: str) -> int:
-        return sum(r.status == status for r in self.records)
-
-
-@dataclass(frozen=True)
-class TaskColumn:
-    """One task on one data set under one configuration; `cells` by row."""
-
-    task: str
-    title: str
-    label: str  # of the data
-    data_hash: str
-    ladder: dict[str, float]
-    cells: dict[str, Cell]
-
-    @property
-    def heading(self) -> str:
-        """The title, and the data's label where it is neither generated nor official: 'Retrieval (matched pairs)'."""
-        return self.title if self.label in PLAIN else f"{self.title} ({self.label})"
-
-    def rung_of(self, row: str) -> str:
-        """The nearest rung of the ladder, if the cell's mean is within noise of it; else nothing."""
-        summary, rows = self.cells[row].summary, self.cells[row].test_rows
-        if summary is None or not rows:
-            return ""
-        near = {name: abs(summary.mean - a) for name, a in self.ladder.items() if within_noise(summary, rows, a)}
-        return min(near, key=lambda name: near[name]) if near else ""
 
 
 @dataclass(frozen=True)

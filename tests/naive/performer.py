@@ -10,28 +10,46 @@ from naive import Row, Twin, average, heads
 
 def mix(row: Row, h: int) -> Tensor:
     q, k, v = heads(row, h)
-    w, width = row.parameters["directions"], q.shape[1]
-    scale = sqrt(width) if row.fault == "scaled twice" else width**0.25
+    w, width, options = row.parameters["directions"], q.shape[1], row.options
+    twice = options["scaled_twice"] != (row.fault == "scaled twice")
+    scale = sqrt(width) if twice else width**0.25
     seen = {"q": q / scale @ w.T, "k": k / scale @ w.T}
-    if row.options["kernel"] == "relu":
+    if options["kernel"] == "relu":
         features = {name: (t.clamp(min=0)) / sqrt(len(w)) + 1e-3 for name, t in seen.items()}
-    else:
-        for name, t in (("q", q), ("k", k)):
-            half = (t / scale).square().sum(1, keepdim=True) / 2
-            seen[name] = seen[name] - (0 if row.fault == "no length" else half)
-        top = seen["k"][row.keys].max()
-        features = {
-            "q": (torch.exp(seen["q"] - seen["q"].max(1, keepdim=True).values) + 1e-6) / sqrt(len(w)),
-            "k": (torch.exp(seen["k"] - top) + 1e-6) / sqrt(len(w)),
-        }
-    return average(row.real, row.keys, lambda i, j: torch.dot(features["q"][i], features["k"][j]), v)
+        return average(row.real, row.keys, lambda i, j: torch.dot(features["q"][i], features["k"][j]), v)
+    whole, eps = options["stabiliser"] == "exponent", 1e-4 if options["stabiliser"] == "port" else 1e-6
+    half = {name: (t / scale).square().sum(1, keepdim=True) / 2 for name, t in (("q", q), ("k", k))}
+    half = {name: 0 * t if row.fault == "no length" else t for name, t in half.items()}
+    tops = {name: seen[name] - half[name] if whole else seen[name] for name in ("q", "k")}
+    padding = row.dims.length - len(row.real) if options["padding_counts"] else 0
+    top = tops["k"][row.keys].max()
+    top = top.clamp(min=0) if padding else top
+    features = {
+        "q": (torch.exp(seen["q"] - half["q"] - tops["q"].max(1, keepdim=True).values) + eps) / sqrt(len(w)),
+        "k": (torch.exp(seen["k"] - half["k"] - top) + eps) / sqrt(len(w)),
+    }
+    zeros = ((torch.exp(-top) + eps) / sqrt(len(w))).expand(padding, len(w))
+    keys, values = torch.cat([features["k"], zeros]), torch.cat([v, v.new_zeros(padding, v.shape[1])])
+    looked_at = [*row.keys, *range(len(q), len(q) + padding)]
+    return average(row.real, looked_at, lambda i, j: torch.dot(features["q"][i], keys[j]), values)
 
 
 TWIN = Twin(
     mix=mix,
     loss=2.334081,
-    specs=["performer:features=20", "performer:features=9,kernel=relu,conv=3"],
+    specs=[
+        "performer:features=20",
+        "performer:features=9,kernel=relu,conv=3",
+        "performer:features=7,stabiliser=authors",
+        "performer:features=7,stabiliser=port,scaled_twice=true,padding_counts=true",
+        "performer:features=7,padding_counts=true",
+    ],
     faults={("performer:features=20", "padded"): ["no mask", "mask v instead of k", "scaled twice", "no length"]},
     parameters={"performer": 0},
-    impossible=["performer:features=0", "performer:kernel=cosine"],
+    impossible=[
+        "performer:features=0",
+        "performer:kernel=cosine",
+        "performer:stabiliser=none",
+        "performer:kernel=relu,scaled_twice=true",
+    ],
 )

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from lra.report.cells import TaskColumn
 from lra.report.figures import style
 from lra.report.figures.style import Palette
 from lra.report.format import percent
-from lra.report.groups import Group, TaskColumn
+from lra.report.groups import Group
 from lra.results.record import FINAL, Record
-from lra.stats import binomial_half_width
+from lra.stats.accuracy import binomial_half_width
 
 LABEL_GAP = 0.045  # of the axis: the smallest distance between two labels of rungs
 MOST_POINTS = 200  # that are drawn of a curve: more would not be visible

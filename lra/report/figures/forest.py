@@ -6,11 +6,9 @@ from lra.report.compare import paired
 from lra.report.figures import style
 from lra.report.figures.style import Palette
 from lra.report.groups import Group
-from lra.stats import Difference
+from lra.stats.differences import Difference
 
-CAPTION = (
-    "Percentage points. Line: 95 % interval over pairs of runs with one seed, from three pairs on. Filled: separated."
-)
+CAPTION = "Percentage points. Line: 95 % interval, from three common seeds on. Filled: separated."
 
 
 def draw(group: Group, baseline: str, palette: Palette) -> dict[str, bytes]:

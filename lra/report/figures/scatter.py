@@ -11,10 +11,11 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 
+from lra.report.cells import TaskColumn
 from lra.report.conditions import machine
 from lra.report.figures import style
 from lra.report.figures.style import Palette
-from lra.report.groups import Group, TaskColumn
+from lra.report.groups import Group
 
 LARGEST = 26.0  # points, the diameter of the bubble with the highest peak
 PLACES = ((1, 0, "left"), (-1, 0, "right"), (0, 1, "center"), (0, -1, "center"), (0, 2, "center"), (0, -2, "center"))

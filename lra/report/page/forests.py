@@ -9,7 +9,7 @@ from lra.report.format import p_value, signed
 from lra.report.groups import Group
 from lra.report.page.leaderboard import data_key
 from lra.report.tables.seeds import detectable_span, split_noise
-from lra.stats import Difference
+from lra.stats.differences import Difference
 
 
 @dataclass(frozen=True)

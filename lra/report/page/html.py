@@ -8,19 +8,20 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from lra.report.cells import TaskColumn
 from lra.report.columns import row_of
 from lra.report.figures import scaling, scatter, style
 from lra.report.figures.style import Palette
 from lra.report.format import DASH, percent
-from lra.report.groups import Group, TaskColumn
+from lra.report.groups import Group
 from lra.report.page import forests, inspected, leaderboard, provenance
 from lra.report.tables import comparison, given, published, reproduction, seeds
 from lra.results.record import Record
 
 TEMPLATES = Path(__file__).parent / "templates"
 FOREST_LEGEND = (
-    "Line and numbers: 95 % interval, from three pairs on; p is corrected over the rows of a task (Holm). Filled: "
-    "separated from the baseline, by more than the noise of the seeds and of the test rows."
+    "Line and numbers: 95 % interval, from three seeds on; p is adjusted over the rows of a task. Filled: "
+    "separated from the baseline, by more than the noise of the seeds and of the test rows together."
 )
 
 

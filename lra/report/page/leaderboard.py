@@ -6,10 +6,11 @@ from statistics import fmean
 from typing import Any
 
 from lra.report import columns
+from lra.report.cells import Cell, TaskColumn
 from lra.report.columns import Column, Row
 from lra.report.compare import not_separated
 from lra.report.format import DAGGER, DASH, percent
-from lra.report.groups import Cell, Group, TaskColumn, average, best_trivial
+from lra.report.groups import Group, average, best_trivial
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 from lra.report import legacy
+from lra.report.cells import Cell, TaskColumn
 from lra.report.conditions import machine
 from lra.report.format import DASH, percent
-from lra.report.groups import Cell, Group, TaskColumn, fidelity
+from lra.report.groups import Group, fidelity
 from lra.results.record import Record
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from lra.report import columns
+from lra.report.cells import Cell, TaskColumn
 from lra.report.compare import not_separated
 from lra.report.format import CIRCLE, DAGGER, DASH, TIMES, percent
-from lra.report.groups import Cell, Group, TaskColumn, average, best_trivial, fidelity, rank
+from lra.report.groups import Group, average, best_trivial, fidelity, rank
 from lra.report.render import RAISED, Table, table
 from lra.results.record import Record
 
@@ -16,9 +17,9 @@ LEGEND = (
     "within 95 % noise of that rung of the task's ladder; the noise is the binomial one of the test rows and, from "
     "three seeds on, half of Student's interval of the mean, in quadrature. Best trivial: the strongest rung that "
     f"reads no nesting. {DAGGER}: a run had its best step in the last 5 % of training, so that longer training might "
-    "score higher. Bold, from three common seeds on: the best row and every row that is not separated from it. "
-    f"{DASH}: no run. A row with a missing cell has no average. Tokens/s: real tokens per second in training. A range "
-    "covers all runs and tasks of a row."
+    "score higher. Bold, from three seeds on, where some rows are separated: the best row and every row that is not "
+    f"separated from it. {DASH}: no run. A row with a missing cell has no average. Tokens/s: real tokens per second in "
+    "training. A range covers all runs and tasks of a row."
 )
 SHORT_LEGEND = (
     "Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung; † best step in the last 5 %."

@@ -7,7 +7,7 @@ from lra.errors import RecordError
 from lra.report.format import percent, signed
 from lra.report.render import markdown, table
 from lra.results.record import Record, hits, load, unpack
-from lra.stats import mcnemar_p, paired_half_width
+from lra.stats.accuracy import mcnemar_p, paired_half_width
 
 CAVEAT = (
     "This compares two trained models on these samples, not two mechanisms: another seed makes another model.\n"

@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lra.report.cells import Cell
 from lra.report.format import DASH, percent, signed
-from lra.report.groups import Cell, Group
+from lra.report.groups import Group
 from lra.report.render import Table, table
 from lra.report.tables.published import PublishedFigure, PublishedTask, accuracies, tasks
-from lra.stats import FEWEST, Summary, binomial_half_width, t_quantile
+from lra.stats.accuracy import FEWEST, Summary, binomial_half_width, t_quantile
 
 NOT_OURS = {"own": "each in its own set-up", "unpublished": "protocol unpublished"}
 COLUMNS = ("source", "protocol", "mechanism", "attention", "task", "published", "copy", "command", "precision", "data",

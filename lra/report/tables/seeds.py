@@ -7,24 +7,24 @@ from typing import Any
 import pandas as pd
 
 from lra.report import legacy
+from lra.report.cells import TaskColumn
 from lra.report.compare import against
 from lra.report.format import DASH, p_value, percent, signed
-from lra.report.groups import Group, TaskColumn
+from lra.report.groups import Group
 from lra.report.render import Table, table
-from lra.stats import FEWEST, Difference, binomial_half_width
+from lra.stats.accuracy import FEWEST, binomial_half_width
+from lra.stats.differences import Difference
 
 LEGEND = (
-    "Test accuracy in percent over seeds. 95 %: Student's t-interval, from three seeds on. Test rows: half of the 95 % "
-    "interval that remains because the test split is finite, however many seeds there are. Differences are paired by "
-    "seed. p comes from the paired t-test; from ten pairs on from all sign flips, with a BCa interval, unless the "
-    "table has too many rows for sign flips to reach 5 %. It is adjusted over the rows (Holm). Separated: p is below "
-    "0.05 and the difference is larger than the noise of the test rows. Detectable: the smallest true difference that "
-    "as many pairs with this spread would have separated in four of five repetitions, by a t-test at 5 % divided by "
-    "the number of rows (Holm's first step)."
+    "Test accuracy in percent over seeds, Student's 95 % interval of the mean from three seeds on, and half of the "
+    "interval that remains because the test split is finite. Differences are taken over common seeds and tested by t "
+    "with the spread of a run estimated from all rows of the task (Smyth 2004) and the noise of the test rows from the "
+    "samples on which two models differ; p is adjusted over the rows (Dunnett), and a row is separated below 0.05. "
+    "Detectable: the smallest true difference that such runs would have separated in four of five repetitions."
 )
 
-COLUMNS = ("table", "task", "data_hash", "baseline", "row", "pairs", "difference", "deviation", "low_95", "high_95",
-           "method", "p", "p_holm", "test_half_width_95", "detectable", "verdict")  # fmt: skip
+COLUMNS = ("table", "task", "data_hash", "baseline", "row", "seeds", "difference", "error", "freedom", "low_95",
+           "high_95", "p", "p_adjusted", "test_half_width_95", "detectable", "verdict")  # fmt: skip
 
 
 def baseline_of(group: Group, asked: str = "") -> str:
@@ -34,7 +34,7 @@ def baseline_of(group: Group, asked: str = "") -> str:
 
 def seeds(column: TaskColumn, rows: Sequence[str], baseline: str) -> Table:
     """A line per row that has finished on this task; no differences where the baseline has not."""
-    found = against(column, baseline) if baseline in column.cells else {}
+    found = against(column, baseline)
     header = ["Attention", "Mean", "sd", "n", "95 %", "Test rows"]
     breaks = (len(header),) if found else ()
     header += [f"less {baseline}", "95 % of it", "p", "Verdict", "Detectable"] if found else []
@@ -89,15 +89,21 @@ def numbers(groups: Sequence[Group], baseline: str = "") -> pd.DataFrame:
         theirs = baseline_of(group, baseline)
         for column in group.columns:
             place = {"table": group.slug, "task": column.task, "data_hash": column.data_hash, "baseline": theirs}
-            for row, d in against(column, theirs).items() if theirs in column.cells else ():
+            for row, d in against(column, theirs).items():
                 low, high = d.interval or (None, None)
                 found.append(
                     place
-                    | {"row": row, "pairs": d.count, "difference": d.mean, "deviation": d.deviation}
-                    | {"low_95": low, "high_95": high, "method": d.method, "p": d.p, "p_holm": d.adjusted}
-                    | {"test_half_width_95": d.test_half_width, "detectable": d.detectable, "verdict": verdict(d)}
+                    | {"row": row, "seeds": d.count, "difference": d.mean, "error": finite(d.error)}
+                    | {"freedom": finite(d.freedom), "low_95": low, "high_95": high, "p": d.p}
+                    | {"p_adjusted": d.adjusted, "test_half_width_95": finite(d.test_half_width)}
+                    | {"detectable": finite(d.detectable), "verdict": verdict(d)}
                 )
     return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is no number."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _difference(d: Difference | None) -> list[str]:

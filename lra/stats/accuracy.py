@@ -1,0 +1,93 @@
+"""One accuracy, or the mean of a few: its noise and its interval; and two models on the same rows.
+
+The noise of an accuracy that was counted on a test split is binomial. Over seeds the interval is Student's t; there is
+none below three seeds, because at two it is 12.7 standard errors wide and calls any two numbers equal.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from scipy import stats
+
+Z = statistics.NormalDist().inv_cdf(0.975)  # 1.96: half of an interval in standard errors
+LEVEL = 0.05
+FEWEST = 3  # seeds that an interval or a test needs
+
+
+def binomial_half_width(accuracy: float, rows: int, tests: int = 1) -> float:
+    """Half of the interval of an accuracy that was counted on `rows` rows; infinite without rows.
+
+    tests: how many accuracies are compared with it at once (Bonferroni).
+    """
+    z = Z if tests <= 1 else statistics.NormalDist().inv_cdf(1 - 0.025 / tests)
+    return z * math.sqrt(accuracy * (1 - accuracy) / rows) if rows else math.inf
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The mean of a few runs. deviation: the sample standard deviation (divisor n - 1), None for a single run."""
+
+    mean: float
+    deviation: float | None
+    count: int
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Student's interval of the mean over seeds; None below three seeds."""
+        if self.deviation is None or self.count < FEWEST:
+            return None
+        half = t_half_width(self.deviation, self.count)
+        return self.mean - half, self.mean + half
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean, spread and count. Raises statistics.StatisticsError when there is no value."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return Summary(statistics.fmean(values), deviation, len(values))
+
+
+def t_half_width(deviation: float, count: int) -> float:
+    """Half of Student's interval of a mean."""
+    return t_quantile(count) * deviation / math.sqrt(count)
+
+
+@cache
+def t_quantile(count: int, tests: int = 1) -> float:
+    """Half of Student's interval in standard errors: 4.3 for three runs, 1.96 for very many.
+
+    tests: how many such intervals must hold at once (Bonferroni).
+    """
+    return float(stats.t.ppf(1 - LEVEL / 2 / tests, count - 1))
+
+
+def half_width(summary: Summary, rows: int) -> float:
+    """Noise of a mean accuracy against a fixed number.
+
+    It joins, in quadrature, the noise of the test rows, which all seeds share, and half of Student's interval over the
+    seeds; two seeds have no such interval and count with 1.96 standard errors.
+    """
+    if summary.deviation is None:
+        return binomial_half_width(summary.mean, rows)
+    quantile = t_quantile(summary.count) if summary.count >= FEWEST else Z
+    seeds = quantile * summary.deviation / math.sqrt(summary.count)
+    return math.hypot(binomial_half_width(summary.mean, rows), seeds)
+
+
+def within_noise(summary: Summary, rows: int, rung: float) -> bool:
+    """Whether a mean accuracy over seeds, on `rows` test rows, is within its noise of the rung of a ladder."""
+    return abs(summary.mean - rung) <= half_width(summary, rows)
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """Exact two-sided p of McNemar's test, from the samples that only the first or only the second model gets right."""
+    total = only_first + only_second
+    return float(stats.binomtest(only_first, total).pvalue) if total else 1.0
+
+
+def paired_half_width(only_first: int, only_second: int, rows: int) -> float:
+    """Half of the interval of the difference of two accuracies on the same rows, from the rows where they differ."""
+    apart, gap = only_first + only_second, only_first - only_second
+    return Z * math.sqrt(apart - gap * gap / rows) / rows

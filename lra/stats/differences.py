@@ -1,0 +1,178 @@
+"""Rows tested against each other; what is reported together is adjusted together."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import optimize, special
+
+from lra.stats.accuracy import FEWEST, LEVEL, Z
+from lra.stats.spread import FLAT, Spread, Values, moderate, spreads
+
+POWER = 0.8
+MOST = 1e9  # degrees of freedom: Student's t is normal there
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(61)  # to average over a standard normal variable
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row minus another over the `count` seeds that both have finished.
+
+    error: the standard error, from the spread of the runs and from the test rows; freedom: its degrees of freedom.
+    `p` is two-sided; `adjusted` is p among the differences that were tested together. `detectable` is the smallest true
+    difference that such runs would have separated in four of five repetitions. These and `interval` are None below
+    three seeds. test_half_width: the part of the interval's half width that more seeds would not take away.
+    """
+
+    mean: float
+    count: int
+    error: float
+    freedom: float
+    test_half_width: float
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+    adjusted: float | None = None
+    detectable: float | None = None
+
+    @property
+    def separated(self) -> bool:
+        """Whether the adjusted p is below 5 %."""
+        return self.adjusted is not None and self.adjusted < LEVEL
+
+
+class Family:
+    """The rows of one column, tested against each other; a row's runs may have other seeds than another's.
+
+    An accuracy is a row's mean plus what its seed does to all rows plus noise, whose variance differs from row to row;
+    the estimates of that variance are moderated (`moderate`). A difference over common seeds is tested by Student's t
+    with Welch's degrees of freedom. Differences to one row are adjusted together by Dunnett's step-down test (Dunnett
+    and Tamhane 1991), which knows that they share the noise of that row.
+
+    values: row -> seed -> accuracy. rows_variance: the variance of the difference of two rows that comes from the
+    finite test split, for two names of rows and their common seeds.
+    """
+
+    def __init__(self, values: Values, rows_variance: Callable[[str, str, Sequence[int]], float]):
+        self.values, self.rows_variance = values, rows_variance
+        self.spreads = spreads(values)
+
+    def against(self, baseline: str) -> dict[str, Difference]:
+        """Row -> its difference to the baseline, for every row that has a seed in common with it."""
+        found = {row: self._difference(row, baseline) for row in self.values if row != baseline}
+        differences = {row: d for row, d in found.items() if d is not None}
+        tested = {row: d for row, d in differences.items() if d.p is not None}
+        adjusted, least = self._adjust(tested, baseline)
+        judged = {row: replace(d, adjusted=adjusted[row], detectable=least(d)) for row, d in tested.items()}
+        return {row: judged.get(row, d) for row, d in differences.items()}
+
+    def best(self) -> set[str]:
+        """The rows that may be the best: the highest mean and what is not separated from it; empty if nothing is.
+
+        The truly best row is among them with 95 % (Hsu 1984): a row is left out where its own difference to the
+        highest, among its differences to all rows, is separated. Rows of fewer than three seeds are not judged.
+        """
+        means = {row: statistics.fmean(seen.values()) for row, seen in self.values.items() if len(seen) >= FEWEST}
+        if not means:
+            return set()
+        highest = max(means, key=lambda row: means[row])
+        kept = {highest}
+        for row in means.keys() - kept:
+            tested = {other: d for other, d in self._tested(row).items() if other in means}
+            d = tested.get(highest)
+            if d is None or self._together(_z(d), [*tested.values()], row) >= LEVEL:
+                kept.add(row)
+        return kept if len(kept) < len(means) else set()
+
+    def _tested(self, baseline: str) -> dict[str, Difference]:
+        found = {row: self._difference(row, baseline) for row in self.values if row != baseline}
+        return {row: d for row, d in found.items() if d is not None and d.p is not None}
+
+    def _difference(self, row: str, baseline: str) -> Difference | None:
+        ours, theirs = self.values[row], self.values[baseline]
+        seeds = sorted(ours.keys() & theirs.keys())
+        if not seeds:
+            return None
+        mean = statistics.fmean(ours[s] - theirs[s] for s in seeds)
+        rows = self.rows_variance(row, baseline, seeds)
+        known = [self.spreads[name] for name in (row, baseline) if name in self.spreads]
+        if len(seeds) < FEWEST or len(known) < 2:
+            return Difference(mean, len(seeds), math.nan, math.nan, Z * math.sqrt(rows))
+        return _test(mean, len(seeds), known, rows)
+
+    def _adjust(
+        self, tested: Mapping[str, Difference], baseline: str
+    ) -> tuple[dict[str, float], Callable[[Difference], float]]:
+        """Row -> its adjusted p, and what says how small a difference is detectable."""
+        order = sorted(tested, key=lambda row: -_z(tested[row]))
+        adjusted, highest = {}, 0.0
+        for place, row in enumerate(order):
+            rest = [tested[name] for name in order[place:]]
+            highest = adjusted[row] = max(highest, self._together(_z(tested[row]), rest, baseline))
+        if not order:
+            return {}, lambda _: math.inf
+        everyone = [*tested.values()]
+        bar = optimize.brentq(lambda z: self._together(z, everyone, baseline) - LEVEL, 0.0, 40.0, xtol=1e-14)
+        tail = float(special.ndtr(-bar))  # pyright: ignore[reportOperatorIssue]
+        return adjusted, lambda d: d.error * (t_of(POWER, d.freedom) - t_of(tail, d.freedom))
+
+    def _together(self, z: float, differences: Sequence[Difference], baseline: str) -> float:
+        """The probability that the largest of these differences reaches |z| if none is real.
+
+        Given the noise of the baseline, which they share, they are independent; t is read as the z of the same p.
+        """
+        spread = self.spreads[baseline].variance
+        shared = np.array([spread / d.count / max(d.error**2, FLAT**2) for d in differences]).clip(0, 1 - 1e-9)
+        ends = np.sqrt(shared)[:, None] * NODES / np.sqrt(1 - shared)[:, None]
+        width = (z / np.sqrt(1 - shared))[:, None]
+        outside = (special.ndtr(ends - width) + special.ndtr(-ends - width)).clip(max=1 - 1e-12)
+        return float(-np.expm1(np.log1p(-outside).sum(axis=0)) @ WEIGHTS / WEIGHTS.sum())
+
+
+def paired(gains: Mapping[str, Sequence[float]], rows_variance: Mapping[str, float]) -> dict[str, Difference]:
+    """Differences that share no row, from their values by seed; spreads moderated, p adjusted together (Holm 1979)."""
+    known = {name: Spread(float(np.var(g, ddof=1)), len(g) - 1) for name, g in gains.items() if len(g) >= FEWEST}
+    known = dict(zip(known, moderate([*known.values()]), strict=True))
+    found = {}
+    for name, values in gains.items():
+        mean, rows = statistics.fmean(values), rows_variance[name]
+        blank = Difference(mean, len(values), math.nan, math.nan, Z * math.sqrt(rows))
+        found[name] = _test(mean, len(values), [known[name]], rows) if name in known else blank
+    tested = [name for name, d in found.items() if d.p is not None]
+    adjusted = holm([found[name].p or 0.0 for name in tested])
+    return found | {name: replace(found[name], adjusted=p) for name, p in zip(tested, adjusted, strict=True)}
+
+
+def _test(mean: float, count: int, known: Sequence[Spread], rows: float) -> Difference:
+    """Student's test of a mean of `count` runs from these spreads; rows: the variance that the test rows add."""
+    parts = [s.variance / count for s in known]
+    total = sum(parts) + rows
+    if total < FLAT**2 or not math.isfinite(total):
+        p = 0.0 if total < FLAT**2 <= abs(mean) else 1.0
+        return Difference(mean, count, math.sqrt(total), math.inf, Z * math.sqrt(rows), None, p)
+    welch = sum(part**2 / s.freedom for part, s in zip(parts, known, strict=True))
+    error, freedom = math.sqrt(total), total**2 / welch if welch else math.inf
+    half = -t_of(LEVEL / 2, freedom) * error
+    p = 2 * float(special.stdtr(min(freedom, MOST), -abs(mean) / error))
+    return Difference(mean, count, error, freedom, Z * math.sqrt(rows), (mean - half, mean + half), p)
+
+
+def t_of(p: float, freedom: float) -> float:
+    """The quantile of Student's t."""
+    return float(special.stdtrit(min(freedom, MOST), p))
+
+
+def _z(d: Difference) -> float:
+    """The standard normal value that has the difference's p; finite for a p of 0."""
+    return float(-special.ndtri(max(d.p or 0.0, 1e-300) / 2))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979); the results are compared with the level itself."""
+    order = sorted(range(len(ps)), key=lambda i: ps[i])
+    adjusted, highest = [0.0] * len(ps), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(ps) - place) * ps[i]))
+        adjusted[i] = highest
+    return adjusted

@@ -1,0 +1,62 @@
+"""How much the runs of each row differ, estimated with the help of all rows of a column."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special
+
+CAUTION = 22  # how far the spreads of few rows may differ unseen: see `moderate`; chosen with tests/levels.py
+FLAT = 1e-12  # a smaller deviation counts as none
+Values = Mapping[str, Mapping[int, float]]  # row -> seed -> accuracy
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The variance of a row's runs, and how many degrees of freedom the estimate has."""
+
+    variance: float
+    freedom: float
+
+
+def spreads(values: Values) -> dict[str, Spread]:
+    """Row -> the variance of its runs about the effects of row and seed, moderated; rows of one run have none."""
+    runs = [(row, seed, accuracy) for row, seen in values.items() for seed, accuracy in seen.items()]
+    names, seeds = list(values), sorted({seed for _, seed, _ in runs})
+    design = np.zeros((len(runs), len(names) + len(seeds)))
+    for i, (row, seed, _) in enumerate(runs):
+        design[i, names.index(row)] = design[i, len(names) + seeds.index(seed)] = 1
+    hat = design @ np.linalg.pinv(design)
+    residuals = (np.eye(len(runs)) - hat) @ np.array([accuracy for *_, accuracy in runs])
+    found = {}
+    for row in names:
+        own = [i for i, run in enumerate(runs) if run[0] == row]
+        freedom = len(own) - sum(hat[i, i] for i in own)
+        if freedom > 1e-6:
+            found[row] = Spread(float(np.sum(residuals[own] ** 2) / freedom), float(freedom))
+    return dict(zip(found, moderate([*found.values()]), strict=True))
+
+
+def moderate(found: Sequence[Spread]) -> list[Spread]:
+    """Each variance drawn towards that of all, the more the more alike they are (Smyth 2004, section 6.2).
+
+    With a prior of d0 degrees of freedom a variance becomes (d0 common + d own) / (d0 + d), with d0 + d degrees of
+    freedom. d0 follows from how much more the logarithms of the variances differ than chance has them differ. Few rows
+    hardly show that, so they are assumed to differ more: by CAUTION / rows^1.5 times what chance does. Where there is
+    no spread at all, there is none afterwards.
+    """
+    variances, freedoms = (np.array([getattr(s, name) for s in found]) for name in ("variance", "freedom"))
+    if len(found) < 3 or not variances.max(initial=0.0) > FLAT**2:
+        return list(found)
+    common = float(np.average(variances, weights=freedoms))
+    logs = np.log(np.maximum(variances, 1e-3 * common)) - special.digamma(freedoms / 2) + np.log(freedoms / 2)
+    chance = float(np.mean(special.polygamma(1, freedoms / 2)))
+    excess = float(np.var(logs, ddof=1)) - chance + chance * CAUTION / len(found) ** 1.5
+    prior = 2 * _inverse_trigamma(max(excess, 1e-3))
+    return [Spread((prior * common + s.freedom * s.variance) / (prior + s.freedom), prior + s.freedom) for s in found]
+
+
+def _inverse_trigamma(value: float) -> float:
+    """x > 0 with trigamma(x) = value > 0."""
+    found = optimize.brentq(lambda x: float(special.polygamma(1, x)) - value, 1e-8, 1e8, xtol=1e-14)
+    return float(found)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,85 @@
+"""How often the tests of `lra.stats` err, and how often they find a true difference: by simulation.
+
+    python tests/levels.py            # the table of docs/statistics.md; about 20 minutes on two cores
+    python tests/levels.py 200        # with so many repetitions of each line
+
+Every run is a mean of its row, an effect of its seed on all rows (standard deviation 0.7 points) and normal noise. A
+family-wise error is any difference to the baseline that is called separated although all means are equal; `not best` is
+the truly best row, by nothing, left out of the bold ones. Power is the share of a true difference of 4.5 points, of one
+row among equal ones, that is separated where a run's standard deviation is 1.3 points.
+"""
+
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from lra.stats.differences import Family
+
+ROWS, SEEDS = (2, 5, 11, 23), (3, 5, 10)
+LOW, HIGH, USUAL, GAP, SHARED = 0.3, 2.5, 1.3, 4.5, 0.7  # points
+SPREADS = ("equal", "uniform", "log-uniform")  # how the rows' standard deviations are drawn: USUAL, or LOW to HIGH
+REPEATS = 4000
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one setting comes to, as shares of the repetitions; power where the spreads are equal."""
+
+    rows: int
+    seeds: int
+    spread: str
+    error: float
+    not_best: float
+    power: float | None
+
+
+def deviations(spread: str, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """A standard deviation for each row, in points."""
+    if spread == "equal":
+        return np.full(rows, USUAL)
+    if spread == "uniform":
+        return rng.uniform(LOW, HIGH, rows)
+    return np.exp(rng.uniform(np.log(LOW), np.log(HIGH), rows))
+
+
+def family(rows: int, seeds: int, spread: str, rng: np.random.Generator, gap: float = 0.0) -> Family:
+    """Rows '0', '1', ... with equal means, but for '1', which is `gap` points higher; the test split is infinite."""
+    noise = rng.normal(size=(rows, seeds)) * deviations(spread, rows, rng)[:, None]
+    values = 50 + rng.normal(0, SHARED, seeds) + noise
+    values[1] += gap
+    named = {str(row): {seed: float(v) / 100 for seed, v in enumerate(found)} for row, found in enumerate(values)}
+    return Family(named, lambda *_: 0.0)
+
+
+def measure(rows: int, seeds: int, spread: str, repeats: int) -> Line:
+    """One line of the table, from a seed of its own."""
+    rng = np.random.default_rng([rows, seeds, SPREADS.index(spread)])
+    wrong = missed = found = 0
+    for _ in range(repeats):
+        null = family(rows, seeds, spread, rng)
+        wrong += any(d.separated for d in null.against("0").values())
+        best = null.best()
+        missed += bool(best) and "0" not in best
+        if spread == "equal":
+            found += family(rows, seeds, spread, rng, GAP).against("0")["1"].separated
+    power = found / repeats if spread == "equal" else None
+    return Line(rows, seeds, spread, wrong / repeats, missed / repeats, power)
+
+
+def table(lines: list[Line]) -> str:
+    """Markdown, in percent."""
+    text = "| Rows | Seeds | Spreads | Family-wise error | Best not bold | Power |\n|---:|---:|:---|---:|---:|---:|\n"
+    for line in lines:
+        power = "" if line.power is None else f"{100 * line.power:.1f}"
+        text += f"| {line.rows} | {line.seeds} | {line.spread} | {100 * line.error:.1f} | "
+        text += f"{100 * line.not_best:.1f} | {power} |\n"
+    return text
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else REPEATS
+    settings = [(rows, seeds, spread, count) for rows in ROWS for seeds in SEEDS for spread in SPREADS]
+    with ProcessPoolExecutor() as pool:
+        print(table(list(pool.map(measure, *zip(*settings, strict=True)))), end="")
