@@ -17,6 +17,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--baseline", default="", metavar="ROW", help="the row that others are compared with (default softmax)"
     )
     parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help="make the tables in a Markdown file anew: those between `<!-- table PROTOCOL: ROW ... -->` and "
+        "`<!-- end of table -->`",
+    )
+    parser.add_argument(
         "--pair",
         nargs=2,
         metavar="RECORD",
@@ -31,7 +38,7 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.pair:
         print(compare_models(parsed.pair, runs))
         return 0
-    made = write(runs, Path(parsed.out), parsed.baseline)
+    made = write(runs, Path(parsed.out), parsed.baseline, parsed.into)
     print(made.text)
     for problem in made.problems:
         print(f"skipped: {problem}", file=sys.stderr)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lra.errors import RecordError, suggestion
-from lra.report import export
+from lra.report import excerpt, export
 from lra.report.figures import curves, forest, scaling, scatter, style
 from lra.report.groups import Group, grouped, one_per_cell
 from lra.report.load import find, frame, none_found, read
@@ -38,12 +38,13 @@ class Report:
     problems: tuple[str, ...]
 
 
-def write(paths: Sequence[Path], out: Path, baseline: str = "") -> Report:
+def write(paths: Sequence[Path], out: Path, baseline: str = "", into: Path | None = None) -> Report:
     """Read the records of files and folders; write report.html, report.md, report.json, *.csv, *.tex and figures/.
 
     The page takes in what `inspect` wrote in or beside `out`. baseline: the row that differences are taken to; softmax
-    where it ran. The same records give the same bytes. Everything is computed before the first file is written.
-    Raises RecordError when there is no record at all or no such baseline, WorkError when `out` cannot be written to.
+    where it ran. into: a Markdown file whose tables are made anew, see `excerpt`. The same records give the same bytes.
+    Everything is computed before the first file is written. Raises RecordError when there is no record at all, no such
+    baseline, or no such table as `into` wants, WorkError when a file cannot be read or written.
     """
     found, problems = find(paths)
     if not found:
@@ -62,7 +63,10 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "") -> Report:
     material = html.Material(groups, drawn, notes, baseline, scalings, folders)
     contents["report.html"] = encoded(html.render(material))
     contents["report.md"] = encoded(export.text(groups, list(contents), notes, baseline))
+    filled = {into.name: excerpt.fill_file(into, groups)} if into else {}
     files = write_all(contents, out)
+    if into:
+        write_all(filled, into.parent)
     named = [f"wrote {file}" for file in files if file.suffix in (".html", ".md")]
     named.append(f"and {len(files) - len(named)} more in {out}")
     return Report("\n".join([_tables(groups), *repeated, *named]), tuple(files), unreadable)

@@ -79,8 +79,8 @@ class TaskColumn:
 
     @property
     def heading(self) -> str:
-        """The title, and the data's label where it is neither generated nor official: 'Retrieval (matched pairs)'."""
-        return self.title if self.label in PLAIN else f"{self.title} ({self.label})"
+        """The title, and the data's label where it is neither usual nor in the title: 'Retrieval (uniform pairs)'."""
+        return self.title if self.label in PLAIN or self.label in self.title else f"{self.title} ({self.label})"
 
     @cached_property
     def family(self) -> Family:

@@ -54,11 +54,12 @@ class Group:
 
     @property
     def averages(self) -> dict[str, tuple[TaskColumn, ...]]:
-        """Heading -> the columns of the average: all tasks, and all but the one whose data often differs."""
-        found = {f"Average of {len(self.columns)}": self.columns}
-        for left_out in self.columns:
+        """Heading -> its columns: all tasks but variants, and the same without the one whose data often differs."""
+        averaged = tuple(c for c in self.columns if c.task not in legacy.NOT_AVERAGED)
+        found = {f"Average of {len(averaged)}": averaged}
+        for left_out in averaged:
             if left_out.task == legacy.AVERAGED_APART:
-                found[f"without {left_out.title}"] = tuple(c for c in self.columns if c is not left_out)
+                found[f"without {left_out.title}"] = tuple(c for c in averaged if c is not left_out)
         return {heading: columns for heading, columns in found.items() if len(columns) > 1}
 
 

@@ -8,10 +8,18 @@ from typing import Any
 
 ROWS = ("softmax", "relu", "elu", "flatten", "agent", "pola")  # in the order in which they come first
 CONTROLS = ("mean", "identity", "local_conv")  # in the order in which they come last
-TASKS = ("listops", "text", "retrieval", "image", "pathfinder")  # in the order in which they come first
+TASKS = (
+    "listops",
+    "text",
+    "retrieval",
+    "retrieval_matched",
+    "image",
+    "pathfinder",
+)  # in the order in which they come first
 TITLES = {"listops": "ListOps", "pathfinder64": "Pathfinder-64", "pathx": "Path-X", "path256": "Path-256"}
 BASELINE = "softmax"  # the row that differences are taken to, unless the user asks for another
 AVERAGED_APART = "retrieval"  # a second average leaves it out: its data is often not the official one
+NOT_AVERAGED = ("retrieval_matched",)  # a variant of a task that is in the average itself
 
 
 def is_control(attention: dict[str, Any], name: str) -> bool:

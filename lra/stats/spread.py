@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
 
-CAUTION = 22  # how far the spreads of few rows may differ unseen: see `moderate`; chosen with tests/levels.py
+CAUTION = 85  # how far the spreads of few rows may differ unseen: see `moderate`; chosen with tests/levels.py
 FLAT = 1e-12  # a smaller deviation counts as none
 Values = Mapping[str, Mapping[int, float]]  # row -> seed -> accuracy
 
@@ -42,7 +42,7 @@ def moderate(found: Sequence[Spread]) -> list[Spread]:
 
     With a prior of d0 degrees of freedom a variance becomes (d0 common + d own) / (d0 + d), with d0 + d degrees of
     freedom. d0 follows from how much more the logarithms of the variances differ than chance has them differ. Few rows
-    hardly show that, so they are assumed to differ more: by CAUTION / rows^1.5 times what chance does. Where there is
+    hardly show that, so they are assumed to differ more: by CAUTION / rows^2 times what chance does. Where there is
     no spread at all, there is none afterwards.
     """
     variances, freedoms = (np.array([getattr(s, name) for s in found]) for name in ("variance", "freedom"))
@@ -51,7 +51,7 @@ def moderate(found: Sequence[Spread]) -> list[Spread]:
     common = float(np.average(variances, weights=freedoms))
     logs = np.log(np.maximum(variances, 1e-3 * common)) - special.digamma(freedoms / 2) + np.log(freedoms / 2)
     chance = float(np.mean(special.polygamma(1, freedoms / 2)))
-    excess = float(np.var(logs, ddof=1)) - chance + chance * CAUTION / len(found) ** 1.5
+    excess = float(np.var(logs, ddof=1)) - chance + chance * CAUTION / len(found) ** 2
     prior = 2 * _inverse_trigamma(max(excess, 1e-3))
     return [Spread((prior * common + s.freedom * s.variance) / (prior + s.freedom), prior + s.freedom) for s in found]
 

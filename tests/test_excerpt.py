@@ -1,0 +1,59 @@
+"""Tables inside a Markdown file of the user's."""
+
+from pathlib import Path
+
+import pytest
+from records import make, table
+
+from lra.cli import main
+from lra.errors import RecordError
+from lra.report.excerpt import fill
+from lra.report.groups import grouped
+from lra.results.record import save
+
+GROUPS = grouped(table(("softmax", "relu", "pola", "mean"), tasks=2, seeds=3))
+TEXT = "before\n<!-- table standard -->\nold\n<!-- end of table -->\nafter\n"
+
+
+def test_a_table_is_made_anew_and_all_else_stays():
+    made = fill(TEXT, GROUPS)
+    assert made.startswith("before\n<!-- table standard -->\n\n| Attention ")
+    assert made.endswith("<!-- end of table -->\nafter\n")
+    assert "old" not in made
+    assert "ListOps" in made
+    assert "Tokens/s" not in made
+    assert "Data: " in made
+    assert fill(made, GROUPS) == made
+    assert fill("no table", GROUPS) == "no table"
+
+
+def test_rows_can_be_chosen():
+    made = fill(TEXT.replace("standard", "standard: mean softmax"), GROUPS)
+    lines = [line.split("|")[1].strip() for line in made.splitlines() if line.startswith("| ")]
+    assert lines == ["Attention", "best trivial", "softmax", "mean"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TEXT.replace("standard", "standrd"), "no table of protocol .standrd., did you mean .standard."),
+        (
+            TEXT.replace("standard", "standard: sofmax"),
+            "no row .sofmax. in Protocol standard, float32, did you mean 'softmax'",
+        ),
+        (TEXT.replace("<!-- end of table -->", ""), "has no <!-- end of table --> after it"),
+    ],
+)
+def test_what_the_records_do_not_have_is_said(text: str, message: str):
+    with pytest.raises(RecordError, match=message):
+        fill(text, GROUPS)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save(make("softmax", 0.4), tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(TEXT.replace("standard", "quick"), encoding="utf-8")
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out"), "--into", str(page)]) == 0
+    assert "| softmax " in page.read_text(encoding="utf-8")
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out"), "--into", str(tmp_path / "none.md")]) == 2
+    assert "none.md, the Markdown file that --into names" in capsys.readouterr().err
