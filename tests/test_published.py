@@ -15,7 +15,7 @@ Row = dict[str, str]
 
 def rows_of(pattern: str) -> list[Row]:
     """The lines of all files of that pattern."""
-    files = sorted(file for file in published.folder().glob(pattern) if file.name != published.TASKS_FILE)
+    files = sorted(file for file in published.folder().glob(pattern) if file.name not in published.OTHERS)
     return [row for file in files for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from records import make
 
+from attention_zoo import find
 from lra.experiments.plan import Request, plan
 from lra.report.groups import grouped
 from lra.report.tables import published, reproduction
@@ -76,3 +77,45 @@ def test_every_command_can_be_planned():
     assert not any(row["command"] for row in rows if row["copy"])
     for table in reproduction.matrices(rows):
         assert len({line[0] for line in table.body} & {"polaformer"}) == (table.title == "Protocol unpublished")
+
+
+def test_the_faults_of_the_published_code_are_a_line_of_their_own(monkeypatch: pytest.MonkeyPatch):
+    lines = {
+        published.FAULTS_FILE: (
+            {"source": "someone", "mechanism": "Performer", "attention": "performer:a=1", "what": "faulty"},
+        ),
+        published.FINDINGS_FILE: (
+            {
+                "source": "someone",
+                "mechanism": "Performer",
+                "task": "listops",
+                "attention": "performer",
+                "finding": "Why.",
+            },
+            {"source": "someone", "mechanism": "Performer", "task": "text", "attention": "performer", "finding": "No."},
+        ),
+    }
+    whole = published.lines_of
+    monkeypatch.setattr(published, "lines_of", lambda path: lines[path.name] if path.name in lines else whole(path))
+    runs = [
+        make("performer", 0.38, protocol="skyformer", data=SIZES),
+        make("performer:a=1.0", 0.2, protocol="skyformer", data=SIZES),
+    ]
+    rows = reproduction.beside(grouped(runs), [FIGURE | {"mechanism": "Performer", "attention": "performer"}])
+    assert [(row["mechanism"], row["mean"], row["finding"]) for row in rows] == [
+        ("Performer", pytest.approx(38), "Why."),
+        ("Performer, faulty", pytest.approx(20), ""),
+    ]
+    (table,) = reproduction.matrices(rows)
+    assert table.note == "- Performer on ListOps: Why."
+
+
+def test_what_stands_beside_published_figures_names_what_exists():
+    known = {(figure["source"], figure["mechanism"], figure["task"]) for figure in published.read()}
+    for line in published.lines_of(published.folder() / published.FAULTS_FILE):
+        find(line["attention"])
+        assert (line["source"], line["mechanism"], "listops") in known
+    for line in published.lines_of(published.folder() / published.FINDINGS_FILE):
+        find(line["attention"])
+        assert (line["source"], line["mechanism"], line["task"]) in known
+        assert line["finding"].endswith(".")

@@ -106,7 +106,7 @@ def text(groups: Sequence[Group], names: Sequence[str], notes: Sequence[str], ba
         parts.append("## Left out\n\n" + "".join(f"- {note}\n" for note in notes))
     if made := reproduction.matrices(reproduction.beside(groups, published.read())):
         parts.append(f"## Reproduction\n\n{reproduction.LEGEND}\n")
-        parts += [f"### {table.title}\n\n{markdown(table)}" for table in made]
+        parts += [f"### {t.title}\n\n{markdown(t)}" + (f"\n{t.note}\n" if t.note else "") for t in made]
     parts.append(
         "## Published results\n\nEach block has its own data, models and schedules: compare rows within a block, not "
         "across blocks.\n"

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from lra.report.format import DASH
@@ -10,6 +11,9 @@ from lra.report.render import markdown, table
 
 ACCURACY = "percent"  # the unit of test accuracies; the files hold times, sizes and training accuracies, too
 TASKS_FILE = "tasks.csv"
+FAULTS_FILE = "faults.csv"  # how a published mechanism runs with the faults of its code
+FINDINGS_FILE = "findings.csv"  # a sentence on why ours and theirs differ, for cells that ran
+OTHERS = (TASKS_FILE, FAULTS_FILE, FINDINGS_FILE)
 WORDS = {"unpublished": "protocol unpublished", "own": "each row in its authors' own set-up"}
 PublishedFigure = dict[str, str]
 
@@ -32,17 +36,40 @@ def folder() -> Path:
 
 def read(where: Path | None = None) -> list[PublishedFigure]:
     """Every published figure; `value` is the text that was printed, `length` is only there for times and sizes."""
-    files = sorted(file for file in (where or folder()).glob("*.csv") if file.name != TASKS_FILE)
-    return [row for file in files for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
+    files = sorted(file for file in (where or folder()).glob("*.csv") if file.name not in OTHERS)
+    return [row for file in files for row in lines_of(file)]
 
 
 def tasks() -> dict[str, PublishedTask]:
     """The tasks of published tables, by name, in the order of their columns."""
-    path = folder() / TASKS_FILE
-    rows = csv.DictReader(path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
     return {
-        row["task"]: PublishedTask(row["title"], _count(row["train_rows"]), _count(row["test_rows"])) for row in rows
+        row["task"]: PublishedTask(row["title"], _count(row["train_rows"]), _count(row["test_rows"]))
+        for row in lines_of(folder() / TASKS_FILE)
     }
+
+
+def forms(figure: PublishedFigure) -> list[tuple[str, str]]:
+    """The attentions to set beside a figure, each with what sets it apart: ours, and that with the code's faults."""
+    faulty = [
+        (row["attention"], row["what"])
+        for row in lines_of(folder() / FAULTS_FILE)
+        if (row["source"], row["mechanism"]) == (figure["source"], figure["mechanism"])
+    ]
+    return [(figure["attention"], ""), *faulty] if figure["attention"] else []
+
+
+def finding(figure: PublishedFigure, attention: str) -> str:
+    """The sentence on why our figure of this attention differs from theirs; empty where there is none."""
+    wanted = (figure["source"], figure["mechanism"], figure["task"], attention)
+    names = ("source", "mechanism", "task", "attention")
+    found = [row["finding"] for row in lines_of(folder() / FINDINGS_FILE) if tuple(row[n] for n in names) == wanted]
+    return found[0] if found else ""
+
+
+@cache
+def lines_of(path: Path) -> tuple[dict[str, str], ...]:
+    """The lines of a CSV file, by column; none where there is no such file."""
+    return tuple(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else ()
 
 
 def _count(text: str) -> int | None:

@@ -8,12 +8,13 @@ from lra.report.cells import Cell
 from lra.report.format import DASH, percent, signed
 from lra.report.groups import Group
 from lra.report.render import Table, table
+from lra.report.tables import published
 from lra.report.tables.published import PublishedFigure, PublishedTask, accuracies, tasks
 from lra.stats.accuracy import FEWEST, Summary, binomial_half_width, t_quantile
 
 NOT_OURS = {"own": "each in its own set-up", "unpublished": "protocol unpublished"}
 COLUMNS = ("source", "protocol", "mechanism", "attention", "task", "published", "copy", "command", "precision", "data",
-           "n", "mean", "deviation", "difference", "noise_95", "verdict")  # fmt: skip
+           "n", "mean", "deviation", "difference", "noise_95", "verdict", "finding")  # fmt: skip
 SEEDS = {"skyformer": 3}  # protocol -> seeds behind a published mean, where its paper says how many
 LEGEND = (
     "Noise: half of the 95 % interval of the difference, from the seeds of both sides, as if the published runs spread "
@@ -27,9 +28,14 @@ def beside(groups: Sequence[Group], figures: Sequence[PublishedFigure]) -> list[
     """One row per published test accuracy of a task, with ours where it ran; accuracies in percent, as printed."""
     known, found = tasks(), []
     for figure in accuracies(figures):
-        if figure["task"] != "average":
-            about = _about(figure, known.get(figure["task"]))
-            found += [about | ours for ours in _beside(figure, groups, known)]
+        for attention, what in published.forms(figure) or [("", "")]:
+            if figure["task"] != "average":
+                form = figure | {
+                    "attention": attention,
+                    "mechanism": ", ".join(filter(None, [figure["mechanism"], what])),
+                }
+                about = _about(form, known.get(figure["task"])) | {"finding": published.finding(figure, attention)}
+                found += [about | ours for ours in _beside(form, groups, known)]
     return found
 
 
@@ -47,9 +53,19 @@ def matrices(rows: Sequence[dict[str, Any]]) -> list[Table]:
             header,
             [_line(row, known) for row in parts[protocol]],
             left=3,
+            note="\n".join(f"- {_title(row, known)}: {row['finding']}" for row in parts[protocol] if _said(row)),
         )
         for protocol in sorted(parts)
     ]
+
+
+def _said(row: dict[str, Any]) -> bool:
+    """Whether there is a sentence on a row that ran."""
+    return bool(row["finding"]) and row.get("mean") is not None
+
+
+def _title(row: dict[str, Any], known: dict[str, PublishedTask]) -> str:
+    return f"{row['mechanism']} on {known[row['task']].title if row['task'] in known else row['task']}"
 
 
 def _about(figure: PublishedFigure, task: PublishedTask | None) -> dict[str, Any]:
