@@ -1,11 +1,13 @@
 # make demo    install, train softmax and pola side by side for a minute, print the table
 # make test    the test suite, in two processes; TESTS="tests/test_cli.py -k list" chooses some
 # make check   what continuous integration runs: format, lint, types, tests
-# make slow    the tests that take minutes each; make gpu: those that need a CUDA device
+# make slow    the tests that take minutes each
+# make gpu     what is worth doing with one GPU for MINUTES (60): its tests, time and memory of a step, runs; again to go on
 # make tables  the tables of the committed runs, results/tables
 # Each target installs into .venv first; PYTHON chooses the interpreter (3.11 or later).
 PYTHON ?= python3
 PROCESSES ?= 2
+MINUTES ?= 60
 BIN := .venv/bin
 READY := .venv/ready
 PYTEST := $(BIN)/python -m pytest $(TESTS)
@@ -28,7 +30,7 @@ slow: $(READY)
 	$(PYTEST) -m "slow and not gpu" --durations 15
 
 gpu: $(READY)
-	$(PYTEST) -m gpu
+	$(BIN)/python run_lra.py gpu --minutes $(MINUTES)
 
 tables: $(READY)
 	rm -rf results/tables

@@ -27,7 +27,8 @@ ARROWS = {
     "testing": {"bench", "experiments"} | ENGINE,  # bench: it counts operations
     "inspect": {"experiments", "report"} | ENGINE,  # report: one style for all figures
     "audit": {"experiments", "report"} | ENGINE,
-    "commands": {"audit", "bench", "testing", "inspect", "report", "experiments"} | ENGINE,
+    "gpu": {"experiments", "report"} | ENGINE,
+    "commands": {"audit", "gpu", "bench", "testing", "inspect", "report", "experiments"} | ENGINE,
     "cli": {"commands", "errors", "zoo", "tasks"},
     "lra": {"errors", "report", "experiments"},  # lra/__init__.py: what a notebook needs
 }

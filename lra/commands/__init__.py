@@ -17,4 +17,5 @@ NAMES = (
     "protocol",
     "cite",
     "audit",
+    "gpu",
 )

@@ -1,0 +1,72 @@
+"""use a GPU for a short time, in order of worth: its tests, time and memory of a step, runs"""
+
+import argparse
+from pathlib import Path
+
+from lra.commands.choice import add_choice, count
+from lra.errors import UserError
+
+EXAMPLES = """\
+examples:
+  python run_lra.py gpu --dry-run                       the plan, with minutes
+  python run_lra.py gpu --minutes 60                    give the same command again to go on
+  python run_lra.py gpu --minutes 15 --task listops --attn softmax pola --seeds 1
+
+Parts that are done are not done again. OUT/summary.md says how each part ended, OUT/report has tables and the page.
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    from lra.gpu import SIX
+
+    parser.epilog = EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--minutes", type=float, default=60.0, metavar="M", help="for all parts together (default 60)")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
+    parser.add_argument("--attn", nargs="+", default=list(SIX), metavar="ATTENTION", help=f"default: {' '.join(SIX)}")
+    add_choice(parser, required=False)
+    parser.add_argument("--seeds", type=count, default=3, metavar="N", help="runs of each cell (default 3)")
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu to try the plan (default cuda)")
+    parser.add_argument("--out", type=Path, default=Path("results/runs/gpu"), help="default results/runs/gpu")
+
+
+def main(parsed: argparse.Namespace) -> int:
+    from lra import gpu
+
+    if not 0 < parsed.minutes < float("inf"):
+        raise UserError(f"--minutes must be positive, not {parsed.minutes}")
+    request = gpu.Request(
+        out=parsed.out.resolve(),
+        minutes=parsed.minutes,
+        seeds=parsed.seeds,
+        protocol=parsed.protocol,
+        device=parsed.device,
+        attentions=parsed.attn,
+        tasks=expanded(parsed.task) or gpu.TASKS,
+        overrides=tuple(parsed.set),
+        data_dir=str(parsed.data_dir.resolve()) if parsed.data_dir else "",
+    )
+    parts = gpu.plan(request)
+    if parsed.dry_run:
+        print(gpu.plan_text(parts, request))
+        return 0
+    check_device(parsed.device)
+    outcomes = gpu.carry_out(request, parts)
+    print(f"summary in {request.out / 'summary.md'}")
+    return int(any(outcome.state.startswith("failed") for outcome in outcomes))
+
+
+def expanded(tasks: list[str] | None) -> list[str]:
+    """The tasks asked for, cheap ones first."""
+    from lra.experiments.data import expand_tasks
+    from lra.gpu import TASKS
+
+    names = expand_tasks(tasks or [])
+    return sorted(names, key=lambda name: TASKS.index(name) if name in TASKS else len(TASKS))
+
+
+def check_device(name: str) -> None:
+    """Raises UserError where there is no such device, before anything runs."""
+    from lra.training.device import choose_device
+
+    choose_device(name)

@@ -1,0 +1,67 @@
+"""One GPU for a short time: the plan, budgets, and going on; with a stand-in for its parts, and runs on the CPU."""
+
+from pathlib import Path
+
+import pytest
+
+from lra import gpu
+from lra.cli import main
+from lra.gpu import Part, Request, carry_out, plan, runs
+from lra.results.files import write_all
+
+
+def part(name: str, code: str, budget: float = 1.0) -> Part:
+    return Part(name, f"part {name}", ("-c", code), 0.1, budget)
+
+
+def test_the_plan_is_printed_and_nothing_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    assert main(["gpu", "--dry-run", "--seeds", "1", "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    order = ["tests that need a GPU", "step on listops", "listops under standard", "text under", "image under"]
+    places = [shown.index(words) for words in [*order, "retrieval under", "pathfinder under"]]
+    assert places == sorted(places)
+    assert "--gear captured compiled eager" in shown
+    assert "parts fit into 60 minutes" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_the_device_one_line_says_so(capsys: pytest.CaptureFixture[str]):
+    assert main(["gpu", "--device", "cuda:7"]) == 2
+    assert "cuda:7" in capsys.readouterr().err
+
+
+def test_parts_fail_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gpu, "PATIENCE", 5)
+    slow = "import time\nprint('begun')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved')"
+    parts = [part("good", "print('hello')"), part("bad", "raise SystemExit(3)"), part("slow", slow, budget=0.1)]
+    request = Request(out=tmp_path, minutes=5)
+    outcomes = carry_out(request, parts)
+    assert [o.state for o in outcomes] == ["done", "failed, exit code 3", "stopped"]
+    assert outcomes[2].lines == ["begun", "saved"]
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "hello" in text
+    assert "failed, exit code 3" in text
+    again = carry_out(request, parts[:2])
+    assert [o.state for o in again] == ["done before", "failed, exit code 3"]
+    assert "hello" in (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert carry_out(request, [part("good", "print('other')")])[0].state == "done"  # another command is another part
+
+
+def test_no_part_begins_when_the_time_is_used_up(tmp_path: Path):
+    outcomes = carry_out(Request(out=tmp_path, minutes=1e-9), [part("one", "print(1)")])
+    assert [o.state for o in outcomes] == ["left out"]
+
+
+def test_runs_on_a_cpu_end_in_a_report(tiny: str, tmp_path: Path):
+    request = Request(
+        out=tmp_path, seeds=1, protocol=tiny, device="cpu", attentions=["identity"], tasks=["listops"],
+        overrides=("train.steps=4", "train.warmup=1"),
+    )  # fmt: skip
+    parts = runs(request)
+    assert [p.name for p in parts] == ["listops-0"]
+    outcomes = carry_out(request, parts)
+    assert [(o.part.name, o.state) for o in outcomes] == [("listops-0", "done"), ("report", "done")]
+    assert (tmp_path / "report" / "report.html").exists()
+    assert [p.name for p in plan(request)][:2] == ["tests", "step-listops"]
+    write_all({"listops-x.json": b"{"}, tmp_path)
+    assert "failed" in carry_out(request, parts)[-1].state
