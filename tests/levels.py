@@ -1,6 +1,6 @@
 """How often the tests of `lra.stats` err, and how often they find a true difference: by simulation.
 
-    python tests/levels.py            # the table of docs/statistics.md; about 20 minutes on two cores
+    python tests/levels.py            # the table of docs/statistics.md; about 10 minutes on two cores
     python tests/levels.py 200        # with so many repetitions of each line
 
 Every run is a mean of its row, an effect of its seed on all rows (standard deviation 0.7 points) and normal noise. A
@@ -20,7 +20,7 @@ from lra.stats.differences import Family
 ROWS, SEEDS = (2, 5, 11, 23), (3, 5, 10)
 LOW, HIGH, USUAL, GAP, SHARED = 0.3, 2.5, 1.3, 4.5, 0.7  # points
 SPREADS = ("equal", "uniform", "log-uniform")  # how the rows' standard deviations are drawn: USUAL, or LOW to HIGH
-REPEATS = 4000
+REPEATS = 3000
 
 
 @dataclass(frozen=True)
