@@ -37,7 +37,17 @@ def test_every_built_in_mechanism_with_a_paper_on_arxiv_has_an_entry():
 
 def test_every_task_and_protocol_has_an_entry():
     words = {word for entry in read() for word in entry.keywords}
-    for task in ("listops", "text", "retrieval", "image", "pathfinder", "pathfinder64", "pathx", "path256"):
+    for task in (
+        "listops",
+        "text",
+        "retrieval",
+        "retrieval_matched",
+        "image",
+        "pathfinder",
+        "pathfinder64",
+        "pathx",
+        "path256",
+    ):
         assert f"task:{task}" in words
     protocols = Path(__file__).parent.parent / "lra" / "protocols"
     assert {f"protocol:{path.stem}" for path in protocols.glob("*.yaml")} <= words
