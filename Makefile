@@ -3,7 +3,7 @@
 # make check   what continuous integration runs: format, lint, types, tests
 # make slow    the tests that take minutes each
 # make gpu     what is worth doing with one GPU for MINUTES (60): its tests, time and memory of a step, runs; again to go on
-# make tables  the tables of the committed runs, results/tables
+# make tables  the tables of the committed runs: results/tables, and README's
 # Each target installs into .venv first; PYTHON chooses the interpreter (3.11 or later).
 PYTHON ?= python3
 PROCESSES ?= 2
@@ -34,7 +34,7 @@ gpu: $(READY)
 
 tables: $(READY)
 	rm -rf results/tables
-	$(BIN)/python run_lra.py report results/records --out results/tables
+	$(BIN)/python run_lra.py report results/records --out results/tables --into README.md
 
 format: $(READY)
 	$(BIN)/ruff format --check .

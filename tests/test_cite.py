@@ -11,7 +11,7 @@ from lra.cli import main
 from lra.report.cite import cite, read
 from lra.results.record import save
 
-RECORDS = Path(__file__).parent.parent / "results" / "records"
+RECORDS = Path(__file__).parent.parent / "results" / "records" / "version-2"
 
 
 def keys(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from records import make
 from lra.cli import main
 from lra.results.record import Record, hits, load, pack, save
 
-RECORDS = Path(__file__).parent.parent / "results" / "records"
+RECORDS = Path(__file__).parent.parent / "results" / "records" / "version-2"
 
 
 def answered(row: str, right: np.ndarray, seed: int = 0, **changes: Any) -> Record:

@@ -60,5 +60,5 @@ def _table(protocol: str, rows: Sequence[str], groups: Sequence[Group]) -> str:
     places = {table.body.index(line): i for i, line in enumerate(kept)}
     bold = frozenset((places[row], column) for row, column in table.bold if row in places)
     cut = Table(table.title, table.header, tuple(kept), bold=bold).part(range(width))
-    note = textwrap.fill(f"{table.note}.", 120, break_long_words=False, break_on_hyphens=False)
+    note = textwrap.fill(f"{group.heading}. {table.note}.", 120, break_long_words=False, break_on_hyphens=False)
     return f"\n{markdown(cut)}\n{note}\n\n"

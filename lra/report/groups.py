@@ -111,11 +111,12 @@ def one_per_cell(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
 
 
 def grouped(records: Sequence[Record]) -> list[Group]:
-    """Records -> tables, sorted by protocol; the module's docstring says what may share one."""
+    """Records -> tables, that of most runs first; the module's docstring says what may share one."""
     tables: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for r in records:
         tables[r.protocol, r.precision, r.results_version].append(r)
-    return [made for key, members in sorted(tables.items()) for made in _tables_of(key, members)]
+    ordered = sorted(tables.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [made for key, members in ordered for made in _tables_of(key, members)]
 
 
 def _tables_of(key: tuple[str, str, int], records: list[Record]) -> list[Group]:
