@@ -60,7 +60,7 @@ def measure(rows: int, seeds: int, spread: str, repeats: int) -> Line:
     for _ in range(repeats):
         null = family(rows, seeds, spread, rng)
         wrong += any(d.separated for d in null.against("0").values())
-        best = null.best()
+        best = null.best
         missed += bool(best) and "0" not in best
         if spread == "equal":
             found += family(rows, seeds, spread, rng, GAP).against("0")["1"].separated

@@ -20,4 +20,4 @@ def against(column: TaskColumn, baseline: str) -> dict[str, Difference]:
 
 def not_separated(column: TaskColumn) -> set[str]:
     """The rows of this column that may be the best: see `Family.best`; empty where no row is separated from it."""
-    return column.family.best()
+    return column.family.best

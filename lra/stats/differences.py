@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import optimize, special
@@ -60,13 +61,13 @@ class Family:
 
     def against(self, baseline: str) -> dict[str, Difference]:
         """Row -> its difference to the baseline, for every row that has a seed in common with it."""
-        found = {row: self._difference(row, baseline) for row in self.values if row != baseline}
-        differences = {row: d for row, d in found.items() if d is not None}
+        differences = self._differences(baseline)
         tested = {row: d for row, d in differences.items() if d.p is not None}
         adjusted, least = self._adjust(tested, baseline)
         judged = {row: replace(d, adjusted=adjusted[row], detectable=least(d)) for row, d in tested.items()}
         return {row: judged.get(row, d) for row, d in differences.items()}
 
+    @cached_property
     def best(self) -> set[str]:
         """The rows that may be the best: the highest mean and what is not separated from it; empty if nothing is.
 
@@ -79,15 +80,17 @@ class Family:
         highest = max(means, key=lambda row: means[row])
         kept = {highest}
         for row in means.keys() - kept:
-            tested = {other: d for other, d in self._tested(row).items() if other in means}
+            found = self._differences(row)
+            tested = {other: d for other, d in found.items() if other in means and d.p is not None}
             d = tested.get(highest)
             if d is None or self._together(_z(d), [*tested.values()], row) >= LEVEL:
                 kept.add(row)
         return kept if len(kept) < len(means) else set()
 
-    def _tested(self, baseline: str) -> dict[str, Difference]:
+    def _differences(self, baseline: str) -> dict[str, Difference]:
+        """The differences to a row, not adjusted yet."""
         found = {row: self._difference(row, baseline) for row in self.values if row != baseline}
-        return {row: d for row, d in found.items() if d is not None and d.p is not None}
+        return {row: d for row, d in found.items() if d is not None}
 
     def _difference(self, row: str, baseline: str) -> Difference | None:
         ours, theirs = self.values[row], self.values[baseline]
