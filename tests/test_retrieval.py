@@ -23,7 +23,7 @@ from aan_files import (
 )
 from test_release import archive
 
-from tasks import DataError
+from tasks import DataError, find
 from tasks.retrieval import task as retrieval
 
 ROOT = Path(__file__).parent.parent
@@ -190,3 +190,13 @@ ENDS = {  # first and last sample of train, validation, test
     "uniform": ["64709c0d1806", "b80bf8d12993", "8969c266ebaf", "898e7003d482", "3f6fd0959e33", "1cff64ee0458"],
     "matched": ["951bf0a8c3f1", "a3c90074be68", "e8b777a45535", "4757c45a2520", "108b6a541b84", "2665c5e8ebd2"],
 }
+
+
+@pytest.mark.parametrize("name", ["retrieval", "retrieval_matched"])
+def test_without_files_the_remedy_names_the_task_that_was_asked_for(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("LRA_DATA", raising=False)
+    task = find(name)
+    with pytest.raises(DataError, match=f"with them: python run_lra.py data prepare --task {name} --data-dir DIR"):
+        task.prepare(task.settings(), None, tmp_path, progress=False)

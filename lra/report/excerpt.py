@@ -27,7 +27,8 @@ def fill_file(path: Path, groups: Sequence[Group]) -> bytes:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        raise RecordError(f"cannot read {path}, the Markdown file that --into names: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise RecordError(f"cannot read {path}, the Markdown file that --into names: {why}") from error
     return encoded(fill(text, groups))
 
 

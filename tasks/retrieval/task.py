@@ -33,8 +33,8 @@ TERMS = (
     "texts of the ACL Anthology Network, for research; no licence is stated, LRA's authors say they may not be "
     "redistributed"
 )
-COMMAND = "python run_lra.py data prepare --task retrieval"
-COMMAND_OFFICIAL = f"{COMMAND} --set data.retrieval_pairs=official"
+PREPARE = "python run_lra.py data prepare --task"
+COMMAND_OFFICIAL = f"{PREPARE} retrieval --set data.retrieval_pairs=official"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Retrieval(Task):
         """The files of `data_dir`, else of LRA_DATA; else LRA's pairs from the mirror if accepted. Raises DataError."""
         check(settings)
         try:
-            source = find_source(settings, _sources.data_folder(data_dir), cache, progress)
+            source = find_source(settings, _sources.data_folder(data_dir), cache, progress, self.name)
         except MissingDataError:
             unpacked = _store.find_prepared(cache, self.name, {"settings": asdict(settings)})
             if unpacked is None:
@@ -96,8 +96,10 @@ def check(settings: Settings) -> None:
     check_ranges("retrieval", settings, ranges)
 
 
-def find_source(settings: Settings, folder: Path | None, cache: Path, progress: bool) -> Source:
-    """The files these settings need. Raises MissingDataError with the commands that would help."""
+def find_source(
+    settings: Settings, folder: Path | None, cache: Path, progress: bool, task: str = "retrieval"
+) -> Source:
+    """The files these settings need. Raises MissingDataError with the commands that would help, for that task."""
     wanted = settings.retrieval_pairs
     where = f"{folder} holds none of it" if folder else "--data-dir and LRA_DATA name no folder"
     if wanted != "official":
@@ -107,8 +109,8 @@ def find_source(settings: Settings, folder: Path | None, cache: Path, progress: 
             return Source(f"{wanted} pairs", " + ".join(names), files)
         raise MissingDataError(
             f"retrieval: data.retrieval_pairs={wanted} needs aan/{DOCUMENTS} and aan/{LISTS[wanted]}, but {where}; "
-            f"with them: {COMMAND} --data-dir DIR; with lra_release.gz in DIR: {COMMAND_OFFICIAL} --data-dir DIR; "
-            f"without files: {COMMAND_OFFICIAL} --accept-mirror (10 GB of hub mirror {MIRROR}; terms: {TERMS})"
+            f"with them: {PREPARE} {task} --data-dir DIR; with lra_release.gz in DIR: {COMMAND_OFFICIAL} --data-dir "
+            f"DIR; without files: {COMMAND_OFFICIAL} --accept-mirror (10 GB of hub mirror {MIRROR}; terms: {TERMS})"
         )
     if folder:
         names = [*FILES.values()]
