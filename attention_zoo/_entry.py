@@ -95,6 +95,10 @@ class Entry:
                 _plugin.load(self.path)
         return classes[self.path, self.name]
 
+    def part(self, options: dict[str, Value], *, layer: int, stage: int) -> tuple[Entry, dict[str, Value]]:  # noqa: ARG002
+        """The mechanism of a layer, and its options; a hybrid has several."""
+        return self, options
+
     def build(self, dims: Dims, options: dict[str, Value] | None = None) -> Attention:
         """A module of these sizes. Raises SpecError if the mechanism refuses them."""
         try:

@@ -2,8 +2,9 @@
 
 A spec is `name`, `name:alpha=3,conv=7`, `path/file.py`, `path/file.py:name`, `path/file.py:name:alpha=3`, a name that
 an installed package advertises under the entry-point group `lra.attention`, or several of these joined by plus signs:
-they take turns, layer by layer. A built-in is a file of this folder; its title and options are read with `ast`, and its
-module is imported when the mechanism is built. A user's file is imported at once.
+they take turns, layer by layer; with numbers, as in `pola*3+softmax*1`, they are given by stage. A built-in is a file
+of this folder; its title and options are read with `ast`, and its module is imported when the mechanism is built. A
+user's file is imported at once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from attention_zoo._entry import Entry, classes
 from attention_zoo._options import TYPES, Options, SpecError, Value, nearest, options_of, read_options
 from attention_zoo._plugin import Plugin
 from attention_zoo._source import HERE, of_builtin, read
-from attention_zoo._stack import split, stack
+from attention_zoo._stack import repeated, split, stack
 
 if TYPE_CHECKING:
     from attention_zoo._base import Attention
@@ -102,7 +103,7 @@ def advertised() -> dict[str, Any]:
 
 def find(spec: str) -> tuple[Entry, dict[str, Value]]:
     """Spec -> the entry and the typed options. Raises SpecError with the nearest match for anything unknown."""
-    if len(parts := split(spec)) > 1:
+    if len(parts := split(spec)) > 1 or repeated(parts[0])[1]:
         return stack(parts, _find_one), {}
     return _find_one(spec)
 

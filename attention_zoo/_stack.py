@@ -1,8 +1,9 @@
-"""A hybrid: several mechanisms that take turns over the layers of the encoder, such as `softmax+pola`."""
+"""A hybrid of several mechanisms: `softmax+pola` take turns layer by layer, `pola*3+softmax` are given by stage."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,14 @@ Part = tuple[Entry, dict[str, Value]]
 
 @dataclass(frozen=True, kw_only=True)
 class Stack(Entry):
-    """Layer i is part i modulo the number of parts. The name holds the parts' options; a hybrid has none itself."""
+    """Layer i is part i modulo the number of parts. The name holds the parts' options; a hybrid has none itself.
+
+    by_stage: there is a part for each stage of the backbone instead, for every layer in it; in a flat encoder each
+    layer is a stage.
+    """
 
     parts: tuple[Part, ...] = ()
+    by_stage: bool = False
 
     @property
     def builtin(self) -> bool:
@@ -37,10 +43,13 @@ class Stack(Entry):
 
     @property
     def address(self) -> str:
-        return "+".join(self.specs)
+        return _joined_by_stage(self.specs) if self.by_stage else "+".join(self.specs)
 
     def adaptation(self, grid: bool, options: dict[str, Value]) -> str:  # noqa: ARG002
         return joined("; ", (entry.adaptation(grid, its_options) for entry, its_options in self.parts))
+
+    def part(self, options: dict[str, Value], *, layer: int, stage: int) -> Part:  # noqa: ARG002
+        return self.parts[(stage if self.by_stage else layer) % len(self.parts)]
 
     def build(self, dims: Dims, options: dict[str, Value] | None = None) -> Attention:  # noqa: ARG002
         """The mechanism of layer `dims.layer`. Raises SpecError if it refuses the sizes."""
@@ -59,17 +68,33 @@ def split(spec: str) -> list[str]:
     return re.split(r"\+(?=[^\d])", spec)
 
 
+def repeated(spec: str) -> tuple[str, int]:
+    """'pola*3' -> ('pola', 3): the mechanism of three stages; 0 where no number is given."""
+    found = re.fullmatch(r"(.+)\*(\d+)", spec)
+    return (found[1], int(found[2])) if found else (spec, 0)
+
+
+def _joined_by_stage(names: Iterable[str]) -> str:
+    """'pola*3+softmax*1' -> of three stages and one."""
+    return "+".join(f"{name}*{len(list(group))}" for name, group in itertools.groupby(names))
+
+
 def stack(specs: Sequence[str], find: Callable[[str], Part]) -> Stack:
     """Specs of the parts -> the hybrid. Raises SpecError for a part that `find` refuses."""
-    parts = tuple(find(spec) for spec in specs)
+    counts = [repeated(spec) for spec in specs]
+    by_stage = any(count for _, count in counts)
+    parts = tuple(part for spec, count in counts for part in [find(spec)] * (max(1, count) if by_stage else 1))
     entries = [entry for entry, _ in parts]
     everything = [
         (entry.name, entry.source_hash, sorted(entry.all_options(options).items())) for entry, options in parts
     ]
+    what = (everything, "by stage") if by_stage else everything
+    titles = [entry.title for entry in entries]
+    names = [entry.row(options) for entry, options in parts]
     return Stack(
-        name="+".join(entry.row(options) for entry, options in parts),
+        name=_joined_by_stage(names) if by_stage else "+".join(names),
         path=HERE,
-        title=" + ".join(entry.title for entry in entries),
+        title=" + ".join(title for title, _ in itertools.groupby(titles)) if by_stage else " + ".join(titles),
         paper=joined(", ", (entry.paper for entry in entries)),
         cost=joined(" + ", (entry.cost for entry in entries)),
         adapted=joined("; ", (entry.adapted for entry in entries)),
@@ -78,11 +103,12 @@ def stack(specs: Sequence[str], find: Callable[[str], Part]) -> Stack:
         ordered=True if any(entry.ordered for entry in entries) else None,
         control=all(entry.control for entry in entries),
         source="\n".join(dict.fromkeys(entry.source for entry in entries if not entry.builtin)),
-        source_hash=hashlib.sha256(repr(everything).encode()).hexdigest()[:12],
+        source_hash=hashlib.sha256(repr(what).encode()).hexdigest()[:12],
         beside={name: text for entry in entries for name, text in entry.beside.items()},
         data={name: digest for entry in entries for name, digest in entry.data.items()},
         notes=tuple(dict.fromkeys(note for entry in entries for note in entry.notes)),
         parts=parts,
+        by_stage=by_stage,
     )
 
 

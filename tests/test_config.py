@@ -7,13 +7,13 @@ import pytest
 from lra.config import protocol
 from lra.config.resolve import as_dict, config_hash, from_dict, label_of
 from lra.config.resolve import resolve as resolve_config
-from lra.config.schema import Model
 from lra.errors import ConfigError
+from lra.experiments.backbone import find_backbone, owners
 from tasks.listops.task import Settings
 
 
 def resolve(protocol: object = "standard", *overrides: str):
-    return resolve_config(str(protocol), "listops", list(overrides), Settings)
+    return resolve_config(str(protocol), "listops", list(overrides), Settings, None, find_backbone, owners())
 
 
 def test_standard_is_what_the_table_of_skyformer_says():
@@ -49,7 +49,7 @@ def test_every_protocol_resolves_and_names_no_attention(name):
 def test_overrides_and_round_trip():
     config = resolve("standard", "train.lr=3e-4", "model.layers=4", "data.brackets=false", "train.clip=none")
     assert (config.train.lr, config.model.layers, config.data.brackets, config.train.clip) == (3e-4, 4, False, "none")
-    assert from_dict(as_dict(config), Settings) == config
+    assert from_dict(as_dict(config), Settings, find_backbone("flat").keys) == config
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,10 @@ def test_overrides_and_round_trip():
         ("model.dropout=2", r"model\.dropout must be 0 to below 1, not 2"),
         ("train.beta1=1", r"train\.beta1 must be 0 to below 1, not 1"),
         ("train.clip_at=0", r"train\.clip=none leaves them as they are"),
+        ("model.backbone=pyramide", r"unknown backbone 'pyramide', did you mean 'pyramid'\?"),
+        ("model.backbone=./none.py", r"no backbone file at none\.py"),
+        ("model.stages=[1,1]", r"model\.stages is a key of the backbone pyramid: --backbone pyramid"),
+        ("model.norm=middle", r"model\.norm must be one of \['pre', 'post'\], not middle"),
         ("train=5", "expected keys and values, found 5"),
         ("train.lr", "takes section.key=value"),
         ("=5", "takes section.key=value"),
@@ -194,7 +198,7 @@ def test_hash_sees_changes_and_not_new_defaults():
     assert config_hash(config) != config_hash(resolve("standard", "data.seed=1"))
 
     @dataclass(frozen=True, kw_only=True)
-    class Later(Model):
+    class Later(type(config.model)):
         new_quirk: bool = False
 
     later = Later(**as_dict(config)["model"])

@@ -38,10 +38,10 @@ def test_layers_take_turns():
         Request(attentions=["softmax+pola:alpha=5"], tasks=["listops"], seeds=[0], overrides=("model.layers=3",))
     )
     model = make_model(cell, SPEC)
-    kinds = [type(block.attention).__name__ for block in model.blocks]
+    kinds = [type(attention).__name__ for attention in model.attentions()]
     assert kinds == ["SoftmaxAttention", "PolaAttention", "SoftmaxAttention"]
-    assert model.blocks[1].get_submodule("attention").alpha == 5.0
-    assert [getattr(block.get_submodule("attention"), "dims").layer for block in model.blocks] == [0, 1, 2]  # noqa: B009
+    assert getattr(model.attentions()[1], "alpha") == 5.0  # noqa: B009
+    assert [getattr(attention, "dims").layer for attention in model.attentions()] == [0, 1, 2]  # noqa: B009
 
 
 def test_shared_weights_equal_those_of_the_plain_rows():
@@ -104,4 +104,4 @@ def test_runs_and_loads_again_with_a_users_file(tiny, tmp_path):
     rows, classes = (len(loaded.weights[name]) for name in ("tokens.weight", "head.2.bias"))
     length = len(loaded.weights["positions.weight"])
     model = loaded.model(Spec(vocab=rows, classes=classes, length=length))
-    assert [type(block.attention).__name__ for block in model.blocks] == ["SoftmaxAttention", "Mine"]
+    assert [type(attention).__name__ for attention in model.attentions()] == ["SoftmaxAttention", "Mine"]

@@ -39,7 +39,7 @@ def encoder(make: Any, length: int = 17, grid: tuple[int, int] | None = None) ->
         return encoder(lambda dims: entry.build(dims, options), length, grid)
     dims = Dims(dim=DIM, heads=HEADS, length=length, grid=grid)
     section = Model(layers=2, dim=DIM, heads=HEADS, mlp=8, head=8, dropout=0.0)
-    model = Encoder(section, Spec(vocab=50, classes=3, length=length), lambda _: make(dims))
+    model = Encoder(section, Spec(vocab=50, classes=3, length=length), lambda *_, **__: make(dims))
     initialise(model, seed=3, embedding_std=1.0)
     return model.double().eval()
 

@@ -55,7 +55,7 @@ class Plain(nn.Module):
 def model_of(attention) -> Encoder:
     torch.manual_seed(0)
     section = Model(layers=1, dim=8, heads=2, mlp=8, head=8, dropout=0.0)
-    return Encoder(section, tasks.Spec(vocab=9, classes=3, length=LENGTH), lambda _: attention())
+    return Encoder(section, tasks.Spec(vocab=9, classes=3, length=LENGTH), lambda *_, **__: attention())
 
 
 def split_of(lengths, classes=3) -> tasks.Split:

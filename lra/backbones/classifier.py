@@ -4,8 +4,7 @@ ids -> embedding + positions -> body -> LayerNorm -> mean over tokens -> classif
 Letters: B batch, N tokens, D width.
 """
 
-from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +36,14 @@ class Model(Protocol):
     def pool(self) -> Literal["mean", "cls", "first"]: ...
     @property
     def pool_over_padding(self) -> bool: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def grid(self) -> bool: ...
 
 
 class Sizes(Protocol):
-    """The sizes of a task: ids, classes, tokens of the longest sequence, and whether a sample is two documents."""
+    """The sizes of a task: ids, classes, longest sequence, is a sample two documents?, rows and columns of an image."""
 
     @property
     def vocab(self) -> int: ...
@@ -50,9 +53,21 @@ class Sizes(Protocol):
     def length(self) -> int: ...
     @property
     def pair(self) -> bool: ...
+    @property
+    def grid(self) -> tuple[int, int] | None: ...
 
 
-MakeAttention = Callable[[int], nn.Module]  # layer number -> attention
+class MakeAttention(Protocol):
+    """Makes the attention of a layer.
+
+    layer: its number in the model, from 0, on which its first weights depend. stage: the part of a hybrid that it
+    takes where those are given by stage; its layer's number if there are no stages. place: its number in its stage, for
+    mechanisms that take turns. sizes: `dim`, `heads`, `length` or `grid`, where they are not the model's.
+    """
+
+    def __call__(
+        self, layer: int, *, stage: int | None = None, place: int | None = None, **sizes: Any
+    ) -> nn.Module: ...
 
 
 class Classifier(nn.Module):
@@ -64,14 +79,18 @@ class Classifier(nn.Module):
 
     Weights start by their names and the gradient's norm is summed in their order, so neither may change: cls, tokens,
     positions, what `build_body` adds, norm, head.
+    keys: those of the backbone in the section `model`.
     """
 
     waves: Tensor | None
+    merged = 1  # tokens that the body makes one of
+    normed = False  # does the body end with a norm?
 
-    def __init__(self, model: Model, sizes: Sizes, make_attention: MakeAttention):
+    def __init__(self, model: Model, sizes: Sizes, make_attention: MakeAttention, **keys: Any):
         super().__init__()
         length = model.length or sizes.length
         self.length, self.pooling, self.pool_over_padding = length, model.pool, model.pool_over_padding
+        self.grid = sizes.grid if model.grid else None
         self.cls = nn.Embedding(1, model.dim) if model.pool == "cls" else None
         length += model.pool == "cls"
         self.tokens = nn.Embedding(model.vocab or sizes.vocab, model.dim)
@@ -79,13 +98,18 @@ class Classifier(nn.Module):
         waves = sincos(length, model.dim) if model.positions == "sincos" else None
         self.register_buffer("waves", waves, persistent=False)
         self.dropout = Dropout(model.dropout)
-        width = self.build_body(model, make_attention)
-        self.norm = nn.LayerNorm(width)
+        width = self.build_body(model, make_attention, **keys)
+        self.norm = nn.Identity() if self.normed else nn.LayerNorm(width)
         features = 4 * width if sizes.pair else width
         self.head = nn.Sequential(nn.Linear(features, model.head), nn.ReLU(), nn.Linear(model.head, sizes.classes))
 
     def build_body(self, model: Model, make_attention: MakeAttention) -> int:
-        """Makes the layers of `body` and returns the width of its result."""
+        """Makes the layers of `body` and returns the width of its result.
+
+        `length`, of the longest sequence, and `grid`, its rows and columns or None, are set before. A body that merges
+        tokens sets `merged`, and `length` to that of its result. A subclass's keyword-only arguments are keys of the
+        section `model`. Raises ValueError for values that do not fit.
+        """
         raise NotImplementedError
 
     def body(self, x: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -1,17 +1,38 @@
-"""The flat backbone: pre-norm blocks over all tokens, as in Xiong et al. 2021 and Chen et al. 2021."""
+"""The flat backbone: blocks over all tokens, as in Xiong et al. 2021 and Chen et al. 2021."""
+
+from typing import Literal
 
 from torch import Tensor, nn
 
+from lra.backbones import register
 from lra.backbones.classifier import Classifier, MakeAttention, Model
 from lra.backbones.layers import Block
 
 
+@register("flat", title="Flat encoder", paper="https://arxiv.org/abs/2011.04006")
 class Encoder(Classifier):
-    """Every layer has the same width and sees every token."""
+    """Every layer has the same width and sees every token.
 
-    def build_body(self, model: Model, make_attention: MakeAttention) -> int:
+    norm: before each part of a block, as LRA's code has it (`pre`), or after the sum, as in Vaswani et al. 2017
+    (`post`); then there is none after the last block. parallel: attention and MLP of a block read the same input, side
+    by side (Wang and Komatsuzaki 2021, GPT-J); with `pre` only.
+    """
+
+    def build_body(
+        self,
+        model: Model,
+        make_attention: MakeAttention,
+        *,
+        norm: Literal["pre", "post"] = "pre",
+        parallel: bool = False,
+    ) -> int:
+        if norm == "post" and parallel:
+            raise ValueError("parallel=true: attention and MLP side by side have their norm in front; leave norm=post")
+        self.normed = norm == "post"
         self.blocks = nn.ModuleList(
-            Block(make_attention(layer), dim=model.dim, mlp=model.mlp, dropout=model.dropout)
+            Block(
+                make_attention(layer), dim=model.dim, mlp=model.mlp, dropout=model.dropout, norm=norm, parallel=parallel
+            )
             for layer in range(model.layers)
         )
         return model.dim

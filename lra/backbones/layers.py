@@ -1,7 +1,9 @@
-"""Layers that backbones are made of: dropout, and the pre-norm block around an attention.
+"""Layers that backbones are made of: dropout, and the block around an attention.
 
 Letters: B batch, N tokens, D width.
 """
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -70,10 +72,23 @@ def check_output(name: str, y: object, x: Tensor) -> None:
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
 
-    def __init__(self, attention: nn.Module, *, dim: int, mlp: int, dropout: float):
+    norm: `post` puts them after the sums, norm(x + attention(x)). parallel: x + attention(norm(x)) + mlp(norm(x)).
+    """
+
+    def __init__(
+        self,
+        attention: nn.Module,
+        *,
+        dim: int,
+        mlp: int,
+        dropout: float,
+        norm: Literal["pre", "post"] = "pre",
+        parallel: bool = False,
+    ):
         super().__init__()
+        self.post, self.parallel = norm == "post", parallel
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = attention
         self.dropout = Dropout(dropout)
@@ -83,10 +98,19 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, keep: Tensor | None) -> Tensor:
-        normed = self.attention_norm(x)
-        y = self.attention(normed, keep)
+        if self.post:
+            x = self.attention_norm(x + self.attend(x, keep))
+            return self.mlp_norm(x + self.mlp(x))
+        y = self.attend(self.attention_norm(x), keep)
+        if self.parallel:
+            return x + y + self.mlp(self.mlp_norm(x))
+        x = x + y
+        return x + self.mlp(self.mlp_norm(x))
+
+    def attend(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """The attention with dropout, whose output is checked."""
+        y = self.attention(x, keep)
         # not under torch.compile, which would specialise on the compared sizes; the dry run checks before compiling
         if not torch.compiler.is_compiling():
-            check_output(type(self.attention).__name__, y, normed)
-        x = x + self.dropout(y)
-        return x + self.mlp(self.mlp_norm(x))
+            check_output(type(self.attention).__name__, y, x)
+        return self.dropout(y)

@@ -17,7 +17,7 @@ from lra.results.bench_record import UNIFORM
 if TYPE_CHECKING:
     import numpy as np
 
-    from lra.backbones.flat import Encoder
+    from lra.backbones import Classifier
 
 UNIFORM_TASK = "text"  # batches of one length use the model of this task: bytes, as in the LRA paper
 UNIFORM_SPEC = tasks.Spec(vocab=256, classes=2, length=1, padded=False)
@@ -148,7 +148,7 @@ def about(timing: Timing, run: Run) -> dict[str, Any]:
     }
 
 
-def count_flops(model: Encoder, lengths: np.ndarray, pair: bool, training: bool) -> float:
+def count_flops(model: Classifier, lengths: np.ndarray, pair: bool, training: bool) -> float:
     """Operations on sequences of these lengths, each without padding. Raises CountError.
 
     Where there are more than 16 different lengths, 16 of them are counted and the others interpolated.

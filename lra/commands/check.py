@@ -1,32 +1,54 @@
-"""hold attentions to the contract, and say what is usually wrong"""
+"""hold attentions or backbones to the contract, and say what is usually wrong"""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from lra.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lra.testing.outcomes import Outcome
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "attn", nargs="+", metavar="ATTENTION", help="./mine.py, pola:alpha=5, ...; of a hybrid each part"
+        "attn", nargs="*", metavar="ATTENTION", help="./mine.py, pola:alpha=5, ...; of a hybrid each part"
+    )
+    parser.add_argument(
+        "--backbone", metavar="NAME", help="check this backbone instead, with these attentions in it (default softmax)"
     )
     parser.add_argument("--grid", metavar="RxC", help="check it on images of R rows and C columns, e.g. 4x6")
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.testing.outcomes import line, outcomes, parts, title
+    from lra.testing import backbones
+    from lra.testing.outcomes import outcomes, parts, title
 
     grid = _grid(parsed.grid)
-    bad = 0
-    for spec in dict.fromkeys(part for asked in parsed.attn for part in parts(asked)):
-        print(title(spec))
-        found = []
-        for outcome in outcomes(spec, grid):
-            print(line(outcome), flush=True)
-            found.append(outcome)
-        failed = sum(outcome.bad for outcome in found)
-        print(f"  {len(found) - failed} of {len(found)} as they should be, {sum(o.seconds for o in found):.0f} s")
-        bad += failed
+    if not parsed.attn and not parsed.backbone:
+        raise UserError("check needs an attention (./mine.py, pola, ...) or --backbone ./mine.py")
+    if parsed.backbone:
+        name, attentions = parsed.backbone, parsed.attn or ["softmax"]
+        bad = sum(_print(f"{name} with {spec}", backbones.outcomes(name, spec, grid)) for spec in attentions)
+    else:
+        specs = dict.fromkeys(part for asked in parsed.attn for part in parts(asked))
+        bad = sum(_print(title(spec), outcomes(spec, grid)) for spec in specs)
     return int(bad > 0)
+
+
+def _print(title: str, outcomes: "Iterator[Outcome]") -> int:
+    """Prints a line for each outcome as it comes; returns how many are bad."""
+    from lra.testing.outcomes import line
+
+    print(title)
+    found = []
+    for outcome in outcomes:
+        print(line(outcome), flush=True)
+        found.append(outcome)
+    failed = sum(outcome.bad for outcome in found)
+    print(f"  {len(found) - failed} of {len(found)} as they should be, {sum(o.seconds for o in found):.0f} s")
+    return failed
 
 
 def _grid(text: str | None) -> tuple[int, int] | None:

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument("--task", nargs="+", required=required, metavar="TASK", help="names from `list`, files, or all")
     parser.add_argument("--protocol", default="standard", help="a name from `list`, or a file (default standard)")
+    parser.add_argument(
+        "--backbone",
+        dest="set",
+        nargs=1,
+        default=argparse.SUPPRESS,
+        type=lambda name: f"model.backbone={name}",
+        metavar="NAME",
+        help="the model around the attention: a name from `list`, or a file (short for --set model.backbone=NAME)",
+    )
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="train.lr=3e-4 model.layers=4 ...")
     parser.add_argument(
         "--data-dir", type=Path, metavar="DIR", help="folder with the files of the data (default LRA_DATA)"

@@ -1,4 +1,4 @@
-"""list attentions with their options, tasks and protocols"""
+"""list attentions with their options, backbones, tasks and protocols"""
 
 import argparse
 from dataclasses import replace
@@ -38,17 +38,25 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def listing() -> str:
-    """Attentions with their cost and options, tasks, protocols, and how to use your own file."""
+    """Attentions with their cost and options, backbones with their keys, tasks, protocols, and how to use your file."""
     import attention_zoo
     import tasks
+    from lra.backbones import registry
     from lra.config import protocol
+    from lra.config.resolve import written
 
     lines = ["attentions (--attn name:option=value,...)"]
     for name in attention_zoo.names():
         entry, _ = attention_zoo.find(name)
         options = ", ".join(f"{key}={default}" for key, (_, default) in entry.options.items())
         lines.append(f"  {name:<10} {entry.title:<21} {entry.cost:<10} {options}")
-    lines += ["  ./mine.py  a file of yours with a registered class (docs/add-an-attention.md)", "", "tasks (--task)"]
+    lines += ["  ./mine.py  a file of yours with a registered class (docs/add-an-attention.md)", ""]
+    lines += ["backbones (--backbone, with keys for --set model.KEY=VALUE)"]
+    for name in registry.names():
+        backbone = registry.read_builtin(name)
+        keys = ", ".join(f"{key}={written(default)}" for key, (_, default) in backbone.keys.items())
+        lines.append(f"  {name:<10} {backbone.title:<21} {keys}")
+    lines += ["  ./mine.py  a file of yours with a registered class (docs/add-a-backbone.md)", "", "tasks (--task)"]
     lines += [f"  {name:<12} {tasks.find(name).title}" for name in tasks.names()]
     lines += ["  ./mine.py    a file of yours with a task (docs/add-a-task.md)", "", "protocols (--protocol)"]
     for name in protocol.protocols():

@@ -48,6 +48,7 @@ def main(parsed: argparse.Namespace) -> int:
 
     request = make_request(parsed)
     examine(parsed.attn)
+    examine_backbone(parsed.set)
     if parsed.sweep:
         from lra.experiments.sweep import run_sweep
 
@@ -80,6 +81,19 @@ def examine(specs: list[str]) -> None:
 
         for complaint in complaints(users):
             say(complaint)
+
+
+def examine_backbone(overrides: list[str]) -> None:
+    """The same for a user's backbone, with softmax in it."""
+    named = [value for key, _, value in (text.partition("=") for text in overrides) if key == "model.backbone"]
+    if named and ".py" in named[0] and os.environ.get("RANK", "0") == "0":
+        from lra.console import say
+        from lra.testing.backbones import CHECKS, outcomes
+
+        for outcome in outcomes(named[0], "softmax", checks=CHECKS):
+            if outcome.bad:
+                command = f"run_lra.py check --backbone {named[0]}"
+                say(f"{named[0]} fails the check {outcome.check}: {outcome.note}; to see all: {command}")
 
 
 def print_missing(present: set[str]) -> None:

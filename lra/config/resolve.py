@@ -6,22 +6,39 @@ mistake is one line with the path of the key and the nearest key there is.
 
 import difflib
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lra.config.protocol import merge, parse_override, protocols, read_protocol
-from lra.config.schema import Config, Model, Train
+from lra.config.schema import Config, Keys, Model, Train, model_with
 from lra.errors import ConfigError, suggestion
 from lra.hashing import identity_of
 
 
+class Backbone(Protocol):
+    """What a configuration needs of a backbone: the value of `model.backbone`, and the keys that it adds to `model`."""
+
+    @property
+    def value(self) -> str: ...
+    @property
+    def keys(self) -> Keys: ...
+
+
 def resolve(
-    protocol: str, task: str, overrides: list[str], data_type: type, section: dict[str, Any] | None = None
+    protocol: str,
+    task: str,
+    overrides: list[str],
+    data_type: type,
+    section: dict[str, Any] | None,
+    find_backbone: Callable[[str], Backbone],
+    owners: Mapping[str, str],
 ) -> Config:
     """The configuration of a task under a protocol (a name or a path) with overrides such as "train.lr=3e-4".
 
-    section: takes the place of the task's section in a protocol that has none. Raises ConfigError.
+    section: takes the place of the task's section in a protocol that has none. find_backbone: what a name or a path in
+    `model.backbone` stands for. owners: keys of backbones -> the backbone, for messages. Raises ConfigError.
     """
     merged = read_protocol(protocol)
     sections = merged.get("tasks") or {}
@@ -33,7 +50,15 @@ def resolve(
     merged, changes = plain, {}
     for change in map(parse_override, overrides):
         merged, changes = merge(merged, change), merge(changes, change)
-    return _typed(_cut_warmup(plain, merged, changes), data_type, f"protocol {protocol}, task {task}")
+    merged = _cut_warmup(plain, merged, changes)
+    keys: Keys = {}
+    if isinstance(merged["model"], dict):
+        backbone = find_backbone(str(merged["model"].get("backbone", Model.backbone)))
+        merged, keys = merge(merged, {"model": {"backbone": backbone.value}}), backbone.keys
+        for key in merged["model"]:
+            if key in owners and key not in keys:
+                raise ConfigError(f"model.{key} is a key of the backbone {owners[key]}: --backbone {owners[key]}")
+    return _typed(merged, data_type, keys, f"protocol {protocol}, task {task}")
 
 
 def _cut_warmup(plain: dict[str, Any], merged: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -69,13 +94,20 @@ def label_of(protocol: str, config: Config, plain: Config) -> str:
     path = Path(protocol)
     name = path.name if path.suffix and path.stem in protocols() else path.stem
     hidden = {"gear", *(["warmup"] if has_cut_warmup(config, plain) else [])}
+    before = as_dict(plain)
+    defaults = {f.name: f.default for f in fields(config.model)}  # of keys that the plain backbone does not have
     changed = [
-        f"{section}.{key}={value}"
+        f"{section}.{key}={written(value)}"
         for section, values in as_dict(config).items()
         for key, value in values.items()
-        if value != as_dict(plain)[section][key] and key not in hidden
+        if value != before[section].get(key, defaults.get(key)) and key not in hidden
     ]
     return f"{name}[{','.join(changed)}]" if changed else name
+
+
+def written(value: Any) -> Any:
+    """A value as `--set` takes it."""
+    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple | list) else value
 
 
 def as_dict(config: Config) -> dict[str, Any]:
@@ -98,15 +130,15 @@ def config_hash(config: Config) -> str:
     return identity_of(changed)
 
 
-def from_dict(plain: dict[str, Any], data_type: type) -> Config:
-    """The inverse of `as_dict`. Raises ConfigError when it does not fit this version."""
-    return _typed(plain, data_type, "recorded configuration")
+def from_dict(plain: dict[str, Any], data_type: type, keys: Keys) -> Config:
+    """The inverse of `as_dict`. keys: of the backbone. Raises ConfigError when it does not fit this version."""
+    return _typed(plain, data_type, keys, "recorded configuration")
 
 
-def _typed(plain: dict[str, Any], data_type: type, where: str) -> Config:
+def _typed(plain: dict[str, Any], data_type: type, keys: Keys, where: str) -> Config:
     from jsonargparse import ArgumentParser
 
-    sections = {"model": Model, "train": Train, "data": data_type}
+    sections = {"model": model_with(keys), "train": Train, "data": data_type}
     _check_keys(plain, sections, where)
     parser = ArgumentParser(exit_on_error=False)
     for section, kind in sections.items():

@@ -4,8 +4,9 @@ The sections `model` and `train` are the suite's; `data` is the settings datacla
 begins with "quirk" reproduces a historic fault of an earlier suite and is off by default.
 """
 
+import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any, Literal
 
 from lra.errors import ConfigError
@@ -24,7 +25,7 @@ def check_range(section: Any, name: str, least: float, most: float, *keys: str, 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The encoder around the attention. A size of 0 means the size that the task gives."""
+    """The model around the attention. A size of 0 means the size that the task gives."""
 
     layers: int
     dim: int
@@ -41,11 +42,37 @@ class Model:
     grid: bool = False  # let mechanisms see an image as rows and columns; LRA's rule is a flat sequence of pixels
     zero_is_padding: bool = False  # quirk: mask every id 0, black pixels too
     pool_over_padding: bool = False  # quirk: divide by the padded length instead of the number of real tokens
+    backbone: str = "flat"  # a name from `list` or a user's file; each may add keys of its own to this section
 
     def __post_init__(self):
         check_range(self, "model", 1, math.inf, "layers", "dim", "heads", "mlp", "head")
         check_range(self, "model", 0, math.inf, "vocab", "length", "embedding_std")
         check_range(self, "model", 0, 1, "dropout", "attention_dropout", below=True)
+
+
+Keys = dict[str, tuple[Any, Any]]  # name -> type, default
+
+
+def model_with(keys: Keys) -> type[Model]:
+    """The section `model` with the keys of a backbone. Raises ConfigError for one that the section has already."""
+    if not keys:
+        return Model
+    if taken := [field.name for field in fields(Model) if field.name in keys]:
+        raise ConfigError(f"model.{taken[0]} is a key of every backbone: give the backbone's own another name")
+    return _model_with(tuple((name, kind, default) for name, (kind, default) in keys.items()))
+
+
+@functools.cache
+def _model_with(keys: tuple[tuple[str, Any, Any], ...]) -> type[Model]:
+    def pickled(model: Model) -> tuple[Any, ...]:
+        return _remake, (keys, {f.name: getattr(model, f.name) for f in fields(model)})
+
+    added = [(name, kind, field(default=default)) for name, kind, default in keys]
+    return make_dataclass("Model", added, bases=(Model,), namespace={"__reduce__": pickled}, frozen=True, kw_only=True)
+
+
+def _remake(keys: tuple[tuple[str, Any, Any], ...], values: dict[str, Any]) -> Model:
+    return _model_with(keys)(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,15 +5,15 @@ This is the one module that sees the zoo, the tasks and the backbones together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import attention_zoo
 import tasks
-from lra.backbones.flat import Encoder
+from lra.backbones import Classifier
 from lra.backbones.weights import initialise
 from lra.errors import ConfigError
+from lra.experiments.backbone import import_class
 from lra.hashing import seed_of
 from lra.training.device import Padding
 from lra.training.process import seed_everything
@@ -34,31 +34,58 @@ def padding_of(run: Run, spec: tasks.Spec) -> Padding:
     )
 
 
-def make_model(run: Run, spec: tasks.Spec) -> Encoder:
+def make_model(run: Run, spec: tasks.Spec) -> Classifier:
     """The model of a run, initialised, on the CPU.
 
-    Raises SpecError when the attention refuses the sizes, ConfigError when the model does not fit the task.
+    Raises SpecError when the attention refuses the sizes, ConfigError when the model does not fit the task or the
+    backbone refuses it.
     """
-    model = Encoder(run.config.model, spec, attention_maker(run, spec))
-    initialise(model, seed=run.seed, embedding_std=run.config.model.embedding_std)
-    return model
+    model, make_attention = run.config.model, AttentionMaker(run, dims_of(run, spec))
+    keys = {name: getattr(model, name) for name in run.backbone.keys}
+    try:
+        made = import_class(run.backbone)(model, spec, make_attention, **keys)
+    except (attention_zoo.SpecError, ConfigError):
+        raise
+    except Exception as error:
+        if run.backbone.builtin and not isinstance(error, ValueError):
+            raise
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ConfigError(f"backbone {run.backbone.name}: {kind}{error}") from error
+    make_attention.check_stages()
+    initialise(made, seed=run.seed, embedding_std=model.embedding_std)
+    return made
 
 
-def attention_maker(run: Run, spec: tasks.Spec) -> Callable[..., attention_zoo.Attention]:
-    """make(layer, **sizes) -> a fresh attention, whose own parameters are drawn from the seed and the layer.
+class AttentionMaker:
+    """Makes the attentions of a run's model; see `lra.backbones.MakeAttention`.
 
-    sizes: fields of `Dims` that a backbone gives this layer instead of the model's, such as `dim` or `length`.
+    A mechanism's own parameters are drawn from the seed and the layer.
     """
-    dims = dims_of(run, spec)
 
-    def make(layer: int, **sizes: Any) -> attention_zoo.Attention:
+    def __init__(self, run: Run, dims: attention_zoo.Dims):
+        self.run, self.dims, self.stages = run, dims, set[int]()
+
+    def __call__(
+        self, layer: int, *, stage: int | None = None, place: int | None = None, **sizes: Any
+    ) -> attention_zoo.Attention:
+        stage, run = layer if stage is None else stage, self.run
+        self.stages.add(stage)
+        entry, options = run.attention.part(run.options, layer=layer, stage=stage)
+        dims = replace(self.dims, layer=layer if place is None else place, **sizes)
         seed_everything(seed_of(run.seed, "attention", layer))
-        attention = run.attention.build(replace(dims, layer=layer, **sizes), run.options)
+        attention = entry.build(dims, options)
         if dims.rope and getattr(type(attention), "project", None) is not attention_zoo.QKVAttention.project:
             raise attention_zoo.SpecError(f"attention {run.row} does not take positions: rope")
         return attention
 
-    return make
+    def check_stages(self) -> None:
+        """Raises SpecError for a hybrid by stage that names other than one mechanism for each stage."""
+        entry, stages = self.run.attention, len(self.stages)
+        if isinstance(entry, attention_zoo.Stack) and entry.by_stage and len(entry.parts) != stages:
+            raise attention_zoo.SpecError(
+                f"{entry.name} names the mechanisms of {len(entry.parts)} stages; {self.run.backbone.name} has "
+                f"{stages}: model.stages, or model.layers where each layer is one"
+            )
 
 
 def dims_of(run: Run, spec: tasks.Spec) -> attention_zoo.Dims:

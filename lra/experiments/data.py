@@ -13,6 +13,7 @@ import tasks
 from lra.config.resolve import resolve
 from lra.config.schema import Config
 from lra.console import say
+from lra.experiments.backbone import find_backbone, owners
 
 T = TypeVar("T")
 REPEATED = 5.0  # seconds; a user's task that prepares faster than this is prepared twice, to compare
@@ -54,7 +55,7 @@ def expand_tasks(specs: Sequence[str]) -> list[str]:
 def resolve_for(task_name: str, protocol: str, overrides: list[str]) -> Config:
     """The configuration of a task under a protocol. Raises DataError or ConfigError."""
     task = tasks.find(task_name)
-    return resolve(protocol, task.name, overrides, task.settings, task.section)
+    return resolve(protocol, task.name, overrides, task.settings, task.section, find_backbone, owners())
 
 
 def load_task_data(task_name: str, config: Config, data_dir: Path | None) -> TaskData:

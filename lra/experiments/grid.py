@@ -172,7 +172,8 @@ def find_missing(jobs: list[Job], group: Group) -> list[Job]:
         job.folder.load_state()  # reports a corrupt checkpoint before anything runs
     if len(missing) < len(jobs):
         say(f"{len(jobs) - len(missing)} of {len(jobs)} runs have a record and are skipped")
-    for note in dict.fromkeys(note for job in missing for note in job.run.attention.notes):
+    parts = [part for job in missing for part in (job.run.attention, job.run.backbone)]
+    for note in dict.fromkeys(note for part in parts for note in part.notes):
         say(note)
     users = dict.fromkeys(job.run.spec for job in missing if not job.run.attention.builtin)
     if users:

@@ -11,6 +11,8 @@ import tasks
 from lra.config.resolve import from_dict
 from lra.config.schema import Config
 from lra.console import say
+from lra.errors import ConfigError
+from lra.experiments.backbone import DEFAULT, Backbone, find_backbone
 from lra.experiments.data import find_task
 from lra.experiments.run import Run
 from lra.results.record import Record
@@ -19,7 +21,7 @@ from lra.results.record import load as load_record
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lra.backbones.flat import Encoder
+    from lra.backbones import Classifier
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Loaded:
     config: Config
     weights: dict[str, Tensor]
 
-    def model(self, spec: tasks.Spec) -> Encoder:
+    def model(self, spec: tasks.Spec) -> Classifier:
         """The trained model, for a task of these sizes. Raises SpecError when its attention cannot be had any more."""
         from lra.experiments.build import make_model
 
@@ -44,6 +46,7 @@ class Loaded:
             row=record.row,
             protocol=record.protocol,
             config=self.config,
+            backbone=find_backbone(self.config.model.backbone),
             seed=record.seed,
         )
         model = make_model(run, spec)
@@ -56,9 +59,37 @@ def load_run(path: Path) -> Loaded:
     from lra.training.run_folder import RunFolder
 
     record = load_record(path)
-    settings = tasks.find(task_of(record)).settings
+    config = config_of(record)
     weights = RunFolder(path.parent / "work" / path.stem).load_weights("best")
-    return Loaded(record, from_dict(record.config, settings), weights)
+    return Loaded(record, config, weights)
+
+
+def config_of(record: Record) -> Config:
+    """The typed configuration of a record. Raises DataError or ConfigError where its task or backbone is gone."""
+    backbone = recorded_backbone(record.backbone) if record.backbone else find_backbone(DEFAULT)
+    return from_dict(record.config, tasks.find(task_of(record)).settings, backbone.keys)
+
+
+def recorded_backbone(about: dict[str, Any]) -> Backbone:
+    """The backbone of a record. about: its section `backbone`.
+
+    A user's file that is gone, or has changed, is written anew from the texts in the record. Raises ConfigError.
+    """
+    try:
+        backbone = find_backbone(about["address"])
+        if backbone.source_hash == about["source_hash"]:
+            return backbone
+        problem = f"{about['address']} has changed since this run"
+    except ConfigError as error:
+        if about["builtin"]:
+            raise
+        problem = f"{about['address']} cannot be used any more ({error})"
+    file = _write("backbones", about["source"], Path(about["path"]).name, about.get("beside", {}))
+    backbone = find_backbone(f"{file}:{about['name']}")
+    if backbone.source_hash != about["source_hash"]:
+        raise ConfigError(f"{problem}, and the texts in the record are not all that it was made of")
+    say(f"{problem}: the backbone is taken from its text in the record")
+    return backbone
 
 
 def task_of(record: Record) -> str:
@@ -95,7 +126,8 @@ def find_attention(about: dict[str, Any]) -> attention_zoo.Entry:
     parts = about.get("parts") or [about]
     if about["builtin"] or not all(part["builtin"] or part.get("source") for part in parts):
         raise attention_zoo.SpecError(f"{problem}; its weights fit the older code")
-    entry, _ = attention_zoo.find("+".join(_recovered(part) for part in parts))
+    count = "*1" if about.get("by_stage") else ""
+    entry, _ = attention_zoo.find("+".join(_recovered(part) + count for part in parts))
     if entry.source_hash != about["source_hash"]:
         raise attention_zoo.SpecError(f"{problem}, and the texts in the record are not all that it was made of")
     say(f"{problem}: the attention is taken from its text in the record")

@@ -16,6 +16,7 @@ from lra.config.resolve import has_cut_warmup, label_of
 from lra.config.schema import Config
 from lra.console import say
 from lra.errors import ConfigError
+from lra.experiments.backbone import find_backbone
 from lra.experiments.data import expand_tasks, resolve_for
 from lra.experiments.run import Run
 
@@ -106,6 +107,7 @@ def plan(request: Request) -> list[Run]:
             row=row,
             protocol=label,
             config=config,
+            backbone=find_backbone(config.model.backbone),
             seed=seed,
             deviations=deviations,
         )
@@ -125,7 +127,7 @@ def check_layers(entries: list[attention_zoo.Entry], configs: list[Config]) -> N
     """Raises SpecError for a hybrid with more attentions than a model has layers."""
     fewest = min((config.model.layers for config in configs), default=0)
     for entry in entries:
-        if isinstance(entry, attention_zoo.Stack) and len(entry.parts) > fewest:
+        if isinstance(entry, attention_zoo.Stack) and not entry.by_stage and len(entry.parts) > fewest:
             raise attention_zoo.SpecError(
                 f"{entry.name} names {len(entry.parts)} mechanisms for {fewest} layers; "
                 f"give each one: --set model.layers={len(entry.parts)}"

@@ -11,6 +11,7 @@ from typing import Any
 
 import attention_zoo
 import tasks
+from lra.backbones.registry import Backbone
 from lra.config.resolve import as_dict, config_hash
 from lra.config.schema import Config
 from lra.hashing import identity_of
@@ -28,6 +29,7 @@ class Run:
     row: str  # the name in tables, unique among the runs of one request
     protocol: str  # with its overrides
     config: Config
+    backbone: Backbone  # that of `config.model.backbone`
     seed: int
     precision: str = "float32"
     tuning: dict[str, Any] = field(default_factory=dict)  # as in `Record`
@@ -92,6 +94,7 @@ def make_record(run: Run, data: tasks.Data, **results: Any) -> Record:
         precision=run.precision,
         deviations=run.deviations,
         attention=describe_attention(run),
+        backbone=describe_backbone(run.backbone),
         config=as_dict(run.config),
         config_hash=config_hash(run.config),
         tuning=run.tuning,
@@ -118,6 +121,8 @@ def describe_attention(run: Run) -> dict[str, Any]:
         "builtin": entry.builtin,
         "address": entry.address,
     }
+    if isinstance(entry, attention_zoo.Stack) and entry.by_stage:
+        about["by_stage"] = True
     if isinstance(entry, attention_zoo.Stack) and not entry.builtin:
         about["parts"] = [
             {"name": part.name, "builtin": part.builtin, "suffix": part.row(options).removeprefix(part.name)}
@@ -127,7 +132,13 @@ def describe_attention(run: Run) -> dict[str, Any]:
     return about | texts_of(entry)
 
 
-def texts_of(entry: attention_zoo.Entry) -> dict[str, Any]:
+def describe_backbone(backbone: Backbone) -> dict[str, Any]:
+    """The record's entry for the backbone, with a user's source."""
+    about = {"name": backbone.name, "title": backbone.title, "paper": backbone.paper, "builtin": backbone.builtin}
+    return about | {"source_hash": backbone.source_hash, "address": backbone.address} | texts_of(backbone)
+
+
+def texts_of(entry: attention_zoo.Entry | Backbone) -> dict[str, Any]:
     """A user's file, the files beside it that it uses, and the hashes of the data that it reads; else nothing."""
     if entry.builtin:
         return {}

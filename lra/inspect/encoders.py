@@ -24,7 +24,7 @@ from lra.training.loading import load
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lra.backbones.flat import Encoder
+    from lra.backbones import Classifier
     from lra.results.record import Record
     from tasks import Data
 
@@ -44,7 +44,7 @@ class Subject:
     protocol: str
     seed: int
     origin: str
-    model: Encoder
+    model: Classifier
     padding: Padding
     data: Data
 

@@ -45,6 +45,7 @@ class Record:
     attention: dict[
         str, Any
     ]  # name, title, control, paper, options, padding, source_hash, fidelity; a user's path and source
+    backbone: dict[str, Any] = field(default_factory=dict)  # name, title, paper, ...; records before it: flat
     config: dict[str, Any]  # the resolved configuration
     config_hash: str = ""  # 12 hexadecimal digits over what differs from the defaults
     # of a sweep: values tried per key, pilots, pilot_seed, select, validation_accuracy of each, chosen; of a pilot run

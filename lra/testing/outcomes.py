@@ -43,7 +43,7 @@ def outcomes(
     entry, (_, options) = declared(spec), attention_zoo.find(spec)
     for name, check in checks.items():
         started = time.monotonic()
-        status, note = _try(check, spec, grid)
+        status, note = attempt(check, spec, grid)
         reason = entry.expected_failures.get(name)
         if reason and status == "failed":
             status, note = "expected", reason
@@ -72,12 +72,12 @@ def parts(spec: str) -> list[str]:
     return entry.specs if isinstance(entry, attention_zoo.Stack) else [spec]
 
 
-def _try(check: Check, spec: str, grid: tuple[int, int] | None) -> tuple[str, str]:
-    """Status and one line; whatever a user's file raises is a failure of the check."""
+def attempt(check: Check, *subject: object) -> tuple[str, str]:
+    """Status and one line of a check on this subject; whatever a user's file raises is a failure of the check."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return "passed", check(spec, grid) or ""
+            return "passed", check(*subject) or ""
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "

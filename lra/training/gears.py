@@ -109,7 +109,8 @@ class Compiled(Eager):
             longest = self.round_up(longest, self.sizes)
         elif self.device.kind == "cuda":
             longest = min(-(-longest // ALIGNED) * ALIGNED, self.padding.length)
-        shape = max(2, len(rows)), max(2, min(SHORTEST, self.padding.length), longest)
+        shortest = SHORTEST * getattr(self.model, "merged", 1)  # so that this many are left where tokens are merged
+        shape = max(2, len(rows)), max(2, min(shortest, self.padding.length), longest)
         ids, keep, labels = load(samples, rows, self.padding, self.device.torch_device, shape)
         return self.compute(ids, keep), labels, ids.numel()
 

@@ -1,0 +1,77 @@
+"""Finds the backbone that `model.backbone` names, a user's file included; no torch for built-ins."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lra.backbones import registry
+from lra.backbones.registry import Backbone
+from lra.errors import ConfigError, suggestion
+
+if TYPE_CHECKING:
+    from lra.backbones import Classifier
+
+DEFAULT = "flat"
+_users: dict[str, Backbone] = {}  # those found in this process, by their value of `model.backbone`
+
+
+def owners() -> dict[str, str]:
+    """The keys that built-in backbones add to the section `model` -> the backbone."""
+    return {key: name for name in registry.names() for key in registry.read_builtin(name).keys}
+
+
+def find_backbone(spec: str) -> Backbone:
+    """`pyramid`, `./mine.py`, `./mine.py:name`, or what a configuration holds. Raises ConfigError."""
+    if spec in registry.names():
+        return registry.read_builtin(spec)
+    if spec in _users:
+        return _users[spec]
+    if found := re.match(r"^(.*\.py)(?::(.*))?$", spec):
+        return _of_file(Path(found[1]).expanduser(), found[2] or "")
+    raise ConfigError(
+        f"unknown backbone {spec!r}{suggestion(spec, registry.names())}; there are {', '.join(registry.names())}, and "
+        "files of yours by path: ./mine.py"
+    )
+
+
+def _of_file(path: Path, name: str) -> Backbone:
+    from attention_zoo import SpecError
+    from attention_zoo._plugin import load
+
+    if not path.is_file():
+        raise ConfigError(f"no backbone file at {path}: check the path, or see docs/add-a-backbone.md")
+    path = path.resolve()
+    try:
+        plugin = load(path)
+    except SpecError as error:
+        raise ConfigError(str(error).replace("BackboneError: ", "")) from error
+    found = {key: backbone for (where, key), backbone in registry.registered.items() if where == path}
+    if not found:
+        raise ConfigError(f"{path} registers no backbone: put @register('name', title='...') above its class")
+    name = name or next(iter(found))
+    if name not in found:
+        raise ConfigError(f"{path} registers no {name!r}{suggestion(name, list(found))}; it has {', '.join(found)}")
+    about = found[name]
+    backbone = Backbone(
+        name=name,
+        path=path,
+        title=about.title,
+        paper=about.paper,
+        keys=about.keys,
+        source=plugin.text,
+        source_hash=plugin.source_hash,
+        beside=plugin.beside,
+        data=plugin.data,
+        notes=plugin.notes,
+    )
+    _users[backbone.value] = backbone
+    return backbone
+
+
+def import_class(backbone: Backbone) -> type[Classifier]:
+    """The class of a backbone. Raises ConfigError when a user's file has changed since the backbone was found."""
+    if not backbone.builtin and find_backbone(backbone.address).source_hash != backbone.source_hash:
+        raise ConfigError(f"{backbone.path} has changed since the command started; start it again")
+    return registry.class_of(backbone)

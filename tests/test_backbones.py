@@ -1,0 +1,259 @@
+"""Backbones: the laws of padding with every attention; merging, stages, hybrids by stage, users' files."""
+
+import pickle
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import attention_zoo
+import tasks
+from lra.backbones import names, registry
+from lra.backbones.pyramid import Merge
+from lra.config.resolve import config_hash
+from lra.errors import ConfigError
+from lra.experiments.build import make_model
+from lra.experiments.grid import run_grid
+from lra.experiments.load import load_run
+from lra.experiments.plan import Request, plan
+from lra.results.record import load
+from lra.testing import backbones
+
+GRID = (4, 6)
+LISTOPS = tasks.Spec(vocab=16, classes=10, length=64)
+IMAGE = tasks.Spec(vocab=256, classes=10, length=1024, grid=(32, 32), padded=False)
+SIDES = pytest.mark.parametrize("grid", [None, GRID], ids=["sequence", "grid"])
+
+
+def planned(attention="softmax", *overrides, protocol="quick", task="listops", backbone="pyramid"):
+    overrides = (f"model.backbone={backbone}", *overrides)
+    return plan(Request(attentions=[attention], tasks=[task], seeds=[0], protocol=protocol, overrides=overrides))[0]
+
+
+@SIDES
+@pytest.mark.parametrize("attention", attention_zoo.names())
+@pytest.mark.parametrize("backbone", names())
+def test_every_attention_in_every_backbone(backbone, attention, grid):
+    for outcome in backbones.outcomes(backbone, attention, grid, backbones.CHECKS):
+        assert not outcome.bad, f"{outcome.check}: {outcome.note}"
+
+
+@SIDES
+@pytest.mark.parametrize("attention", ["softmax", "pola"])
+@pytest.mark.parametrize("backbone", names())
+def test_overfits(backbone, attention, grid):
+    backbones.overfits(backbone, attention, grid)
+
+
+@pytest.mark.slow
+@SIDES
+@pytest.mark.parametrize("attention", attention_zoo.names())
+@pytest.mark.parametrize("backbone", names())
+def test_every_attention_thoroughly(backbone, attention, grid):
+    for outcome in backbones.outcomes(backbone, attention, grid, backbones.THOROUGH):
+        assert not outcome.bad, f"{outcome.check}: {outcome.note}"
+
+
+@pytest.mark.parametrize("options", ["norm=post", "parallel=true"])
+def test_other_blocks_of_the_flat_encoder(options):
+    run = planned("pola", f"model.{options}", backbone="flat")
+    assert run.protocol == f"quick[model.{options.replace('true', 'True')}]"
+    model = make_model(run, LISTOPS)
+    assert isinstance(model.norm, torch.nn.Identity) == (options == "norm=post")
+    ids = torch.randint(1, 16, (2, 20))
+    model(ids).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_blocks_by_their_formulas():
+    x = torch.randn(2, 5, 64)
+    block = make_model(planned(backbone="flat"), LISTOPS).get_submodule("blocks.0")
+    parts = [getattr(block, name) for name in ("attention_norm", "attention", "mlp_norm", "mlp")]
+    norm1, attention, norm2, mlp = parts
+    middle = x + attention(norm1(x))
+    assert_close(block(x, None), middle + mlp(norm2(middle)))
+    setattr(block, "parallel", True)  # noqa: B010
+    assert_close(block(x, None), x + attention(norm1(x)) + mlp(norm2(x)))
+    setattr(block, "parallel", False)  # noqa: B010
+    setattr(block, "post", True)  # noqa: B010
+    middle = norm1(x + attention(x))
+    assert_close(block(x, None), norm2(middle + mlp(middle)))
+
+
+@pytest.mark.parametrize("kind", ["concat", "conv"])
+@pytest.mark.parametrize("grid", [None, (5, 7)])
+def test_merge_by_its_formula(kind, grid):
+    """A loop over merged tokens and their parts; those beyond the end and those at padding are zero."""
+    tokens = 35 if grid else 22
+    merge = Merge(3, 6, 4, kind, grid).double()
+    x, keep = torch.randn(2, tokens, 3, dtype=torch.float64), torch.rand(2, tokens) < 0.5
+    y, kept = merge(x, keep)
+    if grid:
+        cells = [(r, c) for r in range(0, 5, 2) for c in range(0, 7, 2)]
+        parts = [
+            [7 * (r + i) + c + j if r + i < 5 and c + j < 7 else None for i in (0, 1) for j in (0, 1)] for r, c in cells
+        ]
+    else:
+        parts = [[n if n < tokens else None for n in range(m, m + 4)] for m in range(0, tokens, 4)]
+    for row in range(2):
+        for m, places in enumerate(parts):
+            zero = torch.zeros(3, dtype=torch.float64)
+            part = torch.cat([x[row, n] if n is not None and keep[row, n] else zero for n in places])
+            assert_close(y[row, m], merge.last(merge.merge(merge.first(part))), rtol=0, atol=1e-12)
+            assert kept[row, m] == any(n is not None and bool(keep[row, n]) for n in places)
+
+
+def test_conv_is_a_strided_convolution():
+    merge = Merge(3, 6, 4, "conv", (4, 6))
+    x = torch.randn(2, 24, 3)
+    conv = torch.nn.Conv2d(3, 6, 2, stride=2)
+    conv.load_state_dict({"weight": merge.merge.weight.view(6, 2, 2, 3).permute(0, 3, 1, 2), "bias": merge.merge.bias})
+    image = conv(x.transpose(1, 2).unflatten(-1, (4, 6))).flatten(2).transpose(1, 2)
+    assert_close(merge(x, None)[0], merge.last(image))
+
+
+def test_stages():
+    run = planned("pola", "model.layers=4", "model.stages=[1,2,1]", "model.grid=true", task="image")
+    model = make_model(run, IMAGE)
+    dims = [getattr(attention, "dims") for attention in model.attentions()]  # noqa: B009
+    assert [d.dim for d in dims] == [64, 128, 128, 256]
+    assert [d.heads for d in dims] == [2, 4, 4, 8]
+    assert [d.grid for d in dims] == [(32, 32), (16, 16), (16, 16), (8, 8)]
+    assert [d.length for d in dims] == [1024, 256, 256, 64]
+    assert [d.layer for d in dims] == [0, 0, 1, 0], "mechanisms that take turns begin anew in each stage"
+    assert model.merged == 16
+    assert model(torch.zeros(2, 1024, dtype=torch.long)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.stages=[2,2]"], r"model\.stages=\[2, 2\] are 4 layers and model\.layers=2: set both"),
+        (["model.stage_heads=[2]"], r"one number for each of the 2 stages"),
+        (["model.stage_heads=[2,3]"], r"stage 2: width 128 is not divisible by 3 heads"),
+        (["model.parts=0"], r"model\.parts=0, model\.widen=2: both are at least 1"),
+        (["model.pool=cls"], r"set model\.pool=mean"),
+        (["model.parts=3", "model.grid=true"], r"on a grid a square number"),
+    ],
+)
+def test_mistakes(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        make_model(planned("softmax", *overrides, task="image"), IMAGE)
+
+
+def test_the_label_and_the_hash_say_the_backbone():
+    plain, pyramid = planned(backbone="flat"), planned()
+    assert plain.protocol == "quick"
+    assert config_hash(plain.config) == "0a3a6f2f29ee", "of the records made before there were backbones"
+    assert pyramid.protocol == "quick[model.backbone=pyramid]"
+    assert planned("softmax", "model.layers=3", "model.stages=[1,2]").protocol.endswith(
+        "backbone=pyramid,model.stages=[1,2]]"
+    )
+    assert config_hash(pyramid.config) != config_hash(plain.config)
+    assert pickle.loads(pickle.dumps(pyramid.config)) == pyramid.config, "workers are sent it"
+
+
+def test_a_hybrid_by_stage():
+    run = planned("pola*1+softmax", "model.layers=3", "model.stages=[2,1]")
+    assert run.row == "pola*1+softmax*1"
+    kinds = [type(attention).__name__ for attention in make_model(run, LISTOPS).attentions()]
+    assert kinds == ["PolaAttention", "PolaAttention", "SoftmaxAttention"]
+    flat = make_model(planned("pola*3+softmax", "model.layers=4", backbone="flat"), LISTOPS).attentions()
+    assert [type(a).__name__ for a in flat] == ["PolaAttention"] * 3 + ["SoftmaxAttention"]
+    by_layer = make_model(planned("pola+softmax", "model.layers=3", "model.stages=[2,1]"), LISTOPS).attentions()
+    assert [type(a).__name__ for a in by_layer] == ["PolaAttention", "SoftmaxAttention", "PolaAttention"]
+    with pytest.raises(attention_zoo.SpecError, match=r"names the mechanisms of 4 stages; pyramid has 2"):
+        make_model(planned("pola*3+softmax"), LISTOPS)
+
+
+def test_what_is_read_from_a_file_is_what_it_registers():
+    for name in names():
+        backbone = registry.read_builtin(name)
+        registry.class_of(backbone)
+        assert registry.registered[backbone.path, name] == backbone
+
+
+USERS = '''
+import torch
+from torch import nn
+
+from lra.backbones import Block, Classifier, register
+
+
+@register("twice", title="Every block twice")
+class Twice(Classifier):
+    """Shared weights: each block runs `rounds` times."""
+
+    def build_body(self, model, make_attention, *, rounds: int = 2):
+        self.rounds = rounds
+        self.blocks = nn.ModuleList(
+            Block(make_attention(layer), dim=model.dim, mlp=model.mlp, dropout=model.dropout)
+            for layer in range(model.layers)
+        )
+        return model.dim
+
+    def body(self, x, keep):
+        for _ in range(self.rounds):
+            for block in self.blocks:
+                x = block(x, keep)
+        return x, keep
+
+    def attentions(self):
+        return [block.attention for block in self.blocks]
+'''
+TINY = ("train.steps=4", "train.warmup=1", "train.batch=8", "train.evaluate_every=4", "data.train_rows=64",
+        "data.validation_rows=16", "data.test_rows=16", "model.dim=16", "model.mlp=16")  # fmt: skip
+
+
+def test_a_users_backbone(tmp_path, monkeypatch):
+    """It goes by path, has keys of its own, and its record is enough to build it again."""
+    monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "twice.py"
+    file.write_text(USERS)
+    request = Request(
+        attentions=["elu"],
+        tasks=["listops"],
+        seeds=[0],
+        protocol="quick",
+        overrides=(f"model.backbone={file}", "model.rounds=3", *TINY),
+        out=tmp_path / "runs",
+    )
+    (record,) = run_grid(request)
+    assert record.status == "done"
+    assert record.config["model"]["backbone"].startswith("twice@")
+    assert record.config["model"]["rounds"] == 3
+    assert record.backbone["source"] == USERS
+    assert "model.backbone=twice@" in record.protocol
+    path = tmp_path / "runs" / f"{record.name}.json"
+    assert load(path) == record
+    file.unlink()
+    loaded = load_run(path)
+    model = loaded.model(tasks.Spec(vocab=16, classes=10, length=59))
+    assert type(model).__name__ == "Twice"
+    assert getattr(model, "rounds") == 3  # noqa: B009
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", r"registers no backbone: put @register"),
+        (USERS.replace('"twice"', '"flat"'), r"the name 'flat' is taken by a built-in backbone"),
+        (USERS.replace(", title=", ", tilte="), r"unexpected keyword argument 'tilte'"),
+        (USERS.replace(" = 2)", ")"), r"rounds of build_body needs a type and a default"),
+        (USERS.replace("rounds: int", "layers: int"), r"model\.layers is a key of every backbone"),
+    ],
+)
+def test_mistakes_in_a_users_file(tmp_path, text, message):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        planned(backbone=file)
+
+
+def test_a_backbone_that_lets_padding_in_is_caught(tmp_path):
+    file = tmp_path / "leaky.py"
+    file.write_text(
+        USERS.replace("return x, keep\n", "return x + x.mean(1, keepdim=True), keep\n").replace("twice", "leaky")
+    )
+    bad = [outcome.check for outcome in backbones.outcomes(str(file), "softmax", None, backbones.CHECKS) if outcome.bad]
+    assert bad == ["padding_content", "padding_amount"]
