@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attention_zoo import _plugin
-from attention_zoo._options import Options, SpecError, Value
+from attention_zoo._options import Options, SpecError, Value, read_options
 from attention_zoo._process import look, restore
 from attention_zoo._reads import is_data, name_of, opened
 from attention_zoo._source import HERE
@@ -26,11 +26,14 @@ class Entry:
 
     name: on the command line and in tables. title: in texts and figures. paper: its URL. cost: operations as N grows,
     such as "O(N)". adapted: how a form published for images was brought to sequences; empty if it was made for them.
+    adapted_where: the same where the options fit, condition -> words. A condition is `conv` (the option is not at its
+    default), `conv=0` (it has this value) or `conv!=0` (it has another).
     differs: how it differs from the paper, on any input. padding: "masked", or "fixed" for a mechanism that cannot mask
     and always gets `Dims.length` tokens. ordered: whether the order of tokens matters; None if that depends on the
-    options, or nobody said. control: a baseline that implements no published mechanism. departs: option -> how the
-    mechanism departs from its paper where the option is not at its default. expected_failures: check of the contract ->
-    why it must fail. options: name -> type and default.
+    options, or nobody said. control: a baseline that implements no published mechanism. departs: condition ->
+    how the mechanism with such options departs from its authors' form, on any input; sizes that the authors vary, such
+    as a number of landmarks, are no departure. expected_failures: check of the contract -> why it must fail. options:
+    name -> type and default.
     source: the text of its file. source_hash: of everything the result depends on: the file, what it imports, and the
     data that it reads. beside: a user's other files -> their texts. data: files it reads -> hashes of their content.
     notes: what the user should know before a run, a line each.
@@ -42,6 +45,7 @@ class Entry:
     paper: str = ""
     cost: str = ""
     adapted: str = ""
+    adapted_where: dict[str, str] = field(default_factory=dict)
     differs: str = ""
     padding: str = "masked"
     ordered: bool | None = None
@@ -73,10 +77,20 @@ class Entry:
     def adaptation(self, grid: bool, options: dict[str, Value]) -> str:
         """How the mechanism with these options differs from its paper, in words; empty if it does not."""
         departs = ({"conv": "a local convolution is added"} if self.default("conv") == 0 else {}) | self.departs
-        changed = [
-            words for name, words in departs.items() if options.get(name, self.default(name)) != self.default(name)
-        ]
-        return "; ".join(filter(None, [self.differs or ("" if grid else self.adapted), *changed]))
+        brought = [] if grid else [*self.words_for(self.adapted_where, options), self.adapted]
+        words = [*([self.differs] if self.differs else brought), *self.words_for(departs, options)]
+        return "; ".join(filter(None, words))
+
+    def words_for(self, conditions: dict[str, str], options: dict[str, Value]) -> list[str]:
+        """The words, each once, whose condition holds."""
+        return list(dict.fromkeys(words for condition, words in conditions.items() if self.holds(condition, options)))
+
+    def holds(self, condition: str, options: dict[str, Value]) -> bool:
+        """Do these options fit the condition: `conv` (not at its default), `conv=0` or `conv!=0`?"""
+        option, equals, value = condition.replace("!=", "=").partition("=")
+        asked = read_options(f"{option}={value}", self.options, self.name)[option] if equals else self.default(option)
+        same = self.all_options(options)[option] == asked
+        return same == (bool(equals) and "!=" not in condition)
 
     def default(self, option: str) -> Value | None:
         """The default of an option, or None where there is no such option."""

@@ -23,7 +23,12 @@ BLOCK = 7  # side of the authors' block tables; a sequence has BLOCK * BLOCK ent
     title="Agent",
     paper="https://arxiv.org/abs/2312.08874",
     cost="O(N)",
-    adapted="1-D convolution; agents pooled along the sequence",
+    adapted="agents pooled along the sequence",
+    adapted_where={
+        "conv!=0": "1-D convolution",
+        "bias=true": "position biases along the sequence, without row and column tables",
+    },
+    departs={"bias=false": "no position biases", "conv": "not the authors' convolution of 3 taps"},
 )
 class AgentAttention(QKVAttention):
     """softmax(q a^T / sqrt K + B2) softmax(a k^T / sqrt K + B1) v, the agents a pooled from q.

@@ -17,7 +17,12 @@ from attention_zoo._parts import upcast
     title="FLatten",
     paper="https://arxiv.org/abs/2308.00442",
     cost="O(N)",
-    adapted="1-D convolution; no position table on k",
+    adapted_where={"conv!=0": "1-D convolution"},
+    departs={
+        "key_positions=false": "no position table on k",
+        "conv": "not the authors' convolution of 5 taps",
+        "power=1": "no focusing",
+    },
 )
 class FLattenAttention(QKVAttention):
     """Linear attention on f(t) = u^p / |u^p| * |u|, u = (relu(t) + 1e-6) / softplus(s): same length, sharper direction.

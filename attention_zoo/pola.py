@@ -21,7 +21,16 @@ WORDS = {"gate": ("on", "off", "sigmoid"), "power": ("learned", "fixed"), "flows
     title="PolaFormer",
     paper="https://arxiv.org/abs/2501.15061",
     cost="O(N)",
-    adapted="1-D convolution; no position table on k",
+    adapted_where={"conv!=0": "1-D convolution"},
+    departs={
+        "key_positions=false": "no position table on k",
+        "conv": "not the authors' convolution of 5 taps",
+        "alpha=0": "no powers",
+        "power=fixed": "fixed powers",
+        "gate=off": "no gate",
+        "gate=sigmoid": "sigmoid of the gate",
+        "flows": "one flow for the whole of v",
+    },
 )
 class PolaAttention(QKVAttention):
     """Two linear attentions, q+ k+ + q- k- on the first half of each head's v and q+ k- + q- k+ on the second, gated.

@@ -20,7 +20,8 @@ from attention_zoo._parts import upcast, zero_padding
     title="PolaFormer++",
     paper="https://github.com/ZacharyMeng/PolaFormerPP",
     cost="O(N)",
-    adapted="1-D convolution and rotation",
+    adapted_where={"conv!=0": "1-D convolution", "rotary=true": "1-D rotation"},
+    departs={"conv": "not the authors' convolution of 5 taps", "rotary=false": "no rotation"},
 )
 class PolaPlusAttention(QKVAttention):
     """Two linear attentions on f(k) = exp([k+ | k-]) - 1, one for each half of every head's v, gated as in PolaFormer.

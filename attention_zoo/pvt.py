@@ -1,9 +1,11 @@
 """Attention to a shortened sequence (PVT's spatial reduction; Wang et al. 2021, https://arxiv.org/abs/2102.12122).
 
-After Attention in the authors' classification/pvt.py. Where the reduction does not divide the length, the last patch is
-filled with zeros, so that no token is lost; a patch counts as real when any of its tokens is.
+After Attention in the authors' classification/pvt.py. Where the reduction does not divide a side, the authors leave the
+last tokens out of k and v; here the last patch is filled with zeros. A patch is real when any of its tokens is.
 Letters: B batch, N tokens, D width, H heads, K head width, M patches, R reduction, C channels.
 """
+
+import math
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,25 +20,30 @@ from attention_zoo._windows import varies
     title="PVT",
     paper="https://arxiv.org/abs/2102.12122",
     cost="O(N^2)",
-    adapted="strided convolution along the sequence",
+    adapted_where={
+        "reduction!=1": "strided convolution along the sequence",
+        "keys!=0": "strided convolution along the sequence",
+    },
 )
 class PVTAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v, with k and v projected from norm(c), c a strided convolution of x.
 
-    reduction: R, length and stride of the kernel, per axis (the authors take 8, 4, 2, 1 from stage to stage); 1 is
-    softmax attention. Above 1 there are D^2 R + 3 D parameters more, D^2 R^2 + 3 D on a grid, which start as PyTorch's
-    layers do. conv: taps of a convolution of the unshortened v. Mixing costs 2 N^2 D / R multiply-adds, 2 N^2 D / R^2
-    on a grid. Raises ValueError for a reduction below 1.
+    reduction: R, length and stride of the kernel, per axis; 1 is softmax attention. keys: if not 0, the most patches:
+    R is the smallest that leaves no more and, on a grid, divides both sides. keys=49 gives the authors' 8, 4, 2, 1 on
+    grids of 56, 28, 14, 7 cells a side, and of 32, 16, 8, 4. Above R = 1 there are D^2 R + 3 D parameters more,
+    D^2 R^2 + 3 D on a grid, which start as PyTorch's layers do. conv: taps of a convolution of the unshortened v.
+    Mixing costs 2 N^2 D / R multiply-adds, 2 N^2 D / R^2 on a grid. Raises ValueError for a reduction below 1, negative
+    keys, or fewer than the whole patches of a grid can be.
     """
 
-    def __init__(self, dims: Dims, *, reduction: int = 4, conv: int = 0):
+    def __init__(self, dims: Dims, *, reduction: int = 4, keys: int = 0, conv: int = 0):
         super().__init__(dims, conv=conv)
         if reduction < 1:
             raise ValueError(f"reduction={reduction}: must be at least 1")
-        self.reduction = reduction
-        if reduction > 1:
+        self.reduction = smallest_reduction(dims, keys) if keys else reduction
+        if self.reduction > 1:
             layer = nn.Conv1d if dims.grid is None else nn.Conv2d
-            self.shorten = layer(dims.dim, dims.dim, reduction, stride=reduction)
+            self.shorten = layer(dims.dim, dims.dim, self.reduction, stride=self.reduction)
             self.norm = nn.LayerNorm(dims.dim)
 
     def project(self, x: Tensor, least: int = 1) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,3 +88,15 @@ class PVTAttention(QKVAttention):
             v = F.linear(x, self.qkv.weight[2 * width :], self.qkv.bias[2 * width :])
             y = y + self.local(split_heads(v, self.dims.heads), keep)
         return merge_heads(y)
+
+
+def smallest_reduction(dims: Dims, keys: int) -> int:
+    """The smallest R that leaves at most that many patches and, on a grid, divides both sides. Raises ValueError."""
+    if keys < 0:
+        raise ValueError(f"keys={keys}: must be at least 1, or 0 to give the reduction itself")
+    sides = dims.grid or (dims.length,)
+    for size in range(1, max(sides) + 1):
+        divides = dims.grid is None or all(side % size == 0 for side in sides)
+        if divides and math.prod(-(-side // size) for side in sides) <= keys:
+            return size
+    raise ValueError(f"keys={keys}: no whole patches of a grid of {' x '.join(map(str, sides))} are so few")

@@ -1,7 +1,8 @@
 """Shifted-window attention (Swin; Liu et al. 2021, https://arxiv.org/abs/2103.14030).
 
 After the authors' models/swin_transformer.py. Odd layers shift their windows by half a window. The authors roll the
-image and mask what wrapped around; here the first windows start before the image, which is the same.
+image and mask what wrapped around; here the first windows start before the image, which is the same. Where windows do
+not divide the image, which their code refuses, the last ones end outside of it.
 Letters: N tokens, D width, K head width, H heads, P tokens of a window.
 """
 
@@ -18,24 +19,26 @@ from attention_zoo._windows import Windows, varies
     paper="https://arxiv.org/abs/2103.14030",
     cost="O(N)",
     adapted="windows along the sequence, of window^2 tokens",
+    departs={"bias=false": "no relative position bias"},
 )
 class SwinAttention(QKVAttention):
     """softmax(q k^T / sqrt K + B) v within windows; B depends on the distance of two tokens, per head.
 
-    window: side of a window on a grid; a sequence gets windows of window^2 tokens. The authors take 7 for images of 56
-    cells; 8 divides those of the Arena. bias: the learned table B, drawn from a normal of std 0.02: for each
-    head (2 window - 1)^2 parameters on a grid and 2 window^2 - 1 on a sequence. Where one window holds everything, no
-    layer shifts. Mixing costs 2 N window^2 D multiply-adds. Raises ValueError for a window below 1.
+    window: side of a window on a grid, at most the shorter side of the grid; a sequence gets windows of window^2
+    tokens. The authors take 7 for images of 56 cells; 8 divides those of the Arena. Where a window spans the shorter
+    side, or the sequence, no layer shifts. bias: the learned table B, drawn from a normal of std 0.02: for each head
+    (2 window - 1)^2 parameters on a grid and 2 window^2 - 1 on a sequence. Mixing costs 2 N window^2 D multiply-adds.
+    Raises ValueError for a window below 1.
     """
 
     def __init__(self, dims: Dims, *, window: int = 8, bias: bool = True, conv: int = 0):
         super().__init__(dims, conv=conv)
         if window < 1:
             raise ValueError(f"window={window}: must be at least 1")
-        self.side = window if dims.grid else window**2
-        largest = max(dims.grid or (dims.length,))
+        self.side = min(window, *dims.grid) if dims.grid else window**2
+        shortest = min(dims.grid or (dims.length,))
         # Rolled back by half a window, an image has that half in its first window; so has one that starts early.
-        self.shift = -(self.side // 2) % self.side if dims.layer % 2 and self.side < largest else 0
+        self.shift = -(self.side // 2) % self.side if dims.layer % 2 and self.side < shortest else 0
         self.bias = DistanceBias(dims.heads, self.side, axes=2 if dims.grid else 1) if bias else None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -57,11 +57,14 @@ GRIDS = {
     "2 x 5, scattered": Setting(tokens=10, length=10, grid=(2, 5), keep="scattered"),
 }
 INPUTS = {kind: Setting(tokens=7, keep=(7, 1, 5), inputs=kind) for kind in ("tiny", "negative", "zeros", "large")}
-SHIFTED = {
+FURTHER = {
     "shifted": Setting(tokens=11, length=14, keep=(11, 1, 6), layer=1),
     "3 x 4, padded, shifted": Setting(tokens=12, length=12, grid=(3, 4), keep=(12, 5), layer=3),
+    "4 x 6, padded": Setting(tokens=24, length=24, grid=(4, 6), keep=(24, 10)),
+    "6 x 9, second layer": Setting(tokens=54, length=54, grid=(6, 9), layer=1),
+    "6 x 9, third layer": Setting(tokens=54, length=54, grid=(6, 9), layer=2),
 }
-SETTINGS = SEQUENCES | GRIDS | INPUTS | SHIFTED
+SETTINGS = SEQUENCES | GRIDS | INPUTS | FURTHER
 
 
 def prepare(spec: str, setting: Setting) -> tuple[Attention, str, dict[str, Any], Tensor, Tensor | None]:
@@ -174,9 +177,9 @@ def test_grid(spec: str, shape: str):
 
 @pytest.mark.parametrize(
     ("spec", "setting"),
-    [(spec, setting) for its in TWINS.values() for setting, shifted in its.shifted.items() for spec in shifted],
+    [(spec, setting) for its in TWINS.values() for setting, further in its.further.items() for spec in further],
 )
-def test_shifted(spec: str, setting: str):
+def test_further_setting(spec: str, setting: str):
     check(spec, SETTINGS[setting])
 
 

@@ -31,7 +31,8 @@ class Twin:
     mix: (row, head) -> (R, K), with the common projections, convolution and gate around it; or whole: row -> (R, D).
     loss: of the untrained quick model, see `test_golden`. specs: run on sequences. grids: run on grids.
     faults: (spec, setting) -> deliberate errors to be seen. inputs: specs for unusual inputs. tiny: a size of q and
-    k at which eps counts. shifted: specs for settings of a later layer. common_convolution: False if `conv` is another.
+    k at which eps counts. further: setting -> specs
+    that run there too, such as a later layer. common_convolution: False if `conv` is another.
     parameters: spec -> how many more than softmax attention has, at D = 64, H = 2, K = 32, length 128; grid_parameters:
     the same on a grid of 8 x 16. impossible: specs that are refused. limit: spec and tolerance where it is softmax
     attention on 16 tokens, and prepare_limit: what to set first. overflows: why inputs of 1,000 give no finite outputs.
@@ -45,7 +46,7 @@ class Twin:
     faults: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
     inputs: Sequence[str] = ()
     tiny: float = 0.0
-    shifted: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    further: Mapping[str, Sequence[str]] = field(default_factory=dict)
     common_convolution: bool = True
     parameters: Mapping[str, int] = field(default_factory=dict)
     grid_parameters: Mapping[str, int] = field(default_factory=dict)

@@ -73,4 +73,8 @@ TWIN = Twin(
         ("agent:agents=9,bias=true", "3 x 4, padded"): ["tables swapped", "bins end early"],
     },
     inputs=["agent:agents=5,bias=true"],
+    further={
+        "4 x 6, padded": ["agent:agents=16,bias=true"],
+        "6 x 9, third layer": ["agent:bias=true", "agent:agents=9,bias=true"],
+    },
 )

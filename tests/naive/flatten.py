@@ -29,7 +29,12 @@ TWIN = Twin(
         ("flatten", "tiny"): ["eps of the other form", "eps of the padded length"],
         ("flatten", "negative"): ["inner eps too small"],
         ("flatten:key_positions=true", "padded"): ["no positions", "positions on q", "positions after the scale"],
+        ("flatten:key_positions=true", "3 x 4, padded"): ["no positions", "kernel reversed", "norm per head"],
     },
     inputs=["flatten:conv=3", "flatten:key_positions=true"],
     tiny=0.001,
+    further={
+        "4 x 6, padded": ["flatten:key_positions=true,power=4"],
+        "6 x 9, second layer": ["flatten:key_positions=true"],
+    },
 )

@@ -63,7 +63,9 @@ TWIN = Twin(
         ],
         ("pola", "tiny"): ["eps of the other form", "eps of the padded length"],
         ("pola:key_positions=true", "padded"): ["no positions", "positions on q", "positions after the scale"],
+        ("pola:key_positions=true", "3 x 4, padded"): ["no positions", "kernel reversed", "sigmoid gate"],
     },
     inputs=["pola:conv=3", "pola:alpha=5"],
     tiny=0.03,
+    further={"4 x 6, padded": ["pola:key_positions=true,alpha=4"], "6 x 9, second layer": ["pola:key_positions=true"]},
 )

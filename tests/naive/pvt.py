@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
+from attention_zoo import Dims
 from naive import Row, Twin, average, product, project, softmax_over
 
 
 def mix(row: Row, h: int) -> Tensor:
-    reduction, grid = int(row.options["reduction"]), row.dims.grid
+    reduction, grid = reduction_of(row.dims, int(row.options["reduction"]), int(row.options["keys"])), row.dims.grid
     if reduction == 1:
         return softmax_over(row, h, lambda _i, _j: True)
     weight, bias = row.parameters["shorten.weight"], row.parameters["shorten.bias"]
@@ -29,14 +30,32 @@ def mix(row: Row, h: int) -> Tensor:
     return average(row.real, range(len(short)), product(q, k), v)
 
 
+def reduction_of(dims: Dims, reduction: int, keys: int) -> int:
+    """The reduction: as given, or by the number of keys that it may leave."""
+    if not keys:
+        return reduction
+    if dims.grid is None:
+        return -(-dims.length // keys)
+    height, width = dims.grid
+    divisors = [r for r in range(1, min(dims.grid) + 1) if height % r == width % r == 0]
+    return min(r for r in divisors if (height // r) * (width // r) <= keys)
+
+
 TWIN = Twin(
     mix=mix,
     loss=2.310465,
-    specs=["pvt:reduction=3", "pvt:reduction=2,conv=3"],
-    grids=["pvt:reduction=2", "pvt:reduction=3,conv=3"],
-    faults={("pvt:reduction=3", "padded"): ["no mask", "empty patches stay", "no norm"]},
-    parameters={"pvt": 64**2 * 4 + 3 * 64},
-    grid_parameters={"pvt": 64**2 * 16 + 3 * 64},
-    impossible=["pvt:reduction=0"],
+    specs=["pvt:reduction=3", "pvt:reduction=2,conv=3", "pvt:keys=5"],
+    grids=["pvt", "pvt:reduction=2", "pvt:reduction=3,conv=3", "pvt:keys=12"],
+    faults={
+        ("pvt:reduction=3", "padded"): ["no mask", "empty patches stay", "no norm"],
+        ("pvt:keys=6", "4 x 6, padded"): ["no mask", "no norm"],
+    },
+    further={
+        "4 x 6, padded": ["pvt:keys=6", "pvt:keys=23", "pvt:keys=24"],
+        "6 x 9, second layer": ["pvt:keys=6", "pvt:keys=53"],
+    },
+    parameters={"pvt": 64**2 * 4 + 3 * 64, "pvt:keys=49": 64**2 * 3 + 3 * 64},
+    grid_parameters={"pvt": 64**2 * 16 + 3 * 64, "pvt:keys=49": 64**2 * 4 + 3 * 64, "pvt:keys=128": 0},
+    impossible=["pvt:reduction=0", "pvt:keys=-1"],
     limit=("pvt:reduction=1", 1e-12),
 )

@@ -7,9 +7,10 @@ from naive import Row, Twin, softmax_over
 
 def mix(row: Row, h: int) -> Tensor:
     window, grid = int(row.options["window"]), row.dims.grid
-    side = window if grid else window**2
-    shift = side // 2 if row.dims.layer % 2 and side < max(grid or (row.dims.length,)) else 0
-    shift = 0 if row.fault == "never shifted" else shift
+    extent = row.dims.length if grid is None else min(grid)
+    side = window**2 if grid is None else min(window, extent)
+    odd = row.dims.layer % 2 == (0 if row.fault == "begins shifted" else 1)
+    shift = side // 2 if odd and side < extent and row.fault != "never shifted" else 0
     reach = 2 * side - 1
 
     def place(i: int) -> tuple[int, ...]:
@@ -32,16 +33,23 @@ TWIN = Twin(
     mix=mix,
     loss=2.341624,
     specs=["swin:window=2", "swin:window=3,bias=false"],
-    grids=["swin:window=2"],
+    grids=["swin:window=2", "swin", "swin:window=3,bias=false"],
     faults={
         ("swin:window=2", "padded"): ["no mask", "distance reversed"],
         ("swin:window=2", "shifted"): ["never shifted"],
         ("swin:window=2", "3 x 4, padded, shifted"): ["never shifted"],
-        ("swin:window=2", "3 x 4, padded"): ["distance reversed"],
+        ("swin:window=2", "3 x 4, padded"): ["distance reversed", "begins shifted"],
+        ("swin:window=3", "6 x 9, second layer"): ["never shifted", "distance reversed"],
+        ("swin:window=3", "6 x 9, third layer"): ["begins shifted"],
     },
-    shifted={"shifted": ["swin:window=2", "swin"], "3 x 4, padded, shifted": ["swin:window=2", "swin:window=3"]},
+    further={
+        "shifted": ["swin:window=2", "swin"],
+        "3 x 4, padded, shifted": ["swin:window=2", "swin:window=3"],
+        "6 x 9, second layer": ["swin:window=3", "swin:window=7", "swin:window=2,bias=false"],
+        "6 x 9, third layer": ["swin:window=3"],
+    },
     parameters={"swin": 2 * (2 * 8**2 - 1)},
-    grid_parameters={"swin": 2 * (2 * 8 - 1) ** 2},
+    grid_parameters={"swin": 2 * (2 * 8 - 1) ** 2, "swin:window=9": 2 * (2 * 8 - 1) ** 2},
     impossible=["swin:window=0"],
     limit=("swin:window=4,bias=false", 1e-12),
 )
