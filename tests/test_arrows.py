@@ -26,7 +26,7 @@ ARROWS = {
     "bench": {"experiments"} | ENGINE,
     "testing": {"bench", "experiments"} | ENGINE,  # bench: it counts operations
     "inspect": {"experiments", "report"} | ENGINE,  # report: one style for all figures
-    "audit": {"experiments", "report"} | ENGINE,
+    "audit": {"experiments", "report", "bench"} | ENGINE,
     "gpu": {"experiments", "report"} | ENGINE,
     "commands": {"audit", "gpu", "bench", "testing", "inspect", "report", "experiments"} | ENGINE,
     "cli": {"commands", "errors", "zoo", "tasks"},

@@ -5,7 +5,7 @@ import pytest
 from records import make
 
 import tasks
-from lra.audit import QUIRKS, SUITES, compare, effects_of, run_audit, sheet_of, table
+from lra.audit.quirks import QUIRKS, SUITES, compare, effects_of, run_audit, sheet_of, table
 from lra.cli import main
 from lra.config.resolve import as_dict
 from lra.errors import ConfigError
@@ -148,3 +148,26 @@ def test_a_single_task_without_data_is_a_mistake(tiny, tmp_path, monkeypatch):
     monkeypatch.delenv("LRA_DATA", raising=False)
     with pytest.raises(tasks.DataError, match="retrieval"):
         run_audit(asked(tmp_path, tasks=["retrieval"], protocol=tiny, data_dir=tmp_path))
+
+
+def test_settings_side_by_side(tmp_path, capsys):
+    """One command: an attention under every combination, with parameters and operations; differences by seed."""
+    words = ["audit", "--attn", "elu", "--task", "listops", "--protocol", "tests/tiny.yaml", "--seed", "0", "1", "2"]
+    words += ["--device", "cpu", "--out", str(tmp_path), "--settings"]
+    assert main([*words, "model.backbone=flat,pyramid"]) == 0
+    flat, pyramid = pd.read_csv(tmp_path / "settings.csv").to_dict("records")
+    assert (flat["settings"], pyramid["settings"]) == ("model.backbone=flat", "model.backbone=pyramid")
+    assert flat["seeds"] == pyramid["seeds"] == 3
+    assert pyramid["parameters"] > flat["parameters"]
+    assert flat["flops"] != pyramid["flops"]
+    records = [load(path) for path in tmp_path.glob("listops*.json")]
+    for line in (flat, pyramid):
+        accuracies = [
+            r.test_accuracy or 0 for r in records if f"model.backbone={r.backbone['name']}" == line["settings"]
+        ]
+        assert line["accuracy"] == pytest.approx(sum(accuracies) / 3)
+    assert flat["difference"] != flat["difference"], "the first has none"
+    assert pyramid["difference"] == pytest.approx(pyramid["accuracy"] - flat["accuracy"])
+    assert "Settings side by side" in (tmp_path / "settings.md").read_text()
+    assert main([*words, "model.dim=8"]) == 2
+    assert "--settings takes section.key=value,value" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""measure what each fault of earlier suites does to accuracy"""
+"""measure what each fault of earlier suites does to accuracy, or compare settings"""
 
 import argparse
 import shlex
@@ -7,8 +7,9 @@ from pathlib import Path
 from lra.commands.choice import add_choice, add_processes, make_request, seed
 
 EXAMPLE = """\
-example:
+examples:
   python run_lra.py audit --attn softmax elu pola --task all --protocol quick --seed 0 1 2
+  python run_lra.py audit --attn pola --task image --settings model.backbone=flat,pyramid model.grid=false,true
 """
 
 
@@ -23,23 +24,36 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("results/audit"), help="records, audit.md, audit.csv (default results/audit)"
     )
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        default=[],
+        metavar="KEY=V,V",
+        help="instead of the faults: every combination of these values, with parameters and operations",
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest available)")
     add_processes(parser)
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.audit import document, run_audit, sheet_of, table
+    from lra.audit import quirks, settings
     from lra.report.render import markdown
     from lra.results.files import encoded, write_all
 
     request = make_request(parsed)
-    effects = run_audit(request)
-    frame = table(effects)
+    if parsed.settings:
+        lines = settings.run_settings(request, parsed.settings)
+        frame, kind, measured = settings.table(lines), settings, bool(lines)
+    else:
+        effects = quirks.run_audit(request)
+        frame, kind, measured = quirks.table(effects), quirks, any(effect.pairs for effect in effects)
     words = ["audit", "--attn", *parsed.attn, "--task", *parsed.task, "--protocol", parsed.protocol]
     words += ["--seed", *map(str, parsed.seed), *(["--set", *parsed.set] if parsed.set else [])]
-    page = document(frame, request, f"python run_lra.py {shlex.join(words)}")
-    csv = frame.to_csv(index=False, lineterminator="\n")
-    write_all({"audit.md": encoded(page), "audit.csv": encoded(csv)}, parsed.out)
-    print(markdown(sheet_of(frame)))
-    print(f"records, audit.md and audit.csv in {parsed.out}")
-    return int(not any(effect.pairs for effect in effects))
+    words += ["--settings", *parsed.settings] if parsed.settings else []
+    page = kind.document(frame, request, f"python run_lra.py {shlex.join(words)}")
+    name, csv = "settings" if parsed.settings else "audit", frame.to_csv(index=False, lineterminator="\n")
+    write_all({f"{name}.md": encoded(page), f"{name}.csv": encoded(csv)}, parsed.out)
+    if measured:
+        print(markdown(kind.sheet_of(frame)))
+    print(f"records, {name}.md and {name}.csv in {parsed.out}")
+    return int(not measured)

@@ -56,20 +56,23 @@ def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
     return [record for record in records if record is not None], complete
 
 
-def read_choices(texts: list[str], overrides: tuple[str, ...]) -> list[Choice]:
-    """['train.lr=1e-4,3e-4', 'model.dropout=0,0.1'] -> the four combinations, in this order. Raises ConfigError."""
+def read_choices(texts: list[str], overrides: tuple[str, ...], option: str = "--sweep") -> list[Choice]:
+    """['train.lr=1e-4,3e-4', 'model.dropout=0,0.1'] -> the four combinations, in this order. Raises ConfigError.
+
+    option: the one that these texts come from, for messages.
+    """
     lists: dict[str, list[str]] = {}
     for text in texts:
         key, equals, values = text.partition("=")
         found = list(dict.fromkeys(value.strip() for value in values.split(",")))
         if not equals or "" in found or len(found) < 2 or key.count(".") != 1:
-            raise ConfigError(f"--sweep takes section.key=value,value,..., as in train.lr=1e-4,3e-4, not {text!r}")
+            raise ConfigError(f"{option} takes section.key=value,value,..., as in train.lr=1e-4,3e-4, not {text!r}")
         if key.startswith("data."):
-            raise ConfigError(f"--sweep: {key} would make the task another one; sweep train.* and model.*")
+            raise ConfigError(f"{option}: {key} would make the task another one; take train.* and model.*")
         if key in ("train.precision", "train.gear"):
-            raise ConfigError(f"--sweep: {key} says how to compute, which is not for validation to choose; use --set")
+            raise ConfigError(f"{option}: {key} says how to compute, which is not for validation to choose; use --set")
         if key in lists or any(other.partition("=")[0] == key for other in overrides):
-            raise ConfigError(f"--sweep: {key} is given twice; values of one key go into one list, and not into --set")
+            raise ConfigError(f"{option}: {key} is given twice; values of one key go into one list, and not into --set")
         lists[key] = [f"{key}={value}" for value in found]
     return list(itertools.product(*lists.values()))
 

@@ -1,0 +1,161 @@
+"""Settings side by side: each attention under every combination of values, with accuracy, parameters and operations.
+
+`audit --settings model.backbone=flat,pyramid model.grid=false,true` trains under the four combinations. Each is an
+ordinary run, and the protocol's name in its record says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import tasks
+from lra.errors import CountError
+from lra.experiments.data import prepare_data
+from lra.experiments.grid import run_jobs
+from lra.experiments.job import Job
+from lra.experiments.plan import Request, part_of, plan
+from lra.experiments.run import Run
+from lra.experiments.sweep import read_choices
+from lra.results.record import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lra.report.render import Table
+
+HEADER = ("Task", "Attention", "Settings", "Accuracy", "Seeds", "Difference", "95 %", "Parameters", "MFLOP")
+LEGEND = (
+    "Accuracy: mean over the seeds and their standard deviation, in %. Difference: to the first setting of the same "
+    "attention, in points, paired by seed, with the noise of seeds and test rows from three seeds on. Parameters: "
+    "without embeddings. MFLOP: millions of operations of the forward pass of one sample of the longest length; a "
+    "multiplication and an addition are two."
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """An attention on a task under one choice of values: its finished records, parameters and operations (or None)."""
+
+    task: str
+    row: str
+    choice: tuple[str, ...]
+    records: list[Record]
+    parameters: int
+    flops: float | None
+
+
+def run_settings(request: Request, texts: list[str]) -> list[Line]:
+    """Runs what is missing of every combination. Raises as `run_grid` does, and ConfigError for keys without values."""
+    choices = read_choices(texts, request.overrides, "--settings")
+    planned = {c: plan(replace(request, overrides=(*request.overrides, *c))) for c in choices}
+    runs = list({_key(run): run for runs in planned.values() for run in runs}.values())
+    jobs = run_jobs(request, part_of(runs, request.shard), forgiving=len({run.task for run in runs}) > 1)
+    done = {_key(job.run): job for job in jobs if job.record and job.record.test_accuracy is not None}
+    lines = []
+    for task, row in dict.fromkeys((run.task, run.row) for run in runs):
+        for choice, its_runs in planned.items():
+            mine = [done[_key(run)] for run in its_runs if (run.task, run.row) == (task, row) and _key(run) in done]
+            if mine:
+                lines.append(_line(choice, mine, request))
+    return lines
+
+
+def _key(run: Run) -> tuple[str, str, int, str]:
+    return run.task, run.row, run.seed, run.protocol
+
+
+def _line(choice: tuple[str, ...], jobs: list[Job], request: Request) -> Line:
+    from lra.backbones.weights import count_parameters
+    from lra.experiments.build import make_model
+
+    run = jobs[0].run
+    spec = prepare_data(run.task, run.config, request.data_dir).spec
+    model = make_model(run, spec).eval()
+    records = [job.record for job in jobs if job.record]
+    return Line(run.task, run.row, choice, records, count_parameters(model)["without_embeddings"], count(model, spec))
+
+
+def count(model: Any, spec: tasks.Spec) -> float | None:
+    """Operations of the forward pass of one sample of the longest length; None where they cannot be counted."""
+    import torch
+
+    from lra.bench.flops import flops
+
+    try:
+        return flops(model, torch.zeros((1, 2, spec.length) if spec.pair else (1, spec.length), dtype=torch.long), None)
+    except CountError:
+        return None
+
+
+def table(lines: Sequence[Line]) -> pd.DataFrame:
+    """A row for each line; accuracies and differences as fractions of 1."""
+    import pandas as pd
+
+    from lra.report.cells import Cell, rows_variance
+    from lra.stats.differences import paired
+
+    first: dict[tuple[str, str], Line] = {}
+    gains, noise = {}, {}
+    for number, line in enumerate(lines):
+        base = first.setdefault((line.task, line.row), line)
+        with_it, without = Cell(tuple(line.records)), Cell(tuple(base.records))
+        seeds = sorted(with_it.accuracies.keys() & without.accuracies.keys())
+        if line is not base and seeds:
+            gains[str(number)] = [with_it.accuracies[seed] - without.accuracies[seed] for seed in seeds]
+            noise[str(number)] = rows_variance(with_it, without, seeds)
+    differences = paired(gains, noise)
+    rows = []
+    for number, line in enumerate(lines):
+        summary, difference = Cell(tuple(line.records)).summary, differences.get(str(number))
+        low, high = (difference.interval if difference else None) or (None, None)
+        about = {"task": line.task, "attention": line.row, "settings": " ".join(line.choice)}
+        about |= {
+            "accuracy": summary and summary.mean,
+            "std": summary and summary.deviation,
+            "seeds": len(line.records),
+        }
+        about |= {"difference": difference and difference.mean, "low": low, "high": high}
+        rows.append(about | {"parameters": line.parameters, "flops": line.flops})
+    return pd.DataFrame(rows)
+
+
+def sheet_of(frame: pd.DataFrame) -> Table:
+    """The table for people, in per cent and points."""
+    from lra.report import render
+    from lra.report.format import DASH
+
+    def points(value: Any, form: str = "{:+.1f}") -> str:
+        return DASH if value is None or value != value else form.format(100 * value)
+
+    body = []
+    for line in frame.to_dict("records"):
+        spread = points(line["std"], " ± {:.1f}") if line["seeds"] > 1 else ""
+        low, high = points(line["low"]), points(line["high"])
+        flops = DASH if line["flops"] != line["flops"] or line["flops"] is None else f"{line['flops'] / 1e6:,.1f}"
+        words = [str(line[key]) for key in ("task", "attention", "settings")]
+        accuracy = points(line["accuracy"], "{:.1f}") + spread
+        interval = DASH if low == DASH else f"{low} to {high}"
+        body.append(
+            [
+                *words,
+                accuracy,
+                str(line["seeds"]),
+                points(line["difference"]),
+                interval,
+                f"{line['parameters']:,}",
+                flops,
+            ]
+        )
+    return render.table("Settings side by side", list(HEADER), body, left=3, note=LEGEND)
+
+
+def document(frame: pd.DataFrame, request: Request, command: str) -> str:
+    """The Markdown page: the command, and the table."""
+    from lra.report.render import markdown
+
+    return (
+        f"# Settings side by side\n\nProtocol {request.protocol}.\n\n    {command}\n\n"
+        f"{markdown(sheet_of(frame))}\n{LEGEND}\n"
+    )
