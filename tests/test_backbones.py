@@ -1,6 +1,8 @@
 """Backbones: the laws of padding with every attention; merging, stages, hybrids by stage, users' files."""
 
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -173,34 +175,8 @@ def test_what_is_read_from_a_file_is_what_it_registers():
         assert registry.registered[backbone.path, name] == backbone
 
 
-USERS = '''
-import torch
-from torch import nn
-
-from lra.backbones import Block, Classifier, register
-
-
-@register("twice", title="Every block twice")
-class Twice(Classifier):
-    """Shared weights: each block runs `rounds` times."""
-
-    def build_body(self, model, make_attention, *, rounds: int = 2):
-        self.rounds = rounds
-        self.blocks = nn.ModuleList(
-            Block(make_attention(layer), dim=model.dim, mlp=model.mlp, dropout=model.dropout)
-            for layer in range(model.layers)
-        )
-        return model.dim
-
-    def body(self, x, keep):
-        for _ in range(self.rounds):
-            for block in self.blocks:
-                x = block(x, keep)
-        return x, keep
-
-    def attentions(self):
-        return [block.attention for block in self.blocks]
-'''
+PAGE = (Path(__file__).parent.parent / "docs" / "add-a-backbone.md").read_text(encoding="utf-8")
+USERS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]  # the listing of the page
 TINY = ("train.steps=4", "train.warmup=1", "train.batch=8", "train.evaluate_every=4", "data.train_rows=64",
         "data.validation_rows=16", "data.test_rows=16", "model.dim=16", "model.mlp=16")  # fmt: skip
 
@@ -208,7 +184,7 @@ TINY = ("train.steps=4", "train.warmup=1", "train.batch=8", "train.evaluate_ever
 def test_a_users_backbone(tmp_path, monkeypatch):
     """It goes by path, has keys of its own, and its record is enough to build it again."""
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
-    file = tmp_path / "twice.py"
+    file = tmp_path / "looped.py"
     file.write_text(USERS)
     request = Request(
         attentions=["elu"],
@@ -220,16 +196,16 @@ def test_a_users_backbone(tmp_path, monkeypatch):
     )
     (record,) = run_grid(request)
     assert record.status == "done"
-    assert record.config["model"]["backbone"].startswith("twice@")
+    assert record.config["model"]["backbone"].startswith("looped@")
     assert record.config["model"]["rounds"] == 3
     assert record.backbone["source"] == USERS
-    assert "model.backbone=twice@" in record.protocol
+    assert "model.backbone=looped@" in record.protocol
     path = tmp_path / "runs" / f"{record.name}.json"
     assert load(path) == record
     file.unlink()
     loaded = load_run(path)
     model = loaded.model(tasks.Spec(vocab=16, classes=10, length=59))
-    assert type(model).__name__ == "Twice"
+    assert type(model).__name__ == "Looped"
     assert getattr(model, "rounds") == 3  # noqa: B009
 
 
@@ -237,7 +213,7 @@ def test_a_users_backbone(tmp_path, monkeypatch):
     ("text", "message"),
     [
         ("x = 1", r"registers no backbone: put @register"),
-        (USERS.replace('"twice"', '"flat"'), r"the name 'flat' is taken by a built-in backbone"),
+        (USERS.replace('"looped"', '"flat"'), r"the name 'flat' is taken by a built-in backbone"),
         (USERS.replace(", title=", ", tilte="), r"unexpected keyword argument 'tilte'"),
         (USERS.replace(" = 2)", ")"), r"rounds of build_body needs a type and a default"),
         (USERS.replace("rounds: int", "layers: int"), r"model\.layers is a key of every backbone"),
@@ -253,7 +229,7 @@ def test_mistakes_in_a_users_file(tmp_path, text, message):
 def test_a_backbone_that_lets_padding_in_is_caught(tmp_path):
     file = tmp_path / "leaky.py"
     file.write_text(
-        USERS.replace("return x, keep\n", "return x + x.mean(1, keepdim=True), keep\n").replace("twice", "leaky")
+        USERS.replace("return x, keep\n", "return x + x.mean(1, keepdim=True), keep\n").replace("looped", "leaky")
     )
     bad = [outcome.check for outcome in backbones.outcomes(str(file), "softmax", None, backbones.CHECKS) if outcome.bad]
     assert bad == ["padding_content", "padding_amount"]

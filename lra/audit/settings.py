@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import tasks
-from lra.errors import CountError
 from lra.experiments.data import prepare_data
 from lra.experiments.grid import run_jobs
 from lra.experiments.job import Job
@@ -74,19 +72,14 @@ def _line(choice: tuple[str, ...], jobs: list[Job], request: Request) -> Line:
     spec = prepare_data(run.task, run.config, request.data_dir).spec
     model = make_model(run, spec).eval()
     records = [job.record for job in jobs if job.record]
-    return Line(run.task, run.row, choice, records, count_parameters(model)["without_embeddings"], count(model, spec))
-
-
-def count(model: Any, spec: tasks.Spec) -> float | None:
-    """Operations of the forward pass of one sample of the longest length; None where they cannot be counted."""
-    import torch
-
-    from lra.bench.flops import flops
-
-    try:
-        return flops(model, torch.zeros((1, 2, spec.length) if spec.pair else (1, spec.length), dtype=torch.long), None)
-    except CountError:
-        return None
+    return Line(
+        run.task,
+        run.row,
+        choice,
+        records,
+        count_parameters(model)["without_embeddings"],
+        sample_flops(model, spec.length, spec.pair),
+    )
 
 
 def table(lines: Sequence[Line]) -> pd.DataFrame:

@@ -40,6 +40,14 @@ def flops(module: nn.Module, *inputs: Tensor | None, training: bool = False) -> 
         return _count(fake, tensors, training)
 
 
+def sample_flops(model: nn.Module, length: int, pair: bool) -> int | None:
+    """Operations of the forward pass of one sample of this length, or two documents; None where they are not known."""
+    try:
+        return flops(model, torch.zeros((1, 2, length) if pair else (1, length), dtype=torch.long), None)
+    except CountError:
+        return None
+
+
 def attention_flops(make: Callable[[int], nn.Module], length: int, *, dim: int) -> int:
     """Operations of an attention's forward pass, projections included, on x (1, length, dim) without padding.
 

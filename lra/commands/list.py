@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 LONG, SHORT = 4_096, 1_024  # operations are counted at these numbers of tokens
 LEGEND = """\
 parameters: in the standard model for ListOps, without embeddings; to softmax: the difference from softmax's number
+model MFLOP: that model, forward, on one sequence of 2,000 tokens
 MFLOP 1K, 4K: the attention of one layer, forward, on one sequence of 1,024 or 4,096 tokens"""
-HEADER = ("attention", "parameters", "to softmax", "cost", "MFLOP 1K", "MFLOP 4K", "fidelity", "source")
+HEADER = ("attention", "parameters", "to softmax", "model MFLOP", "cost", "MFLOP 1K", "MFLOP 4K", "fidelity", "source")
 HOURS = "h: hours of a standard run on this machine, on all its cores, as `bench --hours` measured them last"
 NO_HOURS = (
     "hours on this machine: after `python run_lra.py bench --hours --attn NAME ...`, which takes minutes for each"
@@ -27,11 +28,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="attentions with their parameters, operations, hours here, fidelity and source",
     )
+    parser.add_argument(
+        "--backbone", default="flat", metavar="NAME", help="with --long: in this backbone (default flat)"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:
     if parsed.long:
-        print(long_listing(BENCHES))
+        print(long_listing(BENCHES, parsed.backbone))
         return 0
     print(listing())
     return 0
@@ -64,20 +68,22 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def long_listing(benches: Path) -> str:
-    """A line per mechanism: parameters in the standard model, cost declared and counted, hours here, fidelity, source.
+def long_listing(benches: Path, backbone: str = "flat") -> str:
+    """A line per mechanism: size of the standard model with this backbone, cost, hours here, fidelity, source.
 
     Operations are those of one layer's attention, projections included, at width 64, forward, of one sequence. benches:
     folder of bench records, for the hours.
     """
     import attention_zoo
     import tasks
-    from lra.bench.flops import attention_flops
+    from lra.bench.flops import attention_flops, sample_flops
+    from lra.experiments.build import make_model
     from lra.experiments.match import TARGET, count
     from lra.experiments.plan import Request, plan
     from lra.report.legacy import CONTROLS
 
-    runs = plan(Request(attentions=attention_zoo.names(), tasks=["listops"], seeds=[0]))
+    wanted = (f"model.backbone={backbone}",)
+    runs = plan(Request(attentions=attention_zoo.names(), tasks=["listops"], seeds=[0], overrides=wanted))
     sizes = tasks.Spec(vocab=2, classes=10, length=2_000)  # ListOps, but for the embeddings
     counts = {run.row: count(run, sizes) for run in runs}
     measured = hours_here(benches)
@@ -89,17 +95,18 @@ def long_listing(benches: Path) -> str:
         def make(length: int, entry=entry, dims=dims) -> "attention_zoo.Attention":
             return entry.build(replace(dims, length=length))
 
-        operations = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
+        of_layer = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
         difference = f"{100 * (counts[run.row] / counts[TARGET] - 1):+.1f} %"
         fidelity = "control" if entry.name in CONTROLS else entry.fidelity()
         if entry.padding == "fixed":
             fidelity += ", fixed length"
         hours = [measured[task].get(entry.name, DASH) for task in columns]
-        row = (entry.name, f"{counts[run.row]:,}", difference, entry.cost, *operations, *hours, fidelity, entry.paper)
-        rows.append(row)
-    header = (*HEADER[:6], *(f"{tasks.find(task).title}, h" for task in columns), *HEADER[6:])
+        whole = sample_flops(make_model(run, sizes).eval(), sizes.length, sizes.pair)
+        size = (f"{counts[run.row]:,}", difference, DASH if whole is None else f"{whole / 1e6:,.0f}")
+        rows.append((entry.name, *size, entry.cost, *of_layer, *hours, fidelity, entry.paper))
+    header = (*HEADER[:7], *(f"{tasks.find(task).title}, h" for task in columns), *HEADER[7:])
     widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
-    right = {1, 2, *range(4, 6 + len(columns))}
+    right = {1, 2, 3, *range(5, 7 + len(columns))}
     lines = [
         "  ".join(
             word.rjust(w) if i in right else word.ljust(w) for i, (word, w) in enumerate(zip(line, widths, strict=True))

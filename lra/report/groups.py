@@ -43,6 +43,11 @@ class Group:
         return [r for column in self.columns for cell in column.cells.values() for r in cell.records]
 
     @property
+    def backbones(self) -> list[str]:
+        """The models that the attentions of this table stand in; records from before there were several: flat."""
+        return list(dict.fromkeys(r.config.get("model", {}).get("backbone", "flat") for r in self.records))
+
+    @property
     def slug(self) -> str:
         """For names of files: unique within a report; a hash only where the plain words would not be."""
         plain = "".join(c if c.isalnum() else "." for c in self.protocol.lower())[:40].strip(".")

@@ -59,6 +59,7 @@ def render(material: Material) -> str:
         summary=_summary(records),
         run_count=len(records),
         protocols=list(dict.fromkeys(g.protocol for g in groups)),
+        backbones=list(dict.fromkeys(name for g in groups for name in g.backbones)),
         data_sets={leaderboard.data_key(c): _data_name(c) for g in groups for c in g.columns},
         baselines=list(dict.fromkeys(row for g in groups for row in g.rows)),
         baseline=material.baseline or next((seeds.baseline_of(g) for g in groups), ""),
@@ -107,6 +108,7 @@ def _group(group: Group, material: Material, palette: Palette) -> dict[str, Any]
     return {
         "id": group.slug,
         "protocol": group.protocol,
+        "backbones": group.backbones,
         "heading": group.heading,
         "data_line": comparison.data_line(group),
         "data_keys": [column["data"] for column in columns],

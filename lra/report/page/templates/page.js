@@ -31,13 +31,14 @@ function sortBy(header) {
 }
 all("th[aria-sort] button").forEach((button) => button.addEventListener("click", () => sortBy(button.closest("th"))));
 
-// Filters: a protocol hides groups; data hides columns and figures; words hide rows
+// Filters: a protocol or a backbone hides groups; data hides columns and figures; words hide rows
 function filter() {
-  const protocol = one("#protocol").value, data = one("#data").value;
+  const protocol = one("#protocol").value, data = one("#data").value, backbone = one("#backbone")?.value ?? "";
   const words = one("#find").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
   all("[data-data]").forEach((e) => { e.hidden = data !== "" && !e.dataset.data.split("|").includes(data); });
   all(".group").forEach((e) => {
-    e.hidden = (protocol !== "" && e.dataset.protocol !== protocol) || (data !== "" && !e.dataset.has.split("|").includes(data));
+    e.hidden = (protocol !== "" && e.dataset.protocol !== protocol) || (data !== "" && !e.dataset.has.split("|").includes(data))
+      || (backbone !== "" && !e.dataset.backbones.split("|").includes(backbone));
   });
   all("[data-name]").forEach((e) => { e.hidden = !words.every((word) => e.dataset.name.includes(word)); });
   all(".more").forEach((e) => { e.hidden = !one("#more").checked; });
@@ -45,7 +46,7 @@ function filter() {
   const rows = tables.flatMap((e) => all("table.leaderboard tbody.rows tr", e)).filter((e) => !e.hidden).length;
   one("#count").textContent = `${rows} ${rows === 1 ? "row" : "rows"} in ${tables.length} ${tables.length === 1 ? "table" : "tables"}`;
 }
-all("#protocol, #data, #more").forEach((e) => e.addEventListener("change", filter));
+all("#protocol, #backbone, #data, #more").forEach((e) => e.addEventListener("change", filter));
 one("#find").addEventListener("input", filter);
 one(".bar form").addEventListener("submit", (event) => event.preventDefault());
 
