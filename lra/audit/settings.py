@@ -66,6 +66,7 @@ def _key(run: Run) -> tuple[str, str, int, str]:
 
 def _line(choice: tuple[str, ...], jobs: list[Job], request: Request) -> Line:
     from lra.backbones.weights import count_parameters
+    from lra.bench.flops import sample_flops
     from lra.experiments.build import make_model
 
     run = jobs[0].run
