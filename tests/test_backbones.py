@@ -18,6 +18,7 @@ from lra.experiments.build import make_model
 from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
 from lra.experiments.plan import Request, plan
+from lra.inspect.calls import Call, record_calls
 from lra.results.record import load
 from lra.testing import backbones
 
@@ -153,6 +154,18 @@ def test_the_label_and_the_hash_say_the_backbone():
     )
     assert config_hash(pyramid.config) != config_hash(plain.config)
     assert pickle.loads(pickle.dumps(pyramid.config)) == pyramid.config, "workers are sent it"
+
+
+def test_inspect_sees_every_stage():
+    model = make_model(planned("pola", "model.grid=true", task="image"), IMAGE)
+    calls = record_calls(model, torch.zeros(1, 1024, dtype=torch.long), None)
+    assert [(call.layer, call.v.shape[2]) for call in calls if isinstance(call, Call)] == [("0", 1024), ("1", 256)]
+
+
+def test_rotary_positions_count_merged_tokens():
+    model = make_model(planned("softmax", "model.positions=rope"), LISTOPS)
+    ids = torch.randint(1, 16, (2, 30))
+    assert not torch.allclose(model(ids), model(ids.flip(1)))
 
 
 def test_a_hybrid_by_stage():

@@ -139,7 +139,7 @@ def gather(
     for timing in timings:
         work = prepare(timing)
         contenders += [ours(work, gear, device) for gear in gears]
-        if timing.row in baseline.MAKERS and with_baseline:
+        if timing.row in baseline.MAKERS and with_baseline and work.run.backbone.name == "flat":
             contenders.append(padded(work, LENGTHS[timing.shape], device))
     return contenders, work
 
@@ -155,7 +155,9 @@ def prepare(timing: Timing) -> Workload:
     run = workload.resolve(timing)
     if shape == "image":
         drawn = samples.uniform(LENGTHS[shape], 2 * run.config.train.batch)
-        return Workload(run, tasks.Spec(vocab=256, classes=10, length=LENGTHS[shape], padded=False), drawn)
+        return Workload(
+            run, tasks.Spec(vocab=256, classes=10, length=LENGTHS[shape], padded=False, grid=(32, 32)), drawn
+        )
     try:
         return workload.prepare(timing, run)
     except tasks.MissingDataError:

@@ -64,10 +64,10 @@ class Recorder:
 def record_calls(model: nn.Module, ids: Tensor, keep: Tensor | None) -> list[Call | Skipped]:
     """Run ids (1, N), keep (1, N) or None through `model.encode`; return one entry per call of an `attend`, in order.
 
-    The model has `blocks`, each with an `attention`. A layer that never calls an `attend` is Skipped.
+    The model lists its `attentions()`. A layer that never calls an `attend` is Skipped.
     """
     found: list[Call | Skipped] = []
-    layers = [block.get_submodule("attention") for block in model.get_submodule("blocks").children()]
+    layers: list[nn.Module] = model.attentions()  # pyright: ignore[reportCallIssue]
     recorders = [
         [Recorder(part) for part in layer.modules() if callable(getattr(part, "attend", None))] for layer in layers
     ]

@@ -62,7 +62,7 @@ def examine(
     found = Findings(row, origin, grid)
     gates: dict[str, list[Tensor]] = defaultdict(list)
     focused: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
-    heads = 1
+    heads: dict[str, int] = {}
     for sample, (ids, keep) in enumerate(inputs):
         for call in record_calls(model, ids, keep):
             if isinstance(call, Skipped):
@@ -73,14 +73,14 @@ def examine(
             except NotAMatrixError as error:
                 found.note(f"{row}, layer {call.layer}: skipped, {error}")
                 continue
-            heads = call.q.shape[1]
+            heads[call.layer] = call.q.shape[1]
             found.powers += [{"sample": sample, **line} for line in powers.measure(call)]
             if (values := mechanism_parts.gate(call)) is not None:
                 gates[call.layer].append(values)
             for name, entropy in (mechanism_parts.focusing(call) or {}).items():
                 focused[call.layer][name].append(entropy)
     found.gates = [
-        mechanism_parts.compare_gate(layer, torch.cat(values), heads, found.flows[layer])
+        mechanism_parts.compare_gate(layer, torch.cat(values), heads[layer], found.flows[layer])
         for layer, values in gates.items()
     ]
     found.focusing = {layer: {name: torch.cat(e) for name, e in them.items()} for layer, them in focused.items()}
@@ -115,7 +115,8 @@ def _add_numbers(found: Findings, call: Call, sample: int, matrices: Matrices, w
     """Add the numbers of each (R, N) of weights (H, F, R, N)."""
     real, rows = call.real, matrices.rows
     tokens = call.q.shape[2]
-    grid = found.grid if found.grid and found.grid[0] * found.grid[1] == tokens else None
+    own = getattr(getattr(call.module, "dims", None), "grid", None)  # of a stage that has merged tokens
+    grid = own or (found.grid if found.grid and found.grid[0] * found.grid[1] == tokens else None)
     for f, flow in enumerate(matrices.channels):
         curves = []
         for h in range(weights.shape[0]):
