@@ -67,6 +67,7 @@ class Classifier(nn.Module):
     """
 
     waves: Tensor | None
+    keeps_tokens = True  # does `body` return as many tokens as it gets? Otherwise there is nothing to predict each from
 
     def __init__(self, model: Model, sizes: Sizes, make_attention: MakeAttention):
         super().__init__()
@@ -98,9 +99,12 @@ class Classifier(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids (B, N) -> (B, N, D), with a learned token in front (B, N + 1, D)."""
-        x = self.tokens(ids)
+        return self.place(self.tokens(ids))
+
+    def place(self, x: Tensor) -> Tensor:
+        """Vectors of tokens (B, N, D) -> the same with positions, (B, N + 1, D) with a learned token in front."""
         if self.cls is not None:
-            x = torch.cat((self.cls.weight.expand(len(ids), 1, -1), x), dim=1)
+            x = torch.cat((self.cls.weight.expand(len(x), 1, -1), x), dim=1)
         if self.positions is not None:
             x = x + self.positions.weight[: x.shape[1]]
         if self.waves is not None:
