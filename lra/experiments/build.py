@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attention_zoo
 import tasks
+from lra.backbones.denoiser import Denoiser
 from lra.backbones.flat import Encoder
 from lra.backbones.weights import initialise
 from lra.errors import ConfigError
@@ -40,8 +41,20 @@ def make_model(run: Run, spec: tasks.Spec) -> Encoder:
     Raises SpecError when the attention refuses the sizes, ConfigError when the model does not fit the task.
     """
     model = Encoder(run.config.model, spec, attention_maker(run, spec))
+    if run.config.train.pretrain != "none" and not model.keeps_tokens:
+        raise ConfigError(
+            "train.pretrain: this backbone merges tokens, so that nothing is left to predict each one from; "
+            "set train.pretrain=none"
+        )
     initialise(model, seed=run.seed, embedding_std=run.config.model.embedding_std)
     return model
+
+
+def make_denoiser(run: Run, spec: tasks.Spec) -> Denoiser:
+    """The model that pretrains the encoder of `make_model`, which starts as it does. Raises as `make_model` does."""
+    denoiser = Denoiser(make_model(run, spec), run.config.train.pretrain_share)
+    initialise(denoiser.own, seed=seed_of(run.seed, "pretraining"), embedding_std=run.config.model.embedding_std)
+    return denoiser
 
 
 def attention_maker(run: Run, spec: tasks.Spec) -> Callable[..., attention_zoo.Attention]:

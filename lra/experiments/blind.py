@@ -1,0 +1,66 @@
+"""How well masked inputs are predicted from their positions alone: what a pretraining must be better than."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lra.hashing import seed_of
+from lra.training.batches import Samples, documents, order
+from lra.training.device import Padding
+
+VALUES = 256  # a stored value is a byte
+COUNTED = 50_000_000  # values of the training split that are counted, at most: padding included, rows drawn at random
+CHUNK = 4_000_000  # values that are looked at together
+
+
+def blind_scores(
+    train: Samples, validation: Samples, rows: np.ndarray, padding: Padding, seed: int
+) -> dict[str, float]:
+    """The mean over samples, and over the real tokens of each, of two ways to predict a token without its sequence.
+
+    loss: the cross-entropy (nats) of predicting, at each position, the values by how often they stand there in the
+    training split, each counted once more than it is (add-one smoothing, over the values that occur). No prediction
+    that goes by the position alone is better on the training split. accuracy: the share of tokens that are their
+    position's most frequent value. rows: samples of the validation split. seed: of the training rows that are counted
+    where the split is large.
+    """
+    length = padding.length
+    counts = count_values(train, padding, seed)
+    known = counts.any(axis=0)
+    chances = (counts + known) / (counts + known).sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):  # a value that never occurs in the training split has no chance at all
+        losses = -np.log(np.where(known, chances, 1 / (counts.sum(axis=1, keepdims=True) + known.sum() + 1)))
+    commonest = counts.argmax(axis=1)
+    loss, accuracy = [], []
+    for values, real in chunks(validation, rows, padding):
+        position = np.broadcast_to(np.arange(length), values.shape)
+        weight = real / np.maximum(real.sum(axis=1, keepdims=True), 1)
+        loss.append((losses[position, values] * weight).sum(axis=1))
+        accuracy.append(((values == commonest) * weight).sum(axis=1))
+    return {"loss": float(np.concatenate(loss).mean()), "accuracy": float(np.concatenate(accuracy).mean())}
+
+
+def count_values(train: Samples, padding: Padding, seed: int) -> np.ndarray:
+    """How often each value stands at each position of the training split, (N, VALUES)."""
+    length, count = padding.length, len(train.labels)
+    counted = max(1, min(count, COUNTED // (length * (1 if train.pairs is None else 2))))
+    rows = order(count, counted, seed_of(seed, "counted"), 0) if counted < count else np.arange(count)
+    counts = np.zeros(length * VALUES, dtype=np.int64)
+    for values, real in chunks(train, rows, padding):
+        cells = np.arange(length) * VALUES + values
+        counts += np.bincount(cells[real], minlength=length * VALUES)
+    return counts.reshape(length, VALUES)
+
+
+def chunks(samples: Samples, rows: np.ndarray, padding: Padding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A part of the samples' documents after the other: values (R, N) int64, and which of them are real tokens."""
+    step = max(1, CHUNK // padding.length)
+    wanted = documents(samples, rows)
+    for start in range(0, len(wanted), step):
+        part = wanted[start : start + step]
+        stored = np.asarray(samples.values[part, : padding.length]).astype(np.int64)
+        values = np.pad(stored, ((0, 0), (0, padding.length - stored.shape[1])))
+        real = np.arange(padding.length) < np.asarray(samples.lengths[part])[:, None]
+        yield values, real & (values != 0) if padding.zero_is_padding else real
