@@ -369,7 +369,7 @@ def test_mistakes(override, message):
 
 
 def test_what_cannot_be_pretrained(tmp_path, monkeypatch):
-    monkeypatch.setattr("lra.backbones.flat.Encoder.keeps_tokens", False)
+    monkeypatch.setattr("lra.backbones.flat.Encoder.merged", 4)
     with pytest.raises(ConfigError, match=r"merges tokens.*; set train\.pretrain=none"):
         run_grid(asked(tmp_path))
     pair = Group(0, 2, torch.device("meta"))

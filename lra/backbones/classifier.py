@@ -67,7 +67,7 @@ class Classifier(nn.Module):
     """
 
     waves: Tensor | None
-    keeps_tokens = True  # does `body` return as many tokens as it gets? Otherwise there is nothing to predict each from
+    merged = 1  # tokens that the body makes one of
 
     def __init__(self, model: Model, sizes: Sizes, make_attention: MakeAttention):
         super().__init__()
@@ -84,6 +84,7 @@ class Classifier(nn.Module):
         self.norm = nn.LayerNorm(width)
         features = 4 * width if sizes.pair else width
         self.head = nn.Sequential(nn.Linear(features, model.head), nn.ReLU(), nn.Linear(model.head, sizes.classes))
+        self.width = width
 
     def build_body(self, model: Model, make_attention: MakeAttention) -> int:
         """Makes the layers of `body` and returns the width of its result."""

@@ -35,8 +35,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.encoder, self.share = encoder, share
         encoder.head = nn.Sequential()
-        (width,) = encoder.norm.normalized_shape
-        self.own = Own(encoder.tokens.embedding_dim, width, encoder.tokens.num_embeddings)
+        self.own = Own(encoder.tokens.embedding_dim, encoder.width, encoder.tokens.num_embeddings)
 
     def attentions(self) -> list[nn.Module]:
         return self.encoder.attentions()

@@ -41,7 +41,7 @@ def make_model(run: Run, spec: tasks.Spec) -> Encoder:
     Raises SpecError when the attention refuses the sizes, ConfigError when the model does not fit the task.
     """
     model = Encoder(run.config.model, spec, attention_maker(run, spec))
-    if run.config.train.pretrain != "none" and not model.keeps_tokens:
+    if run.config.train.pretrain != "none" and model.merged > 1:
         raise ConfigError(
             "train.pretrain: this backbone merges tokens, so that nothing is left to predict each one from; "
             "set train.pretrain=none"
