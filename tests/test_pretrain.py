@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
 from lra.experiments.train_and_test import train_and_test
 from lra.results.record import load
+from lra.training import gears
 from lra.training.cudagraphs import Captured
 from lra.training.device import Device, Padding
 from lra.training.distributed import Group, alone, check_batches
@@ -330,6 +331,47 @@ def test_it_waits_for_a_pretraining_in_another_process(tmp_path, calm, monkeypat
         (record,) = run_grid(asked(tmp_path / "second", observe=end))
     assert numbers(record) == numbers(calm)
     assert "waits for its pretraining, which another process is doing" in capfd.readouterr().err
+
+
+class Stub:
+    """Stands in for the compiler's process, which is done at once. made: what it was started for."""
+
+    made: ClassVar[list[bool]] = []
+    busy, activity, refused = False, "", ""
+
+    def __init__(self, run, _, train, pretraining=False):
+        assert (run.config.train.steps, len(train.labels)) == (20 if pretraining else 60, 300)
+        self.made.append(pretraining)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: Any):
+        pass
+
+
+def test_both_phases_shift_to_the_compiled_gear(tmp_path, monkeypatch):
+    """Each after a number of tokens of its own."""
+    monkeypatch.setattr(gears, "EARNED_TOKENS", 1)
+    monkeypatch.setattr(gears, "SHIFT_TOKENS", 10 * 8 * 30)
+    monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: model)
+    monkeypatch.setattr("lra.experiments.beside.Beside", Stub)
+    monkeypatch.setattr("lra.experiments.pretrain.Beside", Stub)
+    (record,) = run_grid(asked(tmp_path))
+    assert Stub.made == [True, False]
+    assert record.environment["gear"] == record.pretraining["gear"] == "compiled"
+
+
+@pytest.mark.slow
+def test_the_real_compiler_knows_the_denoiser(tmp_path, monkeypatch):
+    """What it leaves in the cache is found by the run."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(gears, "EARNED_TOKENS", 1)
+    monkeypatch.setattr(gears, "SHIFT_TOKENS", 10 * 8 * 30)
+    torch._dynamo.utils.counters.clear()
+    (record,) = run_grid(asked(tmp_path, attentions=["pola"]))
+    assert record.environment["gear"] == record.pretraining["gear"] == "compiled"
+    assert torch._dynamo.utils.counters["inductor"]["fxgraph_cache_miss"] == 0
 
 
 def test_damage_is_named(tmp_path):

@@ -106,9 +106,11 @@ def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, o
     path = work / f"pretrained-{file_name(run.task, run.recorded_row, run.config.train.pretrain, run.seed, identity)}"
     folder = NoFolder(path, group.rank) if group.rank else RunFolder(path)
     with contextlib.ExitStack() as stack:
-        if isinstance(folder, RunFolder):
+        found = read(folder)
+        if isinstance(folder, RunFolder) and found is None:
             hold(folder, run, observe, stack)
-        found = group.broadcast(read(folder))
+            found = read(folder)
+        found = group.broadcast(found)
         if found is None:
             about = {"identity": identity, "by": run.identity(data.hash)}
             found = pretrain(before, data.spec, data.train, data.validation, folder, group, observe, about)
