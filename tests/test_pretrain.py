@@ -184,6 +184,10 @@ def test_blind_scores_by_hand():
     first = [(3 + 1) / (4 + 4), (1 + 1) / (4 + 4)]  # of 1 and 2, where 1, 2, 5, 6 occur
     expected = ((-np.log(first[0]) - np.log((1 + 1) / (3 + 4))) / 2 - np.log(first[1])) / 2
     assert scores["loss"] == pytest.approx(expected)
+    total = 7 + 4  # 1 three times, 2 once, 5 twice, 6 once
+    assert scores["loss_anywhere"] == pytest.approx(
+        ((-np.log(4 / total) - np.log(2 / total)) / 2 - np.log(2 / total)) / 2
+    )
     assert scores["accuracy"] == pytest.approx((0.5 + 0) / 2)
 
 
@@ -193,7 +197,9 @@ def test_the_loss_falls_below_that_of_positions(tmp_path):
     (record,) = run_grid(asked(tmp_path, *overrides, attentions=["softmax"]))
     losses = [point["validation_loss"] for point in record.pretraining["curve"]]
     assert len(losses) == 10
-    assert losses[-1] < record.pretraining["blind"]["loss"] - 0.03 < losses[0]
+    blind = record.pretraining["blind"]
+    assert losses[-1] < blind["loss"] - 0.03 < losses[0]
+    assert blind["loss"] < blind["loss_anywhere"]
     assert record.pretraining["seconds"]["train"] > 0 < record.pretraining["tokens"]
     assert load(next(tmp_path.glob("*.json"))) == record
     assert "train.pretrain=masked" in record.protocol

@@ -18,28 +18,31 @@ CHUNK = 4_000_000  # values that are looked at together
 def blind_scores(
     train: Samples, validation: Samples, rows: np.ndarray, padding: Padding, seed: int
 ) -> dict[str, float]:
-    """The mean over samples, and over the real tokens of each, of two ways to predict a token without its sequence.
+    """The mean over samples, and over the real tokens of each, of predictions of a token without its sequence.
 
     loss: the cross-entropy (nats) of predicting, at each position, the values by how often they stand there in the
-    training split, each counted once more than it is (add-one smoothing, over the values that occur). No prediction
-    that goes by the position alone is better on the training split. accuracy: the share of tokens that are their
-    position's most frequent value. rows: samples of the validation split. seed: of the training rows that are counted
-    where the split is large.
+    training split, each that occurs anywhere counted once more (add-one smoothing). loss_anywhere: the same by how
+    often they stand anywhere, which is the better prediction where a split is small. accuracy: the share of tokens that
+    are their position's most frequent value. rows: samples of the validation split. seed: of the training rows that are
+    counted where the split is large.
     """
-    length = padding.length
     counts = count_values(train, padding, seed)
-    known = counts.any(axis=0)
-    chances = (counts + known) / (counts + known).sum(axis=1, keepdims=True)
-    with np.errstate(divide="ignore"):  # a value that never occurs in the training split has no chance at all
-        losses = -np.log(np.where(known, chances, 1 / (counts.sum(axis=1, keepdims=True) + known.sum() + 1)))
-    commonest = counts.argmax(axis=1)
-    loss, accuracy = [], []
+    commonest, sums = counts.argmax(axis=1), {"loss": [], "loss_anywhere": [], "accuracy": []}
+    losses = {"loss": surprise(counts), "loss_anywhere": surprise(counts.sum(axis=0, keepdims=True))}
     for values, real in chunks(validation, rows, padding):
-        position = np.broadcast_to(np.arange(length), values.shape)
+        position = np.broadcast_to(np.arange(padding.length), values.shape)
         weight = real / np.maximum(real.sum(axis=1, keepdims=True), 1)
-        loss.append((losses[position, values] * weight).sum(axis=1))
-        accuracy.append(((values == commonest) * weight).sum(axis=1))
-    return {"loss": float(np.concatenate(loss).mean()), "accuracy": float(np.concatenate(accuracy).mean())}
+        scores = {name: table[position % len(table), values] for name, table in losses.items()}
+        for name, score in (scores | {"accuracy": values == commonest}).items():
+            sums[name].append((score * weight).sum(axis=1))
+    return {name: float(np.concatenate(parts).mean()) for name, parts in sums.items()}
+
+
+def surprise(counts: np.ndarray) -> np.ndarray:
+    """counts (N, VALUES) -> the cross-entropy of each value; of one that never occurs as if it were one more value."""
+    known = counts.any(axis=0)
+    total = (counts + known).sum(axis=1, keepdims=True)
+    return np.where(known, np.log(total) - np.log(np.maximum(counts + known, 1)), np.log(total + 1))
 
 
 def count_values(train: Samples, padding: Padding, seed: int) -> np.ndarray:

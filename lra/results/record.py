@@ -59,7 +59,7 @@ class Record:
     # one point per evaluation: step, train_loss, validation_loss, validation_accuracy, lr, seconds
     curve: list[dict[str, float]] = field(default_factory=list)
     # before the training: identity, by (the run that did it), shared, share, steps, seconds, tokens, curve (as above,
-    # without accuracies), blind (loss and accuracy of position frequencies), gear, weights (their hash), reason
+    # without accuracies), blind (see `blind_scores`), gear, weights (their hash), reason
     pretraining: dict[str, Any] = field(default_factory=dict)
     best_step: int | None = None
     validation_accuracy: float | None = None  # at the best step
