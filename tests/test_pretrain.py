@@ -310,6 +310,12 @@ def test_the_head_is_not_handed_on(tmp_path):
     fresh = make_model(run, load_task_data("listops", run.config, None).data.spec).state_dict()
     assert set(fresh) - set(weights) == {"head.0.weight", "head.0.bias", "head.2.weight", "head.2.bias"}
     assert not torch.equal(weights["tokens.weight"], fresh["tokens.weight"])
+    (record,) = run_grid(asked(tmp_path, "train.lr=0", "train.steps=1", "train.warmup=0"))
+    last = load_file(tmp_path / "work" / record.name / "last.safetensors")
+    assert record.pretraining["shared"]
+    assert all(torch.equal(last[name], start) for name, start in (fresh | weights).items()), (
+        "the training begins with it"
+    )
 
 
 def test_two_processes_are_one(tmp_path):
