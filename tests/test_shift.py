@@ -127,7 +127,8 @@ def test_the_real_process_says_why_it_cannot(tiny, tmp_path):
     path = tmp_path / "branching.py"
     path.write_text(SUMMING)
     run = plan(Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path))[0]
-    with Beside(run, load_task_data("listops", run.config, None).data) as compiler:
+    data = load_task_data("listops", run.config, None).data
+    with Beside(run, data.spec, data.train) as compiler:
         assert compiler.activity.startswith("compiling, 0 s")
         compiler.process.join(120)
         assert not compiler.busy

@@ -102,6 +102,7 @@ class Classifier(nn.Module):
         self.norm = nn.Identity() if self.normed else nn.LayerNorm(width)
         features = 4 * width if sizes.pair else width
         self.head = nn.Sequential(nn.Linear(features, model.head), nn.ReLU(), nn.Linear(model.head, sizes.classes))
+        self.width = width
 
     def build_body(self, model: Model, make_attention: MakeAttention) -> int:
         """Makes the layers of `body` and returns the width of its result.
@@ -122,9 +123,12 @@ class Classifier(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids (B, N) -> (B, N, D), with a learned token in front (B, N + 1, D)."""
-        x = self.tokens(ids)
+        return self.place(self.tokens(ids))
+
+    def place(self, x: Tensor) -> Tensor:
+        """Vectors of tokens (B, N, D) -> the same with positions, (B, N + 1, D) with a learned token in front."""
         if self.cls is not None:
-            x = torch.cat((self.cls.weight.expand(len(ids), 1, -1), x), dim=1)
+            x = torch.cat((self.cls.weight.expand(len(x), 1, -1), x), dim=1)
         if self.positions is not None:
             x = x + self.positions.weight[: x.shape[1]]
         if self.waves is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Keys = dict[str, tuple[Any, Any]]  # name -> type, default
 
 HERE = Path(__file__).parent
-SHARED = ("classifier", "layers", "registry", "weights")  # files here that are no backbone
+SHARED = ("classifier", "denoiser", "layers", "registry", "weights")  # files here that are no backbone
 ANNOTATIONS = {"Literal": Literal}  # what the types of a built-in's keys are written with, besides Python's own
 
 

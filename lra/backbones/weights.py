@@ -12,7 +12,7 @@ COMMON = ("qkv", "out", "gate", "local")  # parts of an attention that start by 
 
 
 @torch.no_grad()
-def initialise(model: Classifier, *, seed: int, embedding_std: float) -> None:
+def initialise(model: nn.Module, *, seed: int, embedding_std: float) -> None:
     """Draws each parameter from hash(seed, its name), so that the parameters that mechanisms share start equal.
 
     Embeddings are N(0, embedding_std); other layers start as in PyTorch, uniform within 1 / sqrt(fan in). A mechanism's

@@ -120,14 +120,15 @@ def config_hash(config: Config) -> str:
 
     The precision and the gear are left out: records keep the ones that were chosen.
     """
-    sections = {field.name: getattr(config, field.name) for field in fields(config)}
-    changed = {
-        name: {f.name: getattr(section, f.name) for f in fields(section) if getattr(section, f.name) != f.default}
-        for name, section in sections.items()
-    }
+    changed = {field.name: set_fields(getattr(config, field.name)) for field in fields(config)}
     for name in ("precision", "gear"):
         changed["train"].pop(name, None)
     return identity_of(changed)
+
+
+def set_fields(section: Any) -> dict[str, Any]:
+    """The fields of a section that differ from their defaults."""
+    return {f.name: getattr(section, f.name) for f in fields(section) if getattr(section, f.name) != f.default}
 
 
 def from_dict(plain: dict[str, Any], data_type: type, keys: Keys) -> Config:

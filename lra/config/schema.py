@@ -6,10 +6,12 @@ begins with "quirk" reproduces a historic fault of an earlier suite and is off b
 
 import functools
 import math
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from typing import Any, Literal
 
 from lra.errors import ConfigError
+
+EVALUATIONS = 10  # of a pretraining
 
 
 def check_range(section: Any, name: str, least: float, most: float, *keys: str, below: bool = False) -> None:
@@ -102,6 +104,13 @@ class Train:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast on CUDA, else float32
     deterministic: bool = False  # bit-equal runs on CUDA too, slower
     gear: Literal["auto", "eager", "compiled", "captured"] = "auto"  # how a step is executed, not what it computes
+    # masked: before the training, the encoder learns to predict masked inputs of the training split
+    pretrain: Literal["none", "masked"] = "none"
+    pretrain_share: float = 0.15  # of the real tokens of a sequence, that is masked
+    pretrain_steps: int = 0  # 0, here and below: as in the training
+    pretrain_batch: int = 0
+    pretrain_lr: float = 0.0
+    pretrain_warmup: int = 0  # 0: the same share of the steps as in the training
 
     def __post_init__(self):
         check_range(self, "train", 1, math.inf, "steps", "batch", "evaluate_every")
@@ -114,6 +123,41 @@ class Train:
         check_range(self, "train", 0, 1, "beta1", "beta2", below=True)
         if self.clip != "none" and self.clip_at == 0:
             raise ConfigError("train.clip_at=0 would set every gradient to 0; train.clip=none leaves them as they are")
+        check_range(self, "train", 0, math.inf, "pretrain_steps", "pretrain_batch", "pretrain_lr", "pretrain_warmup")
+        check_range(self, "train", 0, 1, "pretrain_share", below=True)
+        if self.pretrain_share == 0:
+            raise ConfigError(
+                "train.pretrain_share=0 would mask nothing; train.pretrain=none leaves the pretraining out"
+            )
+        steps = self.pretrain_steps or self.steps
+        if self.schedule != "rsqrt" and self.pretrain_warmup > steps:
+            raise ConfigError(
+                f"train.pretrain_warmup={self.pretrain_warmup} must not exceed the {steps} steps of the pretraining: "
+                "set train.pretrain_steps, too"
+            )
+
+    def of_pretraining(self) -> "Train":
+        """The settings of the pretraining, each as what its 0 stands for; nothing in them is of the training alone.
+
+        Pretraining is evaluated EVALUATIONS times, and its last weights are handed on.
+        """
+        steps = self.pretrain_steps or self.steps
+        return replace(
+            self,
+            steps=steps,
+            batch=self.pretrain_batch or self.batch,
+            lr=self.pretrain_lr or self.lr,
+            warmup=self.pretrain_warmup or round(self.warmup * steps / self.steps),
+            evaluate_every=-(-steps // EVALUATIONS),
+            validation_batches=0,
+            drop_last=False,
+            select="last",
+            select_after=0.0,
+            pretrain_steps=0,
+            pretrain_batch=0,
+            pretrain_lr=0.0,
+            pretrain_warmup=0,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,15 +33,16 @@ class Model:
     run: bytes  # pickled
     sizes: tasks.Spec
     samples: tasks.Split  # a batch
+    pretraining: bool = False  # compile what pretrains the encoder
 
 
 class Beside:
     """The process, for as long as the context lasts. busy: it is not done yet. refused: why there is no code, or ''."""
 
-    def __init__(self, run: Run, data: tasks.Data):
+    def __init__(self, run: Run, sizes: tasks.Spec, train: Samples, pretraining: bool = False):
         file = tasks.file_of(run.task)
-        batch = first_rows(data.train, run.config.train.batch)
-        model = Model(str(file) if file else "", run.spec, pickle.dumps(run), data.spec, batch)
+        batch = first_rows(train, run.config.train.batch)
+        model = Model(str(file) if file else "", run.spec, pickle.dumps(run), sizes, batch, pretraining)
         self.pipe, theirs = CONTEXT.Pipe(duplex=False)
         self.process = CONTEXT.Process(target=compile_model, args=(theirs, model))
         self.began, self._refused = time.monotonic(), ""
@@ -88,7 +89,7 @@ def compile_model(pipe: Connection, model: Model) -> None:
     import torch
 
     from lra import console
-    from lra.experiments.build import make_model, padding_of
+    from lra.experiments.build import make_denoiser, make_model, padding_of
     from lra.experiments.data import find_task
     from lra.training.cores import threads_per_process
     from lra.training.device import Device, set_backends
@@ -105,7 +106,8 @@ def compile_model(pipe: Connection, model: Model) -> None:
     device = Device(torch.device("cpu"), run.precision)
     with fresh_state(threads_per_process()):  # the cache looks at PyTorch's settings, too
         set_backends(config.deterministic)
-        step = Step(make_model(run, model.sizes), config, device, padding_of(run, model.sizes), run.seed)
+        made = (make_denoiser if model.pretraining else make_model)(run, model.sizes)
+        step = Step(made, config, device, padding_of(run, model.sizes), run.seed)
         step.dry_run(model.samples, np.arange(len(model.samples.labels)))
     if step.gears.gear.name != "compiled":
         pipe.send(step.gears.cause.removeprefix("compiled failed: "))

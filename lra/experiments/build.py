@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attention_zoo
 import tasks
 from lra.backbones import Classifier
+from lra.backbones.denoiser import Denoiser
 from lra.backbones.weights import initialise
 from lra.errors import ConfigError
 from lra.experiments.backbone import import_class
@@ -52,8 +53,20 @@ def make_model(run: Run, spec: tasks.Spec) -> Classifier:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ConfigError(f"backbone {run.backbone.name}: {kind}{error}") from error
     make_attention.check_stages()
+    if run.config.train.pretrain != "none" and made.merged > 1:
+        raise ConfigError(
+            f"train.pretrain: the backbone {run.backbone.name} merges tokens, so that nothing is left to predict each "
+            "one from; set train.pretrain=none"
+        )
     initialise(made, seed=run.seed, embedding_std=model.embedding_std)
     return made
+
+
+def make_denoiser(run: Run, spec: tasks.Spec) -> Denoiser:
+    """The model that pretrains the encoder of `make_model`, which starts as it does. Raises as `make_model` does."""
+    denoiser = Denoiser(make_model(run, spec), run.config.train.pretrain_share)
+    initialise(denoiser.own, seed=seed_of(run.seed, "pretraining"), embedding_std=run.config.model.embedding_std)
+    return denoiser
 
 
 class AttentionMaker:

@@ -49,9 +49,10 @@ class Crew:
 
 
 def tokens(run: Run, prepared: TaskData) -> int:
-    """How many tokens a run trains on, padding included."""
+    """How many tokens a run trains on, in its pretraining, too; padding included."""
     train, spec = run.config.train, prepared.data.spec
-    return train.steps * train.batch * run.length(spec) * (1 + spec.pair)
+    phases = [train] if train.pretrain == "none" else [train, train.of_pretraining()]
+    return sum(phase.steps * phase.batch for phase in phases) * run.length(spec) * (1 + spec.pair)
 
 
 def is_long(run: Run, prepared: TaskData) -> bool:

@@ -100,6 +100,10 @@ def fit_to(runs: list[Run], group: Group) -> list[Run]:
     from lra.training.distributed import check_batches
 
     check_batches(group, [(run.task, run.config.train.batch) for run in runs])
+    pretrained = [run for run in runs if run.config.train.pretrain != "none"]
+    check_batches(
+        group, [(run.task, run.config.train.of_pretraining().batch) for run in pretrained], "train.pretrain_batch"
+    )
     return [replace(run, precision=choose_precision(run.config.train.precision, group.device)) for run in runs]
 
 

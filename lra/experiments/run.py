@@ -43,18 +43,18 @@ class Run:
                 "task": self.task,
                 "data": data_hash,
                 "config": config_hash(self.config),
-                "attention": [
-                    self.attention.name,
-                    self.all_options(),
-                    self.attention.source_hash,
-                    self.attention.padding,
-                ],
+                "attention": self.mechanism(),
                 "seed": self.seed,
                 "precision": self.precision,
                 "results_version": RESULTS_VERSION,
                 **({"tuning": budget} if (budget := budget_of(self.tuning)) else {}),
             }
         )
+
+    def mechanism(self) -> list[Any]:
+        """What identities cover of the attention."""
+        entry = self.attention
+        return [entry.name, self.all_options(), entry.source_hash, entry.padding]
 
     def name(self, data_hash: str) -> str:
         """The name of the run's record and of its folder, without an ending."""

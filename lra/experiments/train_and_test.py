@@ -34,6 +34,7 @@ def train_and_test(
     """
     from lra.experiments.beside import Beside
     from lra.experiments.build import make_model, padding_of
+    from lra.experiments.pretrain import start_pretrained
     from lra.results.machine import reset_peak
     from lra.training.cores import threads_per_process
     from lra.training.device import Device, set_backends
@@ -52,9 +53,11 @@ def train_and_test(
         step = Step(model, config, device, padding_of(run, data.spec), run.seed, group)
         trainer = Trainer(step, data.train, data.validation, folder, run.seed)
         trainer.restore()
+        if config.pretrain != "none" and not trainer.progress.pretraining:
+            start_pretrained(run, data, trainer, folder.resume.parent.parent, observe)
         with contextlib.ExitStack() as stack:
             if trainer.progress.step < step.gears.shift_at and group.rank == 0:
-                trainer.compiler = stack.enter_context(Beside(run, data))
+                trainer.compiler = stack.enter_context(Beside(run, data.spec, data.train))
             trainer.run(observe)
         return finish(run, prepared, trainer)
 
@@ -82,6 +85,7 @@ def finish(run: Run, prepared: TaskData, trainer: Trainer) -> Record:
         ladder=prepared.ladder,
         parameters=count_parameters(trainer.model),  # pyright: ignore[reportArgumentType]
         curve=progress.curve,
+        pretraining=progress.pretraining,
         best_step=progress.best_step,
         validation_accuracy=best.get("validation_accuracy"),
         seconds={

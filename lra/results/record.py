@@ -59,6 +59,9 @@ class Record:
 
     # one point per evaluation: step, train_loss, validation_loss, validation_accuracy, lr, seconds
     curve: list[dict[str, float]] = field(default_factory=list)
+    # before the training: identity, by (the run that did it), shared, share, steps, seconds, tokens, curve (as above,
+    # without accuracies), blind (see `blind_scores`), gear, weights (their hash), reason
+    pretraining: dict[str, Any] = field(default_factory=dict)
     best_step: int | None = None
     validation_accuracy: float | None = None  # at the best step
     # on the test split, whole unless train.drop_last; of the best checkpoint by validation, or by train.select the last

@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.training.batches import MICRO_BATCH_TOKENS, Samples, sizes
@@ -21,6 +20,7 @@ from lra.training.buffers import Buffers
 from lra.training.device import Device, Padding
 from lra.training.gears import Compiled
 from lra.training.loading import gather, resident, to_device
+from lra.training.objective import loss_sum
 from lra.training.optimiser import FlatAdamW
 from lra.training.turns import Turns
 
@@ -105,7 +105,7 @@ class Captured(Compiled):
 
         def run() -> None:
             ids, keep, labels = gather(table, self.indices, self.padding, length)
-            loss = F.cross_entropy(self.compute(ids, keep), labels, reduction="sum") / self.batch
+            loss = loss_sum(self.compute(ids, keep), labels) / self.batch
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             pairs = [(p.grad, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
             sums, parts = map(list, zip(*pairs, strict=True))

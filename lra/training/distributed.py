@@ -154,11 +154,11 @@ def together(port: int, name: str, rank: int, size: int) -> Iterator[Group]:
         dist.destroy_process_group()
 
 
-def check_batches(group: Group, batches: list[tuple[str, int]]) -> None:
+def check_batches(group: Group, batches: list[tuple[str, int]], key: str = "train.batch") -> None:
     """Raises ConfigError for a task's batch that GPUs cannot share equally."""
     for task, batch in batches:
         if not group.takes_turns and batch % group.size:
             raise ConfigError(
-                f"{task}: train.batch={batch} cannot be shared by {group.size} processes; "
+                f"{task}: {key}={batch} cannot be shared by {group.size} processes; "
                 "take a number of processes that divides it"
             )

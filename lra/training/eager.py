@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lra.training.batches import Samples, micro_batches, sizes
 from lra.training.device import Device, Padding
 from lra.training.distributed import alone
 from lra.training.loading import load, to_device
+from lra.training.objective import loss_sum, predict
 from lra.training.optimiser import FlatAdamW
 from lra.training.turns import Turns
 
@@ -26,7 +26,7 @@ class Eager:
         self.compile_seconds = 0.0
 
     def logits(self, samples: Samples, rows: np.ndarray) -> tuple[Tensor, Tensor, int]:
-        """Logits (B, classes) in float32, labels (B,) and the number of tokens computed."""
+        """What the model returns, logits (B, classes) or losses (B,), in float32; labels (B,); the tokens computed."""
         ids, keep, labels = load(samples, rows, self.padding, self.device.torch_device)
         with self.device.autocast():
             return self.forward(ids, keep).float(), labels, ids.numel()
@@ -50,7 +50,7 @@ class Eager:
             reseed(number)
             with self.compiling("training"):
                 logits, labels, tokens = self.logits(samples, rows[parts[number]])
-                loss = F.cross_entropy(logits, labels, reduction="sum") / len(rows)
+                loss = loss_sum(logits, labels) / len(rows)
                 loss.backward()
             turns.flat[-1] += loss.detach()
             turns.tokens.append(tokens)
@@ -86,7 +86,7 @@ class Eager:
             with self.compiling("evaluation"):
                 logits, labels, _ = self.logits(samples, rows[part])
             logits, labels = logits[: len(part)], labels[: len(part)]
-            loss = F.cross_entropy(logits, labels, reduction="sum")
+            loss = loss_sum(logits, labels)
             losses[number] = torch.where(logits.isfinite().all(), loss, torch.nan)
-            predictions[to_device(part, device)] = logits.argmax(-1).to(torch.uint8)
+            predictions[to_device(part, device)] = predict(logits)
         return predictions.cpu().numpy(), losses.cpu().numpy()

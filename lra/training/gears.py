@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo import config as dynamo
 from torch._dynamo import utils as dynamo_utils
@@ -27,6 +26,7 @@ from lra.training.device import Device, Padding
 from lra.training.eager import Eager
 from lra.training.inductor import inductor_for
 from lra.training.loading import load
+from lra.training.objective import loss_sum
 
 # Work after which the compiler's time is earned back. On CUDA a small step is launch-bound, so compile time is weighed
 # against the number of steps: about a minute to compile, about 15 ms saved per step. On a CPU it is weighed against the
@@ -93,7 +93,7 @@ class Compiled(Eager):
         self.model.train()
         with self.compiling("training"):
             logits, labels, _ = self.logits(samples, part)
-            F.cross_entropy(logits, labels, reduction="sum").backward()
+            loss_sum(logits, labels).backward()
         self.model.eval()
         with torch.no_grad(), self.compiling("evaluation"):
             self.logits(samples, part)
@@ -120,7 +120,7 @@ class Compiled(Eager):
         return min(-(-longest // unit) * unit, self.padding.length)
 
     def compute(self, ids: Tensor, keep: Tensor | None) -> Tensor:
-        """ids (B, N) or (B, 2, N) -> logits (B, classes) in float32."""
+        """ids (B, N) or (B, 2, N) -> logits (B, classes), or losses (B,), in float32."""
         for tensor in (ids, keep):
             if tensor is not None:
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)

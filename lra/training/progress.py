@@ -38,6 +38,8 @@ class Progress:
     compile_seconds: float = 0.0  # in neither of the other two
     evaluate_seconds: float = 0.0
     log_bytes: int = 0
+    phase: str = ""  # "pretraining", or empty in the training itself
+    pretraining: dict[str, Any] = field(default_factory=dict)  # what the record says of it
     activity, shift_at = "", 0  # what goes on beside training, and the step from which it is compiled; not saved
 
     def diverge(self, step: int, what: str) -> None:
@@ -46,7 +48,7 @@ class Progress:
 
 
 class Bar:
-    """Steps, loss, validation accuracy, real tokens per second and time left of one run.
+    """Steps, loss, validation accuracy, real tokens per second and time left of one run, or of its pretraining.
 
     rows: of the validation split, to estimate the time of the first evaluation. hint: printed with the estimated time
     if the run turns out to be long. crowd: by what factor a compiler beside the run slows it.
@@ -54,6 +56,7 @@ class Bar:
 
     def __init__(self, title: str, config: Train, rows: int, hint: str = "", crowd: float = 1.0):
         self.title, self.config, self.rows, self.hint, self.crowd = title, config, rows, hint, crowd
+        self.training, self.phase = config, ""
         self.recent: deque[tuple[int, float, int]] = deque()
         self.evaluations = -1
         hidden = None if console.bars() else True  # None: where there is no terminal
@@ -61,6 +64,7 @@ class Bar:
 
     def update(self, progress: Progress) -> None:
         """Called after every step, and now and then while a step waits."""
+        self.turn_to(progress.phase)
         self.note(progress)
         left, speed = self.forecast(progress)
         if self.hint and progress.step - self.recent[0][0] >= SURE:
@@ -70,7 +74,9 @@ class Bar:
         text = f"{speed:,.0f} tokens/s, {clock(left)} left" if speed else ""
         if progress.train_loss is not None:
             text = f"loss {progress.train_loss:.3f}, {text}"
-        if progress.curve:
+        if progress.curve and progress.phase:
+            text = f"validation loss {progress.curve[-1]['validation_loss']:.3f}, {text}"
+        elif progress.curve:
             text = f"validation {100 * progress.curve[-1]['validation_accuracy']:.1f} %, {text}"
         if progress.activity:
             text = f"{progress.activity}, {text}"
@@ -78,8 +84,18 @@ class Bar:
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(0)
         if self.bar.disable and self.evaluations not in (-1, len(progress.curve)):
-            say(f"{self.title}: step {progress.step}/{self.config.steps}, {text}")
+            say(f"{self.title}: {self.phase}{' ' * bool(self.phase)}step {progress.step}/{self.config.steps}, {text}")
         self.evaluations = len(progress.curve)
+
+    def turn_to(self, phase: str) -> None:
+        """Begins anew where the pretraining, or the training after it, begins."""
+        if phase == self.phase:
+            return
+        self.phase, self.config = phase, self.training.of_pretraining() if phase else self.training
+        self.recent.clear()
+        self.evaluations = -1
+        self.bar.reset(total=self.config.steps)
+        self.bar.set_description_str(f"{self.title} {phase}".strip(), refresh=False)
 
     def note(self, progress: Progress) -> None:
         """Remembers the last seconds, and SURE steps at least, of one gear."""

@@ -1,0 +1,69 @@
+"""How well masked inputs are predicted from their positions alone: what a pretraining must be better than."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lra.hashing import seed_of
+from lra.training.batches import Samples, documents, order
+from lra.training.device import Padding
+
+VALUES = 256  # a stored value is a byte
+COUNTED = 50_000_000  # values of the training split that are counted, at most: padding included, rows drawn at random
+CHUNK = 4_000_000  # values that are looked at together
+
+
+def blind_scores(
+    train: Samples, validation: Samples, rows: np.ndarray, padding: Padding, seed: int
+) -> dict[str, float]:
+    """The mean over samples, and over the real tokens of each, of predictions of a token without its sequence.
+
+    loss: the cross-entropy (nats) of predicting, at each position, the values by how often they stand there in the
+    training split, each that occurs anywhere counted once more (add-one smoothing). loss_anywhere: the same by how
+    often they stand anywhere, which is the better prediction where a split is small. accuracy: the share of tokens that
+    are their position's most frequent value. rows: samples of the validation split. seed: of the training rows that are
+    counted where the split is large.
+    """
+    counts = count_values(train, padding, seed)
+    commonest, sums = counts.argmax(axis=1), {"loss": [], "loss_anywhere": [], "accuracy": []}
+    losses = {"loss": surprise(counts), "loss_anywhere": surprise(counts.sum(axis=0, keepdims=True))}
+    for values, real in chunks(validation, rows, padding):
+        position = np.broadcast_to(np.arange(padding.length), values.shape)
+        weight = real / np.maximum(real.sum(axis=1, keepdims=True), 1)
+        scores = {name: table[position % len(table), values] for name, table in losses.items()}
+        for name, score in (scores | {"accuracy": values == commonest}).items():
+            sums[name].append((score * weight).sum(axis=1))
+    return {name: float(np.concatenate(parts).mean()) for name, parts in sums.items()}
+
+
+def surprise(counts: np.ndarray) -> np.ndarray:
+    """counts (N, VALUES) -> the cross-entropy of each value; of one that never occurs as if it were one more value."""
+    known = counts.any(axis=0)
+    total = (counts + known).sum(axis=1, keepdims=True)
+    return np.where(known, np.log(total) - np.log(np.maximum(counts + known, 1)), np.log(total + 1))
+
+
+def count_values(train: Samples, padding: Padding, seed: int) -> np.ndarray:
+    """How often each value stands at each position of the training split, (N, VALUES)."""
+    length, count = padding.length, len(train.labels)
+    counted = max(1, min(count, COUNTED // (length * (1 if train.pairs is None else 2))))
+    rows = order(count, counted, seed_of(seed, "counted"), 0) if counted < count else np.arange(count)
+    counts = np.zeros(length * VALUES, dtype=np.int64)
+    for values, real in chunks(train, rows, padding):
+        cells = np.arange(length) * VALUES + values
+        counts += np.bincount(cells[real], minlength=length * VALUES)
+    return counts.reshape(length, VALUES)
+
+
+def chunks(samples: Samples, rows: np.ndarray, padding: Padding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A part of the samples' documents after the other: values (R, N) int64, and which of them are real tokens."""
+    step = max(1, CHUNK // padding.length)
+    wanted = documents(samples, rows)
+    for start in range(0, len(wanted), step):
+        part = wanted[start : start + step]
+        stored = np.asarray(samples.values[part, : padding.length]).astype(np.int64)
+        values = np.pad(stored, ((0, 0), (0, padding.length - stored.shape[1])))
+        real = np.arange(padding.length) < np.asarray(samples.lengths[part])[:, None]
+        yield values, real & (values != 0) if padding.zero_is_padding else real

@@ -1,0 +1,204 @@
+"""Pretraining: before a run trains, its encoder learns to predict masked inputs of the run's own training split.
+
+Amos, Berant and Gupta 2023, "Never Train from Scratch", https://arxiv.org/abs/2310.02980. A pretrained encoder is kept
+in a folder of its own, `work/pretrained-...`, under the hash of all that made it: runs that differ only in what comes
+after share it. The folder holds a checkpoint while it is made; `encoder.safetensors` and `pretraining.json` say that it
+is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import tasks
+from lra.config.resolve import set_fields
+from lra.console import say
+from lra.errors import BusyError, WorkError
+from lra.experiments.beside import Beside
+from lra.experiments.blind import blind_scores
+from lra.experiments.build import make_denoiser, padding_of
+from lra.experiments.run import Run
+from lra.hashing import identity_of, seed_of
+from lra.results.files import write_atomically
+from lra.results.record import RESULTS_VERSION, file_name
+from lra.training.batches import order
+from lra.training.device import Device
+from lra.training.distributed import Group
+from lra.training.loop import Trainer
+from lra.training.progress import Paused, Progress
+from lra.training.run_folder import NoFolder, RunFolder
+from lra.training.schedule import learning_rate
+from lra.training.step import Step
+
+PHASE = "pretraining"
+EVALUATED = 2_000  # rows of the validation split that an evaluation reads, at most
+WAIT = 1.0  # seconds between looks at a folder that another process works in
+Observe = Callable[[Progress], bool]
+
+
+class Pretrainer(Trainer):
+    """A trainer whose evaluations are a loss alone, always of the same rows with the same masks. rows: of these."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        count = len(self.validation.labels)
+        self.rows = order(count, min(count, EVALUATED), seed_of(self.seed, "validation"), 0)
+
+    def restore(self) -> None:
+        super().restore()
+        self.progress.phase = PHASE
+
+    def evaluation_seed(self) -> int:
+        return seed_of(self.seed, "mask")
+
+    def evaluate(self) -> None:
+        progress = self.progress
+        _, loss = self.step.evaluate(self.validation, self.rows, self.evaluation_seed())
+        if not math.isfinite(loss):
+            progress.diverge(progress.step, "validation loss")
+            return
+        point = {
+            "step": progress.step,
+            "train_loss": progress.train_loss,
+            "validation_loss": loss,
+            "lr": learning_rate(self.config, progress.step - 1),
+            "seconds": round(progress.train_seconds, 3),
+        }
+        progress.curve.append(point)
+        progress.log_bytes = self.folder.log(point | {"real_tokens": progress.real_tokens})
+
+
+def identity_of_pretraining(run: Run, data_hash: str) -> str:
+    """Hash of everything that made the encoder. run: with the settings of the pretraining as its `train` section."""
+    model, train = set_fields(run.config.model), set_fields(run.config.train)
+    return identity_of(
+        {
+            "task": run.task,
+            "data": data_hash,
+            "model": {key: value for key, value in model.items() if key != "head"},
+            "train": {key: value for key, value in train.items() if key not in ("precision", "gear")},
+            "attention": run.mechanism(),
+            "seed": run.seed,
+            "precision": run.precision,
+            "results_version": RESULTS_VERSION,
+        }
+    )
+
+
+def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, observe: Observe) -> None:
+    """Pretrains the encoder, or finds it, and puts its weights, all but the head's, into the model of the trainer.
+
+    work: the folder for the encoder's. Every process of the trainer's group calls this. A pretraining that diverged
+    ends the run, which has diverged, too. Raises Paused as a trainer does, and WorkError for damaged files.
+    """
+    before = replace(run, config=replace(run.config, train=run.config.train.of_pretraining()))
+    group, identity = trainer.step.group, identity_of_pretraining(before, data.hash)
+    path = work / f"pretrained-{file_name(run.task, run.recorded_row, run.config.train.pretrain, run.seed, identity)}"
+    folder = NoFolder(path, group.rank) if group.rank else RunFolder(path)
+    with contextlib.ExitStack() as stack:
+        found = read(folder)
+        if isinstance(folder, RunFolder) and found is None:
+            hold(folder, run, observe, stack)
+            found = read(folder)
+        found = group.broadcast(found)
+        if found is None:
+            about = {"identity": identity, "by": run.identity(data.hash)}
+            found = pretrain(before, data.spec, data.train, data.validation, folder, group, observe, about)
+    about, weights = found
+    trainer.progress.pretraining = about | {"shared": about["by"] != run.identity(data.hash)}
+    if about["reason"]:
+        trainer.progress.diverged_at = about["steps"]
+        trainer.progress.diverged_reason = f"pretraining: {about['reason']}"
+        return
+    missing, unexpected = trainer.model.load_state_dict(weights, strict=False)
+    if unexpected or any(not name.startswith("head.") for name in missing):
+        raise WorkError(f"{path} holds another model's weights; delete it to pretrain again")
+
+
+def hold(folder: RunFolder, run: Run, observe: Observe, stack: contextlib.ExitStack) -> None:
+    """Holds the folder for as long as the stack, once no other process works in it. Raises Paused."""
+    waiting = Progress(phase=PHASE)
+    while True:
+        try:
+            stack.enter_context(folder.lock())
+        except BusyError:
+            if not waiting.activity:
+                say(f"{run.task} {run.row} seed {run.seed}: waits for its pretraining, which another process is doing")
+            waiting.activity = "another process is pretraining"
+            if observe(waiting):
+                raise Paused from None
+            time.sleep(WAIT)
+        else:
+            return
+
+
+def read(folder: RunFolder | NoFolder) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """What a finished pretraining left: its facts and the weights; None if there is none. Raises WorkError."""
+    if isinstance(folder, NoFolder) or not (path := folder.folder / "pretraining.json").exists():
+        return None
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        weights = {} if about["reason"] else folder.load_weights("encoder")
+        if weights and hash_of(folder.folder / "encoder.safetensors") != about["weights"]:
+            raise WorkError(f"{path.parent} is damaged; delete it to pretrain again")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkError(f"{path} is damaged ({error}); delete {path.parent} to pretrain again") from error
+    return about, weights
+
+
+def hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def pretrain(
+    run: Run,
+    sizes: tasks.Spec,
+    train: tasks.Split,
+    validation: tasks.Split,
+    folder: RunFolder | NoFolder,
+    group: Group,
+    observe: Observe,
+    about: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Pretrains, or goes on with it, and leaves in the folder what `read` reads; returns the same.
+
+    run: with the settings of the pretraining. about: what else is to be known about it. No test split comes here.
+    """
+    seed, config = seed_of(run.seed, PHASE), run.config.train
+    denoiser = make_denoiser(run, sizes).to(group.device)
+    step = Step(denoiser, config, Device(group.device, run.precision), padding_of(run, sizes), seed, group)
+    trainer = Pretrainer(step, train, validation, folder, seed)
+    trainer.restore()
+    with contextlib.ExitStack() as stack:
+        if trainer.progress.step < step.gears.shift_at and group.rank == 0:
+            trainer.compiler = stack.enter_context(Beside(run, sizes, train, pretraining=True))
+        progress = trainer.run(observe)
+    weights = {name: tensor.detach().cpu() for name, tensor in denoiser.encoder.state_dict().items()}
+    about |= {
+        "share": config.pretrain_share,
+        "steps": progress.step,
+        "seconds": {
+            account: round(getattr(progress, f"{account}_seconds"), 3) for account in ("compile", "train", "evaluate")
+        },
+        "tokens": progress.real_tokens,
+        "curve": progress.curve,
+        "gear": step.gears.name,
+        "reason": progress.diverged_reason,
+    }
+    if isinstance(folder, RunFolder):
+        about["blind"] = blind_scores(train, validation, trainer.rows, step.padding, seed)
+        folder.save_weights("encoder", weights)
+        about["weights"] = hash_of(folder.folder / "encoder.safetensors")
+        write_atomically(folder.folder / "pretraining.json", (json.dumps(about, indent=1) + "\n").encode())
+        folder.finish()
+    return group.broadcast(about), weights
