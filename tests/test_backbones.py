@@ -4,8 +4,10 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from steps import CPU, gradient
 from torch.testing import assert_close
 
 import attention_zoo
@@ -14,17 +16,22 @@ from lra.backbones import names, registry
 from lra.backbones.pyramid import Merge
 from lra.config.resolve import config_hash
 from lra.errors import ConfigError
-from lra.experiments.build import make_model
+from lra.experiments.build import make_model, padding_of
+from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
 from lra.experiments.plan import Request, plan
 from lra.inspect.calls import Call, record_calls
 from lra.results.record import load
 from lra.testing import backbones
+from lra.training.eager import Eager
+from lra.training.gears import Compiled
 
 GRID = (4, 6)
 LISTOPS = tasks.Spec(vocab=16, classes=10, length=64)
 IMAGE = tasks.Spec(vocab=256, classes=10, length=1024, grid=(32, 32), padded=False)
+TINY = ("train.steps=4", "train.warmup=1", "train.batch=8", "train.evaluate_every=4", "data.train_rows=64",
+        "data.validation_rows=16", "data.test_rows=16", "model.dim=16", "model.mlp=16")  # fmt: skip
 SIDES = pytest.mark.parametrize("grid", [None, GRID], ids=["sequence", "grid"])
 
 
@@ -156,6 +163,20 @@ def test_the_label_and_the_hash_say_the_backbone():
     assert pickle.loads(pickle.dumps(pyramid.config)) == pyramid.config, "workers are sent it"
 
 
+def test_gears_agree_on_a_pyramid():
+    """Compiled once for every shape; a short micro-batch is padded until enough merged tokens are left."""
+    run = planned("pola", *TINY, "data.train_rows=100")
+    data, graphs = load_task_data("listops", run.config, None).data, []
+    model, padding = make_model(run, data.spec), padding_of(run, data.spec)
+    torch.compiler.reset()
+    gear = Compiled(model, CPU, padding, backend=lambda module, _: (graphs.append(module), module.forward)[1])
+    shortest = np.argsort(data.train.lengths)[:9]
+    for rows in (np.arange(60), np.arange(7), shortest, np.arange(90)):
+        eager = gradient(Eager(model, CPU, padding), model, data.train, rows)
+        assert_close(gradient(gear, model, data.train, rows), eager, rtol=1e-5, atol=1e-6)
+    assert len(graphs) == 1
+
+
 def test_inspect_sees_every_stage():
     model = make_model(planned("pola", "model.grid=true", task="image"), IMAGE)
     calls = record_calls(model, torch.zeros(1, 1024, dtype=torch.long), None)
@@ -190,8 +211,6 @@ def test_what_is_read_from_a_file_is_what_it_registers():
 
 PAGE = (Path(__file__).parent.parent / "docs" / "add-a-backbone.md").read_text(encoding="utf-8")
 USERS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]  # the listing of the page
-TINY = ("train.steps=4", "train.warmup=1", "train.batch=8", "train.evaluate_every=4", "data.train_rows=64",
-        "data.validation_rows=16", "data.test_rows=16", "model.dim=16", "model.mlp=16")  # fmt: skip
 
 
 def test_a_users_backbone(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from steps import CPU, gradient
 from torch.testing import assert_close
 
 import tasks
@@ -29,7 +30,7 @@ from lra.experiments.train_and_test import train_and_test
 from lra.results.record import load
 from lra.training import gears
 from lra.training.cudagraphs import Captured
-from lra.training.device import Device, Padding
+from lra.training.device import Padding
 from lra.training.distributed import Group, alone, check_batches
 from lra.training.eager import Eager
 from lra.training.gears import Compiled
@@ -39,7 +40,6 @@ from lra.training.run_folder import RunFolder
 from lra.training.turns import Turns
 
 TINY = str(Path(__file__).parent / "tiny.yaml")
-CPU = Device(torch.device("cpu"))
 SHORT = ("train.pretrain=masked", "train.pretrain_steps=20", "train.pretrain_lr=3e-3", "train.pretrain_batch=8",
          "train.pretrain_warmup=2")  # fmt: skip
 SPEC = tasks.Spec(vocab=16, classes=10, length=40)
@@ -131,12 +131,6 @@ def test_the_encoder_starts_as_the_classifier():
     assert {name for name in plain if name not in encoder} == {name for name in plain if name.startswith("head.")}
     assert all(torch.equal(plain[name], tensor) for name, tensor in encoder.items())
     assert not any("head" in name for name, _ in denoiser.named_parameters())
-
-
-def gradient(gear, model, samples, rows):
-    optimiser = FlatAdamW(list(model.parameters()), Train(steps=1, batch=1, lr=0.0, warmup=0, evaluate_every=1))
-    gear.gradients(samples, rows, Turns(alone(CPU.torch_device), optimiser.flat), seed_everything)
-    return optimiser.flat
 
 
 def test_gears_agree(monkeypatch):

@@ -1,0 +1,18 @@
+"""The gradient of a batch in one gear, for tests that compare gears."""
+
+import torch
+
+from lra.config.schema import Train
+from lra.training.device import Device
+from lra.training.distributed import alone
+from lra.training.optimiser import FlatAdamW
+from lra.training.process import seed_everything
+from lra.training.turns import Turns
+
+CPU = Device(torch.device("cpu"))
+
+
+def gradient(gear, model, samples, rows):
+    optimiser = FlatAdamW(list(model.parameters()), Train(steps=1, batch=1, lr=0.0, warmup=0, evaluate_every=1))
+    gear.gradients(samples, rows, Turns(alone(CPU.torch_device), optimiser.flat), seed_everything)
+    return optimiser.flat
