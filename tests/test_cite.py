@@ -53,6 +53,12 @@ def test_every_task_and_protocol_has_an_entry():
     assert {f"protocol:{path.stem}" for path in protocols.glob("*.yaml")} <= words
 
 
+def test_the_backbone_and_the_pretraining_are_cited():
+    record = make("elu", 0.5, backbone={"name": "pyramid"}, pretraining={"steps": 9})
+    assert {"liu2021swin", "wang2021pvt", "amos2024never"} <= set(keys(cite([record], read())))
+    assert not {"liu2021swin", "amos2024never"} & set(keys(cite([make("elu", 0.5)], read())))
+
+
 def test_the_committed_runs(capsys: pytest.CaptureFixture[str]):
     assert main(["cite", str(RECORDS)]) == 0
     printed = capsys.readouterr().out

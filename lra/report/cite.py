@@ -51,11 +51,20 @@ def cite(records: Sequence[Record], entries: Sequence[Citation]) -> str:
 
 
 def _keywords(records: Sequence[Record]) -> dict[str, str]:
-    """Keyword -> words for these records' tasks and protocols; overrides do not change a protocol's origin."""
+    """Keyword -> words for these records' tasks, protocols, backbones and pretraining.
+
+    Overrides do not change a protocol's origin.
+    """
     titles = {record.task: legacy.task_title(record.task, record.data) for record in records}
     protocols = sorted({record.protocol.partition("[")[0] for record in records})
     found = {f"task:{task}": f"task {titles[task]}" for task in sorted(titles)}
-    return found | {f"protocol:{name}": f"protocol {name}" for name in protocols}
+    found |= {f"protocol:{name}": f"protocol {name}" for name in protocols}
+    for record in records:
+        if backbone := record.backbone.get("name"):
+            found[f"backbone:{backbone}"] = f"backbone {backbone}"
+        if record.pretraining:
+            found["pretrain:masked"] = "self-pretraining"
+    return found
 
 
 def _entry(text: str) -> Citation:
