@@ -17,7 +17,7 @@ from attention_zoo._parts import first_columns, upcast, zero_padding
     paper="https://arxiv.org/abs/2105.03824",
     cost="O(N log N)",
     ordered=True,
-    differs="orthonormal transforms",
+    departs={"orthonormal=true": "orthonormal transforms"},
 )
 class FNetAttention(Attention):
     """y = Re(F_N x F_D): Fourier transforms over the tokens and over the width, no parameters at all.

@@ -14,7 +14,13 @@ from attention_zoo._parts import upcast
 from attention_zoo._pooling import pooling_bins
 
 
-@register("nystrom", title="Nyströmformer", paper="https://arxiv.org/abs/2102.03902", cost="O(N)")
+@register(
+    "nystrom",
+    title="Nyströmformer",
+    paper="https://arxiv.org/abs/2102.03902",
+    cost="O(N)",
+    departs={"conv=0": "no convolution of v"},
+)
 class NystromAttention(QKVAttention):
     """softmax(q b^T / sqrt K) pinv(softmax(a b^T / sqrt K)) softmax(a k^T / sqrt K) v, a and b the means of q and k.
 

@@ -22,6 +22,9 @@ EPS = {"exponent": 1e-6, "authors": 1e-6, "port": 1e-4}  # stabiliser -> what is
     paper="https://arxiv.org/abs/2009.14794",
     cost="O(N)",
     departs={
+        "stabiliser=exponent": "1e-6 is added to features without their whole exponent, the authors' after W t' alone",
+        "stabiliser=port": "stabilised as in the PyTorch port",
+        "kernel": "the generalised form with 1 / sqrt F, so that 1e-3 weighs more",
         "scaled_twice": "q and k are scaled twice, as in Nystromformer's suite",
         "padding_counts": "padding counts in the normaliser, as in Nystromformer's suite",
     },

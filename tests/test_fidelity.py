@@ -12,6 +12,7 @@ POOLED = "agents pooled along the sequence"
 STRETCHED = "position biases along the sequence, without row and column tables"
 WINDOWS = "windows along the sequence, of window^2 tokens"
 STRIDED = "strided convolution along the sequence"
+WHOLE = "1e-6 is added to features without their whole exponent, the authors' after W t' alone"
 ADDED = "a local convolution is added"
 
 SAID = [  # spec, words on a sequence, words on a grid; no words: official
@@ -58,8 +59,13 @@ SAID = [  # spec, words on a sequence, words on a grid; no words: official
     ("softmax+elu:conv=3", [ADDED], [ADDED]),
     ("taylor", *[["on the whole head, not on 16 projected channels"]] * 2),
     ("nystrom:landmarks=32", [], []),
-    ("performer:features=256", [], []),
-    ("performer:scaled_twice=true", *[["q and k are scaled twice, as in Nystromformer's suite"]] * 2),
+    ("nystrom:conv=0", *[["no convolution of v"]] * 2),
+    ("fnet", *[["orthonormal transforms"]] * 2),
+    ("fnet:orthonormal=false", [], []),
+    ("performer:features=256", *[[WHOLE]] * 2),
+    ("performer:features=256,stabiliser=authors", [], []),
+    ("performer:kernel=relu", *[[WHOLE, "the generalised form with 1 / sqrt F, so that 1e-3 weighs more"]] * 2),
+    ("performer:scaled_twice=true", *[[WHOLE, "q and k are scaled twice, as in Nystromformer's suite"]] * 2),
 ]
 SIZES = {"alpha", "agents", "window", "reduction", "keys"}  # which the authors choose for a model
 
