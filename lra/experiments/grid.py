@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import tasks
+from lra import signals
 from lra.console import say
 from lra.errors import ConfigError, WorkError
 from lra.experiments.crew import choose_crew
@@ -57,6 +58,8 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list
         return jobs
     for job, title in zip(missing, titles(missing), strict=True):
         run_job(job, prepared[job.run.data_key], group, title, request.observe)
+        if group.any(signals.asked()):
+            raise signals.stopped()
         if lost(group.device):
             raise WorkError(f"{group.device} is lost to this process after {title}: start the same command again")
     for job in jobs:  # every process must make the same choice from the records

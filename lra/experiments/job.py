@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lra import signals
 from lra.config.resolve import as_dict
 from lra.console import clock, say
 from lra.errors import BusyError, WorkError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from lra.training.distributed import Group
     from lra.training.run_folder import NoFolder, RunFolder
+
+
+PAUSES = "pauses, to go on in more processes"
 
 
 @dataclass
@@ -93,8 +97,8 @@ def run_job(
 
     Every process of the group calls this. An exception becomes a record that says `failed`, unless `raises` is set:
     then it passes to the caller. In a group that torchrun started it also ends the command, because the others would
-    wait for the process that failed. pause: asked after every step whether to stop and leave a checkpoint. Raises
-    RecordError or WorkError.
+    wait for the process that failed. pause: asked after every step whether to stop and leave a checkpoint, as after a
+    signal. Raises RecordError or WorkError.
     """
     from lra.training.cores import crowding
 
@@ -104,17 +108,20 @@ def run_job(
         bar.update(progress)
         if observe is not None:
             observe(progress)
-        return pause is not None and pause(progress, bar)
+        return (pause is not None and pause(progress, bar)) or signals.asked()
 
     folder = folder_of(job, group)
-    with claimed(job, group, title) as free:
+    with contextlib.ExitStack() as stack:
+        if group.size > 1:  # the others would wait for a process that a signal takes out of a step
+            stack.enter_context(signals.held())
+        free = stack.enter_context(claimed(job, group, title))
         if free:
             bar = Bar(title, run.config.train, rows, quick_hint(run, group.device), crowding(group.size))
             try:
                 job.record = train_and_test(run, prepared, folder, group, watch)
                 bar.close(summary(job.record))
             except Paused:
-                bar.close("pauses, to go on in more processes")
+                bar.close(f"saved at {bar.where}, stops" if group.any(signals.asked()) else PAUSES)
                 job.paused = True
             except Exception as error:
                 if raises:
