@@ -7,6 +7,7 @@ a command, write its module and add its name below.
 
 NAMES = (
     "run",
+    "status",
     "report",
     "bench",
     "inspect",

@@ -41,6 +41,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--select", choices=["validation"], default="validation", help="what chooses the value of a sweep"
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the runs, how far they are, and hours; run nothing"
+    )
+    parser.add_argument("--emit", type=Path, metavar="FILE", help="write a SLURM job array of the runs; run nothing")
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -49,6 +53,10 @@ def main(parsed: argparse.Namespace) -> int:
     from lra.signals import UNFINISHED
 
     request = make_request(parsed)
+    if parsed.dry_run or parsed.emit:
+        from lra.commands import ahead
+
+        return ahead.emit(request, parsed) if parsed.emit else ahead.dry_run(request, parsed.sweep)
     examine(parsed.attn)
     examine_backbone(parsed.set)
     complete, elsewhere = True, 0

@@ -54,6 +54,8 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list
     check_same_data(prepared, group)
     jobs = open_jobs(request, runs, prepared)
     missing = find_missing(jobs, group)
+    for job in missing if group.rank == 0 else []:
+        job.announce()
     crew = choose_crew(request, [job.run for job in missing], prepared, group)
     if missing and (crew.workers > 1 or request.devices):
         from lra.experiments.workers import run_in_workers

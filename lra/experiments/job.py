@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import traceback
 from collections import Counter
@@ -18,6 +19,7 @@ from lra.errors import BusyError, WorkError
 from lra.experiments.data import TaskData
 from lra.experiments.run import Run, make_record
 from lra.experiments.train_and_test import train_and_test
+from lra.results.files import write_atomically
 from lra.results.record import FINAL, Record, load, save
 from lra.training.progress import Bar, Paused, Progress
 from lra.training.tracker import Tracker
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from lra.training.run_folder import NoFolder, RunFolder
 
 
+ABOUT = "run.json"  # in the folder of a run: what it is, for those who look on
 PAUSES = "pauses, to go on in more processes"
 
 
@@ -52,6 +55,13 @@ class Job:
     def read(self) -> Record | None:
         """The record on disk, if there is one. Raises RecordError if the file exists but is not a record."""
         return load(self.path) if self.path.exists() else None
+
+    def announce(self) -> None:
+        """Leaves a file that says what the run is, until it has a final record. A full disk is none of its business."""
+        path = self.folder.folder / ABOUT
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(self.run.about()).encode())
 
     def keep(self) -> None:
         """Writes the record, unless a process that no lock could keep away has written a final one."""
@@ -134,6 +144,7 @@ def run_job(
                 job.keep()
         if job.final and group.rank == 0:
             job.folder.finish()
+            (job.folder.folder / ABOUT).unlink(missing_ok=True)
     if group.size > 1 and job.record is not None and job.record.status == "failed":
         if group.rank:  # process 0 has said it already
             print(f"{title}: process {group.rank} failed: {job.record.reason}", file=sys.stderr)
