@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import ClassVar
 
 UNFINISHED = 75  # exit code: EX_TEMPFAIL of sysexits.h; nothing failed, and the same command goes on
 INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
@@ -35,6 +36,7 @@ class _State:
     number = 0  # of the signal that has asked to stop; 0: none has
     since = 0.0  # when it did
     holds = 0  # blocks in which signals are noted
+    terminals: ClassVar[list[int]] = []  # descriptors of output that were terminals at first
 
 
 @contextlib.contextmanager
@@ -53,6 +55,7 @@ def caught(hint: bytes = HINT) -> Iterator[None]:
         again = number == signal.SIGINT and not first and now - _State.since > TWICE
         if first:
             _State.number, _State.since = number, now
+        leave_closed_terminals()
         if again or not _State.holds:
             raise Stopped(number)
         if first and number == signal.SIGINT and hint:
@@ -61,7 +64,7 @@ def caught(hint: bytes = HINT) -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in NUMBERS}
     ignorable = (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT))
-    _State.number = 0
+    _State.number, _State.terminals = 0, [output for output in (1, 2) if os.isatty(output)]
     try:
         for number, handler in before.items():
             if not (handler is signal.SIG_IGN and number in ignorable):
@@ -86,6 +89,16 @@ def held() -> Iterator[None]:
 def ask(number: int = signal.SIGTERM) -> None:
     """Notes the wish to stop that has come by another way than a signal."""
     _State.number = _State.number or number
+    leave_closed_terminals()
+
+
+def leave_closed_terminals() -> None:
+    """What is printed goes nowhere from now on, because writing to a terminal that has closed would be an error."""
+    for output in _State.terminals:
+        if not os.isatty(output):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, output)
+            os.close(nowhere)
 
 
 def forget() -> None:

@@ -58,12 +58,12 @@ def saved_step(out: Path, pattern: str = "listops-*") -> int:
     return state["progress"]["step"]
 
 
-def knocking(tmp_path: Path, monkeypatch, what: str) -> str:
+def knocking(tmp_path: Path, monkeypatch, what: str, calls: int = CALLS) -> str:
     """A user's attention that sends signals to its process, as long as KNOCK is set."""
     monkeypatch.setenv("KNOCK", "1")
     monkeypatch.setattr("lra.commands.run.examine", lambda _: None)  # it would be counted
     path = tmp_path / "knock.py"
-    path.write_text(KNOCK.replace("CALLS", str(CALLS)).replace("WHAT", what))
+    path.write_text(KNOCK.replace("CALLS", str(calls)).replace("WHAT", what))
     return str(path)
 
 
@@ -123,6 +123,24 @@ def test_under_nohup_other_signals_are_answered(tiny, tmp_path, monkeypatch):
             signal.signal(number, handler)
 
 
+def test_a_terminal_that_has_closed_ends_no_run():
+    """Writing to it would be an error, and the run a failed one. Its end comes as SIGHUP, after which all is quiet."""
+    main_end, terminal = os.openpty()
+    before = os.dup(2)
+    os.dup2(terminal, 2)
+    os.close(terminal)
+    try:
+        with signals.caught(), signals.held():
+            os.close(main_end)
+            with pytest.raises(OSError, match="Input/output error"):
+                os.write(2, b"gone")
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert os.write(2, b"nowhere") == 7
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
 def test_killed_at_random_moments(tiny, tmp_path):
     """While it prepares, trains, evaluates and tests; the signal comes sooner and later, until the run ends before."""
     calm = command(tiny, tmp_path / "calm", "train.steps=150", "train.warmup=10")
@@ -163,9 +181,9 @@ def test_a_pretraining_is_saved(tiny, tmp_path, monkeypatch, capfd):
 
 
 def test_processes_of_torchrun_stop_at_the_same_step(tiny, tmp_path, monkeypatch):
-    """Although the second alone has got the signal. One process then goes on."""
+    """Although the second alone has got the signal, when it tried the model. One process then goes on."""
     what = 'os.environ.get("RANK") == "1" and os.kill(os.getpid(), signal.SIGUSR1)'
-    own = knocking(tmp_path, monkeypatch, what)
+    own = knocking(tmp_path, monkeypatch, what, calls=1)
     words = command(tiny, tmp_path / "runs", attention=own)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "run_lra.py"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
