@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import importlib
 import importlib.util
 import io
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lra import signals
 from lra.commands import NAMES
 from lra.errors import UserError, suggestion
 
@@ -22,6 +24,7 @@ NEEDED = ("torch", "numpy", "scipy", "numba", "datasets", "pandas", "matplotlib"
 ROOT = Path(__file__).resolve().parent.parent
 HELP = ("-h", "--help")
 COMPILING = ("run", "bench", "check", "audit")  # commands that may compile a model
+TRAINING = ("run", "audit", "gpu")  # commands that go on where they were stopped
 
 
 class Store(argparse.Action):
@@ -69,7 +72,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0: done. 1: a run failed, nothing could run or a record is unreadable. 2: a mistake of the user."""
+    """Exit code 0: done. 1: a run failed, nothing could run or a record is unreadable. 2: a mistake of the user.
+
+    75: not all is done, and nothing failed; a signal stopped it, or another process does the rest. 130: after Ctrl-C.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):  # a console may not know ±, and no encoding has every byte of a file's name
         if isinstance(stream, io.TextIOWrapper):
@@ -79,28 +85,35 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     name, *words = arguments if arguments and not arguments[0].startswith("-") else ["run", *arguments]
     try:
-        if not {*HELP} & set(words):
-            check_installation()
-        parsed = parser_of(name).parse(words)
-        check_set(getattr(parsed, "set", []))
-        if getattr(parsed, "accept_mirror", False):
-            os.environ["LRA_ACCEPT_MIRROR"] = "1"
-        # torch's threads spin while they wait: on two cores with another process beside it a step took 15 times as long
-        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-        if name in COMPILING:
-            use_compiler_cache()
-        return command(name).main(parsed)
+        with signals.caught() if name in TRAINING else contextlib.nullcontext():
+            return carry_out(name, words)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("stopped; the same command continues where it was", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        by = f" by {stop}" if isinstance(stop, signals.Stopped) else ""
+        say(f"stopped{by}; the same command continues where it was")
+        return stop.code if isinstance(stop, signals.Stopped) else signals.INTERRUPTED
     except Exception as error:
         if not is_users(error):
             raise
         say(f"error: {' '.join(str(error).split())}")
         return 2
+
+
+def carry_out(name: str, words: list[str]) -> int:
+    """Runs one command with its arguments and returns its exit code."""
+    if not {*HELP} & set(words):
+        check_installation()
+    parsed = parser_of(name).parse(words)
+    check_set(getattr(parsed, "set", []))
+    if getattr(parsed, "accept_mirror", False):
+        os.environ["LRA_ACCEPT_MIRROR"] = "1"
+    # torch's threads spin while they wait: on two cores with another process beside it a step took 15 times as long
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    if name in COMPILING:
+        use_compiler_cache()
+    return command(name).main(parsed)
 
 
 def say(line: str) -> None:

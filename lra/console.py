@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 from tqdm import tqdm
 
+# tqdm's own lock is a semaphore of the system, which a process that is killed leaves behind; no two of ours share a bar
+tqdm.set_lock(threading.RLock())
 _shown = {"bars": True, "lines": True}
 
 

@@ -121,19 +121,22 @@ def estimate(request: Request, task: str) -> float:
 def carry_out(request: Request, parts: Sequence[Part]) -> list[Outcome]:
     """Does the parts one after another; writes the report and summary.md. Raises WorkError if that is impossible.
 
-    Ctrl-C stops the part that is running, and all that follow; the summary is written even so.
+    Ctrl-C, or a signal to stop, ends the part that is running, which saves its run, and all that follow; the summary is
+    written even so.
     """
-    outcomes, started = [], time.monotonic()
+    outcomes, started, stop = [], time.monotonic(), None
     try:
         for number, part in enumerate(parts, 1):
             left = request.minutes - (time.monotonic() - started) / 60
             outcomes.append(_do(request, part, left, f"part {number} of {len(parts)}"))
-    except KeyboardInterrupt:
-        say("stopped; the same command goes on with what is left")
+    except KeyboardInterrupt as interruption:
+        stop = interruption
     report = (str(ROOT / "run_lra.py"), "report", str(request.out), "--out", str(request.out / "report"))
     if any(request.out.glob("*.json")):
         outcomes.append(_run(request, Part("report", "tables, figures and the page", report, 1, 10), 10))
     write_all({"summary.md": summary(request, outcomes).encode()}, request.out)
+    if stop is not None:
+        raise stop
     return outcomes
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-GROUND = {"errors", "hashing"}
+GROUND = {"errors", "hashing", "signals"}
 ENGINE = {"config", "results", "console", "stats", "backbones", "training", "zoo", "tasks"} | GROUND
 # A room is a folder or a module of lra/, or the package attention_zoo (zoo) or tasks.
 ARROWS = {
@@ -15,6 +15,7 @@ ARROWS = {
     "tasks": set(),
     "errors": set(),
     "hashing": set(),
+    "signals": set(),
     "stats": set(),
     "console": {"errors"},
     "config": GROUND,
@@ -29,7 +30,7 @@ ARROWS = {
     "audit": {"experiments", "report", "bench"} | ENGINE,
     "gpu": {"experiments", "report"} | ENGINE,
     "commands": {"audit", "gpu", "bench", "testing", "inspect", "report", "experiments"} | ENGINE,
-    "cli": {"commands", "errors", "zoo", "tasks"},
+    "cli": {"commands", "errors", "signals", "zoo", "tasks"},
     "lra": {"errors", "report", "experiments"},  # lra/__init__.py: what a notebook needs
 }
 PACKAGES = {  # what rooms may import from outside, besides the standard library
@@ -37,6 +38,7 @@ PACKAGES = {  # what rooms may import from outside, besides the standard library
     "tasks": {"numpy", "numba", "llvmlite", "datasets", "PIL", "scipy", "sklearn", "tqdm"},
     "errors": set(),
     "hashing": set(),
+    "signals": set(),
     "config": {"yaml", "jsonargparse"},
     "backbones": {"torch"},
     "report": {"numpy", "pandas", "matplotlib", "jinja2", "markupsafe", "tabulate", "yaml", "PIL"},

@@ -148,7 +148,7 @@ def test_help_names_every_command_and_imports_one(capsys):
     code = "import sys; from lra.cli import parser_of; parser_of('cite'); "
     code += "print(sorted(m for m in sys.modules if m.startswith('lra.')))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['lra.cli', 'lra.commands', 'lra.commands.cite', 'lra.errors']"
+    assert done.stdout.strip() == "['lra.cli', 'lra.commands', 'lra.commands.cite', 'lra.errors', 'lra.signals']"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -236,7 +236,7 @@ def test_without_locks_a_record_is_kept(tiny, tmp_path, monkeypatch, capsys):
     def nothing(*_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("lra.results.files.fcntl.flock", nothing)
+    monkeypatch.setattr("lra.results.locks.fcntl.flock", nothing)
     asked = Request(attentions=["mean"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path)
     real, others = job.train_and_test, []
 
@@ -256,8 +256,10 @@ def test_locked_cell_is_skipped(runs, tiny, tmp_path, capsys):
 
     (record,) = runs.glob("*.json")
     with RunFolder(tmp_path / "work" / record.stem).lock():
-        assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path)]) == 1
-    assert "another process is working" in capsys.readouterr().err
+        assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path)]) == 75
+    said = capsys.readouterr().err
+    assert "another process is working" in said
+    assert "1 of 1 runs are with another process" in said
 
 
 def test_record_name_and_content(runs):

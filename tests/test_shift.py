@@ -1,5 +1,7 @@
 """A run that begins in the eager gear while the compiler works beside it, and goes on in the compiled one."""
 
+import os
+import signal
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lra import signals
 from lra.config.schema import Train
 from lra.console import clock
 from lra.experiments.beside import Beside, first_rows
@@ -79,6 +82,24 @@ def test_a_resumed_run_is_in_the_gear_of_its_step(shifting, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run_grid(replace(shifting, observe=stop))
+    (resumed,) = run_grid(shifting)
+    (calm,) = run_grid(replace(shifting, out=tmp_path / "calm"))
+    assert resumed.environment["gear"] == calm.environment["gear"] == "compiled"
+    assert resumed.predictions == calm.predictions
+
+
+def test_a_signal_while_it_waits_for_the_compiler(shifting, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(Stub, "looks", 30)
+    seen = []
+
+    def stop(progress):
+        seen.append(progress.step)
+        if seen.count(11) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with signals.caught(), pytest.raises(signals.Stopped):
+        run_grid(replace(shifting, observe=stop))
+    assert "saved at step 11 of 60, stops" in capfd.readouterr().err
     (resumed,) = run_grid(shifting)
     (calm,) = run_grid(replace(shifting, out=tmp_path / "calm"))
     assert resumed.environment["gear"] == calm.environment["gear"] == "compiled"

@@ -130,9 +130,8 @@ def test_stopping_the_parent_stops_all(tiny, tmp_path, ending):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     try:
-        process = subprocess.Popen(
-            [sys.executable, "run_lra.py", *command], cwd=ROOT, stderr=subprocess.DEVNULL, env=environment
-        )
+        with (tmp_path / "said").open("w") as said:
+            process = subprocess.Popen([sys.executable, "run_lra.py", *command], cwd=ROOT, stderr=said, env=environment)
     finally:
         signal.signal(signal.SIGINT, ignored)
     try:
@@ -145,6 +144,7 @@ def test_stopping_the_parent_stops_all(tiny, tmp_path, ending):
         process.kill()
     wait_for(lambda: not any(is_locked(lock) for lock in locks))
     assert not list(tmp_path.glob("*.json")), "no record of a run that was stopped"
+    assert "leaked" not in (tmp_path / "said").read_text()
 
 
 def test_workers_go_on_where_an_interrupted_command_was(tiny, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lra.console import say
 from lra.errors import BusyError, RecordError
-from lra.results.files import locked
+from lra.results.locks import locked
 from lra.training.cores import busy_cores
 
 IDLE_CORES = 0.25  # busy cores that a measurement tolerates

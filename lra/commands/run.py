@@ -41,23 +41,34 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--select", choices=["validation"], default="validation", help="what chooses the value of a sweep"
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the runs, how far they are, and hours; run nothing"
+    )
+    parser.add_argument("--emit", type=Path, metavar="FILE", help="write a SLURM job array of the runs; run nothing")
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.experiments.grid import run_grid
+    from lra.console import say
+    from lra.experiments.grid import run_plan
+    from lra.signals import UNFINISHED
 
     request = make_request(parsed)
+    if parsed.dry_run or parsed.emit:
+        from lra.commands import ahead
+
+        return ahead.emit(request, parsed) if parsed.emit else ahead.dry_run(request, parsed.sweep)
     examine(parsed.attn)
     examine_backbone(parsed.set)
+    complete, elsewhere = True, 0
     if parsed.sweep:
         from lra.experiments.sweep import run_sweep
 
         records, complete = run_sweep(request, parsed.sweep)
     else:
-        records, complete = run_grid(request), True
-    if not records and complete and request.shard != (1, 1):
-        from lra.console import say
-
+        found = [job.record for job in run_plan(request)]
+        records = [record for record in found if record is not None]
+        elsewhere = len(found) - len(records)
+    if not records and complete and not elsewhere and request.shard != (1, 1):
         say(f"part {parsed.shard} has nothing to do: there are fewer runs than parts")
         return 0
     if records:
@@ -67,7 +78,11 @@ def main(parsed: argparse.Namespace) -> int:
         if "all" in parsed.task and request.shard == (1, 1):
             print_missing({record.task for record in records})
         print(f"\nrecords in {parsed.out}; tables and figures: python run_lra.py report {parsed.out}")
-    return int(not records or not complete or any(record.status == "failed" for record in records))
+    if elsewhere:
+        total = len(records) + elsewhere
+        say(f"{elsewhere} of {total} runs are with another process; see: run_lra.py status {parsed.out}")
+    failed = not complete or any(record.status == "failed" for record in records)
+    return 1 if failed or not (records or elsewhere) else UNFINISHED if elsewhere else 0
 
 
 def examine(specs: list[str]) -> None:

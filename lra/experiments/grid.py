@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import tasks
+from lra import signals
 from lra.console import say
 from lra.errors import ConfigError, WorkError
 from lra.experiments.crew import choose_crew
@@ -28,8 +29,12 @@ def run_grid(request: Request) -> list[Record]:
 
     Everything is checked before the first step. Raises SpecError, DataError, ConfigError, RecordError or WorkError.
     """
-    jobs = run_jobs(request, part_of(plan(request), request.shard), forgiving="all" in request.tasks)
-    return [job.record for job in jobs if job.record is not None]
+    return [job.record for job in run_plan(request) if job.record is not None]
+
+
+def run_plan(request: Request) -> list[Job]:
+    """The same; returns all jobs. One without a record is being done by another process."""
+    return run_jobs(request, part_of(plan(request), request.shard), forgiving="all" in request.tasks)
 
 
 def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list[Job]:
@@ -49,6 +54,8 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list
     check_same_data(prepared, group)
     jobs = open_jobs(request, runs, prepared)
     missing = find_missing(jobs, group)
+    for job in missing if group.rank == 0 else []:
+        job.announce()
     crew = choose_crew(request, [job.run for job in missing], prepared, group)
     if missing and (crew.workers > 1 or request.devices):
         from lra.experiments.workers import run_in_workers
@@ -57,6 +64,8 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list
         return jobs
     for job, title in zip(missing, titles(missing), strict=True):
         run_job(job, prepared[job.run.data_key], group, title, request.observe)
+        if group.any(signals.asked()):
+            raise signals.stopped()
         if lost(group.device):
             raise WorkError(f"{group.device} is lost to this process after {title}: start the same command again")
     for job in jobs:  # every process must make the same choice from the records

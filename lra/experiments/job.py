@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import traceback
 from collections import Counter
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lra import signals
 from lra.config.resolve import as_dict
 from lra.console import clock, say
 from lra.errors import BusyError, WorkError
 from lra.experiments.data import TaskData
 from lra.experiments.run import Run, make_record
 from lra.experiments.train_and_test import train_and_test
+from lra.results.files import write_atomically
 from lra.results.record import FINAL, Record, load, save
 from lra.training.progress import Bar, Paused, Progress
 from lra.training.tracker import Tracker
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 
     from lra.training.distributed import Group
     from lra.training.run_folder import NoFolder, RunFolder
+
+
+ABOUT = "run.json"  # in the folder of a run: what it is, for those who look on
+PAUSES = "pauses, to go on in more processes"
 
 
 @dataclass
@@ -48,6 +55,13 @@ class Job:
     def read(self) -> Record | None:
         """The record on disk, if there is one. Raises RecordError if the file exists but is not a record."""
         return load(self.path) if self.path.exists() else None
+
+    def announce(self) -> None:
+        """Leaves a file that says what the run is, until it has a final record. A full disk is none of its business."""
+        path = self.folder.folder / ABOUT
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(self.run.about()).encode())
 
     def keep(self) -> None:
         """Writes the record, unless a process that no lock could keep away has written a final one."""
@@ -93,8 +107,8 @@ def run_job(
 
     Every process of the group calls this. An exception becomes a record that says `failed`, unless `raises` is set:
     then it passes to the caller. In a group that torchrun started it also ends the command, because the others would
-    wait for the process that failed. pause: asked after every step whether to stop and leave a checkpoint. Raises
-    RecordError or WorkError.
+    wait for the process that failed. pause: asked after every step whether to stop and leave a checkpoint, as after a
+    signal. Raises RecordError or WorkError.
     """
     from lra.training.cores import crowding
 
@@ -104,17 +118,20 @@ def run_job(
         bar.update(progress)
         if observe is not None:
             observe(progress)
-        return pause is not None and pause(progress, bar)
+        return (pause is not None and pause(progress, bar)) or signals.asked()
 
     folder = folder_of(job, group)
-    with claimed(job, group, title) as free:
+    with contextlib.ExitStack() as stack:
+        if group.size > 1:  # the others would wait for a process that a signal takes out of a step
+            stack.enter_context(signals.held())
+        free = stack.enter_context(claimed(job, group, title))
         if free:
             bar = Bar(title, run.config.train, rows, quick_hint(run, group.device), crowding(group.size))
             try:
                 job.record = train_and_test(run, prepared, folder, group, watch)
                 bar.close(summary(job.record))
             except Paused:
-                bar.close("pauses, to go on in more processes")
+                bar.close(f"saved at {bar.where}, stops" if group.any(signals.asked()) else PAUSES)
                 job.paused = True
             except Exception as error:
                 if raises:
@@ -127,6 +144,7 @@ def run_job(
                 job.keep()
         if job.final and group.rank == 0:
             job.folder.finish()
+            (job.folder.folder / ABOUT).unlink(missing_ok=True)
     if group.size > 1 and job.record is not None and job.record.status == "failed":
         if group.rank:  # process 0 has said it already
             print(f"{title}: process {group.rank} failed: {job.record.reason}", file=sys.stderr)

@@ -107,9 +107,12 @@ def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, o
     folder = NoFolder(path, group.rank) if group.rank else RunFolder(path)
     with contextlib.ExitStack() as stack:
         found = read(folder)
+        stop = False
         if isinstance(folder, RunFolder) and found is None:
-            hold(folder, run, observe, stack)
+            stop = not hold(folder, run, observe, stack)
             found = read(folder)
+        if group.broadcast(stop):
+            raise Paused
         found = group.broadcast(found)
         if found is None:
             about = {"identity": identity, "by": run.identity(data.hash)}
@@ -125,8 +128,8 @@ def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, o
         raise WorkError(f"{path} holds another model's weights; delete it to pretrain again")
 
 
-def hold(folder: RunFolder, run: Run, observe: Observe, stack: contextlib.ExitStack) -> None:
-    """Holds the folder for as long as the stack, once no other process works in it. Raises Paused."""
+def hold(folder: RunFolder, run: Run, observe: Observe, stack: contextlib.ExitStack) -> bool:
+    """Holds the folder for as long as the stack, once no other process works in it. False: it was asked to stop."""
     waiting = Progress(phase=PHASE)
     while True:
         try:
@@ -136,10 +139,10 @@ def hold(folder: RunFolder, run: Run, observe: Observe, stack: contextlib.ExitSt
                 say(f"{run.task} {run.row} seed {run.seed}: waits for its pretraining, which another process is doing")
             waiting.activity = "another process is pretraining"
             if observe(waiting):
-                raise Paused from None
+                return False
             time.sleep(WAIT)
         else:
-            return
+            return True
 
 
 def read(folder: RunFolder | NoFolder) -> tuple[dict[str, Any], dict[str, Tensor]] | None:

@@ -77,6 +77,11 @@ class Run:
         """Tokens of the longest sequence the model is built for."""
         return self.config.model.length or spec.length
 
+    def about(self) -> dict[str, Any]:
+        """What the run is, for those who look on."""
+        about = {"task": self.task, "row": self.recorded_row, "protocol": self.protocol, "seed": self.seed}
+        return about | {"steps": self.config.train.steps}
+
     def all_options(self) -> dict[str, Any]:
         return self.attention.all_options(self.options)
 

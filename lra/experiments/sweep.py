@@ -33,10 +33,7 @@ def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
     """
     if request.match_params:
         raise ConfigError("--sweep tunes the mechanisms as they are; sweep without --match-params")
-    choices = read_choices(texts, request.overrides)
-    runs = part_of_rows(plan(request), request.shard)
-    seed = next(number for number in itertools.count(PILOT_SEED) if number not in request.seeds)
-    pilots = plan_pilots(request, choices, seed, {(run.task, run.row) for run in runs})
+    runs, pilots, seed, choices = plan_sweep(request, texts)
     forgiving = "all" in request.tasks
     say(f"{len(pilots)} pilots: {len(choices)} for each mechanism and task, seed {seed}")
     jobs = run_jobs(replace(request, out=request.out / "pilots"), pilots, forgiving)
@@ -54,6 +51,14 @@ def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
             say(f"{run.task} {run.row} seed {run.seed} waits: not all its pilots are done; start the command again")
     records = [job.record for job in run_jobs(request, tuned, forgiving)]
     return [record for record in records if record is not None], complete
+
+
+def plan_sweep(request: Request, texts: list[str]) -> tuple[list[Run], list[Run], int, list[Choice]]:
+    """The seeds before they are tuned, their pilots, the pilots' seed, the choices. Raises as `run_sweep` does."""
+    choices = read_choices(texts, request.overrides)
+    runs = part_of_rows(plan(request), request.shard)
+    seed = next(number for number in itertools.count(PILOT_SEED) if number not in request.seeds)
+    return runs, plan_pilots(request, choices, seed, {(run.task, run.row) for run in runs}), seed, choices
 
 
 def read_choices(texts: list[str], overrides: tuple[str, ...], option: str = "--sweep") -> list[Choice]:

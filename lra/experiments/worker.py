@@ -6,14 +6,14 @@ import contextlib
 import io
 import pickle
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attention_zoo
 import tasks
-from lra import console
+from lra import console, signals
 from lra.errors import WorkError
 from lra.experiments.data import TaskData, find_task, load_task_data, not_repeatable
 from lra.experiments.job import Job, open_job, run_job
@@ -22,6 +22,9 @@ from lra.training.progress import Bar, Progress
 
 if TYPE_CHECKING:
     import torch
+
+
+PAUSE, STOP = "pause", "stop"  # what the parent may ask of a worker: to go on in more processes, or not to go on
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Answer:
     """A worker's message when it has ended its part of a run.
 
     problem: why nothing could be written down. failure, traceback: what was raised in a team, whose record the parent
-    then writes. paused: the run waits to go on. healthy: False when its GPU is lost to this process, which ends.
+    then writes. paused: the run waits to go on. healthy: False when this process ends, because its GPU is lost to it,
+    or because of a signal.
     """
 
     problem: str = ""
@@ -76,15 +80,21 @@ class Answer:
 def work_loop(pipe: Connection, device_name: str, settings: Settings) -> None:
     """The worker: says that it is ready, then does what comes through the pipe until the pipe is closed.
 
-    It answers each order, and ends when its GPU is lost to it. It leaves a team only when it must: the others would
-    take a connection that is closed for a failure of their own.
+    It answers each order, and ends when its GPU is lost to it, or after a signal. It leaves a team only when it must:
+    the others would take a connection that is closed for a failure of their own.
     """
+    follow_parent()
+    with signals.caught(hint=b""), signals.held():
+        work_through(pipe, device_name, settings)
+
+
+def work_through(pipe: Connection, device_name: str, settings: Settings) -> None:
+    """See `work_loop`."""
     import torch
 
     from lra.training.cores import threads_per_process
     from lra.training.device import choose_device, lost
 
-    follow_parent()
     console.show(bars=False, lines=True)
     device = choose_device(device_name)
     if device.type == "cuda":
@@ -100,9 +110,10 @@ def work_loop(pipe: Connection, device_name: str, settings: Settings) -> None:
                 order = next_order(pipe)
             except (EOFError, OSError):  # the latter where the parent's last words were not read
                 return
+            signals.forget()
             answer = work(order, pipe, device, settings, known, team)
-            healthy = not lost(device)
-            pipe.send(answer if healthy else Answer(answer.problem, healthy=False))
+            healthy = not lost(device) and (order.size > 1 or not signals.asked())
+            pipe.send(answer if healthy else replace(answer, healthy=False))
             if healthy:
                 with contextlib.suppress(OSError):
                     pipe.poll(None)
@@ -137,11 +148,17 @@ def work(
             group = team.enter_context(together(settings.port, order.team, order.rank, order.size))
         title = order.title
 
+        wishes: list[str] = []
+
         def pause(progress: Progress, bar: Bar) -> bool:
+            while pipe.poll():
+                wishes.append(pipe.recv())
+            if STOP in wishes:
+                signals.ask()
             left, speed = bar.forecast(progress)
-            if order.size > 1 or not speed or not pipe.poll():
+            if not wishes or not speed:
                 return False
-            pipe.recv()
+            wishes.clear()
             return left > settings.worth_a_pause
 
         run_job(job, prepared, group, title, pause=pause, raises=order.size > 1)

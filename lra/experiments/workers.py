@@ -5,7 +5,7 @@ and compilation are paid once. Several workers may share a run: a team. If a wor
 and a new worker takes over. A device on which no worker starts is dropped.
 
 When a worker is free and no run is left for it, a run that one process has is paused, and goes on in several. That
-changes none of its numbers.
+changes none of its numbers. After a signal every run is saved by its workers, and the command stops.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import time
 from multiprocessing.connection import wait
 
+from lra import signals
 from lra.console import say
 from lra.errors import WorkError
 from lra.experiments.crew import Crew, is_long
@@ -21,17 +22,18 @@ from lra.experiments.data import TaskData
 from lra.experiments.job import Job, titles
 from lra.experiments.plan import Request, parse_devices
 from lra.experiments.team import Team, Worker, record_failure_of, send, start
-from lra.experiments.worker import Settings
+from lra.experiments.worker import PAUSE, STOP, Settings
 
 WORTH_A_PAUSE = 60.0  # seconds of a run that must be left for it to go on in more processes
 LOOK_AGAIN = 10.0  # seconds after which cores that others used may have become free
+ATTENTIVE = 0.5  # seconds in which a signal is noticed
 GRACE = 2.0  # seconds in which a worker that has died explains why the others of its team have failed
 
 
 def run_in_workers(jobs: list[Job], prepared: dict[str, TaskData], request: Request, crew: Crew) -> None:
     """Runs every job. prepared: data by `Run.data_key`.
 
-    Raises WorkError when no worker starts, or the record of a run cannot be written.
+    Raises WorkError when no worker starts, or the record of a run cannot be written, and Stopped after a signal.
     """
     from lra.training.distributed import open_store
 
@@ -42,14 +44,13 @@ def run_in_workers(jobs: list[Job], prepared: dict[str, TaskData], request: Requ
     store = open_store()  # lives as long as the workers do
     office = Office(jobs, prepared, crew, Settings(request.data_dir, request.track, store.port, WORTH_A_PAUSE))
     try:
-        office.workers += [start(device, office.settings) for device in devices]
-        while office.left or office.teams:
-            office.hand_out()
-            office.wait()
-            for team in list(office.teams):
-                office.attend(team)
+        with signals.held():
+            office.workers += [start(device, office.settings) for device in devices]
+            office.run()
     finally:
         office.close()
+    if signals.asked():
+        raise signals.stopped()
     if office.problems:
         raise WorkError(office.problems[0])
 
@@ -65,15 +66,44 @@ class Office:
         self.problems: list[str] = []
         self.number = 0  # of teams so far
         self.allowed = crew.now or crew.workers  # workers that may compute
+        self.looked = time.monotonic()  # when it last looked for cores that are free
+        self.stopping = False
+
+    def run(self) -> None:
+        """Has every job done, or none is under way after a signal."""
+        while self.teams or (self.left and not self.stopping):
+            if not self.stopping:
+                self.hand_out()
+            self.wait()
+            for team in list(self.teams):
+                self.attend(team)
+            if signals.asked() and not self.stopping:
+                self.stop()
+
+    def stop(self) -> None:
+        """Asks the workers to save their runs. One that cannot compute yet has nothing to save."""
+        self.stopping = True
+        for team in list(self.teams):
+            if all(worker.ready for worker in team.workers):
+                self.tell(team, STOP)
+            else:
+                self.teams.remove(team)
+
+    @staticmethod
+    def tell(team: Team, word: str) -> None:
+        """Sends a word to the workers of a team."""
+        for worker in team.workers:
+            with contextlib.suppress(OSError):  # the worker has died, which `listen` will notice
+                worker.pipe.send(word)
 
     def wait(self) -> None:
         """Waits until a worker says something or dies; where others use cores, looks again for those."""
         signs = [sign for team in self.teams for sign in team.signs()]
-        if self.allowed == self.crew.workers:
-            wait(signs)
-        elif not wait(signs, LOOK_AGAIN):
+        waiting = not wait(signs, min(ATTENTIVE, LOOK_AGAIN))
+        if waiting and self.allowed < self.crew.workers and time.monotonic() - self.looked > LOOK_AGAIN:
             from lra.training.cores import affinity, busy_cores
 
+            self.looked = time.monotonic()
             ours = sum(worker.busy for worker in self.workers)
             others = max(0, round(busy_cores(affinity()) - ours))
             self.allowed = max(ours, self.crew.workers - others)
@@ -116,8 +146,7 @@ class Office:
         alone = [team for team in self.teams if len(team.workers) == 1 and not team.asked and self.is_long(team.job)]
         for team in alone[: 0 if self.crew.each else free]:
             team.asked = True
-            with contextlib.suppress(OSError):  # the worker has died, which `listen` will notice
-                team.workers[0].pipe.send("pause")
+            self.tell(team, PAUSE)
 
     def is_long(self, job: Job) -> bool:
         return is_long(job.run, self.prepared[job.run.data_key])
@@ -136,7 +165,7 @@ class Office:
         """Takes a team apart and reads its record, or writes one that says why there is no result."""
         self.teams.remove(team)
         for worker in [worker for worker in team.workers if worker.busy]:  # they wait for the one that has failed
-            worker.process.terminate()
+            worker.process.kill()
             worker.process.join()
             worker.busy = False
         job = team.job
@@ -162,8 +191,8 @@ class Office:
     def close(self) -> None:
         """Ends the idle workers by closing their pipes, and the others at once: a run goes on from its checkpoint."""
         for worker in self.workers:
-            worker.pipe.close()
             if worker.busy:
-                worker.process.terminate()
+                worker.process.kill()
+            worker.pipe.close()
         for worker in self.workers:
             worker.process.join()

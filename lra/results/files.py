@@ -1,23 +1,17 @@
-"""Files that are written whole or not at all, files that are read against a dataclass, and locks between processes."""
+"""Files that are written whole or not at all, and files that are read against a dataclass."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from lra.errors import BusyError, RecordError, WorkError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no advisory locks: there the user must not start one run twice
-    fcntl = None
+from lra.errors import RecordError, WorkError
 
 
 class Stored(Protocol):
@@ -80,32 +74,6 @@ def writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise WorkError(f"cannot write to the output folder {folder}: {error.strerror}; give another --out") from error
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file for this process; the system frees it when the process ends, however it ends.
-
-    Raises BusyError when another process holds it, OSError when the file cannot be made. A file system without locks
-    is named once, and the work goes on.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(f"another process is working in {path.parent}") from None
-            except OSError as error:
-                _say_once(f"no locks in {path.parent.parent} ({error.strerror}): start each run in one process only")
-        yield
-
-
-@functools.cache
-def _say_once(line: str) -> None:
-    from lra.console import say
-
-    say(line)
 
 
 def read_record(cls: type[T], path: Path, version: int) -> T:

@@ -78,6 +78,14 @@ class Group:
         if self.size > 1:
             dist.barrier()
 
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; the answer is the same in every process."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor(int(flag))  # on the CPU, so that no GPU is waited for
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags)
+
     def average(self, flat: Tensor) -> None:
         """Replaces the tensor by its mean over the processes."""
         if self.size > 1:

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from lra import signals
 from lra.errors import WorkError
 from lra.hashing import seed_of
 from lra.training.batches import Samples, order, validation_rows
@@ -81,17 +82,25 @@ class Trainer:
     def run(self, observe: Callable[[Progress], bool]) -> Progress:
         """Trains to the last step, or until something is not finite.
 
-        `observe` is called after every step. Where it says so the run is saved, and Paused raised.
+        `observe` is called after every step. Where it says so in any process of the group, the run is saved, and Paused
+        raised. From the first step on a signal is noted and not raised (`lra.signals`): there is something to save.
         """
-        progress, config = self.progress, self.config
+        with contextlib.ExitStack() as hold:
+            return self.run_steps(observe, hold)
+
+    def run_steps(self, observe: Callable[[Progress], bool], hold: contextlib.ExitStack) -> Progress:
+        """See `run`. hold: where to note signals."""
+        progress, config, group = self.progress, self.config, self.step.group
         progress.shift_at = self.step.gears.shift_at
-        saved = time.monotonic()
+        saved, first = time.monotonic(), progress.step
         while progress.step < config.steps and progress.diverged_at is None:
             if self.step.gears.shift_at and progress.step >= self.step.gears.shift_at:
                 self.shift_up(observe)
             rows = order(len(self.train.labels), config.batch, self.seed, progress.step)
             with self.seconds("train"):
                 self.step(self.train, rows, progress.step)
+                if progress.step == first:
+                    hold.enter_context(signals.held())
                 self.count_step()
                 last = progress.step == config.steps
                 to_log = last or progress.step % LOG_EVERY == 0
@@ -108,18 +117,25 @@ class Trainer:
                     self.save()
                     saved = time.monotonic()
                 progress.activity = self.compiler.activity if self.compiler else ""
-                if observe(progress):
-                    self.save()
-                    raise Paused
+                if group.any(observe(progress)):
+                    self.pause()
         return progress
+
+    def pause(self) -> None:
+        """Saves the run and raises Paused, in every process of the group at the same step."""
+        self.save()
+        raise Paused
 
     def shift_up(self, observe: Callable[[Progress], bool]) -> None:
         """Goes on in the compiled gear, when the compiler is done."""
         started, progress, compiler = time.monotonic(), self.progress, self.compiler
-        while compiler is not None and compiler.busy:
+        stop = False
+        while compiler is not None and compiler.busy and not stop:
             time.sleep(0.2)
             progress.activity = compiler.activity
-            observe(progress)
+            stop = observe(progress)
+        if self.step.group.broadcast(stop):
+            self.pause()
         refused = self.step.group.broadcast("" if compiler is None else compiler.refused)
         compiled = self.step.group.broadcast(compiler is not None and not refused)
         self.step.shift_up(self.train, compiled, refused)

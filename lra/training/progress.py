@@ -56,7 +56,7 @@ class Bar:
 
     def __init__(self, title: str, config: Train, rows: int, hint: str = "", crowd: float = 1.0):
         self.title, self.config, self.rows, self.hint, self.crowd = title, config, rows, hint, crowd
-        self.training, self.phase = config, ""
+        self.training, self.phase, self.step = config, "", 0
         self.recent: deque[tuple[int, float, int]] = deque()
         self.evaluations = -1
         hidden = None if console.bars() else True  # None: where there is no terminal
@@ -65,6 +65,7 @@ class Bar:
     def update(self, progress: Progress) -> None:
         """Called after every step, and now and then while a step waits."""
         self.turn_to(progress.phase)
+        self.step = progress.step
         self.note(progress)
         left, speed = self.forecast(progress)
         if self.hint and progress.step - self.recent[0][0] >= SURE:
@@ -86,6 +87,11 @@ class Bar:
         if self.bar.disable and self.evaluations not in (-1, len(progress.curve)):
             say(f"{self.title}: {self.phase}{' ' * bool(self.phase)}step {progress.step}/{self.config.steps}, {text}")
         self.evaluations = len(progress.curve)
+
+    @property
+    def where(self) -> str:
+        """The last step, in words."""
+        return f"{self.phase}{' ' * bool(self.phase)}step {self.step} of {self.config.steps}"
 
     def turn_to(self, phase: str) -> None:
         """Begins anew where the pretraining, or the training after it, begins."""

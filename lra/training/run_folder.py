@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lra.errors import WorkError
-from lra.results.files import locked, write_atomically
+from lra.results.files import write_atomically
+from lra.results.locks import locked
 from lra.training.tracker import Tracker
 
 

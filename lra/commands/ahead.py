@@ -1,0 +1,86 @@
+"""What a run would do: its plan, and a job script for SLURM."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lra.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lra.experiments.plan import Request
+    from lra.experiments.states import Cell
+
+
+def dry_run(request: Request, sweep: list[str]) -> int:
+    """Prints every run of the plan, how far it is, and the time that is left. Trains nothing and prepares no data."""
+    from lra.commands.status import listing
+    from lra.experiments.plan import part_of, plan
+    from lra.experiments.states import plan_cells
+
+    if sweep:
+        from lra.experiments.sweep import plan_sweep
+
+        runs, pilots, _, _ = plan_sweep(request, sweep)
+        print(listing(with_hours(plan_cells(request.out / "pilots", pilots))))
+        print(f"these are pilots; then {len(runs)} runs with what they choose")
+        return 0
+    cells = plan_cells(request.out, part_of(plan(request), request.shard))
+    print(listing(with_hours(cells)))
+    if request.match_params:
+        print("and to each attention one of softmax's size, which is known once the data are there")
+    return 0
+
+
+def with_hours(cells: list[Cell]) -> list[Cell]:
+    """The cells with the hours that `bench --hours` measured here, where no run like them has ended."""
+    if all(cell.left is not None or cell.protocol != "standard" for cell in cells):
+        return cells
+    from lra.commands.list import BENCHES, hours_here
+
+    hours = hours_here(BENCHES)
+    known = {(task, row): 3600 * float(number) for task, rows in hours.items() for row, number in rows.items()}
+    return [
+        replace(cell, left=known[cell.task, cell.row] * (1 - cell.step / cell.steps))
+        if cell.left is None and cell.protocol == "standard" and (cell.task, cell.row) in known
+        else cell
+        for cell in cells
+    ]
+
+
+def emit(request: Request, parsed: argparse.Namespace) -> int:
+    """Writes the job script. Raises ConfigError for options that a job array decides by itself, and WorkError."""
+    from lra.experiments.plan import plan
+    from lra.experiments.slurm import LARGEST, logs_of, script
+    from lra.results.files import writable, write_all
+
+    if request.devices or request.jobs or request.processes or request.shard != (1, 1):
+        raise ConfigError("--emit gives each task one device and its part; leave --devices, --jobs, --shard out")
+    runs = plan(request)
+    count = len({(run.task, run.row) for run in runs}) if parsed.sweep else len(runs)
+    program = [sys.executable, str(Path(__file__).resolve().parents[2] / "run_lra.py")]
+    if not Path(program[1]).exists():
+        program = [shutil.which("lra") or "lra"]
+    text = script(parsed.emit, program, words_of(parsed), request.out, count, request.device == "cpu")
+    writable(logs_of(request.out))
+    write_all({parsed.emit.name: text.encode()}, parsed.emit.parent)
+    print(f"{parsed.emit}: an array of {min(count, LARGEST)}; to submit it: bash {shlex.quote(str(parsed.emit))}")
+    return 0
+
+
+def words_of(parsed: argparse.Namespace) -> list[str]:
+    """The command line of the runs."""
+    words = ["run"]
+    for name in ("attn", "task", "seed", "set", "sweep"):
+        values = [str(value) for value in getattr(parsed, name)]
+        words += [f"--{name}", *values] if values else []
+    words += ["--protocol", parsed.protocol, "--out", str(parsed.out), "--device", parsed.device]
+    words += ["--data-dir", str(parsed.data_dir)] if parsed.data_dir else []
+    words += ["--track", parsed.track] if parsed.track else []
+    flags = {"--match-params": parsed.match_params, "--accept-mirror": parsed.accept_mirror}
+    return [*words, *(flag for flag, given in flags.items() if given)]

@@ -1,0 +1,172 @@
+"""How far the runs of an output folder are: done, running where, left with a checkpoint, failed, missing; what is left.
+
+It reads records, `run.json` (what a run is, written when a grid is planned), the holders of locks, the logs, and which
+files there are. It takes no lock and reads no checkpoint, so it disturbs no run. Standard library only, but for a plan.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import tasks
+from lra.errors import RecordError
+from lra.experiments.job import ABOUT
+from lra.experiments.run import Run
+from lra.results.bench_record import is_bench
+from lra.results.locks import Holder, holder_of, stale_after
+from lra.results.record import FINAL, Record, file_name, load
+
+ORDER = ("running", "silent", "resumable", "failed", "missing", "diverged", "done")
+TAIL = 4096  # bytes that hold the last line of a log
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A run in a table.
+
+    state: one of ORDER; a silent one has a holder on another machine that has given no sign for `LRA_STALE` seconds.
+    step: the last one in the log; a checkpoint may be some steps further. phase: "pretraining", or empty. sign: seconds
+    since the last one. whole: seconds of the run if that is known, left: of what is to do.
+    """
+
+    task: str
+    row: str
+    protocol: str
+    seed: int
+    state: str = "missing"
+    phase: str = ""
+    step: int = 0
+    steps: int = 0
+    holder: Holder | None = None
+    sign: float = 0.0
+    reason: str = ""
+    seconds: float | None = None
+    left: float | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.task} {self.row} {self.protocol} seed {self.seed}"
+
+
+def read_cells(out: Path) -> tuple[list[Cell], list[str]]:
+    """Every run that has a record or a folder in an output folder, and a line for each unreadable record."""
+    records, problems = read_records(out)
+    started = [path.parent.name for name in (ABOUT, "lock") for path in out.glob(f"work/*/{name}")]
+    names = dict.fromkeys(name for name in (*records, *started) if not name.startswith("pretrained-"))
+    cells = [cell_of(out, name, records.get(name)) for name in names if name.count("-") == 4]
+    return estimated(cells, records.values()), problems
+
+
+def plan_cells(out: Path, runs: Sequence[Run]) -> list[Cell]:
+    """The state of each run of a plan, whose data need not be there: it is looked for under every data hash known."""
+    records, _ = read_records(out)
+    hashes: dict[str, set[str]] = {}
+    for task in {run.task for run in runs}:
+        known = {data.hash for data in tasks.prepared(tasks.cache_folder(), task)}
+        hashes[task] = known | {str(record.data.get("hash")) for record in records.values() if record.task == task}
+    cells = []
+    for run in runs:
+        named = [replace(run, precision=precision).name(h) for h in hashes[run.task] for precision in PRECISIONS]
+        states = [cell_of(out, name, records.get(name), run.about()) for name in named]
+        missing = Cell(**run.about())
+        cells.append(min([*states, missing], key=lambda cell: (cell.state == "missing", cell.state == "failed")))
+    return estimated(cells, records.values())
+
+
+def read_records(out: Path) -> tuple[dict[str, Record], list[str]]:
+    """Records by their file's name, and a line for each unreadable one."""
+    records, problems = {}, []
+    for path in sorted(path for path in out.glob("*.json") if not is_bench(path)):
+        try:
+            records[path.stem] = load(path)
+        except RecordError as error:
+            problems.append(str(error))
+    return records, problems
+
+
+def cell_of(out: Path, name: str, record: Record | None, about: dict[str, Any] | None = None) -> Cell:
+    """The state of the run of this name. about: as in `run.json`."""
+    folder = out / "work" / name
+    if record is not None:
+        train = record.config.get("train", {})
+        cell = Cell(task=record.task, row=record.row, protocol=record.protocol, seed=record.seed,
+                    state=record.status, reason=record.reason, steps=train.get("steps", 0))  # fmt: skip
+        if record.status in FINAL:
+            last = record.curve[-1]["step"] if record.curve else 0
+            return replace(cell, step=int(last), seconds=sum(record.seconds.values()))
+    else:
+        cell = Cell(**(about or read_about(folder / ABOUT, name)))
+    cell = replace(cell, **progress_of(folder))
+    if cell.step == 0:
+        task, row, _, seed, _ = file_name(cell.task, cell.row, "", cell.seed, "").split("-")
+        folders = sorted(out.glob(f"work/pretrained-{task}-{row}-*-{seed}-*"))
+        pretraining = [path for path in folders if not (path / "pretraining.json").exists()]
+        if pretraining and (found := progress_of(pretraining[-1]))["step"]:
+            cell = replace(cell, phase="pretraining", **found)
+    holder = holder_of(folder / "lock")
+    sign = time.time() - max((modified(path) for path in folder.glob("*")), default=time.time())
+    if holder is not None and not holder.ended:
+        here = holder.place == Holder().place
+        state = "running" if here or sign < stale_after() else "silent"
+        return replace(cell, state=state, holder=holder, sign=sign)
+    if cell.state == "missing" and any(folder.glob("resume*.pt")):
+        return replace(cell, state="resumable")
+    return cell
+
+
+def modified(path: Path) -> float:
+    with contextlib.suppress(OSError):  # it has just been replaced or deleted
+        return path.stat().st_mtime
+    return 0.0
+
+
+def read_about(path: Path, name: str) -> dict[str, Any]:
+    """What `run.json` says, or the name of the folder, where there is none."""
+    task, row, protocol, seed, _ = name.split("-")
+    known = {"task": task, "row": row, "protocol": protocol, "seed": int(seed[1:]) if seed[1:].isdecimal() else 0}
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        kinds = {"task": str, "row": str, "protocol": str, "seed": int, "steps": int}
+        known |= {key: found[key] for key, kind in kinds.items() if isinstance(found.get(key), kind)}
+    return known
+
+
+def progress_of(folder: Path) -> dict[str, Any]:
+    """The step and the seconds in the last line of a run's log."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+        with (folder / "metrics.jsonl").open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - TAIL))
+            lines = file.read().splitlines(keepends=True)
+        line = json.loads([line for line in lines if line.endswith(b"\n")][-1])
+        return {"step": int(line["step"]), "seconds": float(line["seconds"])}
+    return {"step": 0, "seconds": None}
+
+
+def estimated(cells: Iterable[Cell], records: Iterable[Record]) -> list[Cell]:
+    """The cells with the seconds that are left: by runs of the same row, else of the task, else by their own steps."""
+    taken: dict[tuple[str, ...], list[float]] = {}
+    for record in records:
+        if record.status == "done":
+            for key in ((record.task, record.protocol, record.row), (record.task, record.protocol)):
+                taken.setdefault(key, []).append(sum(record.seconds.values()))
+    found = []
+    for cell in sorted(cells, key=lambda cell: (ORDER.index(cell.state), cell.title)):
+        if cell.state in FINAL:
+            found.append(replace(cell, left=0.0))
+            continue
+        whole = taken.get((cell.task, cell.protocol, cell.row)) or taken.get((cell.task, cell.protocol))
+        done = cell.step / cell.steps if cell.steps and not cell.phase else 0.0
+        left = mean(whole) * (1 - done) if whole else None
+        if left is None and done and cell.seconds:
+            left = cell.seconds / done * (1 - done)
+        found.append(replace(cell, left=left))
+    return found

@@ -1,0 +1,235 @@
+"""Who works in a folder: a lock between processes, and a file with a heartbeat where a file system has no locks.
+
+A lock of the system is freed when its process ends, however it ends, and is always preferred. Without one (some network
+file systems, Windows) a process claims the folder by a file that only one can create. It touches the file as long as it
+works; a claim that has not been touched for `LRA_STALE` seconds (600) is taken over. Either file says who holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from lra import signals
+from lra.errors import BusyError, ConfigError
+from lra.results.files import write_atomically
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+STALE = 600.0  # seconds without a sign after which a claim is taken over, unless LRA_STALE says otherwise
+BEATS = 10  # signs in that time
+
+
+@functools.cache
+def place() -> str:
+    """Where a process number means one process: machines and containers may share a host's name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except (OSError, ValueError):  # not Linux
+        return f"{platform.node()} {uuid.getnode()}"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that works in a folder. since: seconds since 1970. token: nobody else's."""
+
+    host: str = field(default_factory=platform.node)
+    pid: int = field(default_factory=os.getpid)
+    since: float = field(default_factory=time.time)
+    place: str = field(default_factory=lambda: place())
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __str__(self) -> str:
+        return f"{self.host}, process {self.pid}"
+
+    @property
+    def ended(self) -> bool:
+        """Is it a process of this machine that has ended? False where that cannot be known."""
+        if self.place != place() or os.name == "nt":  # on Windows kill(pid, 0) ends the process
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # another user's
+            return False
+        return False
+
+    def encoded(self) -> bytes:
+        return (json.dumps(asdict(self)) + "\n").encode()
+
+
+def stale_after() -> float:
+    """Seconds without a sign after which a claim is taken over. Raises ConfigError for a wrong LRA_STALE."""
+    text = os.environ.get("LRA_STALE", str(STALE))
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise ConfigError(f"LRA_STALE takes the seconds after which a claim without a sign is taken over, not {text!r}")
+
+
+def claim_of(path: Path) -> Path:
+    """The file that stands in for a lock."""
+    return path.with_name(f"{path.name}.claim")
+
+
+def holder_of(path: Path) -> Holder | None:
+    """Who has said that he holds this lock; he may have ended without taking it back. Takes no lock itself."""
+    return _read(claim_of(path)) or _read(path)
+
+
+def _read(path: Path) -> Holder | None:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        held = Holder(**json.loads(path.read_bytes()))
+        if isinstance(held.host, str) and isinstance(held.pid, int) and isinstance(held.since, float):
+            return held
+    return None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file for this process. Raises BusyError when another holds it, OSError when it cannot be made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        if not _flock(path, file.fileno()):
+            with _claimed(claim_of(path)):
+                yield
+            return
+        if (claim := claim_of(path)).exists() and not _is_stale(claim, stale_after()):
+            raise _busy(path, _read(claim))  # by a machine to which the file system gives no locks
+        with contextlib.suppress(OSError):  # a full disk
+            file.truncate(0)
+            file.write(Holder().encoded())
+            file.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                file.truncate(0)
+
+
+def _flock(path: Path, file: int) -> bool:
+    """Takes the system's lock; False, after a line, where there is none. Raises BusyError."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _busy(path, _read(path)) from None
+    except OSError as error:
+        _say_once(
+            f"no locks in {path.parent.parent} ({error.strerror}): runs are claimed by files, see docs/clusters.md"
+        )
+        return False
+    return True
+
+
+def _busy(path: Path, holder: Holder | None) -> BusyError:
+    return BusyError(f"another process is working in {path.parent}{f' ({holder})' if holder else ''}")
+
+
+@contextlib.contextmanager
+def _claimed(path: Path) -> Iterator[None]:
+    """Holds a folder by a file that only one process can create, and touches it now and then."""
+    ours, stale = Holder(), stale_after()
+    if not _create(path, ours):
+        held = _read(path)
+        if not _is_stale(path, stale) or not _take_over(path, ours, stale):
+            raise _busy(path, held)
+        _say(f"{path.parent}: {held or 'its process'} has given no sign and counts as ended: its run goes on here")
+    done = threading.Event()
+    heart = threading.Thread(target=_beat, args=(path, ours, done, stale / BEATS), daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        done.set()
+        heart.join()
+        if _read(path) == ours:
+            path.unlink(missing_ok=True)
+
+
+def _create(path: Path, holder: Holder) -> bool:
+    """Creates the file with its content, unless there is one."""
+    temporary = path.with_name(f".{path.name}.{holder.token}.tmp")
+    try:
+        temporary.write_bytes(holder.encoded())
+        try:
+            os.link(temporary, path)  # the file appears with its content, on NFS, too
+        except FileExistsError:
+            return False
+        except OSError:  # no links on this file system
+            try:
+                with path.open("xb") as file:
+                    file.write(holder.encoded())
+            except FileExistsError:
+                return False
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_stale(path: Path, seconds: float) -> bool:
+    """Has its holder ended, or given no sign for so long, by the clock of the file system?"""
+    held = _read(path)
+    if held is not None and held.ended:
+        return True
+    probe = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime > seconds
+    except FileNotFoundError:  # its holder has just taken it back; whoever comes next finds the folder free
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _take_over(path: Path, ours: Holder, seconds: float) -> bool:
+    """Puts our claim in the place of a stale one, unless another process is doing that or has done it."""
+    guard = path.with_name(f"{path.name}.taken")
+    if not _create(guard, ours):
+        if _is_stale(guard, seconds):
+            guard.unlink(missing_ok=True)
+        return False
+    try:
+        if not _is_stale(path, seconds):
+            return False
+        write_atomically(path, ours.encoded())
+        return True
+    finally:
+        guard.unlink(missing_ok=True)
+
+
+def _beat(path: Path, ours: Holder, done: threading.Event, pause: float) -> None:
+    """Touches the claim; where another process has taken it over, this one stops as after a signal."""
+    while not done.wait(pause):
+        with contextlib.suppress(OSError):
+            if (held := _read(path)) not in (ours, None):
+                _say(f"{path.parent}: {held} has taken over the run of this process, which had given no sign")
+                signals.ask()
+                return
+            os.utime(path)
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    _say(line)
+
+
+def _say(line: str) -> None:
+    from lra.console import say
+
+    say(line)

@@ -1,0 +1,137 @@
+"""`status` and `--dry-run`: what they say of runs that are done, running, stopped, failed, missing, and of the time."""
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lra.cli import main
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request
+from lra.experiments.states import Cell, estimated, plan_cells, read_cells
+from lra.results.locks import Holder, locked
+from lra.results.record import load
+
+
+def asked(tiny, out, **changes) -> Request:
+    overrides = ("model.layers=1", "train.gear=eager", "train.select_after=0.0")
+    wanted = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "overrides": overrides, "device": "cpu"}
+    return Request(**(wanted | {"protocol": tiny, "out": out} | changes))
+
+
+def stop_at(step: int):
+    def observe(progress):
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return observe
+
+
+@pytest.fixture(scope="module")
+def grid(cache, tmp_path_factory):
+    """A run that is done, one that was stopped at step 45 and one that has not begun, of the same command."""
+    assert cache.is_dir()
+    tiny, out = str(Path(__file__).parent / "tiny.yaml"), tmp_path_factory.mktemp("runs")
+    run_grid(asked(tiny, out))
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(asked(tiny, out, attentions=["elu", "relu"], seeds=[0, 1], observe=stop_at(45)))
+    return tiny, out
+
+
+def by_name(cells: list[Cell]) -> dict[tuple[str, int], Cell]:
+    return {(cell.row, cell.seed): cell for cell in cells}
+
+
+def test_runs_by_state(grid):
+    tiny, out = grid
+    cells, problems = read_cells(out)
+    found = by_name(cells)
+    assert not problems
+    states = {name: (cell.state, cell.step, cell.steps) for name, cell in found.items()}
+    assert states == {
+        ("elu", 0): ("done", 60, 60),
+        ("elu", 1): ("resumable", 40, 60),
+        ("relu", 0): ("missing", 0, 60),
+        ("relu", 1): ("missing", 0, 60),
+    }
+    (record,) = (load(path) for path in out.glob("*.json"))
+    whole = sum(record.seconds.values())
+    assert found["relu", 0].left == pytest.approx(whole), "as the other attention took"
+    assert found["elu", 1].left == pytest.approx(whole / 3)
+    assert by_name(plan_cells(out, plan_of(tiny, out, ["elu", "relu"], [0, 1]))) == found
+    more = by_name(plan_cells(out, plan_of(tiny, out, ["elu", "pola"], [0])))
+    assert {name: cell.state for name, cell in more.items()} == {("elu", 0): "done", ("pola", 0): "missing"}
+
+
+def plan_of(tiny, out, attentions, seeds):
+    from lra.experiments.plan import plan
+
+    return plan(asked(tiny, out, attentions=attentions, seeds=seeds))
+
+
+def test_the_commands_print_them(grid, capsys):
+    tiny, out = grid
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert main(["status", str(out)]) == 0
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first.split() == ["state", "task", "attention", "protocol", "seed", "step", "left", "where,", "why"]
+    assert lines[0].startswith("resumable  listops  elu ")
+    assert lines[0].endswith("goes on from its checkpoint")
+    assert "40 of 60" in lines[0]
+    assert last.startswith("4 runs: 1 resumable, 2 missing, 1 done; about ")
+    words = ["--attn", "elu", "pola", "--task", "listops", "--protocol", tiny, "--out", str(out), "--dry-run"]
+    words += ["--set", "model.layers=1", "train.gear=eager", "train.select_after=0.0"]
+    assert main(words) == 0
+    assert "2 runs: 1 missing, 1 done; about " in capsys.readouterr().out
+    assert main([*words, "--sweep", "train.lr=1e-3,1e-4"]) == 0
+    assert "4 runs: 4 missing; 4 of 4 without an estimate" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before, "nothing was touched"
+
+
+def test_who_is_running(grid, monkeypatch, capsys):
+    _, out = grid
+    (folder,) = (path for path in out.glob("work/*-elu-*") if (path / "resume.pt").exists())
+    lock = folder / "lock"
+    with locked(lock):
+        (cell,) = (cell for cell in read_cells(out)[0] if cell.state == "running")
+        assert (cell.row, cell.seed, cell.step, cell.holder and cell.holder.pid) == ("elu", 1, 40, os.getpid())
+        assert main(["status", str(out)]) == 0
+        said = capsys.readouterr().out
+        assert f"process {os.getpid()}, for " in said
+        assert "4 runs: 1 running, 2 missing, 1 done" in said
+    lock.write_bytes(Holder(host="other", place="another machine", pid=9).encoded())
+    assert by_name(read_cells(out)[0])["elu", 1].state == "running", "as far as can be known from here"
+    monkeypatch.setenv("LRA_STALE", "10")
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - 1000, time.time() - 1000))
+    assert by_name(read_cells(out)[0])["elu", 1].state == "silent"
+    assert main(["status", str(out)]) == 0
+    assert "other, process 9, for 0 s; no sign for 17 min" in capsys.readouterr().out
+    lock.write_bytes(replace(Holder(), pid=2**22 + 1).encoded())
+    assert by_name(read_cells(out)[0])["elu", 1].state == "resumable", "its process was killed"
+    lock.write_bytes(b"")
+
+
+def test_failed_and_unreadable(tiny, tmp_path, capsys):
+    own = tmp_path / "broken.py"
+    own.write_text(
+        "from attention_zoo import QKVAttention, register\n\n\n"
+        '@register("broken", title="Broken")\nclass Broken(QKVAttention):\n'
+        "    def attend(self, q, k, v, keep=None):\n        raise ValueError('too bad')\n"
+    )
+    run_grid(asked(tiny, tmp_path / "runs", attentions=[str(own)]))
+    (tmp_path / "runs" / "x.json").write_text("{")
+    assert main(["status", str(tmp_path / "runs")]) == 1
+    said = capsys.readouterr()
+    assert "1 run: 1 failed; 1 of 1 without an estimate" in said.out
+    assert "ValueError: too bad" in said.out
+    assert "x.json is not a record" in said.err
+    assert main(["status", str(tmp_path / "nowhere")]) == 2
+
+
+def test_time_left_by_own_steps():
+    cell = Cell(task="t", row="r", protocol="p", seed=0, state="resumable", step=25, steps=100, seconds=50.0)
+    assert estimated([cell], [])[0].left == 150.0
+    assert estimated([replace(cell, phase="pretraining")], [])[0].left is None
