@@ -27,7 +27,8 @@ class Mechanism(TypedDict, total=False):
     options: dict[str, str | int | float | bool]
     beside: dict[str, str]
     reads: dict[str, str]
-    parts: list[dict[str, Any]]
+    suffix: str
+    parts: list["Mechanism"]
 
 
 class Data(TypedDict, total=False):
