@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,7 @@ def _replace(folder: Path, build: Callable[[Path], Built], alone: bool) -> None:
     """Builds beside the folder, then renames; when `alone`, it first removes what a killed build has left."""
     if alone:
         _remove(folder.parent.glob(f".{folder.name}.*.tmp"))
+    _remove(path for path in folder.parent.glob(".*.tmp") if _is_dead(path))
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
@@ -199,6 +201,14 @@ def _replace(folder: Path, build: Callable[[Path], Built], alone: bool) -> None:
         temporary.rename(folder)
     finally:
         _remove(folder.parent.glob(f"{temporary.stem}.*tmp"))
+
+
+def _is_dead(temporary: Path) -> bool:
+    """Was this build given up: nothing in it has changed for a day, on whatever machine it was?"""
+    try:
+        return time.time() - max(path.stat().st_mtime for path in (temporary, *temporary.iterdir())) > 86400
+    except OSError:  # another process has removed it, or it is a file
+        return False
 
 
 def _remove(folders: Iterable[Path]) -> None:

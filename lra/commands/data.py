@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import add_choice
+from lra.commands.choice import add_choice, place
 from lra.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ ACTIONS = (
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("prepare", "status", "verify", "ladder", "pack", "unpack"), help=ACTIONS)
     add_choice(parser, required=False)
-    parser.add_argument("--store", type=Path, metavar="DIR", help="ladder: also write it to this folder")
+    parser.add_argument("--store", type=place, metavar="DIR", help="ladder: also write it to this folder")
     parser.add_argument(
-        "--file", type=Path, default=Path("lra-data.tar"), help="pack, unpack: the archive (default lra-data.tar)"
+        "--file", type=place, default=Path("lra-data.tar"), help="pack, unpack: the archive (default lra-data.tar)"
     )
 
 

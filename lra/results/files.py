@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Mapping
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lra.errors import BusyError, WorkError
@@ -54,10 +56,33 @@ def write_all(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
     return [folder / name for name in contents]
 
 
+def remove_leftovers(files: Iterable[Path]) -> None:
+    """Removes those that a killed process has left behind: its number is in their names.
+
+    Another machine may use the same folder, so a file that changed in the last hour stays.
+    """
+    for file in files:
+        named = re.fullmatch(r"\.(probe-(\d{1,9})|.+\.(\d{1,9})\.tmp)", file.name)
+        with contextlib.suppress(OSError):  # another process may have removed it
+            if named and time.time() - file.stat().st_mtime > 3600 and not _is_running(int(named[2] or named[3])):
+                file.unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def writable(folder: Path) -> None:
-    """Make the folder. Raises WorkError when nothing can be written to it."""
+    """Make the folder, and remove what killed processes left. Raises WorkError when nothing can be written to it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers([*folder.glob(".*"), *folder.glob("work/*/.*")])
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
