@@ -25,7 +25,7 @@ def check_range(section: Any, name: str, least: float, most: float, *keys: str, 
             if value < least and most > 1:
                 between = f"at least {least}"
             elif most > 1:
-                between = "finite" if most == math.inf else f"at most {most:,}"
+                between = f"at least {least} and finite" if most == math.inf else f"at most {most:,}"
             raise ConfigError(f"{name}.{key} must be {between}, not {value}")
 
 

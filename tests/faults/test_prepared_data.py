@@ -1,6 +1,7 @@
 """Prepared data, its manifest, its ladder and archives of it: a flipped bit is seen, and no name leads elsewhere."""
 
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks import DataError, _intact, _ladders, _store
+from tasks import DataError, _intact, _ladders, _release, _store
 
 SETTINGS = tasks.find("listops").settings(train_rows=30, validation_rows=20, test_rows=20, min_length=20, max_length=60)
 
@@ -144,6 +145,18 @@ def test_an_archive_neither_hangs_nor_explodes(tmp_path: Path):
         tar.addfile(hole)
     with pytest.raises(DataError, match="is no packed data: it holds listops"):
         tasks.unpack(tmp_path / "sparse.tar", tmp_path / "cache")
+
+
+def test_a_release_that_explodes_is_refused(tmp_path: Path):
+    """Half a gigabyte of zeros in an unwanted member is read up to the bound."""
+    with gzip.open(tmp_path / "lra_release.gz", "wb", compresslevel=1) as file:
+        member = tarfile.TarInfo("lra_release/large.tsv")
+        member.size = 2**29
+        file.write(member.tobuf())
+        for _ in range(2**9):
+            file.write(bytes(2**20))
+    with pytest.raises(DataError, match="unpacks to many times"):
+        _release.unpack(tmp_path, ["lra_release"], ["a.tsv"], tmp_path / "cache", False)
 
 
 def test_no_bit_of_a_ladder_flips_unnoticed(original: tasks.Data, tmp_path: Path, monkeypatch):
