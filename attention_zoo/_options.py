@@ -4,6 +4,7 @@ import difflib
 import inspect
 
 TYPES = {"int": int, "float": float, "bool": bool, "str": str}
+LARGEST = 10**6  # of an option that is an integer; they are sizes
 Value = int | float | bool | str
 Options = dict[str, tuple[type, Value]]  # name -> type, default
 
@@ -48,10 +49,14 @@ def read_options(text: str, known: Options, name: str) -> dict[str, Value]:
         try:
             if not equals:
                 raise ValueError
+            if kind is int and not -LARGEST <= int(value) <= LARGEST:
+                raise SpecError(f"attention {name}: {key} must be at most {LARGEST:,}, not {value[:40]}")
             options[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except SpecError:
+            raise
         except (ValueError, KeyError):
             wanted = "true or false" if kind is bool else f"of type {kind.__name__}"
-            raise SpecError(f"attention {name}: {key} must be {wanted}, not {value!r}") from None
+            raise SpecError(f"attention {name}: {key} must be {wanted}, not {value[:200]!r}") from None
     return options
 
 

@@ -22,7 +22,7 @@ from attention_zoo import _plugin
 from attention_zoo._entry import Entry, classes
 from attention_zoo._options import TYPES, Options, SpecError, Value, nearest, options_of, read_options
 from attention_zoo._plugin import Plugin
-from attention_zoo._source import HERE, of_builtin, read
+from attention_zoo._source import HERE, file_at, of_builtin, read
 from attention_zoo._stack import repeated, split, stack
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _find_one(spec: str) -> tuple[Entry, dict[str, Value]]:
         name, *more = (rest or "").split(":", 1)
         if "=" in name:
             name, more = "", [rest]
-        entry, options = _entry_of_file(Path(path).expanduser(), name), more[0] if more else ""
+        entry, options = _entry_of_file(path, name), more[0] if more else ""
     else:
         name, _, options = spec.partition(":")
         if name in names():
@@ -126,18 +126,18 @@ def _find_one(spec: str) -> tuple[Entry, dict[str, Value]]:
             entry = _entry_of_point(points[name])
         else:
             file = Path(f"{name}.py")
-            here = f", did you mean {file if file.is_absolute() else f'./{file}'}?" if file.is_file() else ""
+            here = f", did you mean {file if file.is_absolute() else f'./{file}'}?" if file_at(str(file)) else ""
             raise SpecError(
-                f"unknown attention {name!r}{here or nearest(name, names() + list(points))}; "
+                f"unknown attention {name[:200]!r}{here or nearest(name, names() + list(points))}; "
                 f"`list` shows all; give a file of your own by its path: ./mine.py"
             )
     return entry, read_options(options, entry.options, entry.name)
 
 
-def _entry_of_file(path: Path, name: str) -> Entry:
-    if not path.is_file():
-        raise SpecError(f"no attention file at {path}: check the path, or start one with `new-attention NAME`")
-    path = path.resolve()
+def _entry_of_file(text: str, name: str) -> Entry:
+    path = file_at(text)
+    if path is None:
+        raise SpecError(f"no attention file at {text[:300]}: check the path, or start one with `new-attention NAME`")
     plugin = _plugin.load(path)
     found = {entry.name: _with(entry, plugin) for (where, _), entry in _entries.items() if where == path}
     if not found:

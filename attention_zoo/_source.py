@@ -29,6 +29,15 @@ def read(path: Path) -> str:
     return importlib.util.decode_source(path.read_bytes())
 
 
+def file_at(text: str) -> Path | None:
+    """The file that a user names, with ~ replaced; None where there is none, or could not be."""
+    try:
+        path = Path(text).expanduser()
+        return path.resolve() if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # too long a name, an unknown user, a NUL
+        return None
+
+
 @functools.cache
 def code_of(text: str) -> str:
     """The code in a text, the same in every Python version: no comments, no docstrings, nothing that `register` says.

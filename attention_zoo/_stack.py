@@ -7,12 +7,11 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attention_zoo._entry import Entry
 from attention_zoo._options import Value
-from attention_zoo._source import HERE
+from attention_zoo._source import HERE, file_at
 
 if TYPE_CHECKING:
     from attention_zoo._base import Attention
@@ -63,14 +62,14 @@ def split(spec: str) -> list[str]:
     A path may contain a plus, so a spec that begins with the path of a file is one part.
     """
     path = re.match(r"^(.*?\.py)(?::|$)", spec)
-    if path and Path(path[1]).expanduser().is_file():
+    if path and file_at(path[1]):
         return [spec]
     return re.split(r"\+(?=[^\d])", spec)
 
 
 def repeated(spec: str) -> tuple[str, int]:
     """'pola*3' -> ('pola', 3): the mechanism of three stages; 0 where no number is given."""
-    found = re.fullmatch(r"(.+)\*(\d+)", spec)
+    found = re.fullmatch(r"(.+)\*(\d{1,3})", spec)
     return (found[1], int(found[2])) if found else (spec, 0)
 
 

@@ -9,6 +9,7 @@ generated, read or measured.
 from tasks._cache import cache_folder
 from tasks._data import Data, DataError, MissingDataError, Spec, Split
 from tasks._find import ARENA, code_of, expand, file_of, find, names
+from tasks._intact import find_fault, has_hashes
 from tasks._ladders import store_ladder
 from tasks._memory import in_memory
 from tasks._pack import pack, unpack
@@ -30,6 +31,8 @@ __all__ = [
     "expand",
     "file_of",
     "find",
+    "find_fault",
+    "has_hashes",
     "in_memory",
     "names",
     "pack",

@@ -46,7 +46,8 @@ def find(spec: str) -> Task:
         close = difflib.get_close_matches(spec, names(), n=1, cutoff=0.5)
         hint = f", did you mean {close[0]!r}?" if close else ""
         raise DataError(
-            f"unknown task {spec!r}{hint}; there are: {', '.join(names())}; name a file of yours by its path: ./mine.py"
+            f"unknown task {spec[:200]!r}{hint}; there are: {', '.join(names())}; "
+            f"name a file of yours by its path: ./mine.py"
         )
     module = f"tasks.{spec}.task" if (HERE / spec).is_dir() else f"tasks.{spec}"
     return importlib.import_module(module).task
@@ -64,9 +65,9 @@ def code_of(name: str) -> str | None:
 
 def _load(path: Path) -> Task:
     with readable(path):
-        path = path.resolve()
-        if not path.is_file():
+        if "\0" in str(path) or not path.is_file():
             raise DataError(f"no task file at {path}: check the path; docs/add-a-task.md shows a whole file")
+        path = path.resolve()
     try:
         module, text = import_file(path)
     except (Exception, SystemExit) as error:

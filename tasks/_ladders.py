@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks._data import DataError
+from tasks._intact import digest_of
 
 if TYPE_CHECKING:
     from tasks._data import Data
@@ -30,17 +31,20 @@ def find_ladder(data: Data) -> dict[str, float] | None:
     for folder in (*SHIPPED, data.folder):
         try:
             stored = json.loads((folder / _name(data)).read_text(encoding="utf-8"))
-            if stored["hash"] == data.hash:
-                return {rung: float(accuracy) for rung, accuracy in stored["rungs"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            rungs = {rung: float(accuracy) for rung, accuracy in stored["rungs"].items()}
+            whole = stored.get("digest") in (None, digest_of(stored))  # older files have none
+            if whole and stored["hash"] == data.hash and all(0 <= accuracy <= 1 for accuracy in rungs.values()):
+                return rungs
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return None
 
 
 def store_ladder(folder: Path, data: Data, rungs: dict[str, float]) -> Path:
-    """Writes `folder/task-hash.json` {task, hash, about, rungs}, all or nothing. Raises OSError."""
+    """Writes `folder/task-hash.json` {task, hash, about, rungs, digest}, all or nothing. Raises OSError."""
     path = folder / _name(data)
     content = {"task": data.about["task"], "hash": data.hash, "about": data.about, "rungs": rungs}
+    content["digest"] = digest_of(content)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     folder.mkdir(parents=True, exist_ok=True)
     try:

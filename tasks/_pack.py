@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
+import stat
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from tasks import _store
+from tasks import _intact, _store
 from tasks._data import Data, DataError
+from tasks._files import readable
+from tasks._release import Header
 
-MEMBER = re.compile(r"[a-z0-9]+-[0-9a-f]{12}/(manifest\.json|[a-z]+(-[a-z-]+)?\.npy)")
+MEMBER = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}/(manifest\.json|[a-z]+(-[a-z-]+)?\.npy)")
 
 
 def pack(sets: Sequence[Data], archive: Path) -> None:
@@ -36,19 +39,24 @@ def pack(sets: Sequence[Data], archive: Path) -> None:
 def unpack(archive: Path, cache: Path) -> list[str]:
     """Puts the folders of an archive into the cache and returns their names; folders that exist already stay.
 
-    Only regular files with the names of prepared data are accepted. Raises DataError for any other archive.
+    Only regular files with the names of prepared data are accepted, whose arrays have the hashes in their manifests.
+    Raises DataError for any other archive.
     """
     temporary = cache / f".{archive.name}.unpacked"
     shutil.rmtree(temporary, ignore_errors=True)
+    with readable(archive):
+        if not stat.S_ISREG(archive.stat().st_mode):
+            raise DataError(f"{archive} is no file")
     try:
-        with tarfile.open(archive, "r:") as tar:
+        with tarfile.open(archive, "r:", tarinfo=Header) as tar:
             members = tar.getmembers()
-            strange = [m.name for m in members if not m.isreg() or not MEMBER.fullmatch(m.name)]
+            strange = [m.name for m in members if not m.isreg() or m.issparse() or not MEMBER.fullmatch(m.name)]
             if strange or not members:
                 raise DataError(f"{archive} is no packed data: it holds {strange[0] if strange else 'nothing'}")
             tar.extractall(temporary, members=members, filter="data")
         names = sorted({PurePosixPath(member.name).parts[0] for member in members})
-        broken = [name for name in names if _store.load(temporary / name) is None]
+        sets = {name: _store.load(temporary / name) for name in names}
+        broken = [name for name, data in sets.items() if data is None or _intact.find_fault(data)]
         if broken:
             raise DataError(f"{archive} is damaged: {broken[0]} is not whole; pack it again")
         for name in names:

@@ -7,6 +7,7 @@ those of headers, which tarfile reads into memory.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import shutil
@@ -25,6 +26,22 @@ ARCHIVE = "lra_release.gz"
 MOST = 16 * 2**30  # bytes a file may have; the largest of the release has 8.5e9
 LONGEST = 2**20  # bytes a header may have: a long name, or a table of attributes
 CHUNK = 2**20
+RATIO, ROOM = 60, 2**26  # an archive may unpack to RATIO times its size, and ROOM; texts come to 4 times
+
+
+class Bounded(gzip.GzipFile):
+    """A gzipped file that refuses to unpack to more than `most` bytes."""
+
+    def __init__(self, file: IO[bytes], most: int):
+        super().__init__(fileobj=file, mode="rb")
+        self.left = most
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        self.left -= len(content)
+        if self.left < 0:
+            raise tarfile.ReadError("it unpacks to many times what the release does")
+        return content
 
 
 class Header(tarfile.TarInfo):
@@ -108,7 +125,7 @@ def reported_damage(archive: Path) -> Iterator[None]:
     """Turns what tarfile raises into a DataError."""
     try:
         yield
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{archive} is cut short or damaged ({error}): get it again") from error
 
 
@@ -121,8 +138,9 @@ def regular_files(
     """
     with (
         archive.open("rb") as raw,
-        _progress.reading(raw, f"Reading {ARCHIVE}", archive.stat().st_size, progress) as watched,
-        tarfile.open(fileobj=cast("IO[bytes]", watched), mode="r|gz", bufsize=CHUNK, tarinfo=Header) as stream,
+        _progress.reading(raw, f"Reading {ARCHIVE}", (size := archive.stat().st_size), progress) as watched,
+        Bounded(cast("IO[bytes]", watched), RATIO * size + ROOM) as unpacked,
+        tarfile.open(fileobj=cast("IO[bytes]", unpacked), mode="r|", bufsize=CHUNK, tarinfo=Header) as stream,
     ):
         while (member := stream.next()) is not None:
             vars(stream)["members"].clear()  # millions of images: kept, they would take gigabytes

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks import _hub, _store
+from tasks._cache import folder_in
 from tasks._data import OFFICIAL, USERS_FILES, Data, DataError
 from tasks._files import readable, sha256, stamps
 
@@ -69,7 +70,7 @@ def prepare(
 def data_folder(data_dir: Path | None) -> Path | None:
     """The data directory: --data-dir, else LRA_DATA. Raises DataError where it is not a folder."""
     named = os.environ.get("LRA_DATA")
-    name, folder = ("--data-dir", data_dir) if data_dir or not named else ("LRA_DATA", Path(named).expanduser())
+    name, folder = ("--data-dir", data_dir) if data_dir or not named else ("LRA_DATA", folder_in("LRA_DATA", named))
     with readable(f"{name} {folder}"):
         if folder and not folder.is_dir():
             raise DataError(f"{name} {folder} is no folder")

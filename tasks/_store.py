@@ -1,7 +1,7 @@
 """Prepared data on disk: one folder of .npy arrays per data set, whole or absent, memory-mapped when it is read.
 
 A folder is built under a temporary name beside its final place and then renamed; its manifest is written last and holds
-the size of every array.
+the size and the hash of every array, see `_intact`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
+from tasks import _intact
 from tasks._data import GENERATED, SPLITS, Data, DataError, Spec, Split
 from tasks._files import locked
+from tasks._intact import MANIFEST
 
 FORMAT = 2  # raised when folders of an older format can no longer be read
-MANIFEST = "manifest.json"
 UNPACKED = "unpacked"  # an empty file that marks a folder which `data unpack` brought here
 DOCUMENTS = "documents"  # used as a split's name for the files that pairs point to
 
@@ -47,13 +51,13 @@ def obtain(folder: Path, build: Callable[[Path], Built]) -> Data:
 
     Raises DataError when the cache cannot be written, and what `build` raises.
     """
-    data = load(folder)
+    data = verified(load(folder))
     if data is not None:
         return data
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder) as alone:
-            data = load(folder)
+            data = verified(load(folder))
             if data is None:
                 _replace(folder, build, alone)
                 data = load(folder)
@@ -69,6 +73,14 @@ def obtain(folder: Path, build: Callable[[Path], Built]) -> Data:
     return data
 
 
+def verified(data: Data | None) -> Data | None:
+    """The same data, or None, after a line that says so, where its arrays were due to be verified and are damaged."""
+    if data is not None and _intact.is_due(data) and (fault := _intact.find_fault(data)):
+        tqdm.write(f"prepared data in {data.folder} is damaged and not used: {fault}", file=sys.stderr)
+        return None
+    return data
+
+
 def prepared(cache: Path, task: str) -> list[Data]:
     """All intact data sets of a task in a cache, the newest first."""
     manifests = sorted(cache.glob(f"{task}-*/{MANIFEST}"), key=lambda path: -path.stat().st_mtime_ns)
@@ -78,7 +90,7 @@ def prepared(cache: Path, task: str) -> list[Data]:
 def find_prepared(cache: Path, task: str, about: dict[str, Any]) -> Data | None:
     """The newest intact data of a task whose `about` holds these entries, whatever its source, or None."""
     for data in prepared(cache, task):
-        if all(data.about.get(key) == value for key, value in about.items()):
+        if all(data.about.get(key) == value for key, value in about.items()) and verified(data):
             return data
     return None
 
@@ -87,7 +99,7 @@ def find_unpacked(cache: Path, task: str, settings: dict[str, Any]) -> Data | No
     """The newest data read from files with these settings that `data unpack` brought here, or None."""
     for data in prepared(cache, task):
         was_read = data.about.get("label") != GENERATED and data.about.get("settings") == settings
-        if was_read and (data.folder / UNPACKED).exists():
+        if was_read and (data.folder / UNPACKED).exists() and verified(data):
             return data
     return None
 
@@ -139,15 +151,17 @@ def _group_file(folder: Path, split: str, group: str) -> Path:
 def load(folder: Path) -> Data | None:
     """The data of an intact folder, else None."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = _intact.read_manifest(folder)
         if any((folder / name).stat().st_size != size for name, size in manifest["files"].items()):
             return None
         sizes = manifest["spec"]
         spec = Spec(**{**sizes, "grid": sizes["grid"] and tuple(sizes["grid"])})  # JSON has no tuples
         shared = _load_sequences(folder, DOCUMENTS) if spec.pair else None
         splits = {name: _load_split(folder, name, manifest["groups"], shared) for name in SPLITS}
-        return Data(spec=spec, **splits, hash=manifest["hash"], about=manifest["about"], folder=folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        data = Data(spec=spec, **splits, hash=manifest["hash"], about=manifest["about"], folder=folder)
+        _intact.check_splits(data, values=False)
+        return data
+    except Exception:  # numpy reads a damaged header with Python's parser, which raises errors of many classes
         return None
 
 
@@ -177,6 +191,7 @@ def _replace(folder: Path, build: Callable[[Path], Built], alone: bool) -> None:
     """Builds beside the folder, then renames; when `alone`, it first removes what a killed build has left."""
     if alone:
         _remove(folder.parent.glob(f".{folder.name}.*.tmp"))
+    _remove(path for path in folder.parent.glob(".*.tmp") if _is_dead(path))
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
@@ -188,19 +203,23 @@ def _replace(folder: Path, build: Callable[[Path], Built], alone: bool) -> None:
         _remove(folder.parent.glob(f"{temporary.stem}.*tmp"))
 
 
+def _is_dead(temporary: Path) -> bool:
+    """Was this build given up: nothing in it has changed for a day, on whatever machine it was?"""
+    try:
+        return time.time() - max(path.stat().st_mtime for path in (temporary, *temporary.iterdir())) > 86400
+    except OSError:  # another process has removed it, or it is a file
+        return False
+
+
 def _remove(folders: Iterable[Path]) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_manifest(folder: Path, built: Built) -> None:
-    spec = dataclasses.asdict(built.spec)
-    # Only fields that differ from their defaults, so that a new field does not change the hash of the same data.
-    plain = {field.name: spec[field.name] for field in dataclasses.fields(Spec) if spec[field.name] != field.default}
-    content = json.dumps({"spec": plain, "digests": [built.digests[name] for name in SPLITS]}, sort_keys=True)
     manifest = {
-        "spec": spec,
-        "hash": hashlib.sha256(content.encode()).hexdigest()[:12],
+        "spec": dataclasses.asdict(built.spec),
+        "hash": _intact.hash_of(built.spec, [built.digests[name] for name in SPLITS]),
         "about": built.about,
         "groups": built.groups,
         "files": {path.name: path.stat().st_size for path in sorted(folder.glob("*.npy"))},
@@ -208,4 +227,4 @@ def _write_manifest(folder: Path, built: Built) -> None:
     for path in folder.glob("*.npy"):
         with path.open("rb+") as file:
             os.fsync(file.fileno())
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    _intact.seal(folder, manifest)

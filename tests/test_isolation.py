@@ -123,7 +123,7 @@ class Helped(QKVAttention):
 
 
 @pytest.mark.parametrize("spec", ["{file}", "softmax+{file}"])
-def test_an_attention_that_is_gone_is_built_from_its_record(tiny, tmp_path, spec, capsys):
+def test_an_attention_that_is_gone_is_built_from_its_record(tiny, tmp_path, spec, capsys, monkeypatch):
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "helped.py").write_text(HELPED)
@@ -144,14 +144,20 @@ def test_an_attention_that_is_gone_is_built_from_its_record(tiny, tmp_path, spec
     parts = about.get("parts") or [about]
     changed = [part | {"source": part["source"].replace("FACTOR *", "3 *")} if "source" in part else part
                for part in parts]  # fmt: skip
-    with pytest.raises(attention_zoo.SpecError, match="not all that it was made of"):
+    with pytest.raises(attention_zoo.SpecError, match="has never run on this machine and is not run"):
+        find_attention(about | {"parts": changed})
+    monkeypatch.setenv("LRA_TRUST_RECORDS", "1")
+    with pytest.raises(attention_zoo.SpecError, match="does not hold all of its code"):
         find_attention(about | {"parts": changed})
 
 
-def test_a_task_that_is_gone_is_taken_from_its_record(tmp_path, capsys):
+def test_a_task_that_is_gone_is_taken_from_its_record(tmp_path, capsys, monkeypatch):
     page = Path(__file__).parent.parent / "docs" / "add-a-task.md"
     code = page.read_text().split("```python\n")[1].split("```")[0].replace('"majority"', '"gone_task"')
     record = make("elu", 0.5, task="gone_task", data={"file": str(tmp_path / "gone.py"), "code": code, "hash": "0"})
+    with pytest.raises(tasks.DataError, match="has never run on this machine and is not run"):
+        task_of(record)
+    monkeypatch.setenv("LRA_TRUST_RECORDS", "1")
     assert task_of(record) == "gone_task"
     assert tasks.find("gone_task").name == "gone_task"
     assert "the task is taken from its text in the record" in capsys.readouterr().err

@@ -16,8 +16,9 @@ from records import bench, make
 import lra
 from lra.errors import BusyError, RecordError, WorkError
 from lra.results import bench_record, record
-from lra.results.files import fits, write_all
+from lra.results.files import write_all
 from lra.results.locks import locked
+from lra.results.reading import fits
 
 WRONG = (None, True, 5, 0.5, "x", [5], ["x"], [{"a": "x"}], {"a": {"b": "x"}}, {"a": [1]}, {"a": None})
 KINDS = {"record": (record, make("softmax", 0.4)), "bench": (bench_record, bench("softmax", 256))}

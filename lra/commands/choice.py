@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
+
+LONGEST = 255  # bytes of a file's name, in the file systems that there are
 
 
 def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -24,15 +27,30 @@ def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
     )
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="train.lr=3e-4 model.layers=4 ...")
     parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help="folder with the files of the data (default LRA_DATA)"
+        "--data-dir", type=place, metavar="DIR", help="folder with the files of the data (default LRA_DATA)"
     )
     parser.add_argument(
         "--accept-mirror", action="store_true", help="Retrieval: allow a public mirror of the pairs of LRA"
     )
 
 
+def place(text: str) -> Path:
+    """A path that could be that of a file or a folder, with ~ replaced."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"takes a path, not {text!r}")
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error} Write ./{text} for a folder of this name") from error
+    if long := next((part for part in path.parts if len(os.fsencode(part)) > LONGEST), ""):
+        raise argparse.ArgumentTypeError(f"{long[:40]}... is longer than a name of a file can be")
+    return path
+
+
 def seed(text: str) -> int:
     """One value of --seed."""
+    if len(text) > 18:
+        raise argparse.ArgumentTypeError(f"takes numbers below 10 ** 18, not {text[:40]!r}")
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"takes numbers from 0, as in --seed 0 1 2, not {text!r}")
     return int(text)
@@ -40,8 +58,8 @@ def seed(text: str) -> int:
 
 def count(text: str) -> int:
     """The value of --jobs or --processes."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"takes a number from 1, not {text!r}")
+    if not text.isdecimal() or len(text) > 4 or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"takes a number from 1 to 9999, not {text[:40]!r}")
     return int(text)
 
 

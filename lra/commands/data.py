@@ -6,24 +6,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import add_choice
+from lra.commands.choice import add_choice, place
 from lra.errors import UserError
 
 if TYPE_CHECKING:
     import tasks
 
 ACTIONS = (
-    "prepare: make the data ready; status: say what is ready; ladder: compute what trivial readers score; "
-    "pack, unpack: carry prepared data elsewhere in one archive"
+    "prepare: make the data ready; status: say what is ready; verify: read it all against its hashes; "
+    "ladder: compute what trivial readers score; pack, unpack: carry prepared data elsewhere in one archive"
 )
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("prepare", "status", "ladder", "pack", "unpack"), help=ACTIONS)
+    parser.add_argument("action", choices=("prepare", "status", "verify", "ladder", "pack", "unpack"), help=ACTIONS)
     add_choice(parser, required=False)
-    parser.add_argument("--store", type=Path, metavar="DIR", help="ladder: also write it to this folder")
+    parser.add_argument("--store", type=place, metavar="DIR", help="ladder: also write it to this folder")
     parser.add_argument(
-        "--file", type=Path, default=Path("lra-data.tar"), help="pack, unpack: the archive (default lra-data.tar)"
+        "--file", type=place, default=Path("lra-data.tar"), help="pack, unpack: the archive (default lra-data.tar)"
     )
 
 
@@ -34,14 +34,32 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.action == "unpack":
         print("\n".join(f"unpacked {name}" for name in tasks.unpack(parsed.file, tasks.cache_folder())))
         return 0
-    asked = parsed.task or (tasks.names() if parsed.action == "status" else [])
+    asked = parsed.task or (tasks.names() if parsed.action in ("status", "verify") else [])
     if not asked:
         raise UserError(f"data {parsed.action} needs --task: names from `list`, or all")
     chosen = expand_tasks(asked)
     if parsed.action == "status":
         print("\n".join(status(task) for task in chosen))
         return 0
+    if parsed.action == "verify":
+        return verify(chosen)
     return prepare_chosen(parsed, chosen)
+
+
+def verify(chosen: list[str]) -> int:
+    """Reads the prepared data of these tasks and says of each set whether it is what was written."""
+    import tasks
+
+    damaged = 0
+    sets = [data for task in chosen for data in tasks.prepared(tasks.cache_folder(), task)]
+    for data in sets:
+        fault = tasks.find_fault(data)
+        damaged += bool(fault)
+        older = "" if tasks.has_hashes(data) else " (no hashes of its files: prepared before they were kept)"
+        print(f"{data.folder}: {f'damaged: {fault}; delete it to prepare it anew' if fault else f'intact{older}'}")
+    if not sets:
+        print(f"no prepared data in {tasks.cache_folder()}")
+    return int(bool(damaged))
 
 
 def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lra.commands.choice import add_choice, count
+from lra.commands.choice import add_choice, count, place
 from lra.errors import UserError
 
 EXAMPLES = """\
@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_choice(parser, required=False)
     parser.add_argument("--seeds", type=count, default=3, metavar="N", help="runs of each cell (default 3)")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu to try the plan (default cuda)")
-    parser.add_argument("--out", type=Path, default=Path("results/runs/gpu"), help="default results/runs/gpu")
+    parser.add_argument("--out", type=place, default=Path("results/runs/gpu"), help="default results/runs/gpu")
 
 
 def main(parsed: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lra.commands.choice import add_choice
+from lra.commands.choice import add_choice, place
 from lra.errors import UserError
 
 
@@ -13,7 +13,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_choice(parser, required=False)
     parser.add_argument(
-        "--run", nargs="+", type=Path, default=[], metavar="RUN", help="records or folders: look at trained models"
+        "--run", nargs="+", type=place, default=[], metavar="RUN", help="records or folders: look at trained models"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of fresh weights (default 0)")
     parser.add_argument(
@@ -21,7 +21,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=place,
         default=Path("results/inspect"),
         help="folder for figures and tables (default results/inspect)",
     )

@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lra.commands.choice import place
+
 if TYPE_CHECKING:
     from lra.results.record import Record
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="*", default=["results/runs"], help="records or folders (default results/runs)")
-    parser.add_argument("--out", default="results/report", help="folder for the files (default results/report)")
+    parser.add_argument(
+        "runs", nargs="*", type=place, default=[Path("results/runs")], help="records or folders (default results/runs)"
+    )
+    parser.add_argument(
+        "--out", type=place, default=Path("results/report"), help="folder for the files (default results/report)"
+    )
     parser.add_argument(
         "--baseline", default="", metavar="ROW", help="the row that others are compared with (default softmax)"
     )
     parser.add_argument(
         "--into",
-        type=Path,
+        type=place,
         metavar="FILE",
         help="make the tables in a Markdown file anew: those between `<!-- table PROTOCOL: ROW ... -->` and "
         "`<!-- end of table -->`",
@@ -34,11 +40,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 def main(parsed: argparse.Namespace) -> int:
     from lra.report import write
 
-    runs = [Path(run) for run in parsed.runs]
+    runs = parsed.runs
     if parsed.pair:
         print(compare_models(parsed.pair, runs))
         return 0
-    made = write(runs, Path(parsed.out), parsed.baseline, parsed.into)
+    made = write(runs, parsed.out, parsed.baseline, parsed.into)
     print(made.text)
     for problem in made.problems:
         print(f"skipped: {problem}", file=sys.stderr)

@@ -7,6 +7,7 @@ them.
 
 import itertools
 import re
+import stat
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from lra.errors import ConfigError, suggestion
 
 PROTOCOLS = Path(__file__).parent.parent / "protocols"
+MOST_BYTES, MOST_VALUES = 10**6, 10_000  # of a protocol file; ours have 3,000 and 100
 KEYS = ["base", "deviations", "model", "train", "data", "tasks"]
 
 
@@ -47,7 +49,10 @@ def about_protocol(name: str) -> str:
 
 def _path_of(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
-        return Path(name).expanduser()
+        try:
+            return Path(name).expanduser()
+        except RuntimeError as error:
+            raise ConfigError(f"no protocol file at {name}: {error}") from error
     if name not in protocols():
         raise ConfigError(
             f"unknown protocol {name!r}{suggestion(name, protocols())}; there are {', '.join(protocols())}, "
@@ -81,14 +86,40 @@ def _parse(path: Path) -> dict[str, Any]:
     import yaml  # here, so that `--help` needs no third-party package
 
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
+        content = plain_yaml(read_text(path))
     except FileNotFoundError as error:
         raise ConfigError(f"no protocol file at {path}; there are: {', '.join(protocols())}, or a path") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"protocol file {path}: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"protocol file {str(path)[:300]}: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"protocol file {path} holds no mapping")
     return content
+
+
+def read_text(path: Path) -> str:
+    """The text of a regular file that is not too large for a protocol. Raises OSError or ValueError."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+        raise ValueError(f"it is no regular file of at most {MOST_BYTES:,} bytes")
+    return path.read_text(encoding="utf-8")
+
+
+def plain_yaml(text: str) -> Any:
+    """The value of a YAML text. Raises YAMLError, ValueError or RecursionError.
+
+    Aliases stand for what they name, so a short text can be a value beyond all bounds: one of many parts is refused.
+    """
+    import yaml
+
+    value = yaml.load(text, _loader())
+    left = [value]
+    for count in itertools.count():
+        if not left:
+            return value
+        if count > MOST_VALUES:
+            raise ValueError(f"it holds more than {MOST_VALUES:,} values")
+        part = left.pop()
+        left += part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple | set) else ()
 
 
 @cache
@@ -126,12 +157,16 @@ def parse_override(text: str) -> dict[str, Any]:
 
     key, equals, value = text.partition("=")
     path = key.strip().split(".")
-    if not equals or not all(path):
-        raise ConfigError(f"--set takes section.key=value, as in train.lr=3e-4, not {text!r}")
+    if not equals or not all(path) or not value.strip() or len(path) > 2 or len(text) > 10_000:
+        raise ConfigError(f"--set takes section.key=value, as in train.lr=3e-4, not {text[:200]!r}")
     try:
-        nested: Any = yaml.load(value, _loader())
-    except yaml.YAMLError:
+        nested: Any = plain_yaml(value)
+    except (yaml.YAMLError, ValueError):
         nested = value
+    except RecursionError as error:
+        raise ConfigError(f"--set {key}: its brackets are too deep") from error
+    if nested is None:
+        raise ConfigError(f"--set {key} has no value; leave it out for the protocol's")
     for part in reversed(path):
         nested = {part: nested}
     return nested

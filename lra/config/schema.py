@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from lra.errors import ConfigError
 
+MOST_PARAMETERS = 2**33  # 32 GB in float32, without gradients and AdamW's two means
+MOST_STEPS = 10**12
 EVALUATIONS = 10  # of a pretraining
 
 
@@ -20,8 +22,10 @@ def check_range(section: Any, name: str, least: float, most: float, *keys: str, 
         value = getattr(section, key)
         if not least <= value <= most or value == math.inf or (below and value == most):
             between = f"{least} to{' below' * below} {most}"
-            if most == math.inf:
-                between = f"at least {least}" + " and finite" * (value == most)
+            if value < least and most > 1:
+                between = f"at least {least}"
+            elif most > 1:
+                between = f"at least {least} and finite" if most == math.inf else f"at most {most:,}"
             raise ConfigError(f"{name}.{key} must be {between}, not {value}")
 
 
@@ -47,8 +51,16 @@ class Model:
     backbone: str = "flat"  # a name from `list` or a user's file; each may add keys of its own to this section
 
     def __post_init__(self):
-        check_range(self, "model", 1, math.inf, "layers", "dim", "heads", "mlp", "head")
-        check_range(self, "model", 0, math.inf, "vocab", "length", "embedding_std")
+        check_range(self, "model", 1, 1024, "layers", "heads")
+        check_range(self, "model", 1, 2**20, "dim", "mlp", "head")
+        check_range(self, "model", 0, 2**30, "vocab", "length")
+        check_range(self, "model", 0, math.inf, "embedding_std")
+        about = self.layers * self.dim * (4 * self.dim + 2 * self.mlp) + self.dim * (self.vocab + self.length)
+        if about > MOST_PARAMETERS:
+            raise ConfigError(
+                f"model.layers, dim, mlp, vocab and length make about {about:,} parameters, and {MOST_PARAMETERS:,} is "
+                "the most"
+            )
         check_range(self, "model", 0, 1, "dropout", "attention_dropout", below=True)
 
 
@@ -113,17 +125,21 @@ class Train:
     pretrain_warmup: int = 0  # 0: the same share of the steps as in the training
 
     def __post_init__(self):
-        check_range(self, "train", 1, math.inf, "steps", "batch", "evaluate_every")
-        check_range(self, "train", 0, math.inf, "warmup")
+        check_range(self, "train", 1, MOST_STEPS, "steps", "evaluate_every")
+        check_range(self, "train", 1, 2**20, "batch")
+        check_range(self, "train", 0, MOST_STEPS, "warmup")
         # with rsqrt a run may end inside its warm-up, as Google's Retrieval does
         if self.schedule != "rsqrt" and self.warmup > self.steps:
             raise ConfigError(f"train.warmup={self.warmup} must not exceed train.steps={self.steps}: set both")
-        check_range(self, "train", 0, math.inf, "lr", "eps", "weight_decay", "clip_at", "validation_batches")
+        check_range(self, "train", 0, math.inf, "lr", "eps", "weight_decay", "clip_at")
+        check_range(self, "train", 0, 2**30, "validation_batches")
         check_range(self, "train", 0, 1, "start_lr", "end_lr", "select_after")
         check_range(self, "train", 0, 1, "beta1", "beta2", below=True)
         if self.clip != "none" and self.clip_at == 0:
             raise ConfigError("train.clip_at=0 would set every gradient to 0; train.clip=none leaves them as they are")
-        check_range(self, "train", 0, math.inf, "pretrain_steps", "pretrain_batch", "pretrain_lr", "pretrain_warmup")
+        check_range(self, "train", 0, MOST_STEPS, "pretrain_steps", "pretrain_warmup")
+        check_range(self, "train", 0, 2**20, "pretrain_batch")
+        check_range(self, "train", 0, math.inf, "pretrain_lr")
         check_range(self, "train", 0, 1, "pretrain_share", below=True)
         if self.pretrain_share == 0:
             raise ConfigError(

@@ -29,20 +29,21 @@ def find_backbone(spec: str) -> Backbone:
     if spec in _users:
         return _users[spec]
     if found := re.match(r"^(.*\.py)(?::(.*))?$", spec):
-        return _of_file(Path(found[1]).expanduser(), found[2] or "")
+        return _of_file(found[1], found[2] or "")
     raise ConfigError(
         f"unknown backbone {spec!r}{suggestion(spec, registry.names())}; there are {', '.join(registry.names())}, and "
         "files of yours by path: ./mine.py"
     )
 
 
-def _of_file(path: Path, name: str) -> Backbone:
+def _of_file(text: str, name: str) -> Backbone:
     from attention_zoo import SpecError
     from attention_zoo._plugin import load
+    from attention_zoo._source import file_at
 
-    if not path.is_file():
-        raise ConfigError(f"no backbone file at {path}: check the path, or see docs/add-a-backbone.md")
-    path = path.resolve()
+    path = file_at(text)
+    if path is None:
+        raise ConfigError(f"no backbone file at {Path(text[:300])}: check the path, or see docs/add-a-backbone.md")
     try:
         plugin = load(path)
     except SpecError as error:

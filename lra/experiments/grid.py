@@ -181,6 +181,10 @@ def find_missing(jobs: list[Job], group: Group) -> list[Job]:
     """The jobs without a final record, after a line on those that have one. Raises WorkError for a bad checkpoint."""
     final = group.broadcast([job.final for job in jobs])
     missing = [job for job, done in zip(jobs, final, strict=True) if not done]
+    if group.rank == 0:
+        for job in jobs:
+            if job.final:
+                job.folder.finish()  # what a process that was killed after it wrote the record left
     for job in missing:
         job.folder.load_state()  # reports a corrupt checkpoint before anything runs
     if len(missing) < len(jobs):

@@ -15,6 +15,7 @@ from lra.errors import ConfigError
 from lra.experiments.backbone import DEFAULT, Backbone, find_backbone
 from lra.experiments.data import find_task
 from lra.experiments.run import Run
+from lra.experiments.trust import REFUSAL, is_the_file, is_trusted
 from lra.results.record import Record
 from lra.results.record import load as load_record
 
@@ -46,7 +47,7 @@ class Loaded:
             row=record.row,
             protocol=record.protocol,
             config=self.config,
-            backbone=find_backbone(self.config.model.backbone),
+            backbone=backbone_of(record),
             seed=record.seed,
         )
         model = make_model(run, spec)
@@ -66,81 +67,110 @@ def load_run(path: Path) -> Loaded:
 
 def config_of(record: Record) -> Config:
     """The typed configuration of a record. Raises DataError or ConfigError where its task or backbone is gone."""
-    backbone = recorded_backbone(record.backbone) if record.backbone else find_backbone(DEFAULT)
-    return from_dict(record.config, tasks.find(task_of(record)).settings, backbone.keys)
+    backbone = backbone_of(record)
+    config = from_dict(record.config, tasks.find(task_of(record)).settings, backbone.keys)
+    if config.model.backbone != backbone.value:
+        raise ConfigError(f"the record names two backbones: {config.model.backbone!r} and {backbone.value!r}")
+    return config
 
 
-def recorded_backbone(about: dict[str, Any]) -> Backbone:
-    """The backbone of a record. about: its section `backbone`.
-
-    A user's file that is gone, or has changed, is written anew from the texts in the record. Raises ConfigError.
-    """
+def backbone_of(record: Record) -> Backbone:
+    """The backbone of a record, as `find_attention` finds its attention. Raises ConfigError."""
+    about = record.backbone
+    name, source_hash = about.get("name", DEFAULT), about.get("source_hash", "")
+    if about.get("builtin", True):
+        if ".py" in name:
+            raise ConfigError(f"the record's backbone {name!r} is none of ours")
+        return find_backbone(name)
+    address, problem = _address(about, "backbone")
     try:
-        backbone = find_backbone(about["address"])
-        if backbone.source_hash == about["source_hash"]:
-            return backbone
-        problem = f"{about['address']} has changed since this run"
+        backbone = find_backbone(address)
     except ConfigError as error:
-        if about["builtin"]:
-            raise
-        problem = f"{about['address']} cannot be used any more ({error})"
-    file = _write("backbones", about["source"], Path(about["path"]).name, about.get("beside", {}))
-    backbone = find_backbone(f"{file}:{about['name']}")
-    if backbone.source_hash != about["source_hash"]:
-        raise ConfigError(f"{problem}, and the texts in the record are not all that it was made of")
-    say(f"{problem}: the backbone is taken from its text in the record")
+        raise ConfigError(f"{problem}{error}") from error
+    if backbone.source_hash != source_hash:
+        raise ConfigError(f"{problem}the texts in the record are not all that its backbone was made of")
     return backbone
 
 
 def task_of(record: Record) -> str:
     """The name under which `tasks.find` knows the task of a record.
 
-    A user's file that is no longer there is written anew, from the text in the record. Raises DataError.
+    A user's file that is gone, or has changed, is written anew from the text in the record. Raises DataError.
     """
     path, code = record.data.get("file"), record.data.get("code")
-    if path is None:
+    if path is None or tasks.file_of(record.task) is not None:
         return record.task
-    if code and not Path(path).expanduser().is_file() and tasks.file_of(record.task) is None:
-        say(f"{path} is gone: the task is taken from its text in the record")
-        return find_task(str(_write("tasks", code, Path(path).name, {}))).name
-    return find_task(path if Path(path).is_file() else record.task).name
+    if not code or not is_trusted(code, {}):
+        raise tasks.DataError(f"task {record.task} of {path}: {REFUSAL}")
+    if not is_the_file(path, code, {}, "task"):
+        say(f"{path} is gone or has changed: the task is taken from its text in the record")
+        path = str(_write("tasks", code, Path(path).name, {}))
+    return find_task(path).name
 
 
 def find_attention(about: dict[str, Any]) -> attention_zoo.Entry:
     """The attention of a record. about: its section `attention`.
 
-    A user's file that is gone, or has changed, is written anew from the texts in the record, which must have the hash
-    of the code that ran. Raises SpecError where they have not, or the record holds no text.
+    A user's file is imported if it has the text in the record; if it is gone, or has changed, it is written anew from
+    that text. The text must have run here before, and have the hash of the code that ran. Raises SpecError.
     """
-    older = about["name"] if about["builtin"] else f"{about.get('path')}:{about['name']}"
-    address = about.get("address", older)
+    if missing := [key for key in ("name", "builtin", "source_hash") if key not in about]:
+        raise attention_zoo.SpecError(f"the record does not say its attention's {missing[0]}")
+    parts = about.get("parts") or [about]
+    count = "*1" if about.get("by_stage") else ""
+    found = [_part_of(part) for part in parts]
+    address = about.get("address", about["name"]) if about["builtin"] else "+".join(spec + count for spec, _ in found)
+    if about["builtin"]:
+        _check_ours(address)
+    problem = "".join(problem for _, problem in found)
     try:
         entry, _ = attention_zoo.find(address)
-        if entry.source_hash == about["source_hash"]:
-            return entry
-        problem = f"{address} has changed since this run"
     except attention_zoo.SpecError as error:
-        if about["builtin"]:
-            raise
-        problem = f"{address} cannot be used any more ({error})"
-    parts = about.get("parts") or [about]
-    if about["builtin"] or not all(part["builtin"] or part.get("source") for part in parts):
-        raise attention_zoo.SpecError(f"{problem}; its weights fit the older code")
-    count = "*1" if about.get("by_stage") else ""
-    entry, _ = attention_zoo.find("+".join(_recovered(part) + count for part in parts))
+        raise attention_zoo.SpecError(f"{problem}{error}") from error
     if entry.source_hash != about["source_hash"]:
-        raise attention_zoo.SpecError(f"{problem}, and the texts in the record are not all that it was made of")
-    say(f"{problem}: the attention is taken from its text in the record")
+        problem = problem or f"{about['name']} has changed since this run; "
+        rest = "its weights fit the older code" if about["builtin"] else "the record does not hold all of its code"
+        raise attention_zoo.SpecError(f"{problem}{rest}")
     return entry
 
 
-def _recovered(part: dict[str, Any]) -> str:
-    """A spec of this attention from the record's texts; of a built-in one, its name."""
+def _check_ours(spec: str) -> None:
+    """Raises SpecError where a record calls a file one of our attentions."""
+    if ".py" in spec:
+        raise attention_zoo.SpecError(f"the record's attention {spec!r} is none of ours")
+
+
+def _part_of(part: dict[str, Any]) -> tuple[str, str]:
+    """A spec of one attention, from the record, and why it is not the file that ran. Raises SpecError."""
     options = part.get("suffix", "")
-    if part["builtin"]:
-        return part["name"] + options
-    path = _write("attentions", part["source"], Path(part["path"]).name, part.get("beside", {}))
-    return f"{path}:{part['name']}{options}"
+    if part.get("builtin", True):
+        _check_ours(part.get("name", "") + options)
+        return part.get("name", "") + options, ""
+    try:
+        address, problem = _address(part, "attention")
+    except ConfigError as error:
+        raise attention_zoo.SpecError(str(error)) from error
+    return address + options, problem
+
+
+def _address(about: dict[str, Any], kind: str) -> tuple[str, str]:
+    """The address of a user's attention or backbone, and why it is not the file that ran, if it is not.
+
+    about: its section in the record. Raises ConfigError where its code may not run.
+    """
+    path, text, beside, name = (about.get(key, "") for key in ("path", "source", "beside", "name"))
+    beside = beside or {}
+    if not text:
+        raise ConfigError(f"{path}: the record holds no text of its {kind}")
+    if not is_trusted(text, beside):
+        raise ConfigError(f"{kind} {name} of {path}: {REFUSAL}")
+    if is_the_file(path, text, beside, kind):
+        return f"{path}:{name}", ""
+    say(f"{path} is gone or has changed: the {kind} is taken from its text in the record")
+    return (
+        f"{_write(f'{kind}s', text, Path(path).name, beside)}:{about['name']}",
+        f"{path} has changed since this run; ",
+    )
 
 
 def _write(kind: str, text: str, name: str, beside: dict[str, str]) -> Path:

@@ -70,14 +70,14 @@ def parse_devices(text: str) -> list[str]:
     """'0-2,5' -> ['cuda:0', 'cuda:1', 'cuda:2', 'cuda:5']; names such as 'cuda:1' stay. Raises ConfigError."""
     found: list[str] = []
     for part in text.split(","):
-        numbers = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        numbers = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
         if numbers:
             first, last = int(numbers[1]), int(numbers[2] or numbers[1])
             found += [f"cuda:{number}" for number in range(first, last + 1)]
-        elif re.fullmatch(r"cuda:\d+", part.strip()):
+        elif re.fullmatch(r"cuda:\d{1,4}", part.strip()):
             found.append(part.strip())
     if not found or len(set(found)) != len(found) or len(found) < text.count(",") + 1:
-        raise ConfigError(f"--devices takes each GPU once, as in 0-7 or 0,2,5, not {text!r}; on a CPU: --jobs 2")
+        raise ConfigError(f"--devices takes each GPU once, as in 0-7 or 0,2,5, not {text[:60]!r}; on a CPU: --jobs 2")
     return found
 
 

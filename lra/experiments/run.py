@@ -14,6 +14,7 @@ import tasks
 from lra.backbones.registry import Backbone
 from lra.config.resolve import as_dict, config_hash
 from lra.config.schema import Config
+from lra.experiments.trust import note
 from lra.hashing import identity_of
 from lra.results.record import RESULTS_VERSION, Record, budget_of, file_name
 
@@ -87,9 +88,15 @@ class Run:
 
 
 def make_record(run: Run, data: tasks.Data, **results: Any) -> Record:
-    """The record of a run with these results."""
+    """The record of a run with these results; notes the users' code that it ran, so that the record may run it."""
     file = tasks.file_of(run.task)
     users_file = {"file": str(file), "code": tasks.code_of(run.task)} if file else {}
+    attention, backbone = describe_attention(run), describe_backbone(run.backbone)
+    for about in (*(attention.get("parts") or [attention]), backbone):
+        if "source" in about:
+            note(about["source"], about.get("beside", {}))
+    if file:
+        note(str(tasks.code_of(run.task)), {})
     return Record(
         identity=run.identity(data.hash),
         task=run.task,
@@ -98,8 +105,8 @@ def make_record(run: Run, data: tasks.Data, **results: Any) -> Record:
         seed=run.seed,
         precision=run.precision,
         deviations=run.deviations,
-        attention=describe_attention(run),
-        backbone=describe_backbone(run.backbone),
+        attention=attention,
+        backbone=backbone,
         config=as_dict(run.config),
         config_hash=config_hash(run.config),
         tuning=run.tuning,

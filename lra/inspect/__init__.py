@@ -24,6 +24,7 @@ from lra.console import say
 from lra.inspect import figures, figures_of_one, tables
 from lra.inspect.encoders import InspectError, Subject, fresh, samples, trained
 from lra.inspect.findings import Findings, examine
+from lra.report.escape import without_formulas
 from lra.results.files import encoded, write_all
 
 if TYPE_CHECKING:
@@ -112,4 +113,4 @@ def _slug(name: str) -> str:
 
 
 def _csv(table: pd.DataFrame) -> bytes:
-    return encoded(table.to_csv(index=False, lineterminator="\n", float_format="%.8g"))
+    return encoded(without_formulas(table).to_csv(index=False, lineterminator="\n", float_format="%.8g"))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lra.errors import RecordError, suggestion
 from lra.report import excerpt, export
+from lra.report.escape import shown
 from lra.report.figures import curves, forest, scaling, scatter, style
 from lra.report.groups import Group, grouped, one_per_cell
 from lra.report.load import find, frame, none_found, read
@@ -52,8 +53,9 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "", into: Path | Non
     benches, unread_benches = read_benches(paths)
     folders, unread_folders = inspected.find(out)
     unreadable = (*problems, *unread_benches, *unread_folders)
+    found = {path: shown(record) for path, record in found.items()}
     records, repeated = one_per_cell(list(found.values()))
-    scalings = scaling.collect(benches)
+    scalings = scaling.collect([shown(bench) for bench in benches])
     groups = [replace(g, milliseconds=scaling.milliseconds(scalings, g)) for g in grouped(records)]
     _check_baseline(baseline, groups)
     drawn = _figures(groups, baseline, scalings)
@@ -74,7 +76,7 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "", into: Path | Non
 
 def terminal(records: Sequence[Record]) -> str:
     """The comparison tables of these records alone, for the end of a run; writes nothing."""
-    return _tables(grouped(one_per_cell(records)[0]))
+    return _tables(grouped(one_per_cell([shown(record) for record in records])[0]))
 
 
 def _tables(groups: Sequence[Group]) -> str:

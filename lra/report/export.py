@@ -9,6 +9,7 @@ import pandas as pd
 from lra.report import columns
 from lra.report.cells import TaskColumn
 from lra.report.compare import not_separated
+from lra.report.escape import inert, without_formulas
 from lra.report.groups import Group, average
 from lra.report.latex import latex
 from lra.report.render import markdown
@@ -103,7 +104,7 @@ def text(groups: Sequence[Group], names: Sequence[str], notes: Sequence[str], ba
         parts += [f"![Learning curves]({name})\n" for name in images]
     parts.append(f"## Rows\n\n{comparison.mechanisms(groups)}")
     if notes:
-        parts.append("## Left out\n\n" + "".join(f"- {note}\n" for note in notes))
+        parts.append("## Left out\n\n" + "".join(f"- {inert(note)}\n" for note in notes))
     if made := reproduction.matrices(reproduction.beside(groups, published.read())):
         parts.append(f"## Reproduction\n\n{reproduction.LEGEND}\n")
         parts += [f"### {t.title}\n\n{markdown(t)}" + (f"\n{t.note}\n" if t.note else "") for t in made]
@@ -116,18 +117,19 @@ def text(groups: Sequence[Group], names: Sequence[str], notes: Sequence[str], ba
 
 def _group(group: Group, baseline: str) -> list[str]:
     main, about = comparison.comparison(group), given.given(group)
-    parts = [f"## {main.title}\n\n{main.note}.\n\n{markdown(main)}"]
-    parts.append(f"### {about.title}\n\n{about.note}\n\n{markdown(about)}")
+    parts = [f"## {inert(main.title)}\n\n{inert(main.note)}.\n\n{markdown(main)}"]
+    parts.append(f"### {inert(about.title)}\n\n{inert(about.note)}\n\n{markdown(about)}")
     tables = [found for c in group.columns if (found := seeds.seeds(c, group.rows, baseline)).body]
     if tables:
         parts.append(f"### Seeds and differences\n\n{seeds.LEGEND}\n")
-    parts += [f"#### {t.title}\n\n{markdown(t)}" + (f"\n{t.note}\n" if t.note else "") for t in tables]
-    return parts + [f"### {table.title}\n\n{markdown(table)}" for table in comparison.breakdowns(group)]
+    parts += [f"#### {inert(t.title)}\n\n{markdown(t)}" + (f"\n{inert(t.note)}\n" if t.note else "") for t in tables]
+    return parts + [f"### {inert(table.title)}\n\n{markdown(table)}" for table in comparison.breakdowns(group)]
 
 
 def csv(table: pd.DataFrame) -> bytes:
     """CSV with DIGITS significant digits: what two machines reproduce."""
-    return encoded(table.convert_dtypes().to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g"))
+    whole = without_formulas(table.convert_dtypes())
+    return encoded(whole.to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g"))
 
 
 def _resource(table: pd.DataFrame) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from lra.report.escape import one_line
 from lra.report.format import CIRCLE, DASH, MINUS, TIMES
 from lra.report.render import RAISED, Table
 
@@ -91,7 +92,7 @@ def _environment(table: Table, label: str) -> str:
         hrules=True,
         column_format="@{}" + "l" * table.left + "r" * (len(columns) - table.left) + "@{}",
         caption=" ".join(escape(text.rstrip(".") + ".") for text in (table.title, table.note) if text),
-        label=f"tab:{label}",
+        label="tab:" + re.sub(r"[^\w.=-]", "-", label),
         position="t",
         position_float="centering",
     )
@@ -107,6 +108,7 @@ def _cell(table: Table, row: int, column: int) -> str:
 
 def escape(text: str) -> str:
     """Plain text -> LaTeX."""
+    text = one_line(text)
     special = {"\\": r"\textbackslash ", "~": r"\textasciitilde ", "^": r"\textasciicircum "}
     special |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
     escaped = re.sub(r"[\\~^&%$#_{}]", lambda found: special[found[0]], text)

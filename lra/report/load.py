@@ -74,7 +74,8 @@ def _row(record: Record) -> dict[str, Any]:
     row["last_step"] = record.curve[-1].get("step") if record.curve else None
     row |= {f"parameters_{key}": record.parameters.get(key) for key in ("total", "without_embeddings", "attention")}
     row |= {f"seconds_{key}": record.seconds.get(key) for key in ("train", "evaluate", "compile")}
-    row |= {"path": "", "device": None, "commit": None} | flat("", record.environment)
+    machine = {key: value for key, value in flat("", record.environment).items() if key not in row}
+    row |= {"path": "", "device": None, "commit": None} | machine
     row |= flat("attention.", {k: v for k, v in record.attention.items() if k not in ("title", "source")})
     row |= flat("data.", {k: v for k, v in record.data.items() if k not in ("label", "hash")})
     row |= flat("tuning.", record.tuning) | flat("config.", record.config) | flat("ladder.", record.ladder)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from tabulate import tabulate
 
+from lra.report.escape import inert
 from lra.report.format import DASH
 
 RAISED = dict(zip("abcdefghijklmnop", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ", strict=True))  # superscripts, for notes
@@ -61,7 +62,7 @@ def markdown(table: Table, bold: bool = True) -> str:
     """The table alone, without title and note; a table without rows is empty text."""
     if not table.body:
         return ""
-    lines = [[cell.replace("|", r"\|") for cell in line] for line in (table.header, *table.body)]
+    lines = [[inert(cell).replace("|", r"\|") for cell in line] for line in (table.header, *table.body)]
     for row, column in table.bold if bold else ():
         lines[row + 1][column] = f"**{lines[row + 1][column]}**"
     align = ["left"] * table.left + ["right"] * (len(table.header) - table.left)

@@ -5,23 +5,26 @@ file. `read_benches` finds them, `newest` leaves one for each cell.
 """
 
 import dataclasses
-import json
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from lra.errors import RecordError
 from lra.hashing import identity_of
-from lra.results.files import read_record, write_atomically
+from lra.results.files import write_atomically
+from lra.results.reading import PRECISIONS, is_line, is_name, read_record, written
+from lra.results.shapes import Environment, Mechanism
 
 SCHEMA_VERSION = 1
 UNIFORM = "uniform"  # the shape of batches whose sequences all have one length
 FOLDER = "bench"  # below the folder of the runs' records
 DONE, NO_MEMORY, TOO_SLOW, FAILED = "done", "out of memory", "over budget", "failed"
 STATUSES = (DONE, NO_MEMORY, TOO_SLOW, FAILED)
+MODES = ("training", "forward")
+MOST = 1e30  # of bytes, tokens, operations and seconds: beyond it a sum of a few would overflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class Bench:
     """An attention at one length: seconds of a step and the memory it takes. None where it did not get that far."""
 
     kind_of_file: ClassVar[str] = "a bench record"
+    shapes: ClassVar[Mapping[str, Any]] = {"attention": Mechanism, "environment": Environment}
 
     schema_version: int = SCHEMA_VERSION
     kind: str = "bench"
@@ -111,9 +115,15 @@ class Bench:
         return amount / self.median if amount is not None and self.median else None
 
     def wrong_values(self) -> list[str]:
-        """The kind and the status, when they are none that a bench writes."""
-        kinds = {"kind": ("bench",), "status": STATUSES}
-        return [name for name, known in kinds.items() if getattr(self, name) not in known]
+        """Words that no bench writes, a row or task that is no single line of text, and sizes or times below zero."""
+        kinds = {"kind": ("bench",), "status": STATUSES, "precision": PRECISIONS, "mode": MODES}
+        wrong = [name for name, known in kinds.items() if getattr(self, name) not in known]
+        wrong += [name for name in ("row", "protocol", "gear") if not is_line(getattr(self, name))]
+        wrong += [] if is_name(self.shape) else ["shape"]
+        wrong += [name for name in ("length", "batch", "processes") if getattr(self, name) < 1]
+        wrong += [] if all(second > 0 for second in self.seconds) else ["seconds"]
+        optional = ("start_seconds", "real_tokens", "computed_tokens", "flops", "peak_bytes", "held_bytes", "run_steps")
+        return wrong + [name for name in optional if not 0 <= (getattr(self, name) or 0) <= MOST]
 
 
 def is_bench(path: Path) -> bool:
@@ -127,7 +137,7 @@ def save(bench: Bench, folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            write_atomically(path, (json.dumps(dataclasses.asdict(bench), indent=1) + "\n").encode())
+            write_atomically(path, written(dataclasses.asdict(bench)))
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error.strerror}; make room, or choose another --out") from error
     return path

@@ -1,30 +1,15 @@
-"""Files that are written whole or not at all, and files that are read against a dataclass."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
-import functools
-import json
+import contextlib
 import os
-import types
-import typing
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
 
-from lra.errors import RecordError, WorkError
-
-
-class Stored(Protocol):
-    """A dataclass that is stored as one file."""
-
-    kind_of_file: ClassVar[str]  # for messages: 'a record'
-
-    def wrong_values(self) -> list[str]:
-        """Names of the fields whose values have the right type and still cannot be."""
-        ...
-
-
-T = TypeVar("T", bound=Stored)
+from lra.errors import WorkError
 
 
 def encoded(text: str) -> bytes:
@@ -65,61 +50,35 @@ def write_all(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
     return [folder / name for name in contents]
 
 
+def remove_leftovers(files: Iterable[Path]) -> None:
+    """Removes those that a killed process has left behind: its number is in their names.
+
+    Another machine may use the same folder, so a file that changed in the last hour stays.
+    """
+    for file in files:
+        named = re.fullmatch(r"\.(probe-(\d{1,9})|.+\.(\d{1,9})\.tmp)", file.name)
+        with contextlib.suppress(OSError):  # another process may have removed it
+            if named and time.time() - file.stat().st_mtime > 3600 and not _is_running(int(named[2] or named[3])):
+                file.unlink()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def writable(folder: Path) -> None:
-    """Make the folder. Raises WorkError when nothing can be written to it."""
+    """Make the folder, and remove what killed processes left. Raises WorkError when nothing can be written to it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers([*folder.glob(".*"), *folder.glob("work/*/.*")])
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise WorkError(f"cannot write to the output folder {folder}: {error.strerror}; give another --out") from error
-
-
-def read_record(cls: type[T], path: Path, version: int) -> T:
-    """The dataclass from its JSON file, every field checked against the annotation of the class.
-
-    version: the newest `schema_version` that this code reads. Raises RecordError with the file's name.
-    """
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        found = int(fields["schema_version"])
-    except FileNotFoundError as error:
-        raise RecordError(f"{path}: no such file or folder") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError(f"{path} is not {cls.kind_of_file}: {error}") from error
-    if found > version:
-        raise RecordError(f"{path} has schema {found}; this version reads up to {version}: upgrade lra")
-    try:
-        record = cls(**fields)
-    except TypeError as error:
-        raise RecordError(f"{path} is not {cls.kind_of_file}: {error}") from error
-    annotations = _annotations(cls)
-    wrong = [name for name in fields if not fits(fields[name], annotations[name])] or record.wrong_values()
-    if wrong:
-        raise RecordError(f"{path} is not {cls.kind_of_file}: bad {', '.join(wrong)}")
-    return record
-
-
-@functools.cache
-def _annotations(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value from JSON has the annotated type: str, int, dict[str, float], list[float], float | None.
-
-    As in JSON, an integer is also a float; True is no number.
-    """
-    kind, parts = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
-    if annotation is Any:
-        return True
-    if kind in (typing.Union, types.UnionType):
-        return any(fits(value, part) for part in parts)
-    if kind is dict:
-        return isinstance(value, dict) and all(fits(k, parts[0]) and fits(v, parts[1]) for k, v in value.items())
-    if kind is list:
-        return isinstance(value, list) and all(fits(item, parts[0]) for item in value)
-    if kind in (int, float):
-        return not isinstance(value, bool) and isinstance(value, int | kind)
-    return isinstance(value, kind or type(None))

@@ -7,20 +7,23 @@ of a run, add a field with its type to `Record`: writing, reading and checking f
 
 import base64
 import dataclasses
-import json
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from lra.errors import RecordError
-from lra.results.files import read_record, write_atomically
+from lra.results import shapes
+from lra.results.files import write_atomically
+from lra.results.reading import LARGEST, PRECISIONS, is_line, is_name, read_record, written
 
 SCHEMA_VERSION = 2  # version 2 added tuning and correct
 RESULTS_VERSION = 3  # raised when numbers or identities change; 3: identities cover the shared pieces of a mechanism
 FINAL = ("done", "diverged")
 STATUSES = (*FINAL, "failed")
+MOST_ROWS = 10**8  # of a test split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,16 @@ class Record:
     """One run. Accuracies are fractions of 1; None where a run did not get that far."""
 
     kind_of_file: ClassVar[str] = "a record"
+    shapes: ClassVar[Mapping[str, Any]] = {
+        "attention": shapes.Mechanism,
+        "backbone": shapes.Mechanism,
+        "config": shapes.Config,
+        "tuning": shapes.Tuning,
+        "matched": shapes.Matched,
+        "data": shapes.Data,
+        "pretraining": shapes.Pretraining,
+        "environment": shapes.Environment,
+    }
 
     schema_version: int = SCHEMA_VERSION
     results_version: int = RESULTS_VERSION
@@ -85,10 +98,26 @@ class Record:
         return file_name(self.task, self.row, self.protocol, self.seed, self.identity)
 
     def wrong_values(self) -> list[str]:
-        """The status, when it is none of the three, and accuracies outside 0 to 1 (NaN is outside)."""
-        shares = ("test_accuracy", "test_accuracy_last", "validation_accuracy")
-        wrong = [name for name in shares if (share := getattr(self, name)) is not None and not 0 <= share <= 1]
-        return wrong + ([] if self.status in STATUSES else ["status"])
+        """Names of fields that no run writes so: words, names of tasks, accuracies outside 0 to 1, sizes below 0."""
+        wrong = [] if self.status in STATUSES else ["status"]
+        wrong += [] if self.precision in PRECISIONS else ["precision"]
+        wrong += [] if is_name(self.task) else ["task"]
+        wrong += [name for name in ("row", "protocol", "identity") if not is_line(getattr(self, name))]
+        accuracies = ("test_accuracy", "test_accuracy_last", "validation_accuracy")
+        shares = [(name, getattr(self, name)) for name in accuracies]
+        shares += [(f"ladder.{name}", value) for name, value in self.ladder.items()]
+        shares += [(f"accuracy_by.{group}", value) for group, by in self.accuracy_by.items() for value in by.values()]
+        shares += [("curve", point.get("validation_accuracy")) for point in self.curve]
+        wrong += [name for name, share in shares if share is not None and not 0 <= share <= 1]
+        sizes = [(name, getattr(self, name)) for name in ("seed", "best_step", "tokens_per_second", "peak_bytes")]
+        sizes += [(f"parameters.{name}", value) for name, value in self.parameters.items()]
+        sizes += [(f"seconds.{name}", value) for name, value in self.seconds.items()]
+        sizes += [("curve", point.get("step")) for point in self.curve]
+        wrong += [name for name, size in sizes if size is not None and not 0 <= size < LARGEST]
+        if not 0 <= self.test_rows <= MOST_ROWS:
+            return [*wrong, "test_rows"]
+        packed = {"predictions": self.test_rows, "correct": -(-self.test_rows // 8)}
+        return wrong + [name for name, size in packed.items() if not _holds(getattr(self, name), size)]
 
 
 def file_name(task: str, row: str, protocol: str, seed: int, identity: str) -> str:
@@ -107,9 +136,24 @@ def pack(predictions: bytes) -> str:
     return base64.b85encode(zlib.compress(predictions, 9)).decode()
 
 
-def unpack(text: str) -> bytes:
-    """The inverse of `pack`."""
-    return zlib.decompress(base64.b85decode(text))
+def unpack(text: str, most: int) -> bytes:
+    """The inverse of `pack`. Raises ValueError where the text is damaged or holds more than `most` bytes."""
+    decompressor = zlib.decompressobj()
+    try:
+        content = decompressor.decompress(base64.b85decode(text), most + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if len(content) > most or not decompressor.eof:
+        raise ValueError(f"it holds more than {most:,} bytes, or is cut short")
+    return content
+
+
+def _holds(text: str, size: int) -> bool:
+    """Is this text empty, or so many bytes, packed?"""
+    try:
+        return not text or len(unpack(text, size)) == size
+    except ValueError:
+        return False
 
 
 def hits(record: Record) -> list[bool] | None:
@@ -117,8 +161,8 @@ def hits(record: Record) -> list[bool] | None:
     if not record.correct:
         return None
     try:
-        packed = unpack(record.correct)
-    except (ValueError, zlib.error) as error:
+        packed = unpack(record.correct, -(-record.test_rows // 8))
+    except ValueError as error:
         raise RecordError(f"{record.name} is damaged: correct: {error}") from error
     return [bool(packed[i // 8] >> (7 - i % 8) & 1) for i in range(record.test_rows)]
 
@@ -129,7 +173,7 @@ def save(record: Record, folder: Path) -> Path:
     if path.exists() and load(path).status in FINAL:
         raise RecordError(f"{path} is final and is not replaced; delete it to run it again")
     try:
-        write_atomically(path, (json.dumps(dataclasses.asdict(record), indent=1) + "\n").encode())
+        write_atomically(path, written(dataclasses.asdict(record)))
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error.strerror}; make room and run the same command again") from error
     return path

@@ -60,12 +60,12 @@ class Trainer:
         """Goes on from the checkpoint, if there is one. Raises WorkError when it is damaged."""
         state = self.step.group.broadcast(self.folder.load_state())
         if state is not None:
-            self.model.load_state_dict(state["model"])
-            self.best = state["best"]
             try:
+                self.model.load_state_dict(state["model"])
+                self.best = state["best"]
                 self.step.optimiser.load_state_dict(state["update"])
                 self.progress = Progress(**state["progress"])
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
                 raise WorkError(f"{self.folder.resume} is of another version; delete it to start again") from error
         self.folder.open_log(self.progress.log_bytes)
 

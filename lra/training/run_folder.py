@@ -1,19 +1,15 @@
 """The folder of a run in progress: its checkpoint, metrics.jsonl, its lock, and the weights that it ends with."""
 
 import contextlib
-import hashlib
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from lra.errors import WorkError
-from lra.results.files import write_atomically
 from lra.results.locks import locked
+from lra.training.checkpoint import read_state, read_weights, write_state, write_weights
 from lra.training.tracker import Tracker
 
 
@@ -22,27 +18,20 @@ class RunFolder:
 
     def __init__(self, folder: Path, tracker: Tracker | None = None):
         self.folder, self.tracker = folder, tracker or Tracker()
-        self.resume, self.metrics, self.error = (folder / name for name in ("resume.pt", "metrics.jsonl", "error.txt"))
+        self.resume, self.before = folder / "resume.pt", folder / "resume-before.pt"  # the newest and the one before
+        self.metrics, self.error = folder / "metrics.jsonl", folder / "error.txt"
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the folder for this process. Raises BusyError when another process holds it."""
         return locked(self.folder / "lock")
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Writes tensors and plain values, after a digest that shows damage."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        content = buffer.getvalue()
-        write_atomically(self.resume, hashlib.sha256(content).digest() + content)
+        """Writes tensors and plain values; the checkpoint before this one is kept."""
+        write_state(self.resume, self.before, state)
 
     def load_state(self) -> dict[str, Any] | None:
-        """The saved state, on the CPU, or None. Raises WorkError when the file is damaged."""
-        if not self.resume.exists():
-            return None
-        content = self.resume.read_bytes()
-        if hashlib.sha256(content[32:]).digest() != content[:32]:
-            raise WorkError(f"checkpoint {self.resume} is corrupt; delete it to start this run again")
-        return torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+        """The newest intact state, on the CPU, or None. Raises WorkError when no file is intact."""
+        return read_state(self.resume, self.before)
 
     def open_log(self, size: int) -> None:
         """Cuts metrics.jsonl back to what it held when the checkpoint was saved, so that no line comes twice."""
@@ -62,21 +51,18 @@ class RunFolder:
         self.tracker.summarise(self.folder, step, results)
 
     def save_weights(self, name: str, weights: dict[str, Tensor]) -> None:
-        write_atomically(self.folder / f"{name}.safetensors", save({k: v.contiguous() for k, v in weights.items()}))
+        write_weights(self.folder / f"{name}.safetensors", weights)
 
     def load_weights(self, name: str) -> dict[str, Tensor]:
         """Raises WorkError when they are missing or damaged."""
         path = self.folder / f"{name}.safetensors"
         if not path.exists():
             raise WorkError(f"no weights at {path}: they are in work/ on the machine that trained the record")
-        try:
-            return load_file(path)
-        except Exception as error:
-            raise WorkError(f"no usable weights at {path}: {error}") from error
+        return read_weights(path)
 
     def finish(self) -> None:
         """Deletes what only a resumed or a failed run needs."""
-        for path in (self.resume, self.error):
+        for path in (self.resume, self.before, self.error):
             path.unlink(missing_ok=True)
 
 

@@ -134,6 +134,8 @@ def _decode(block: Any, path: Path, first: int) -> np.ndarray:
     if "img.bytes" not in fields.column_names:
         raise DataError(f"{path}: the column 'img' must hold pictures as {{bytes, path}}, it is {block['img'].type}")
     files = fields["img.bytes"].to_pylist()
+    if not all(isinstance(file, bytes | None) for file in files):
+        raise DataError(f"{path}: the column 'img' must hold pictures as {{bytes, path}}, it is {block['img'].type}")
     pixels = np.empty((len(files), SIDE, SIDE, 3), np.uint8)
     Pillow.init()  # before the threads: it is not safe in them
 
@@ -161,7 +163,7 @@ def _picture(content: bytes, pixels: np.ndarray) -> str:
                 pixels[:] = np.asarray(picture.convert("RGBA"))[..., :3]
             else:
                 pixels[:] = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
         return f"cannot be read: {str(error).splitlines()[0]}"
     return ""
 

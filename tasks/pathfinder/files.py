@@ -139,9 +139,13 @@ def decode(path: Path, size: int) -> np.ndarray:
 
     try:
         with Image.open(path, formats=["PNG"]) as image:
+            if image.size != (size, size):  # before it is decoded: it may be of any size
+                raise DataError(f"{path} is {image.height} x {image.width}, not {size} x {size} of 8-bit grey: {_CURE}")
             # a palette's numbers are not grey levels
             values = np.asarray(image.convert("RGBA").convert("L") if image.mode == "P" else image)
-    except (OSError, ValueError, SyntaxError) as error:
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         if path.is_file() and not path.stat().st_size:
             raise DataError(f"{path} is empty: {_CURE}") from error
         reason = getattr(error, "strerror", None) or "it is no whole PNG"

@@ -135,6 +135,8 @@ def _texts(path: Path, length: int, folder: Path) -> Iterator[tuple[bytes, bytes
     for block in _parquet.blocks(path, ["id", "text"], folder, advice="copy it again"):
         rows = block.to_pydict()
         for name, text in zip(rows["id"], rows["text"], strict=True):
+            if not isinstance(text, str | None) or not isinstance(name, str | int):
+                raise DataError(f"{path}: the columns must hold texts; id is {name!r:.40}, text {text!r:.40}")
             yield str(name).encode(), (text or "")[:length].encode()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from lra.report import legacy
+from lra.report.escape import inert, shown, without_formulas
 from lra.report.format import DASH
 from lra.report.render import markdown, table
 from lra.report.tables import published, whole_runs
@@ -95,9 +96,10 @@ def frame(benches: Sequence[Bench]) -> pd.DataFrame:
 
 def write(benches: Sequence[Bench], out: Path) -> list[Path]:
     """Write bench.md and bench.csv, of all these records, to `out`. Raises WorkError."""
+    benches = [shown(bench) for bench in benches]
     contents = {
         "bench.md": encoded(f"# Time and memory\n\n{ABOUT}\n\n{tables(benches)}\n## Every cell\n\n{detail(benches)}"),
-        "bench.csv": encoded(frame(benches).to_csv(index=False, lineterminator="\n")),
+        "bench.csv": encoded(without_formulas(frame(benches)).to_csv(index=False, lineterminator="\n")),
     }
     return write_all(contents, out)
 
@@ -113,7 +115,7 @@ def heading(group: Sequence[Bench]) -> str:
     where = f"{where} in each of {processes} processes" if processes > 1 else where
     what = "Sequences of one length" if bench.shape == UNIFORM else "Tasks' own lengths"
     batches = " or ".join(str(batch) for batch in sorted({bench.batch for bench in group}))
-    return f"{what}: batch {batches}, model of {protocol}, {gear}, {precision}, {where}"
+    return inert(f"{what}: batch {batches}, model of {protocol}, {gear}, {precision}, {where}")
 
 
 def _group(bench: Bench) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from statistics import fmean
 from lra.report import columns
 from lra.report.cells import Cell, TaskColumn
 from lra.report.compare import not_separated
+from lra.report.escape import inert
 from lra.report.format import CIRCLE, DAGGER, DASH, TIMES, percent
 from lra.report.groups import Group, average, best_trivial, fidelity, rank
 from lra.report.render import RAISED, Table, table
@@ -174,7 +175,7 @@ def _mechanism(row: str, record: Record) -> str:
     words = [about.get("title"), fidelity(record), about.get("cost"), about.get("paper")]
     words += ["always padded to the full length"] if about.get("padding") == "fixed" else []
     words += [] if about.get("builtin", True) else [f"a user's file, {about.get('source_hash', '')}"]
-    return f"- `{row}`: {'; '.join(str(word) for word in words if word)}\n"
+    return f"- `{inert(row)}`: {'; '.join(inert(str(word)) for word in words if word)}\n"
 
 
 def breakdowns(group: Group) -> list[Table]:

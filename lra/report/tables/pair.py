@@ -50,7 +50,7 @@ def right(record: Record, labels: Sequence[int] | None = None) -> list[bool]:
     """Whether the model answered each test row correctly, by its record or, where that does not say, by the labels."""
     known = hits(record)
     if known is None and labels is not None:
-        known = [p == label for p, label in zip(unpack(record.predictions), labels, strict=True)]
+        known = [p == label for p, label in zip(unpack(record.predictions, record.test_rows), labels, strict=True)]
     if known is None:
         raise RecordError(f"{record.name} does not say which answers were right, and its data is not here")
     return known

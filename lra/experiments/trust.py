@@ -1,0 +1,55 @@
+"""Which code a record may have run: only what the user has run himself on this machine, or lets run by a variable.
+
+A record names files of users and holds their texts, and a record may come from anywhere. So each run notes in the cache
+the hash of the users' texts that it ran, and no text that is not noted is imported because a record names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import tasks
+from lra.console import say
+
+VARIABLE = "LRA_TRUST_RECORDS"
+REFUSAL = (
+    "the record's code has never run on this machine and is not run; read it, and run it with your own file, or set "
+    f"{VARIABLE}=1 to run what records hold"
+)
+
+
+def note(text: str, beside: Mapping[str, str]) -> None:
+    """Notes that the user has run a file with this text, and those beside it: file name -> text."""
+    with contextlib.suppress(OSError):  # without a cache a record's code is only asked for again
+        place = _place(text, beside)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+
+
+def is_trusted(text: str, beside: Mapping[str, str]) -> bool:
+    """May this text of a record, with those beside it, be run?"""
+    return os.environ.get(VARIABLE) == "1" or _place(text, beside).exists()
+
+
+def is_the_file(path: str, text: str, beside: Mapping[str, str], what: str) -> bool:
+    """Has the file at this path exactly this text, and each beside it its own? If so, says that it is imported."""
+    try:
+        file = Path(path).expanduser()
+        for name, content in {file.name: text, **beside}.items():
+            if importlib.util.decode_source((file.parent / name).read_bytes()) != content:
+                return False
+    except (OSError, SyntaxError, ValueError, RuntimeError):
+        return False
+    say(f"{path} is imported: it has the text of the record's {what}")
+    return True
+
+
+def _place(text: str, beside: Mapping[str, str]) -> Path:
+    content = json.dumps([text, dict(beside)], sort_keys=True)
+    return tasks.cache_folder() / "run-before" / hashlib.sha256(content.encode()).hexdigest()

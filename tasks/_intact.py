@@ -1,0 +1,140 @@
+"""Is prepared data what was written? Its manifest is checked when it is read, its arrays against their hashes at times.
+
+The manifest holds the SHA-256 of every array and a digest of itself. Manifests from before it did are accepted: their
+arrays are compared with the hash of the data, which covers all but the codes of groups.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import time
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks._checks import check
+from tasks._data import SPLITS, Data, DataError, Spec
+from tasks._files import sha256
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MANIFEST = "manifest.json"
+MARK = "verified"  # an empty file whose time is that of the last verification
+MOST_BYTES = 2**24  # of a manifest; ours have some 3,000
+ARRAY, NAME, HASH = r"[a-z]+(-[a-z-]+)?\.npy", r"[a-z][a-z0-9_]*", r"[0-9a-f]{12}"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder of prepared data, none of whose names leads elsewhere. Raises OSError or ValueError."""
+    descriptor = os.open(folder / MANIFEST, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("the manifest is no regular file")
+        content = file.read(MOST_BYTES + 1)
+    try:
+        manifest = json.loads(content)
+        if "digest" in manifest and manifest["digest"] != digest_of(manifest):
+            raise ValueError("the manifest has changed since it was written")
+        names = [manifest["about"]["task"], *manifest["about"].get("rows", {})]
+        strange = [name for name in names if not re.fullmatch(NAME, name)]
+        strange += [name for name in manifest["files"] if not re.fullmatch(ARRAY, name)]
+        strange += [name for name in manifest["groups"] if not re.fullmatch(r"[a-z][a-z -]*", name)]
+        strange += [] if re.fullmatch(HASH, manifest["hash"]) else [manifest["hash"]]
+    except (RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the manifest is none: {error}") from error
+    if strange:
+        raise ValueError(f"the manifest has the strange name {strange[0]!r}")
+    return manifest
+
+
+def seal(folder: Path, manifest: dict[str, Any]) -> None:
+    """Writes the manifest, with the hash of every array in the folder and a digest of itself. Raises OSError."""
+    manifest = manifest | {"sha256": {name: sha256(folder / name) for name in manifest["files"]}}
+    text = json.dumps(manifest | {"digest": digest_of(manifest)}, indent=1) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    (folder / MARK).touch()
+
+
+def digest_of(manifest: dict[str, Any]) -> str:
+    """SHA-256 of all of a manifest but its digest."""
+    plain = json.loads(json.dumps(manifest))  # as it is read back: tuples are lists, keys are texts
+    plain.pop("digest", None)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def check_splits(data: Data, *, values: bool) -> None:
+    """Raises DataError where an array does not fit the sizes. values: read those, too, which are many."""
+    for name in SPLITS:
+        check(data.about["task"], name, getattr(data, name), data.spec, values=values)
+
+
+def is_due(data: Data) -> bool:
+    """Were the arrays last verified more than LRA_VERIFY_DAYS days ago (30)? Raises DataError."""
+    text = os.environ.get("LRA_VERIFY_DAYS") or "30"
+    try:
+        days = float(text)
+    except ValueError:
+        raise DataError(f"LRA_VERIFY_DAYS must be a number of days, not {text!r}") from None
+    try:
+        return time.time() - (data.folder / MARK).stat().st_mtime > 86400 * days
+    except OSError:
+        return True
+
+
+def find_fault(data: Data) -> str:
+    """Reads every array -> what differs from what was written, or nothing; then the folder counts as verified."""
+    try:
+        manifest = read_manifest(data.folder)
+        hashes = manifest.get("sha256")
+        if hashes is None and content_hash(data) != data.hash:
+            return f"its content is no longer that of {data.hash}"
+        for name in manifest["files"]:
+            if hashes is not None and sha256(data.folder / name) != hashes.get(name):
+                return f"{name} has changed since it was written"
+        check_splits(data, values=True)
+    except (OSError, ValueError) as error:
+        return str(error)
+    with suppress(OSError):  # a cache that others own
+        (data.folder / MARK).touch()
+    return ""
+
+
+def has_hashes(data: Data) -> bool:
+    """Does the manifest hold the hash of every array?"""
+    return "sha256" in read_manifest(data.folder)
+
+
+def content_hash(data: Data) -> str:
+    """The hash of data, from its arrays."""
+    splits = {name: getattr(data, name) for name in SPLITS}
+    documents = _digest(b"", data.train.values, data.train.lengths).encode() if data.spec.pair else b""
+    digests = [
+        _digest(documents, split.values, split.lengths, split.labels)
+        if split.pairs is None
+        else _digest(documents, split.pairs, split.labels)
+        for split in splits.values()
+    ]
+    return hash_of(data.spec, digests)
+
+
+def _digest(start: bytes, *arrays: np.ndarray) -> str:
+    digest = hashlib.sha256(start)
+    for array in arrays:
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def hash_of(spec: Spec, digests: list[str]) -> str:
+    """12 hexadecimal digits over the sizes and the digests of the three splits.
+
+    Of the sizes only those that differ from their defaults, so that a new field leaves the hash of the same data alone.
+    """
+    plain = {f.name: getattr(spec, f.name) for f in fields(Spec) if getattr(spec, f.name) != f.default}
+    content = json.dumps({"spec": plain, "digests": digests}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]

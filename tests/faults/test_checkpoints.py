@@ -1,0 +1,120 @@
+"""Checkpoints and weights: a flipped bit is seen, a damaged checkpoint falls back to the one before."""
+
+import hashlib
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from lra.errors import WorkError
+from lra.experiments.grid import run_grid
+from lra.experiments.plan import Request
+from lra.training.checkpoint import read_state, read_weights, write_state, write_weights
+from lra.training.progress import Progress
+
+STATE = {"model": {"a": torch.arange(9.0)}, "update": {"b": torch.ones(3)}, "best": None, "progress": {"step": 5}}
+WEIGHTS = {"layer.weight": torch.arange(12.0).reshape(3, 4), "layer.bias": torch.zeros(4), "scale": torch.tensor(2.0)}
+
+
+def flip(path: Path, draw: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    path.write_bytes(content)
+
+
+def test_no_bit_of_a_checkpoint_flips_unnoticed(tmp_path: Path, capsys):
+    newest, before = tmp_path / "resume.pt", tmp_path / "resume-before.pt"
+    write_state(newest, before, STATE)
+    write_state(newest, before, STATE | {"progress": {"step": 9}})
+    whole = newest.read_bytes()
+    for seed in range(60):
+        flip(newest, random.Random(seed))
+        state = read_state(newest, before)
+        assert state is not None
+        assert state["progress"] == {"step": 5}
+        newest.write_bytes(whole)
+    said = capsys.readouterr().err
+    assert said == f"checkpoint {newest} is damaged: the run goes on from the one before, resume-before.pt\n"
+    flip(newest, random.Random(0))
+    flip(before, random.Random(0))
+    with pytest.raises(WorkError, match=r"resume.pt is corrupt; delete it to start this run again"):
+        read_state(newest, before)
+    newest.unlink()
+    before.unlink()
+    assert read_state(newest, before) is None
+
+
+@pytest.mark.parametrize("state", [[1, 2], {"model": {}}, STATE | {"progress": {"steps": 1}}, STATE | {"model": [1]}])
+def test_a_right_digest_of_something_else_falls_back(state: object, tmp_path: Path):
+    newest, before = tmp_path / "resume.pt", tmp_path / "resume-before.pt"
+    write_state(newest, before, STATE)
+    write_state(newest, before, state)  # pyright: ignore[reportArgumentType]
+    found = read_state(newest, before)
+    assert found is not None
+    assert found["progress"] == {"step": 5}
+    content = b"no pickle"
+    newest.write_bytes(hashlib.sha256(content).digest() + content)
+    assert read_state(newest, before) is not None
+
+
+def test_nothing_is_unpickled(tmp_path: Path):
+    """A pickle that would leave a mark is refused, with the right digest, too."""
+
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    newest, before = tmp_path / "resume.pt", tmp_path / "resume-before.pt"
+    write_state(newest, before, STATE | {"progress": Evil()})
+    with pytest.raises(WorkError, match="is corrupt"):
+        read_state(newest, before)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_no_bit_of_weights_flips_unnoticed(tmp_path: Path):
+    path = tmp_path / "best.safetensors"
+    write_weights(path, WEIGHTS)
+    whole = path.read_bytes()
+    for seed in range(150):
+        flip(path, random.Random(seed))
+        try:
+            weights = read_weights(path)
+        except WorkError:
+            pass
+        else:  # a flip in the name of the digest
+            assert weights.keys() == WEIGHTS.keys()
+            assert all(torch.equal(weights[name], WEIGHTS[name]) for name in WEIGHTS)
+        path.write_bytes(whole)
+    assert all(torch.equal(tensor, WEIGHTS[name]) for name, tensor in read_weights(path).items())
+
+
+@pytest.mark.parametrize("damage", ["bit", "content"])
+def test_a_run_goes_on_from_the_checkpoint_before(damage: str, tiny: str, tmp_path: Path, capsys):
+    """And ends with the numbers of a run that nothing disturbed."""
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 36:
+            raise KeyboardInterrupt
+
+    def run(name: str, observe=None):
+        overrides = ("train.steps=40", "train.evaluate_every=10")
+        request = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "protocol": tiny}
+        return run_grid(Request(**request, overrides=overrides, out=tmp_path / name, observe=observe))
+
+    (whole,) = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped", stop)
+    (newest,) = (tmp_path / "stopped").glob("work/*/resume.pt")
+    assert (newest.parent / "resume-before.pt").exists()
+    if damage == "bit":
+        flip(newest, random.Random(0))
+    else:
+        content = b"no pickle"
+        newest.write_bytes(hashlib.sha256(content).digest() + content)
+    capsys.readouterr()
+    (record,) = run("stopped")
+    assert "the run goes on from the one before" in capsys.readouterr().err
+    assert (record.curve and [p["train_loss"] for p in record.curve]) == [p["train_loss"] for p in whole.curve]
+    assert (record.test_accuracy, record.predictions) == (whole.test_accuracy, whole.predictions)
+    assert not list(newest.parent.glob("resume*"))
