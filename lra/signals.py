@@ -3,6 +3,7 @@
 SIGTERM, SIGUSR1 and SIGHUP come from schedulers, from other programs and from a terminal that closes, SIGINT is Ctrl-C.
 As long as something would be lost (`held`) a signal is only noted, and the training loop saves and stops after its
 step; at any other time `Stopped` is raised at once, as KeyboardInterrupt is. Ctrl-C a second time always raises it.
+Should Python drop it, as it does with what is raised while an object is freed, the signal stays noted.
 """
 
 from __future__ import annotations
