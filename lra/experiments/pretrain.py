@@ -151,9 +151,9 @@ def read(folder: RunFolder | NoFolder) -> tuple[dict[str, Any], dict[str, Tensor
         return None
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        weights = {} if about["reason"] else folder.load_weights("encoder")
-        if weights and hash_of(folder.folder / "encoder.safetensors") != about["weights"]:
+        if not about["reason"] and hash_of(folder.folder / "encoder.safetensors") != about["weights"]:
             raise WorkError(f"{path.parent} is damaged; delete it to pretrain again")
+        weights = {} if about["reason"] else folder.load_weights("encoder")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WorkError(f"{path} is damaged ({error}); delete {path.parent} to pretrain again") from error
     return about, weights
