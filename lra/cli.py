@@ -86,7 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
     name, *words = arguments if arguments and not arguments[0].startswith("-") else ["run", *arguments]
     try:
         with signals.caught() if name in TRAINING else contextlib.nullcontext():
-            return carry_out(name, words)
+            parsed = parse(name, words)
+            return command(name).main(parsed)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -101,8 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def carry_out(name: str, words: list[str]) -> int:
-    """Runs one command with its arguments and returns its exit code."""
+def parse(name: str, words: list[str]) -> argparse.Namespace:
+    """The arguments of a command, and the environment that it works in. Raises UserError."""
     if not {*HELP} & set(words):
         check_installation()
     parsed = parser_of(name).parse(words)
@@ -113,7 +114,7 @@ def carry_out(name: str, words: list[str]) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     if name in COMPILING:
         use_compiler_cache()
-    return command(name).main(parsed)
+    return parsed
 
 
 def say(line: str) -> None:

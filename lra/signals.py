@@ -71,6 +71,10 @@ def caught(hint: bytes = HINT) -> Iterator[None]:
             if not (handler is signal.SIG_IGN and number in ignorable):
                 signal.signal(number, answer)
         yield
+    except SystemError as error:  # Python 3.11's parser makes one of a Stopped that is raised in it
+        if _State.number:
+            raise Stopped(_State.number) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -166,6 +166,7 @@ def _train(words: list[str], said: Path, start: Any) -> None:
         raise SystemExit(main(words))
 
 
+@pytest.mark.slow
 def test_two_commands_on_one_folder_without_locks(tiny, tmp_path):
     """Each run is trained once; a command that leaves runs to the other says so in its exit code."""
     words = ["--attn", "elu", "relu", "mean", "--task", "listops", "--protocol", tiny, "--device", "cpu"]

@@ -225,3 +225,18 @@ def test_workers_save_before_the_command_ends(tiny, tmp_path, capfd, processes):
     assert len(before) == count
     assert all(path.stat().st_mtime_ns > time_before for path, time_before in before.items())
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_what_the_parser_makes_of_a_signal_is_the_signal():
+    """Python 3.11 says SystemError, AST constructor recursion depth mismatch, where a signal ends ast.parse."""
+
+    def parse(asked: bool):
+        with signals.caught():
+            if asked:
+                signals.ask(signal.SIGTERM)
+            raise SystemError("AST constructor recursion depth mismatch")
+
+    with pytest.raises(signals.Stopped, match="SIGTERM"):
+        parse(asked=True)
+    with pytest.raises(SystemError):
+        parse(asked=False)

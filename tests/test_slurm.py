@@ -61,6 +61,7 @@ def emit(tiny, tmp_path, *words: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_array_does_the_grid_and_its_report(tiny, tmp_path, cluster):
     path = emit(tiny, tmp_path, "elu:conv=3", "mean", "--set", "train.gear=eager", "model.layers=1")
     assert not list((tmp_path / "runs").glob("*.json")), "nothing has run"

@@ -7,6 +7,7 @@ is built.
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -109,6 +110,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in SHARED and path.stem[0] != "_")
 
 
+@functools.cache
 def read_builtin(name: str) -> Backbone:
     """A built-in, read from the text of its file: `@register(...)` and the signature of `build_body`."""
     path = HERE / f"{name}.py"

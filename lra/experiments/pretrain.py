@@ -185,7 +185,7 @@ def pretrain(
     with contextlib.ExitStack() as stack:
         if trainer.progress.step < step.gears.shift_at and group.rank == 0:
             trainer.compiler = stack.enter_context(Beside(run, sizes, train, pretraining=True))
-        progress = trainer.run(observe)
+        progress = trainer.run(observe, stack)
     weights = {name: tensor.detach().cpu() for name, tensor in denoiser.encoder.state_dict().items()}
     about |= {
         "share": config.pretrain_share,

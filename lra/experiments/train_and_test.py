@@ -58,7 +58,7 @@ def train_and_test(
         with contextlib.ExitStack() as stack:
             if trainer.progress.step < step.gears.shift_at and group.rank == 0:
                 trainer.compiler = stack.enter_context(Beside(run, data.spec, data.train))
-            trainer.run(observe)
+            trainer.run(observe, stack)
         return finish(run, prepared, trainer)
 
 

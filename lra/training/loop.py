@@ -79,17 +79,13 @@ class Trainer:
             }
         )
 
-    def run(self, observe: Callable[[Progress], bool]) -> Progress:
+    def run(self, observe: Callable[[Progress], bool], hold: contextlib.ExitStack) -> Progress:
         """Trains to the last step, or until something is not finite.
 
         `observe` is called after every step. Where it says so in any process of the group, the run is saved, and Paused
-        raised. From the first step on a signal is noted and not raised (`lra.signals`): there is something to save.
+        raised. From the first step on, as long as `hold` is open, a signal is noted and not raised (`lra.signals`):
+        there is something to save.
         """
-        with contextlib.ExitStack() as hold:
-            return self.run_steps(observe, hold)
-
-    def run_steps(self, observe: Callable[[Progress], bool], hold: contextlib.ExitStack) -> Progress:
-        """See `run`. hold: where to note signals."""
         progress, config, group = self.progress, self.config, self.step.group
         progress.shift_at = self.step.gears.shift_at
         saved, first = time.monotonic(), progress.step
