@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,13 +55,8 @@ def _of_file(text: str, name: str) -> Backbone:
     name = name or next(iter(found))
     if name not in found:
         raise ConfigError(f"{path} registers no {name!r}{suggestion(name, list(found))}; it has {', '.join(found)}")
-    about = found[name]
-    backbone = Backbone(
-        name=name,
-        path=path,
-        title=about.title,
-        paper=about.paper,
-        keys=about.keys,
+    backbone = replace(
+        found[name],
         source=plugin.text,
         source_hash=plugin.source_hash,
         beside=plugin.beside,

@@ -86,14 +86,19 @@ def compiled_once(spec: str, grid: Grid = None) -> None:
             for rows, tokens in BATCHES:
                 x = sample(grid, rows, BATCHES[0][1] if one_length else tokens).float().requires_grad_(training)
                 keep = None if grid else padding(x[:1]).expand(rows, -1).contiguous()
-                for tensor in (x, keep):
-                    if tensor is not None:
-                        torch._dynamo.maybe_mark_dynamic(tensor, 0)
-                    if tensor is not None and not one_length:
-                        torch._dynamo.maybe_mark_dynamic(tensor, 1)
+                mark_dynamic(x, keep, one_length=one_length)
                 y = compiled(x, keep)
                 if training:
                     y.sum().backward()
+
+
+def mark_dynamic(*tensors: Tensor | None, one_length: bool) -> None:
+    """Tells the compiler that the number of rows varies, and that of tokens unless there is one length."""
+    for tensor in tensors:
+        if tensor is not None:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        if tensor is not None and not one_length:
+            torch._dynamo.maybe_mark_dynamic(tensor, 1)
 
 
 @contextmanager

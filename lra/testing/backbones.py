@@ -21,7 +21,7 @@ from lra.experiments.build import make_model
 from lra.experiments.plan import Request, plan
 from lra.experiments.run import Run
 from lra.testing._setup import LENGTH, Grid, assert_same, has_one_length
-from lra.testing._thorough import BATCHES, compiling, inductor_without_machine_code
+from lra.testing._thorough import BATCHES, compiling, inductor_without_machine_code, mark_dynamic
 from lra.testing.outcomes import Outcome, attempt
 from lra.training.gears import SHORTEST
 
@@ -127,11 +127,7 @@ def compiled_once(backbone: str, attention: str, grid: Grid = None) -> None:
                 tokens = BATCHES[0][1] if one_length else max(tokens, SHORTEST * model.merged)
                 ids = sample(grid, rows, tokens)
                 keep = None if grid else padding(ids[:3])[:1].expand(rows, -1).contiguous()
-                for tensor in (ids, keep):
-                    if tensor is not None:
-                        torch._dynamo.maybe_mark_dynamic(tensor, 0)
-                    if tensor is not None and not one_length:
-                        torch._dynamo.maybe_mark_dynamic(tensor, 1)
+                mark_dynamic(ids, keep, one_length=one_length)
                 logits = compiled(ids, keep)
                 if training:
                     logits.sum().backward()
