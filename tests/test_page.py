@@ -300,6 +300,15 @@ def test_speeds_of_two_machines_are_not_compared():
     assert found.left_out == ("pola",)
 
 
+def test_the_average_of_the_figure_is_that_of_the_table():
+    made = [records.run(row, task) for row in ("softmax", "relu") for task in ("listops", "text")]
+    made += [dataclasses.replace(records.run(row, "text"), task="retrieval_matched") for row in ("softmax", "relu")]
+    (group,) = grouped(made)
+    average, *single = scatter.scatters(group)
+    assert average.title == next(iter(group.averages)) == "Average of 2", "matched Retrieval is in no average"
+    assert len(single) == 3
+
+
 def test_states_of_a_grid():
     (group,) = grouped(records.grid(rows=5, tasks=1))
     assert provenance.seeds(group) == [0, 1, 2, 3, 4]

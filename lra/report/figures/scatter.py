@@ -57,14 +57,13 @@ def _beats(one: Bubble, other: Bubble) -> bool:
 
 
 def scatters(group: Group) -> list[Scatter]:
-    """One per task and, where there are several, one for the average of the rows that ran on all."""
+    """One per task and, where there are several, one for the table's average, of the rows that ran on all of them."""
     runs = [r for c in group.columns for cell in c.cells.values() for r in cell.done if r.tokens_per_second]
     if not runs:
         return []
     (where, _), *_ = Counter(sorted(machine(r.environment) for r in runs)).most_common()
-    found: list[tuple[str, tuple[TaskColumn, ...]]] = [(c.task, (c,)) for c in group.columns]
-    if len(group.columns) > 1:
-        found.insert(0, ("", group.columns))
+    found: list[tuple[str, tuple[TaskColumn, ...]]] = [("", columns) for columns in [*group.averages.values()][:1]]
+    found += [(c.task, (c,)) for c in group.columns]
     made = [_scatter(group, task, columns, where) for task, columns in found]
     return [scatter for scatter in made if scatter.bubbles]
 
