@@ -14,6 +14,7 @@ import attention_zoo
 import tasks
 from lra.backbones import names, registry
 from lra.backbones.pyramid import Merge
+from lra.cli import main
 from lra.config.resolve import config_hash
 from lra.errors import ConfigError
 from lra.experiments.build import make_model, padding_of
@@ -265,3 +266,9 @@ def test_a_backbone_that_lets_padding_in_is_caught(tmp_path):
     )
     bad = [outcome.check for outcome in backbones.outcomes(str(file), "softmax", None, backbones.CHECKS) if outcome.bad]
     assert bad == ["padding_content", "padding_amount"]
+
+
+def test_a_missing_file_is_one_line(tmp_path, capsys):
+    words = ["--attn", "elu", "--task", "listops", "--backbone", str(tmp_path / "none.py"), "--out", str(tmp_path)]
+    assert main(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1

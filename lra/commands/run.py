@@ -99,12 +99,14 @@ def examine(specs: list[str]) -> None:
 
 
 def examine_backbone(overrides: list[str]) -> None:
-    """The same for a user's backbone, with softmax in it."""
+    """The same for a user's backbone, with softmax in it. Raises ConfigError when there is none."""
     named = [value for key, _, value in (text.partition("=") for text in overrides) if key == "model.backbone"]
     if named and ".py" in named[0] and os.environ.get("RANK", "0") == "0":
         from lra.console import say
+        from lra.experiments.backbone import find_backbone
         from lra.testing.backbones import CHECKS, outcomes
 
+        find_backbone(named[0])  # a file that is not there is a mistake, and no check that failed
         for outcome in outcomes(named[0], "softmax", checks=CHECKS):
             if outcome.bad:
                 command = f"run_lra.py check --backbone {named[0]}"
