@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from attention_zoo._base import Attention
     from attention_zoo._dims import Dims
 
+FAMILIES = {  # name on the command line -> title
+    "softmax": "Softmax",  # of every pair of tokens
+    "linear": "Linear",  # a kernel's features, so that keys and values are summed once
+    "low_rank": "Low rank",  # through a few landmarks, agents, projections or a packed memory
+    "sparse": "Sparse",  # windows, blocks, buckets or chosen queries
+    "recurrent": "Recurrent",  # a state that is carried along the sequence
+    "mixing": "Mixing",  # no key is compared with a query
+    "control": "Controls",  # implements no published mechanism
+}
 classes: dict[tuple[Path, str], type[Attention]] = {}  # every class registered so far, by file and name
 
 
@@ -30,7 +39,8 @@ class Entry:
     default), `conv=0` (it has this value) or `conv!=0` (it has another).
     differs: how it differs from the paper, on any input. padding: "masked", or "fixed" for a mechanism that cannot mask
     and always gets `Dims.length` tokens. ordered: whether the order of tokens matters; None if that depends on the
-    options, or nobody said. control: a baseline that implements no published mechanism. departs: condition ->
+    options, or nobody said. family: one of FAMILIES, for `family:NAME` and for figures; empty if nobody said.
+    control: a baseline that implements no published mechanism. departs: condition ->
     how the mechanism with such options departs from its authors' form, on any input; sizes that the authors vary, such
     as a number of landmarks, are no departure. expected_failures: check of the contract -> why it must fail. options:
     name -> type and default.
@@ -49,6 +59,7 @@ class Entry:
     differs: str = ""
     padding: str = "masked"
     ordered: bool | None = None
+    family: str = ""
     control: bool = False
     departs: dict[str, str] = field(default_factory=dict)
     expected_failures: dict[str, str] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attention_zoo import _plugin
-from attention_zoo._entry import Entry, classes
+from attention_zoo._entry import FAMILIES, Entry, classes
 from attention_zoo._options import TYPES, Options, SpecError, Value, nearest, options_of, read_options
 from attention_zoo._plugin import Plugin
 from attention_zoo._source import HERE, file_at, of_builtin, read
@@ -42,6 +42,7 @@ def register(
     differs: str = "",
     padding: str = "masked",
     ordered: bool | None = None,
+    family: str = "",
     control: bool = False,
     departs: dict[str, str] | None = None,
     expected_failures: dict[str, str] | None = None,
@@ -55,7 +56,7 @@ def register(
 
     def add(cls: type[Attention]) -> type[Attention]:
         path = Path(inspect.getfile(cls)).resolve()
-        _check(name, path, cls, padding)
+        _check(name, path, cls, padding, family)
         classes[path, name] = cls
         _entries[path, name] = Entry(
             name=name,
@@ -68,6 +69,7 @@ def register(
             differs=differs,
             padding=padding,
             ordered=ordered,
+            family=family,
             control=control,
             departs=departs or {},
             expected_failures=expected_failures or {},
@@ -78,7 +80,7 @@ def register(
     return add
 
 
-def _check(name: str, path: Path, cls: type, padding: str) -> None:
+def _check(name: str, path: Path, cls: type, padding: str, family: str) -> None:
     from attention_zoo._base import Attention  # the file that registers a class has imported torch already
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
@@ -91,6 +93,8 @@ def _check(name: str, path: Path, cls: type, padding: str) -> None:
         raise SpecError(f"{path}: {cls.__name__} must extend QKVAttention (q, k, v -> y) or Attention (x -> y)")
     if padding not in ("masked", "fixed"):
         raise SpecError(f"{path}: padding is 'masked' or 'fixed', not {padding!r}")
+    if family and family not in FAMILIES:
+        raise SpecError(f"{path}: family is one of {', '.join(FAMILIES)}, not {family!r}")
 
 
 def names() -> list[str]:
