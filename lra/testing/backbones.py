@@ -140,14 +140,12 @@ def overfits(backbone: str, attention: str, grid: Grid = None) -> str:
     labels = torch.randint(CLASSES, (SAMPLES,), generator=torch.Generator().manual_seed(3))
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     steps = 0
-    while steps < STEPS:
+    # judged before the next update, which can undo what has been learned
+    while (loss := F.cross_entropy(model(ids, None), labels)) >= 0.02 and steps < STEPS:
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(ids, None), labels)
         loss.backward()
         optimizer.step()
         steps += 1
-        if loss < 0.02:
-            break
     correct = int((model.eval()(ids, None).argmax(-1) == labels).sum())
     assert correct == SAMPLES, f"{correct} of {SAMPLES} samples, loss {float(loss):.2f}"
     return f"{steps} steps"
