@@ -55,7 +55,7 @@ class InLineAttention(QKVAttention):
             real = None if keep is None else keep[:, None, :, None]
             k = k - mean(k, real)  # the same as to subtract the mean of s_ij, and large numbers do not cancel
             k = k if real is None else torch.where(real, k, 0)
-            state = k.transpose(-2, -1) @ v / (count(k, real) * k.shape[-1] ** 0.5)
+            state = k.transpose(-2, -1) @ v / k.shape[-1] ** 0.5 / count(k, real)
             return q @ state + mean(v, real)
 
     def mix(self, x: Tensor, keep: Tensor | None = None) -> Tensor:

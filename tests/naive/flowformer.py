@@ -28,11 +28,13 @@ def conserve(row: Row, h: int) -> tuple[Tensor, Tensor, list[Tensor], list[Tenso
     """Features q, k (N, K), the incoming flow of each token, and what is conserved at each sink and source."""
     relu = row.options["kernel"] == "relu"
     q, k = (t.clamp(min=0) + EPS if relu else 1 / (1 + torch.exp(-t)) for t in (row.head(row.q, h), row.head(row.k, h)))
-    every, senders = row.keys, range(len(q)) if row.fault == "padding flows in" else row.keys
-    incoming = [torch.dot(q[i] + EPS, sum(k[j] for j in every) + EPS) for i in range(len(q))]
-    outgoing = [torch.dot(k[j] + EPS, sum(q[i] for i in senders) + EPS) for j in range(len(q))]
-    sink = [torch.dot(q[i] + EPS, sum(k[j] / outgoing[j] for j in every) + EPS) for i in range(len(q))]
-    source = [torch.dot(k[j] + EPS, sum(q[i] / incoming[i] for i in every) + EPS) for j in range(len(q))]
+    every, senders = row.keys, list(range(len(q))) if row.fault == "padding flows in" else row.keys
+    incoming = [torch.dot(q[i] + EPS, k[every].sum(0) + EPS) for i in range(len(q))]
+    outgoing = [torch.dot(k[j] + EPS, q[senders].sum(0) + EPS) for j in range(len(q))]
+    sink = [torch.dot(q[i] + EPS, torch.stack([k[j] / outgoing[j] for j in every]).sum(0) + EPS) for i in range(len(q))]
+    source = [
+        torch.dot(k[j] + EPS, torch.stack([q[i] / incoming[i] for i in every]).sum(0) + EPS) for j in range(len(q))
+    ]
     clamp = row.options["clamp"] and row.fault != "no clamp"
     source = [s.clamp(-1, 1) if clamp else s for s in source]
     return q, k, incoming, sink, source
@@ -40,7 +42,7 @@ def conserve(row: Row, h: int) -> tuple[Tensor, Tensor, list[Tensor], list[Tenso
 
 TWIN = Twin(
     mix=mix,
-    loss=0.0,
+    loss=2.335484,
     specs=["flowformer", "flowformer:kernel=relu,competition=heads,clamp=false,conv=3"],
     grids=["flowformer"],
     faults={

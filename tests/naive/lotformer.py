@@ -44,7 +44,7 @@ def plan(row: Row, z: Tensor, t: Tensor, masses: Tensor, tokens_first: bool) -> 
 
 TWIN = Twin(
     mix=mix,
-    loss=0.0,
+    loss=2.339063,
     specs=[
         "lotformer:pivots=3,eps=1,iterations=6",
         "lotformer:pivots=5,eps=25,iterations=5,shrunk=true,learned=true,conv=3",

@@ -74,7 +74,7 @@ def convolve(row: Row, t: Tensor, name: str, *, leaks: bool) -> Tensor:
 
 TWIN = Twin(
     whole=whole,
-    loss=0.0,
+    loss=2.342415,
     specs=["mlla", "mlla:front=0,gate=false,rotary=false"],
     grids=["mlla"],
     faults={
