@@ -17,6 +17,7 @@ def sinkhorn(
     Updates take turns: one of f makes each pivot send its mass, one of g makes all real tokens get the same, 1 in all.
     scores (B, H, M, N), masses (H, M, 1) their logarithms, real (B, 1, 1, N) boolean, true somewhere in each row.
     """
+    scores = scores.contiguous()  # as the compiler expects the plan
     start = torch.zeros_like(scores[..., :1, :]).masked_fill(~real, -torch.inf)
     share = start - real.sum(-1, keepdim=True).to(scores.dtype).log()
     pivots, tokens = [torch.zeros_like(scores[..., :1])], [start]
@@ -44,6 +45,7 @@ def sinkhorn_backward(
     tokens_first: bool,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of scores and masses. That of a logsumexp is a row or a column of the plan, divided by its sum."""
+    gradient, scores = gradient.contiguous(), scores.contiguous()  # as the compiler expects the gradient
     count = real.sum(-1, keepdim=True).to(scores.dtype)
     f, g = len(pivots) - 1, len(tokens) - 1
     flow = gradient * (scores + pivots[f] + tokens[g]).exp()

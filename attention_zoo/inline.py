@@ -35,10 +35,10 @@ class InLineAttention(QKVAttention):
 
     The weights of a token sum to 1 by subtraction, where others divide; they may be negative, and nothing bounds them.
     The kernel of each sequence, head and channel is predicted from the mean of x: linear, GELU, linear within a head.
-    kernel: f, `identity`, `relu`, `leakyrelu` or `exp`, which is exp(0.2 t). conv: taps of the predicted kernel per
-    axis, 0 leaves it out; T taps in all add (1 + T) (K + 1) D parameters, T = 3, on a grid 9, which start like
-    nn.Linear. Mixing costs 2 N K D + N T D multiply-adds. Raises ValueError for an unknown kernel or an even number of
-    taps.
+    kernel: f, `identity`, `relu`, `leakyrelu` or `exp`, which is exp(0.2 t) and overflows at inputs of some hundreds.
+    conv: taps of the predicted kernel per axis, 0 leaves it out; T taps in all (3, on a grid 9) add (1 + T) (K + 1) D
+    parameters, which start like nn.Linear. Mixing costs 2 N K D + N T D multiply-adds. Raises ValueError for an unknown
+    kernel or an even number of taps.
     """
 
     def __init__(self, dims: Dims, *, kernel: str = "identity", conv: int = 3):
@@ -85,23 +85,22 @@ class PredictedConv(nn.Module):
         super().__init__()
         if taps < 1 or taps % 2 == 0:
             raise ValueError(f"conv={taps}: the number of taps must be odd and positive, or 0 for none")
-        self.sides = (dims.length,) if dims.grid is None else dims.grid
-        self.grid, self.taps = dims.grid, taps
+        self.grid, self.taps, self.axes = dims.grid, taps, 1 if dims.grid is None else 2
         self.hidden = HeadLinear(dims.heads, dims.head_dim, dims.head_dim)
-        self.kernel = HeadLinear(dims.heads, dims.head_dim, dims.head_dim * taps ** len(self.sides))
+        self.kernel = HeadLinear(dims.heads, dims.head_dim, dims.head_dim * taps**self.axes)
 
     def forward(self, x: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         """x (B, N, D) and v (B, H, N, K), finite, keep (B, N) -> (B, H, N, K); padding counts as zeros."""
         _, heads, tokens, width = v.shape
         centre = mean(upcast(x), None if keep is None else keep.unsqueeze(-1)).to(x.dtype)
         kernel = self.kernel(F.gelu(self.hidden(centre.view(-1, heads, width))))
-        kernel = kernel.view(-1, heads, *[1] * len(self.sides), width, self.taps ** len(self.sides))
+        kernel = kernel.view(-1, heads, *[1] * self.axes, width, self.taps**self.axes)
         if keep is not None:
             v = torch.where(keep[:, None, :, None], v, 0)
         sides = (tokens,) if self.grid is None else self.grid
-        image = F.pad(v.unflatten(2, sides), (0, 0, *[self.taps // 2] * 2 * len(sides)))
+        image = F.pad(v.unflatten(2, sides), (0, 0, *[self.taps // 2] * 2 * self.axes))
         y = torch.zeros_like(v).unflatten(2, sides)
-        for tap, shifts in enumerate(product(range(self.taps), repeat=len(sides))):
+        for tap, shifts in enumerate(product(range(self.taps), repeat=self.axes)):
             shifted = image
             for axis, (shift, side) in enumerate(zip(shifts, sides, strict=True)):
                 shifted = shifted.narrow(2 + axis, shift, side)

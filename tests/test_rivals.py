@@ -9,8 +9,10 @@ from torch.testing import assert_close
 
 import attention_zoo
 from attention_zoo import Attention, Dims
+from attention_zoo._sinkhorn import sinkhorn, sinkhorn_backward
 
 D = 8
+CHECKS = ("test_schema", "test_faketensor")
 x = torch.randn(2, 12, D, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
@@ -100,9 +102,46 @@ def test_without_rotation_they_are_linear_attention(spec: str, project: Callable
     assert_close(module(x), linear(x, q, k, v), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("tokens_first", [True, False])
+def test_sinkhorn_is_what_the_compiler_is_told(tokens_first: bool):
+    """Shapes and strides of results, for whatever strides of inputs."""
+    scores, gradient = (torch.randn(2, 2, 5, 3).transpose(-2, -1) for _ in range(2))
+    masses, real = torch.full((2, 3, 1), -1.1), torch.ones(2, 1, 1, 5, dtype=torch.bool)
+    for updates in (4, 5):
+        rest = (updates, tokens_first)
+        _, *potentials = sinkhorn(scores, masses, real, *rest)
+        torch.library.opcheck(sinkhorn, (scores, masses, real, *rest), test_utils=CHECKS)
+        torch.library.opcheck(
+            sinkhorn_backward, (gradient, scores, masses, real, *potentials, *rest), test_utils=CHECKS
+        )
+
+
 @pytest.mark.parametrize(("spec", "heads"), [("rala", 4), ("mlla", 8)])
 def test_heads_that_cannot_be_turned_are_refused(spec: str, heads: int):
     """Rows and columns take a plane of two channels each."""
     entry, options = attention_zoo.find(spec)
     with pytest.raises(attention_zoo.SpecError, match="rotary=true"):
         entry.build(Dims(dim=D, heads=heads, length=12, grid=(3, 4)), options)
+
+
+LINE, TURN = "1-D convolution", "1-D rotation"
+
+
+@pytest.mark.parametrize(
+    ("spec", "sequence", "grid"),
+    [
+        ("flowformer", [], []),
+        ("flowformer:competition=heads", *[["softmax over the heads, as in the authors' LRA code"]] * 2),
+        ("inline:kernel=relu", [LINE], []),
+        ("inline:conv=0", *[["not the authors' convolution of 3 taps"]] * 2),
+        ("rala", [LINE, TURN], []),
+        ("mlla", [LINE, TURN], []),
+        ("mlla:gate=false", [LINE, TURN, "no gate"], ["no gate"]),
+        ("lotformer:pivots=4", [], []),
+        ("lotformer:shrunk=true", *[["rows sum to 1 / M^2, as in the authors' LRA code"]] * 2),
+    ],
+)
+def test_what_is_said_of_them(spec: str, sequence: list[str], grid: list[str]):
+    entry, options = attention_zoo.find(spec)
+    for words, on_grid in ((sequence, False), (grid, True)):
+        assert entry.fidelity(on_grid, options) == (f"adapted: {'; '.join(words)}" if words else "official")
