@@ -24,10 +24,10 @@ from attention_zoo._parts import merge_heads, split_heads
 class LunaAttention(QKVAttention):
     """packed = softmax(W p k^T / sqrt K) v, then y = softmax(q k'^T / sqrt K) v' with [k' | v'] = W' packed.
 
-    memory: M, rows of the learned p (256, the largest and best of the paper's LRA rows, which have 16 and 128 beside
-    it). There are M D parameters more for p, which start normal with variance 1 / D, and 3 D^2 + 3 D for W (`pack`) and
-    W' (`unpack`), whose weights start as the authors' (Xavier's bound over sqrt 2). Mixing costs 4 N M D multiply-adds,
-    and 2 M D^2. Raises ValueError for a memory below 1.
+    memory: M, rows of the learned p (256 as in the paper's LRA runs, which have 16 and 128 beside it). There are M D
+    parameters more for p, which start normal with variance 1 / D, and 3 D^2 + 3 D for W (`pack`) and W' (`unpack`),
+    whose weights start as the authors' (Xavier's bound over sqrt 2). Mixing costs 4 N M D multiply-adds, and 2 M D^2.
+    Raises ValueError for a memory below 1.
     """
 
     def __init__(self, dims: Dims, *, memory: int = 256, conv: int = 0):

@@ -33,11 +33,11 @@ class ReformerAttention(QKVAttention):
 
     In each of `hashes` rounds, tokens are sorted by bucket, the largest of [q W | -q W], and cut into chunks of
     `bucket` tokens; rounds are weighed by their normalisers. Padding is sorted last. There are twice as many buckets as
-    chunks in the longest sequence, in two factors above 128. hashes: 2 as in Skyformer's suite (paper: up to 8).
-    bucket: 64 as there; as many as tokens is softmax attention with k = q / |q|, a temperature of 1, and no token at
-    itself unless it is alone. W is normal and drawn from the seed, per head and round: a buffer, never trained. `qkv`
-    holds W_q and W_v alone, so that there are D^2 + D parameters less. Mixing costs 4 N hashes bucket D multiply-adds
-    and N hashes D / 2 times the sum of the factors. Raises ValueError for hashes or a bucket below 1.
+    chunks in the longest sequence, in two factors above 128. hashes, bucket: 2 and 64 as in Skyformer's suite; with a
+    bucket of all tokens this is softmax attention with k = q / |q|, a temperature of 1, and no token at itself unless
+    it is alone. W is normal and drawn from the seed, per head and round: a buffer, never trained. `qkv` holds W_q and
+    W_v alone, so that there are D^2 + D parameters less. Mixing costs 4 N hashes bucket D multiply-adds and N hashes
+    D / 2 times the sum of the factors. Raises ValueError for hashes or a bucket below 1.
     """
 
     rotations: Tensor
