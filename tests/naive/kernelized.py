@@ -1,0 +1,32 @@
+"""Gaussian attention without a normaliser, as loops over queries and keys."""
+
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from naive import Row, Twin, heads
+
+
+def mix(row: Row, h: int) -> Tensor:
+    q, k, v = heads(row, h)
+    width = q.shape[1] if row.fault == "temperature K" else sqrt(q.shape[1])
+    y = []
+    for i in row.real:
+        total, mass = torch.zeros_like(v[0]), torch.zeros_like(v[0, 0])
+        for j in row.keys:
+            distance = (q[i] - k[j]).square().sum()
+            w = torch.exp(-distance / width / (1 if row.fault == "no half" else 2))
+            total, mass = total + w * v[j], mass + w
+        y.append(total / mass if row.fault == "normalised" else total)
+    return torch.stack(y)
+
+
+TWIN = Twin(
+    mix=mix,
+    loss=2.324335,
+    specs=["kernelized", "kernelized:conv=3"],
+    faults={("kernelized", "padded"): ["no mask", "temperature K", "no half", "normalised"]},
+    inputs=["kernelized"],
+    parameters={"kernelized": 0},
+)
