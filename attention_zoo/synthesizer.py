@@ -1,8 +1,8 @@
 """Attention weights that compare no query with a key (Synthesizer; Tay et al. 2021, https://arxiv.org/abs/2005.00743).
 
-After the paper and the authors' mesh_tensorflow/transformer/attention.py (tensorflow/mesh). The Arena's dense form
-mixes heads with tokens by a reshape without a transpose, and its rows of results come from R + q k^T / sqrt K, with a
-comparison; neither is here. Weights are of positions, so that there is a parameter for each place up to the longest.
+After the paper and the authors' mesh_tensorflow/transformer/attention.py (tensorflow/mesh). The Arena's results come
+from R + q k^T / sqrt K, which does compare: `dot=true`. Its dense form mixes heads with tokens by a reshape without a
+transpose, which is not here. Weights are of positions, so that there is a parameter for each place up to the longest.
 Letters: B batch, N tokens, D width, H heads, K head width, L the longest length.
 """
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attention_zoo import Dims, QKVAttention, register
+from attention_zoo import Dims, QKVAttention, register, softmax_attention
 from attention_zoo._parts import first_columns, split_heads, upcast
 
 KINDS = ("random", "dense", "mix")
@@ -23,27 +23,30 @@ KINDS = ("random", "dense", "mix")
     cost="O(N^2)",
     ordered=True,
     family="mixing",
+    departs={"dot": "queries and keys are compared, too, as in the Arena's runs"},
 )
 class SynthesizerAttention(QKVAttention):
     """softmax(S) v over the real tokens: S_ij = R_ij, or W2_j relu(q_i) + b_j, or a mix of both.
 
-    kind: `random`, R a learned L x L table per head, the same weights for all rows, as in the Arena's runs but for
-    their added q k^T; `dense`, q = W1 x, and W2 (L x K) and b the same for all heads; `mix`, (1 - a) dense + a random,
-    a = sigmoid(balance), which starts at 1/2. rank: if not 0, R = left^T right of this rank, in the Arena's code 32.
-    `qkv` has W_v, and W1 where needed, so that there are 2 D^2 + 2 D parameters less (dense, mix: D^2 + D); there are
-    more in R: H L^2, or 2 H L rank (Xavier's bound over sqrt H, as in the Arena), and in dense: L K + L (as nn.Linear
-    starts). Mixing costs N^2 D multiply-adds, N^2 D more if dense and H N^2 rank for a rank. Raises ValueError for an
-    unknown kind, a negative rank, or a rank of dense.
+    kind: `random`, R a learned L x L table per head, the same weights for all rows; `dense`, q = W1 x, and W2 (L x K)
+    and b the same for all heads; `mix`, (1 - a) dense + a random, a = sigmoid(balance), which starts at 1/2. dot: adds
+    q_i k_j / sqrt K to R, as the Arena's runs do. rank: if not 0, R = left^T right of this rank, in the Arena's code
+    32. `qkv` has only what is used: 2 D^2 + 2 D parameters less (dense, mix: D^2 + D; dot: none). There are more in R,
+    H L^2, or 2 H L rank (Xavier's bound over sqrt H, as in the Arena), and in dense, L K + L (as nn.Linear starts).
+    Mixing costs N^2 D multiply-adds, N^2 D more if dense or dot, and H N^2 rank for a rank. Raises ValueError for an
+    unknown kind, a negative rank, a rank of dense, or dot with another kind than random.
     """
 
-    def __init__(self, dims: Dims, *, kind: str = "random", rank: int = 0, conv: int = 0):
+    def __init__(self, dims: Dims, *, kind: str = "random", rank: int = 0, dot: bool = False, conv: int = 0):
         super().__init__(dims, conv=conv)
         if kind not in KINDS:
             raise ValueError(f"kind={kind}: must be random, dense or mix")
         if rank < 0 or (rank and kind == "dense"):
             raise ValueError(f"rank={rank}: must be at least 0, and 0 with kind=dense")
-        self.kind = kind
-        self.qkv = nn.Linear(dims.dim, dims.dim if kind == "random" else 2 * dims.dim)
+        if dot and kind != "random":
+            raise ValueError(f"dot=true: goes with kind=random, not kind={kind}")
+        self.kind, self.dot = kind, dot
+        self.qkv = nn.Linear(dims.dim, (3 if dot else 1 if kind == "random" else 2) * dims.dim)
         if kind != "dense":
             self.left = table(dims, rank) if rank else None
             self.right = table(dims, rank or dims.length)
@@ -53,13 +56,16 @@ class SynthesizerAttention(QKVAttention):
             self.balance = nn.Parameter(torch.zeros(1))
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, N, D) -> q, q, v (B, H, N, K); q is v where it is not used."""
+        """x (B, N, D) -> q, k, v (B, H, N, K); the first two are others where they are not used."""
         parts = self.qkv(x).split(self.dims.dim, dim=-1)
-        q, v = (split_heads(part, self.dims.heads) for part in (parts[0], parts[-1]))
-        return q, q, v
+        q, k, v = (split_heads(part, self.dims.heads) for part in (parts[0], parts[len(parts) // 2], parts[-1]))
+        return q, k, v
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         tokens = v.shape[2]
+        if self.dot:
+            dropout = self.dims.dropout if self.training else 0.0
+            return softmax_attention(q, k, v, keep, bias=self.random(tokens), dropout=dropout)
         with torch.autocast(q.device.type, enabled=False):
             q, v = upcast(q), upcast(v)
             if self.kind == "random":

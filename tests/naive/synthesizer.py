@@ -1,6 +1,7 @@
 """Synthesizer as loops over pairs of positions."""
 
 from dataclasses import replace
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from naive import Row, Twin, average, finish, project
 def whole(row: Row) -> Tensor:
     p, kind, width = row.parameters, row.options["kind"], row.dims.dim
     parts = project(p, "qkv", row.x).split(width, dim=1)
-    q, v = parts[0], parts[-1]
+    q, k, v = parts[0], parts[len(parts) // 2], parts[-1]
 
     def random(h: int, i: int, j: int) -> Tensor:
         i, j = (j, i) if row.fault == "transposed" else (i, j)
@@ -23,6 +24,9 @@ def whole(row: Row) -> Tensor:
         return torch.dot(p["scores.weight"][j], hidden) + (0 if row.fault == "no bias" else p["scores.bias"][j])
 
     def score(h: int, i: int, j: int) -> Tensor:
+        if row.options["dot"]:
+            product = torch.dot(row.head(q, h)[i], row.head(k, h)[j])
+            return random(h, i, j) + product / (1 if row.fault == "no temperature" else sqrt(width // row.dims.heads))
         if kind != "mix":
             return {"random": random, "dense": dense}[kind](h, i, j)
         a = 1 / (1 + torch.exp(-p["balance"][0]))
@@ -39,17 +43,30 @@ def whole(row: Row) -> Tensor:
 TWIN = Twin(
     whole=whole,
     loss=2.34717,
-    specs=["synthesizer", "synthesizer:rank=3,conv=3", "synthesizer:kind=dense", "synthesizer:kind=mix"],
+    specs=[
+        "synthesizer",
+        "synthesizer:rank=3,conv=3",
+        "synthesizer:kind=dense",
+        "synthesizer:kind=mix",
+        "synthesizer:dot=true",
+    ],
     faults={
         ("synthesizer", "padded"): ["no mask", "transposed"],
         ("synthesizer:kind=dense", "padded"): ["no mask", "no relu", "no bias"],
         ("synthesizer:kind=mix", "padded"): ["no mask", "balance reversed"],
+        ("synthesizer:dot=true", "padded"): ["no mask", "no temperature"],
     },
     parameters={
         "synthesizer": 2 * 128**2 - 2 * (64**2 + 64),
         "synthesizer:rank=4": 2 * 2 * 128 * 4 - 2 * (64**2 + 64),
+        "synthesizer:dot=true": 2 * 128**2,
         "synthesizer:kind=dense": 32 * 128 + 128 - (64**2 + 64),
         "synthesizer:kind=mix": 2 * 128**2 + 32 * 128 + 128 + 1 - (64**2 + 64),
     },
-    impossible=["synthesizer:kind=sparse", "synthesizer:rank=-1", "synthesizer:rank=2,kind=dense"],
+    impossible=[
+        "synthesizer:kind=sparse",
+        "synthesizer:rank=-1",
+        "synthesizer:rank=2,kind=dense",
+        "synthesizer:dot=true,kind=mix",
+    ],
 )
