@@ -84,6 +84,10 @@ def test_every_row_of_the_tables_that_others_copy_is_here(source: str):
         ("nystromformer", "Reformer", "text", "reformer"),  # two rounds, chunks of 64
         ("skyformer", "Reformer", "text", "reformer"),
         ("skyformer", "Skyformer", "text", "skyformer"),
+        ("skyformer", "Informer", "listops", "informer"),  # 128 keys, its factor times the logarithm of the length
+        ("skyformer", "Informer", "text", "informer:factor=16"),
+        ("google", "Sparse", "text", "sparse"),
+        ("google", "BigBird", "image", "bigbird"),
         ("skyformer", "Kernelized", "text", "kernelized"),
         ("nystromformer", "Linformer", "text", "linformer:rank=256"),
         ("nystromformer", "Performer", "text", "performer:features=256"),
