@@ -37,7 +37,7 @@ def test_what_a_paragraph_says(page: str):
         "same length, sharper direction.",
         "It costs O(N); a query reads K x K sums per head.",
         "It cannot see the order of tokens beyond the convolution's taps, nor negative entries of q and k.",
-        "Here it is adapted (1-D convolution; no position table on k); on a grid adapted (no position table on k).",
+        "Tables call it adapted (1-D convolution; no position table on k); on a grid adapted (no position table on k).",
         "`conv` other than 5: not the authors' convolution of 5 taps",
         "Options: `power=3`, `conv=5`, `key_positions=false`",
     ):
@@ -47,9 +47,7 @@ def test_what_a_paragraph_says(page: str):
 
 def test_fields_that_a_mechanism_leaves_out_leave_no_trace():
     bare = attention_zoo.Entry(name="bare", path=Path("bare.py"), title="Bare", source='"""A thing."""\n')
-    assert zoo_page.section(bare, []).startswith(
-        "### bare\n\n**Bare.** A thing. Here it is as its authors have it. [att"
-    )
+    assert zoo_page.section(bare, []).startswith("### bare\n\n**Bare.** A thing. Tables call it official. [att")
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

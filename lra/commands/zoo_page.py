@@ -23,7 +23,7 @@ of mixing, as N grows. Positions that are added to the input may still tell a me
 Published figures are test accuracies in percent. Only where their protocol is one of ours (`list` shows these) can they
 be set beside ours; `own` is its authors' set-up, and `unpublished` is what it says.
 """
-AS_PUBLISHED = "as its authors have it"
+OFFICIAL = "official"  # what records and tables call a mechanism that is as its authors have it
 DASH = "\N{EN DASH}"
 
 
@@ -106,8 +106,8 @@ def fidelity(entry: Entry) -> Iterable[str]:
     """Sentences on how it differs from its paper, on sequences, on grids, and with options."""
     if entry.control:
         return
-    sequence, grid = (plain(entry.adaptation(on_grid, {})) or AS_PUBLISHED for on_grid in (False, True))
-    yield f"Here it is {words(sequence)}" + ("." if grid == sequence else f"; on a grid {words(grid)}.")
+    sequence, grid = (plain(entry.adaptation(on_grid, {})) or OFFICIAL for on_grid in (False, True))
+    yield f"Tables call it {words(sequence)}" + ("." if grid == sequence else f"; on a grid {words(grid)}.")
     departures = [f"{condition(entry, key)}: {plain(text)}" for key, text in entry.departs.items()]
     departures = [text for text, key in zip(departures, entry.departs, strict=True) if not entry.holds(key, {})]
     if departures:
@@ -115,7 +115,7 @@ def fidelity(entry: Entry) -> Iterable[str]:
 
 
 def words(adaptation: str) -> str:
-    return adaptation if adaptation == AS_PUBLISHED else f"adapted ({adaptation})"
+    return adaptation if adaptation == OFFICIAL else f"adapted ({adaptation})"
 
 
 def condition(entry: Entry, text: str) -> str:
