@@ -8,7 +8,7 @@ what finds them.
 import importlib
 from typing import TYPE_CHECKING
 
-from attention_zoo._entry import Entry
+from attention_zoo._entry import FAMILIES, Entry
 from attention_zoo._options import SpecError
 from attention_zoo._registry import find, names, register
 from attention_zoo._source import PUBLIC
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from attention_zoo._parts import LocalConv, linear_attention, softmax_attention
 
 __all__ = [
+    "FAMILIES",
     "Attention",
     "Dims",
     "Entry",

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from attention_zoo._base import Attention
     from attention_zoo._dims import Dims
 
-FAMILIES = {  # name on the command line -> title
-    "softmax": "Softmax",  # of every pair of tokens
-    "linear": "Linear",  # a kernel's features, so that keys and values are summed once
-    "low_rank": "Low rank",  # through a few landmarks, agents, projections or a packed memory
-    "sparse": "Sparse",  # windows, blocks, buckets or chosen queries
-    "recurrent": "Recurrent",  # a state that is carried along the sequence
-    "mixing": "Mixing",  # no key is compared with a query
-    "control": "Controls",  # implements no published mechanism
+FAMILIES = {  # name on the command line -> what its mechanisms have in common
+    "softmax": "a weight for every pair of tokens",
+    "linear": "features of queries and keys, so that keys and values are summed once for all queries",
+    "low_rank": "through a few landmarks, agents, projections or a packed memory",
+    "sparse": "within windows, blocks or buckets, or of chosen queries",
+    "recurrent": "a state that is carried along the sequence",
+    "mixing": "no query is compared with a key",
+    "control": "no published mechanism, but what one has to beat",
 }
 classes: dict[tuple[Path, str], type[Attention]] = {}  # every class registered so far, by file and name
 
@@ -39,8 +39,9 @@ class Entry:
     default), `conv=0` (it has this value) or `conv!=0` (it has another).
     differs: how it differs from the paper, on any input. padding: "masked", or "fixed" for a mechanism that cannot mask
     and always gets `Dims.length` tokens. ordered: whether the order of tokens matters; None if that depends on the
-    options, or nobody said. family: one of FAMILIES, for `family:NAME` and for figures; empty if nobody said.
-    control: a baseline that implements no published mechanism. departs: condition ->
+    options, or nobody said. family: one of FAMILIES, for `family:NAME` and for figures; empty if nobody said, and for a
+    hybrid of several. state: what a query reads instead of the tokens, with its size, such as "K x K sums per head".
+    blind: what the mechanism cannot tell apart, such as "the order of tokens". departs: condition ->
     how the mechanism with such options departs from its authors' form, on any input; sizes that the authors vary, such
     as a number of landmarks, are no departure. expected_failures: check of the contract -> why it must fail. options:
     name -> type and default.
@@ -60,7 +61,8 @@ class Entry:
     padding: str = "masked"
     ordered: bool | None = None
     family: str = ""
-    control: bool = False
+    state: str = ""
+    blind: str = ""
     departs: dict[str, str] = field(default_factory=dict)
     expected_failures: dict[str, str] = field(default_factory=dict)
     options: Options = field(default_factory=dict)
@@ -73,6 +75,11 @@ class Entry:
     @property
     def builtin(self) -> bool:
         return self.path.parent == HERE
+
+    @property
+    def control(self) -> bool:
+        """Is it a baseline that implements no published mechanism?"""
+        return self.family == "control"
 
     @property
     def address(self) -> str:

@@ -1,7 +1,7 @@
 """Functions with gradients written by hand: what autograd would find by itself, in a third of the passes over memory.
 
-The formulas stand where these functions are used: `read` in `_parts`, `elu` and `pola`. Letters: B batch, N tokens,
-H heads, K head width, F features, G flows.
+The formulas stand where these functions are used: `read` in `_parts`, `elu` and `pola`. The gradients can be
+differentiated again. Letters: B batch, N tokens, H heads, K head width, F features, G flows.
 """
 
 from typing import Any
@@ -9,7 +9,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+
+def is_recorded() -> bool:
+    """Will the gradient that is being computed be differentiated in its turn (`create_graph=True`)?
+
+    A compiler asks for no second derivative, though it traces the backward pass with gradients switched on.
+    """
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def read(q: Tensor, state: Tensor, total: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """Shapes as in `Read` -> the normaliser (B, H, N, G, 1), and the quotients (B, H, N, G, K / G)."""
+    normaliser = (total @ q.transpose(-2, -1) + eps).transpose(-2, -1).unsqueeze(-1)
+    return normaliser, (q @ state).unflatten(-1, (total.shape[-2], -1)) / normaliser
 
 
 class Read(torch.autograd.Function):
@@ -21,15 +34,15 @@ class Read(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, state: Tensor, total: Tensor, eps: Tensor) -> Tensor:
-        normaliser = (total @ q.transpose(-2, -1) + eps).transpose(-2, -1).unsqueeze(-1)
-        y = (q @ state).unflatten(-1, (total.shape[-2], -1)) / normaliser
-        ctx.save_for_backward(q, state, total, normaliser, y)
+        normaliser, y = read(q, state, total, eps)
+        ctx.save_for_backward(q, state, total, eps, normaliser, y)
         return y.flatten(-2)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, state, total, normaliser, y = ctx.saved_tensors
+        q, state, total, eps, normaliser, y = ctx.saved_tensors
+        if is_recorded():  # what the forward pass kept does not know that it depends on q, state and total
+            normaliser, y = read(q, state, total, eps)
         scaled = gradient.unflatten(-1, y.shape[-2:]) / normaliser
         to_normaliser = -(scaled * y).sum(-1)
         scaled = scaled.flatten(-2).contiguous()
@@ -49,7 +62,6 @@ class ELUPlusOne(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
         return gradient * y.clamp(max=1)
@@ -71,11 +83,13 @@ class SignedPowers(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         t, r, y = ctx.saved_tensors
         (to_plus, to_minus), (plus, minus) = gradient.chunk(2, dim=-1), y.chunk(2, dim=-1)
         both = torch.addcmul(to_plus * plus, to_minus, minus)
-        size = t.abs().clamp(min=torch.finfo(t.dtype).tiny)
+        smallest = torch.finfo(t.dtype).tiny
+        size = t.abs().clamp(min=smallest)
+        if is_recorded():  # at t = 0 the second derivative is 0, too, but would divide by the smallest number
+            size = torch.where(size > smallest, size, 1)
         to_r = (both * size.log()).sum_to_size(r.shape)
         return both * r / torch.copysign(size, t), to_r

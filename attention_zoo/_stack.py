@@ -100,7 +100,7 @@ def stack(specs: Sequence[str], find: Callable[[str], Part]) -> Stack:
         differs=joined("; ", (entry.differs for entry in entries)),
         padding="fixed" if any(entry.padding == "fixed" for entry in entries) else "masked",
         ordered=True if any(entry.ordered for entry in entries) else None,
-        control=all(entry.control for entry in entries),
+        family=entries[0].family if len({entry.family for entry in entries}) == 1 else "",
         source="\n".join(dict.fromkeys(entry.source for entry in entries if not entry.builtin)),
         source_hash=hashlib.sha256(repr(what).encode()).hexdigest()[:12],
         beside={name: text for entry in entries for name, text in entry.beside.items()},

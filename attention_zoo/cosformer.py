@@ -15,7 +15,16 @@ from attention_zoo import QKVAttention, linear_attention, register
 from attention_zoo._parts import upcast
 
 
-@register("cosformer", title="cosFormer", paper="https://arxiv.org/abs/2202.08791", cost="O(N)", ordered=True)
+@register(
+    "cosformer",
+    title="cosFormer",
+    paper="https://arxiv.org/abs/2202.08791",
+    cost="O(N)",
+    family="linear",
+    state="2 K x K sums per head",
+    blind="which of two tokens comes first, nor negative entries of q and k",
+    ordered=True,
+)
 class CosformerAttention(QKVAttention):
     """Weights relu(q_i) . relu(k_j) cos(pi (i - j) / 2 M), normalised per query; M the sequence's length.
 

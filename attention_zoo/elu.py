@@ -9,7 +9,15 @@ from attention_zoo import QKVAttention, linear_attention, register
 from attention_zoo._kernels import ELUPlusOne
 
 
-@register("elu", title="ELU+1 linear", paper="https://arxiv.org/abs/2006.16236", cost="O(N)")
+@register(
+    "elu",
+    title="ELU+1 linear",
+    paper="https://arxiv.org/abs/2006.16236",
+    cost="O(N)",
+    family="linear",
+    state="K x K sums per head",
+    blind="the order of tokens",
+)
 class ELUAttention(QKVAttention):
     """phi(q) (phi(k)^T v), normalised per query, with phi(t) = elu(t) + 1: t + 1 above zero, exp(t) below."""
 

@@ -17,6 +17,9 @@ from attention_zoo._parts import upcast
     title="FLatten",
     paper="https://arxiv.org/abs/2308.00442",
     cost="O(N)",
+    family="linear",
+    state="K x K sums per head",
+    blind="the order of tokens beyond the convolution's taps, nor negative entries of q and k",
     adapted_where={"conv!=0": "1-D convolution"},
     departs={
         "key_positions=false": "no position table on k",
@@ -52,5 +55,7 @@ class FLattenAttention(QKVAttention):
 def focus(t: Tensor, scale: Tensor, power: int) -> Tensor:
     """t (B, N, D) -> (B, N, D), non-negative; norms over the width D, not per head."""
     u = (F.relu(upcast(t)) + 1e-6) / scale
-    sharp = u**power
+    # The norm of sharp cancels any factor of u. Without this one, (1e-6)^4 squared is 0 in float32, and so is the norm
+    # of a token without a positive channel. Powers up to 3 do not need it, and keep their numbers bit for bit.
+    sharp = (u / u.detach().amax(dim=-1, keepdim=True) if power > 3 else u) ** power
     return sharp * (u.norm(dim=-1, keepdim=True) / sharp.norm(dim=-1, keepdim=True))

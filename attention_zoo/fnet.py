@@ -16,6 +16,9 @@ from attention_zoo._parts import first_columns, upcast, zero_padding
     title="FNet",
     paper="https://arxiv.org/abs/2105.03824",
     cost="O(N log N)",
+    family="mixing",
+    state="every token with fixed weights",
+    blind="the input when it weighs tokens: the weights are the same for every sequence",
     ordered=True,
     departs={"orthonormal=true": "orthonormal transforms"},
 )

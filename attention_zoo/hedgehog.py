@@ -1,7 +1,8 @@
 """Linear attention with learned, spiky features (Hedgehog; Zhang et al. 2024, https://arxiv.org/abs/2402.04347).
 
 After FeatureMap in the authors' lolcats/src/model/feature_map.py, in the form with a softmax over the features. The
-normaliser gets this suite's 1e-6; the authors add 1e-12 to it and clamp features at 1e-12.
+normaliser gets this suite's 1e-6; the authors add 1e-12 to it and clamp features at 1e-12, which matters where spiky
+features miss each other and keys are few. Their configurations start W by Kaiming's rule; the identity is the paper's.
 Letters: B batch, N tokens, H heads, K head width, D width.
 """
 
@@ -17,6 +18,9 @@ from attention_zoo._parts import upcast
     title="Hedgehog",
     paper="https://arxiv.org/abs/2402.04347",
     cost="O(N)",
+    family="linear",
+    state="2 K x K sums per head",
+    blind="the order of tokens",
     differs="trained with the rest, not distilled from softmax first",
 )
 class HedgehogAttention(QKVAttention):

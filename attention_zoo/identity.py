@@ -12,7 +12,9 @@ from attention_zoo import QKVAttention, register
     "identity",
     title="Identity (control)",
     cost="O(N)",
-    control=True,
+    family="control",
+    state="its own token alone",
+    blind="any other token",
     expected_failures={"learns": "mixes no tokens"},
 )
 class IdentityAttention(QKVAttention):

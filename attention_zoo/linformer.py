@@ -15,7 +15,16 @@ from attention_zoo import Dims, QKVAttention, register, softmax_attention
 from attention_zoo._parts import first_columns
 
 
-@register("linformer", title="Linformer", paper="https://arxiv.org/abs/2006.04768", cost="O(N)", ordered=True)
+@register(
+    "linformer",
+    title="Linformer",
+    paper="https://arxiv.org/abs/2006.04768",
+    cost="O(N)",
+    family="low_rank",
+    state="`rank` keys and values per head",
+    blind="single tokens, only `rank` mixtures of them with fixed weights",
+    ordered=True,
+)
 class LinformerAttention(QKVAttention):
     """softmax(q (E k)^T / sqrt K) F v, with E and F of `rank` rows and as many columns as the longest sequence.
 

@@ -16,6 +16,9 @@ from attention_zoo._windows import Windows, varies
     title="Local (blocks)",
     paper="https://arxiv.org/abs/2011.04006",
     cost="O(N)",
+    family="sparse",
+    state="the keys and values of its block",
+    blind="tokens outside of its block, in every layer, nor the order of those within",
     differs="blocks of neighbours, not of tokens N / block apart",
 )
 class LocalAttention(QKVAttention):

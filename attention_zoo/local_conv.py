@@ -15,8 +15,10 @@ from attention_zoo import Dims, QKVAttention, register
     title="Convolution (control)",
     paper="https://arxiv.org/abs/2501.14850",
     cost="O(N)",
+    family="control",
+    state="the tokens under the convolution's taps",
+    blind="tokens beyond the taps, nor the input when it weighs them",
     ordered=True,
-    control=True,
 )
 class LocalConvAttention(QKVAttention):
     """y = out(local(v)); q and k are projected for equal parameters and then ignored.

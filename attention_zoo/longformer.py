@@ -16,7 +16,15 @@ from attention_zoo._parts import merge_heads, rotate, split_heads
 from attention_zoo._windows import Windows, varies
 
 
-@register("longformer", title="Longformer", paper="https://arxiv.org/abs/2004.05150", cost="O(N)")
+@register(
+    "longformer",
+    title="Longformer",
+    paper="https://arxiv.org/abs/2004.05150",
+    cost="O(N)",
+    family="sparse",
+    state="`window` keys and values around it, and those of the global tokens",
+    blind="tokens beyond half a window in one layer, but through a global one, nor the order of those within",
+)
 class LongformerAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v over window / 2 tokens to either side, the token itself and the global tokens.
 

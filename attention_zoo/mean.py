@@ -7,7 +7,14 @@ from attention_zoo import QKVAttention, register
 from attention_zoo._parts import upcast
 
 
-@register("mean", title="Uniform (control)", cost="O(N)", control=True)
+@register(
+    "mean",
+    title="Uniform (control)",
+    cost="O(N)",
+    family="control",
+    state="the mean of v, D numbers",
+    blind="which token is which: every query gets the same",
+)
 class MeanAttention(QKVAttention):
     """Every query receives the mean of v; q and k are projected for equal parameters and then ignored."""
 

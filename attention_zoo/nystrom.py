@@ -1,8 +1,10 @@
 """Nyström approximation of softmax attention (Nyströmformer; Xiong et al. 2021, https://arxiv.org/abs/2102.03902).
 
-After the authors' LRA/code/attention_nystrom.py. Landmarks are means over segments of the real tokens. The authors
-start the pseudo-inverse from a maximum over the whole batch, so that a prediction depends on its neighbours in the
-batch; here every matrix has its own, as in the paper.
+After the authors' LRA/code/attention_nystrom.py. Landmarks are means over segments of the real tokens. Where their
+number does not divide that of the tokens, which the authors require, neighbouring segments share a token, and a
+sequence of fewer tokens than landmarks has some landmarks twice, so that it is not softmax attention exactly. The
+authors start the pseudo-inverse from a maximum over the whole batch, so that a prediction depends on its neighbours in
+the batch; here every matrix has its own, as in the paper.
 """
 
 import torch
@@ -19,6 +21,9 @@ from attention_zoo._pooling import pooling_bins
     title="Nyströmformer",
     paper="https://arxiv.org/abs/2102.03902",
     cost="O(N)",
+    family="low_rank",
+    state="`landmarks` keys per head, each with K numbers",
+    blind="the order of tokens within a landmark's segment, beyond the convolution's taps",
     departs={"conv=0": "no convolution of v"},
 )
 class NystromAttention(QKVAttention):

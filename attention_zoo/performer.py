@@ -1,6 +1,7 @@
 """Random features for the softmax kernel (Performer; Choromanski et al. 2021, https://arxiv.org/abs/2009.14794).
 
-FAVOR+ after the authors' fast_attention.py: positive, orthogonal features, with their stabilisers. The PyTorch port in
+FAVOR+ after the authors' fast_attention.py: positive, orthogonal features, with their stabilisers. The authors draw the
+features anew at every call; here they are drawn once. The PyTorch port in
 Nystromformer's and Skyformer's suites (lucidrains/performer-pytorch, called as in their attention_performer.py) scales
 q and k twice and counts padding in the normaliser; here these are options, off by default.
 Letters: N tokens, D width, K head width, F features.
@@ -21,6 +22,9 @@ EPS = {"exponent": 1e-6, "authors": 1e-6, "port": 1e-4}  # stabiliser -> what is
     title="Performer",
     paper="https://arxiv.org/abs/2009.14794",
     cost="O(N)",
+    family="linear",
+    state="F x K sums per head, F random features",
+    blind="the order of tokens",
     departs={
         "stabiliser=exponent": "1e-6 is added to features without their whole exponent, the authors' after W t' alone",
         "stabiliser=port": "stabilised as in the PyTorch port",

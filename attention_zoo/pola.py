@@ -21,6 +21,9 @@ WORDS = {"gate": ("on", "off", "sigmoid"), "power": ("learned", "fixed"), "flows
     title="PolaFormer",
     paper="https://arxiv.org/abs/2501.15061",
     cost="O(N)",
+    family="linear",
+    state="2 K x K sums per head",
+    blind="the order of tokens beyond the convolution's taps",
     adapted_where={"conv!=0": "1-D convolution"},
     departs={
         "key_positions=false": "no position table on k",
@@ -36,10 +39,11 @@ class PolaAttention(QKVAttention):
     """Two linear attentions, q+ k+ + q- k- on the first half of each head's v and q+ k- + q- k+ on the second, gated.
 
     t+ = max(t / softplus(s), 0)^r, t- = max(-t / softplus(s), 0)^r, r = 1 + alpha * sigmoid(w), per head and channel.
-    alpha: range of the learned power. conv: taps of the convolution of v. key_positions: the authors' learned table
-    added to k (length x D). For ablations, gate: `on`, `off`, or `sigmoid` of it; power: `learned`, or `fixed` where it
-    starts, at 1 + alpha / 2; flows: `both`, or `same` or `opposite` for the whole of v. Raises ValueError for an odd
-    head width with both flows, a negative alpha or an unknown word.
+    alpha: range of the learned power; the authors' code takes 4, their rows on the Arena 3, 5 and 7. conv: taps of the
+    convolution of v. key_positions: the authors' learned table added to k (length x D). For ablations, gate: `on`,
+    `off`, or `sigmoid` of it; power: `learned`, or `fixed` where it starts, at 1 + alpha / 2; flows: `both`, or `same`
+    or `opposite` for the whole of v. Raises ValueError for an odd head width with both flows, a negative alpha or an
+    unknown word.
     """
 
     power: Tensor

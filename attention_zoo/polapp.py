@@ -20,6 +20,8 @@ from attention_zoo._parts import upcast, zero_padding
     title="PolaFormer++",
     paper="https://github.com/ZacharyMeng/PolaFormerPP",
     cost="O(N)",
+    family="linear",
+    state="2 K x K sums per head",
     adapted_where={"conv!=0": "1-D convolution", "rotary=true": "1-D rotation"},
     departs={"conv": "not the authors' convolution of 5 taps", "rotary=false": "no rotation"},
 )

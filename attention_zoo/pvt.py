@@ -20,6 +20,9 @@ from attention_zoo._windows import varies
     title="PVT",
     paper="https://arxiv.org/abs/2102.12122",
     cost="O(N^2)",
+    family="low_rank",
+    state="a key and a value for each patch of `reduction` tokens",
+    blind="the order of patches",
     adapted_where={
         "reduction!=1": "strided convolution along the sequence",
         "keys!=0": "strided convolution along the sequence",

@@ -6,7 +6,15 @@ from torch import Tensor
 from attention_zoo import QKVAttention, linear_attention, register
 
 
-@register("relu", title="ReLU linear", paper="https://arxiv.org/abs/2006.16236", cost="O(N)")
+@register(
+    "relu",
+    title="ReLU linear",
+    paper="https://arxiv.org/abs/2006.16236",
+    cost="O(N)",
+    family="linear",
+    state="K x K sums per head",
+    blind="the order of tokens, nor negative entries of q and k",
+)
 class ReLUAttention(QKVAttention):
     """softmax(q k^T) v becomes relu(q) (relu(k)^T v), normalised per query."""
 

@@ -18,7 +18,16 @@ from attention_zoo._parts import first_columns, upcast, zero_padding
 STEPS = (0.001, 0.1)  # of the discretisation, at the start, log-uniform
 
 
-@register("s4d", title="S4D", paper="https://arxiv.org/abs/2206.11893", cost="O(N log N)", ordered=True)
+@register(
+    "s4d",
+    title="S4D",
+    paper="https://arxiv.org/abs/2206.11893",
+    cost="O(N log N)",
+    family="recurrent",
+    state="`state` / 2 complex numbers per channel and direction",
+    blind="the input when it weighs tokens: the kernel is the same for every sequence",
+    ordered=True,
+)
 class S4DAttention(Attention):
     """y = GLU(out(gelu(h * x + d x))), with one kernel h per channel that reaches to both sides.
 

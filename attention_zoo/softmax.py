@@ -8,7 +8,15 @@ from torch import Tensor
 from attention_zoo import QKVAttention, register, softmax_attention
 
 
-@register("softmax", title="Softmax", paper="https://arxiv.org/abs/1706.03762", cost="O(N^2)")
+@register(
+    "softmax",
+    title="Softmax",
+    paper="https://arxiv.org/abs/1706.03762",
+    cost="O(N^2)",
+    family="softmax",
+    state="every key and value, 2 N D numbers",
+    blind="the order of tokens",
+)
 class SoftmaxAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v."""
 

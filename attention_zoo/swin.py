@@ -18,6 +18,9 @@ from attention_zoo._windows import Windows, varies
     title="Swin",
     paper="https://arxiv.org/abs/2103.14030",
     cost="O(N)",
+    family="sparse",
+    state="the keys and values of its window",
+    blind="tokens outside of its window in one layer",
     adapted="windows along the sequence, of window^2 tokens",
     departs={"bias=false": "no relative position bias"},
 )

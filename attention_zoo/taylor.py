@@ -17,6 +17,9 @@ from attention_zoo._parts import upcast
     title="Taylor exp",
     paper="https://arxiv.org/abs/2402.18668",
     cost="O(N)",
+    family="linear",
+    state="(1 + K + K^2) x K sums per head",
+    blind="the order of tokens, nor whether a large product of q and k is positive or negative",
     differs="on the whole head, not on 16 projected channels",
 )
 class TaylorAttention(QKVAttention):

@@ -145,6 +145,16 @@ def test_filters(shown: Any):
     assert names(shown) == ["softmax:conv=5"]
     assert shown.locator("#count").inner_text() == "1 row in 2 tables"
     shown.fill("#find", "")
+    families = shown.locator("#family option").all_inner_texts()
+    assert families == ["all", "softmax", "linear", "low rank", "other", "control"]
+    shown.select_option("#family", "linear")
+    assert names(shown) == ["relu", "elu", "flatten", "pola"]
+    assert shown.locator("#standard-float32 .forest:visible tbody tr:visible").count() == 4
+    drawn = shown.locator("#standard-float32 .curves figure").first
+    assert drawn.locator("[data-row=pola]:visible").count() >= 3, "the curve, its sample in the legend, its name"
+    assert drawn.locator("[data-row=agent]:visible").count() == 0
+    shown.select_option("#family", "")
+    assert drawn.locator("[data-row=agent]:visible").count() >= 3
     assert shown.locator("th.more:visible").count() == 0
     shown.check("#more")
     assert "Fidelity" in shown.locator("#standard-float32 th.more:visible").all_inner_texts()

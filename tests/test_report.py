@@ -254,7 +254,7 @@ def test_same_records_same_bytes(written: tuple[Path, Report], tmp_path: Path):
 
 def test_rows_of_one_colour_have_lines_of_their_own():
     rows = [*attention_zoo.names(), "softmax:conv=5", "elu:conv=5"]
-    palette = style.palette_of(rows, legacy.CONTROLS)
+    palette = style.palette_of({row: attention_zoo.find(row)[0].family for row in rows})
     assert len({palette.colour(row) for row in rows}) < len(rows)
     dashes = palette.dashes(rows)
     assert len({(palette.colour(row), dashes[row]) for row in rows}) == len(rows)

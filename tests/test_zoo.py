@@ -168,6 +168,22 @@ def test_exponents_of_ninety_do_not_overflow(spec: str):
     assert_finite(built(spec, None), 30)
 
 
+@pytest.mark.parametrize("power", [4, 8])
+def test_a_token_without_a_positive_channel_spoils_no_row(power: int):
+    """In float32 its features would underflow, its norm be 0 and, were it padding, NaN reach every token."""
+    module = built(f"flatten:power={power}", None)
+    with torch.no_grad():
+        module.get_parameter("qkv.bias").fill_(-0.3)
+    x = torch.randn(3, 48, 32)
+    x[:, ::5] = 0
+    y = module(x, KEEP)
+    y.square().mean().backward()
+    assert y.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
+    expected = module.double()(x.double(), KEEP)
+    assert_close(y[KEEP], expected[KEEP].float(), rtol=1e-4, atol=1e-5)
+
+
 def assert_finite(module: Attention, size: float) -> None:
     x = (size * torch.randn(3, 48, 32)).requires_grad_()
     y = module(x, KEEP)

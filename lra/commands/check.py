@@ -22,6 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
+    from lra.experiments.plan import expand_attentions
     from lra.testing import backbones
     from lra.testing.outcomes import outcomes, parts, title
 
@@ -29,10 +30,10 @@ def main(parsed: argparse.Namespace) -> int:
     if not parsed.attn and not parsed.backbone:
         raise UserError("check needs an attention (./mine.py, pola, ...) or --backbone ./mine.py")
     if parsed.backbone:
-        name, attentions = parsed.backbone, parsed.attn or ["softmax"]
+        name, attentions = parsed.backbone, expand_attentions(parsed.attn) or ["softmax"]
         bad = sum(_print(f"{name} with {spec}", backbones.outcomes(name, spec, grid)) for spec in attentions)
     else:
-        specs = dict.fromkeys(part for asked in parsed.attn for part in parts(asked))
+        specs = dict.fromkeys(part for asked in expand_attentions(parsed.attn) for part in parts(asked))
         bad = sum(_print(title(spec), outcomes(spec, grid)) for spec in specs)
     return int(bad > 0)
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lra.commands.choice import place
+
 if TYPE_CHECKING:
     import attention_zoo
 
@@ -13,7 +15,18 @@ LEGEND = """\
 parameters: in the standard model for ListOps, without embeddings; to softmax: the difference from softmax's number
 model MFLOP: that model, forward, on one sequence of 2,000 tokens
 MFLOP 1K, 4K: the attention of one layer, forward, on one sequence of 1,024 or 4,096 tokens"""
-HEADER = ("attention", "parameters", "to softmax", "model MFLOP", "cost", "MFLOP 1K", "MFLOP 4K", "fidelity", "source")
+HEADER = (
+    "attention",
+    "family",
+    "parameters",
+    "to softmax",
+    "model MFLOP",
+    "cost",
+    "MFLOP 1K",
+    "MFLOP 4K",
+    "fidelity",
+    "source",
+)
 HOURS = "h: hours of a standard run on this machine, on all its cores, as `bench --hours` measured them last"
 NO_HOURS = (
     "hours on this machine: after `python run_lra.py bench --hours --attn NAME ...`, which takes minutes for each"
@@ -31,14 +44,36 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone", default="flat", metavar="NAME", help="with --long: in this backbone (default flat)"
     )
+    parser.add_argument(
+        "--page",
+        type=place,
+        metavar="FILE",
+        help="write what is known of each attention as Markdown, as docs/zoo.md is",
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:
+    if parsed.page:
+        write_page(parsed.page)
+        return 0
     if parsed.long:
         print(long_listing(BENCHES, parsed.backbone))
         return 0
     print(listing())
     return 0
+
+
+def write_page(path: Path) -> None:
+    """Write docs/zoo.md, or the same elsewhere. Raises WorkError."""
+    from lra.commands.zoo_page import page
+    from lra.errors import WorkError
+    from lra.results.files import encoded, write_atomically
+
+    try:
+        write_atomically(path, encoded(page()))
+    except OSError as error:
+        raise WorkError(f"cannot write {path}: {error.strerror}; give another file to --page") from error
+    print(f"wrote {path}")
 
 
 def listing() -> str:
@@ -49,11 +84,13 @@ def listing() -> str:
     from lra.config import protocol
     from lra.config.resolve import written
 
-    lines = ["attentions (--attn name:option=value,...)"]
-    for name in attention_zoo.names():
-        entry, _ = attention_zoo.find(name)
-        options = ", ".join(f"{key}={default}" for key, (_, default) in entry.options.items())
-        lines.append(f"  {name:<10} {entry.title:<21} {entry.cost:<10} {options}")
+    lines = ["attentions (--attn name:option=value,... or, for all of a family, --attn family:NAME; docs/zoo.md)"]
+    for family, about in attention_zoo.FAMILIES.items():
+        lines.append(f"  {family}: {about}")
+        for name in attention_zoo.names(family):
+            entry, _ = attention_zoo.find(name)
+            options = ", ".join(f"{key}={default}" for key, (_, default) in entry.options.items())
+            lines.append(f"    {name:<11} {entry.title:<21} {entry.cost:<10} {options}")
     lines += ["  ./mine.py  a file of yours with a registered class (docs/add-an-attention.md)", ""]
     lines += ["backbones (--backbone, with keys for --set model.KEY=VALUE)"]
     for name in registry.names():
@@ -69,7 +106,7 @@ def listing() -> str:
 
 
 def long_listing(benches: Path, backbone: str = "flat") -> str:
-    """A line per mechanism: size of the standard model with this backbone, cost, hours here, fidelity, source.
+    """A line per mechanism, by family: size of the standard model with this backbone, cost, hours, fidelity, source.
 
     Operations are those of one layer's attention, projections included, at width 64, forward, of one sequence. benches:
     folder of bench records, for the hours.
@@ -80,10 +117,10 @@ def long_listing(benches: Path, backbone: str = "flat") -> str:
     from lra.experiments.build import make_model
     from lra.experiments.match import TARGET, count
     from lra.experiments.plan import Request, plan
-    from lra.report.legacy import CONTROLS
 
     wanted = (f"model.backbone={backbone}",)
-    runs = plan(Request(attentions=attention_zoo.names(), tasks=["listops"], seeds=[0], overrides=wanted))
+    names = [name for family in attention_zoo.FAMILIES for name in attention_zoo.names(family)]
+    runs = plan(Request(attentions=names, tasks=["listops"], seeds=[0], overrides=wanted))
     sizes = tasks.Spec(vocab=2, classes=10, length=2_000)  # ListOps, but for the embeddings
     counts = {run.row: count(run, sizes) for run in runs}
     measured = hours_here(benches)
@@ -97,16 +134,16 @@ def long_listing(benches: Path, backbone: str = "flat") -> str:
 
         of_layer = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
         difference = f"{100 * (counts[run.row] / counts[TARGET] - 1):+.1f} %"
-        fidelity = "control" if entry.name in CONTROLS else entry.fidelity()
+        fidelity = "control" if entry.control else entry.fidelity()
         if entry.padding == "fixed":
             fidelity += ", fixed length"
         hours = [measured[task].get(entry.name, DASH) for task in columns]
         whole = sample_flops(make_model(run, sizes).eval(), sizes.length, sizes.pair)
         size = (f"{counts[run.row]:,}", difference, DASH if whole is None else f"{whole / 1e6:,.0f}")
-        rows.append((entry.name, *size, entry.cost, *of_layer, *hours, fidelity, entry.paper))
-    header = (*HEADER[:7], *(f"{tasks.find(task).title}, h" for task in columns), *HEADER[7:])
+        rows.append((entry.name, entry.family, *size, entry.cost, *of_layer, *hours, fidelity, entry.paper))
+    header = (*HEADER[:8], *(f"{tasks.find(task).title}, h" for task in columns), *HEADER[8:])
     widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
-    right = {1, 2, 3, *range(5, 7 + len(columns))}
+    right = {2, 3, 4, *range(6, 8 + len(columns))}
     lines = [
         "  ".join(
             word.rjust(w) if i in right else word.ljust(w) for i, (word, w) in enumerate(zip(line, widths, strict=True))

@@ -21,7 +21,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "--attn", nargs="+", required=True, metavar="ATTENTION", help="pola, softmax:conv=5, ./mine.py, ... or all"
+        "--attn",
+        nargs="+",
+        required=True,
+        metavar="ATTENTION",
+        help="pola, softmax:conv=5, ./mine.py, ..., family:linear, or all",
     )
     add_choice(parser)
     parser.add_argument("--seed", nargs="+", type=seed, default=[0], metavar="N", help="one run per seed (default 0)")
@@ -88,8 +92,9 @@ def main(parsed: argparse.Namespace) -> int:
 def examine(specs: list[str]) -> None:
     """Prints a line for each quick check that an attention of the user's fails, before hours are spent on it."""
     import attention_zoo
+    from lra.experiments.plan import expand_attentions
 
-    users = [spec for spec in specs if spec != "all" and not attention_zoo.find(spec)[0].builtin]
+    users = [spec for spec in expand_attentions(specs) if not attention_zoo.find(spec)[0].builtin]
     if users and os.environ.get("RANK", "0") == "0":
         from lra.console import say
         from lra.testing.outcomes import complaints

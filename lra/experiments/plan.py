@@ -29,7 +29,7 @@ class Request:
     """What the user asked for.
 
     tasks: may hold `all`, the five of the Arena as far as their data can be had. attentions: may hold `all`, every
-    built-in one.
+    built-in one, and `family:linear`, every built-in one of a family.
     devices: run on these GPUs, "0-3,6" or "cuda:0", one run on each. jobs: how many runs at a time; processes: how many
     share each run, on a CPU. 0 leaves the number to the suite: as many as the machine has free cores, if the runs are
     long enough to be worth it.
@@ -119,8 +119,20 @@ def plan(request: Request) -> list[Run]:
 
 
 def expand_attentions(specs: list[str]) -> list[str]:
-    """Specs, with every built-in attention in place of `all`."""
-    return [spec for asked in specs for spec in (attention_zoo.names() if asked == "all" else [asked])]
+    """Specs, with built-in attentions in place of `all` and `family:NAME`. Raises SpecError for an unknown family."""
+    return [spec for asked in specs for spec in _expand(asked)]
+
+
+def _expand(asked: str) -> list[str]:
+    if asked == "all":
+        return attention_zoo.names()
+    word, colon, family = asked.partition(":")
+    if (word, bool(colon)) != ("family", True):
+        return [asked]
+    if not family:
+        there = f"there are {', '.join(attention_zoo.FAMILIES)}"
+        raise attention_zoo.SpecError(f"family: needs the name of a family, as in family:linear; {there}")
+    return attention_zoo.names(family)
 
 
 def check_layers(entries: list[attention_zoo.Entry], configs: list[Config]) -> None:

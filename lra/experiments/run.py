@@ -127,6 +127,7 @@ def describe_attention(run: Run) -> dict[str, Any]:
         "options": run.all_options(),
         "cost": entry.cost,
         "padding": entry.padding,
+        "family": entry.family,
         "control": entry.control,
         "fidelity": entry.fidelity(run.config.model.grid, run.options),
         "source_hash": entry.source_hash,

@@ -28,7 +28,7 @@ class Group:
     columns: tuple[TaskColumn, ...]
     rows: tuple[str, ...]
     apart: str = ""  # for a further variant of a task: the settings in which it differs from the first
-    controls: frozenset[str] = frozenset()  # rows that are no mechanisms, such as a plain mean
+    families: dict[str, str] = field(default_factory=dict)  # of each row
     milliseconds: dict[str, float] = field(default_factory=dict)  # of a training step at 4,096 tokens, by row
 
     @property
@@ -37,6 +37,11 @@ class Group:
         older = f", results version {self.results_version}" if self.results_version != RESULTS_VERSION else ""
         apart = f", apart for: {self.apart}" if self.apart else ""
         return f"Protocol {self.protocol}, {self.precision}{older}{apart}"
+
+    @property
+    def controls(self) -> frozenset[str]:
+        """The rows that are no mechanisms, such as a plain mean."""
+        return frozenset(row for row, family in self.families.items() if family == legacy.CONTROL)
 
     @property
     def records(self) -> list[Record]:
@@ -127,7 +132,7 @@ def grouped(records: Sequence[Record]) -> list[Group]:
 def _tables_of(key: tuple[str, str, int], records: list[Record]) -> list[Group]:
     """The main table of one protocol, precision and version, and one for each further variant of a task."""
     names = _row_names(records)
-    controls = frozenset(names[r.identity] for r in records if is_control(r))
+    families = {names[r.identity]: legacy.family_of(r.attention, base(r.row)) for r in records}
     variants: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for r in records:
         variants[r.task][conditions(r)].append(r)
@@ -138,8 +143,10 @@ def _tables_of(key: tuple[str, str, int], records: list[Record]) -> list[Group]:
         others += [([_task_column(runs, names)], differences(first[0], runs[0])) for runs in rest]
     groups = []
     for columns, apart in ((main, ""), *others):
-        rows = sorted({row for c in columns for row in c.cells}, key=lambda row: rank(row, row in controls))
-        groups.append(Group(*key, tuple(columns), tuple(rows), apart, controls))
+        rows = sorted(
+            {row for c in columns for row in c.cells}, key=lambda row: rank(row, families[row] == legacy.CONTROL)
+        )
+        groups.append(Group(*key, tuple(columns), tuple(rows), apart, families))
     return groups
 
 

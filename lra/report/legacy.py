@@ -1,13 +1,25 @@
-"""What older records do not say about themselves: titles, controls, and the order in which rows and tasks are shown.
+"""What older records do not say about themselves: titles, families, and the order in which rows and tasks are shown.
 
-Records carry `attention["title"]`, `attention["control"]` and `data["title"]`; this file answers for those that were
+Records carry `attention["title"]`, `attention["family"]` and `data["title"]`; this file answers for those that were
 written before. It is the only one of this room that knows an attention or a task by name.
 """
 
+import re
 from typing import Any
 
 ROWS = ("softmax", "relu", "elu", "flatten", "agent", "pola")  # in the order in which they come first
 CONTROLS = ("mean", "identity", "local_conv")  # in the order in which they come last
+CONTROL = "control"  # the family of what is no mechanism
+FAMILIES = {  # in the order in which they are shown -> the mechanisms of records that do not say their family
+    "softmax": ("softmax",),
+    "linear": ("relu", "elu", "flatten", "pola", "polapp", "performer", "cosformer", "hedgehog", "taylor"),
+    "low_rank": ("agent", "linformer", "nystrom", "pvt"),
+    "sparse": ("local", "longformer", "swin"),
+    "recurrent": ("s4d",),
+    "mixing": ("fnet",),
+    "": (),  # hybrids of several families, and users' files that do not say theirs
+    CONTROL: CONTROLS,
+}
 TASKS = (
     "listops",
     "text",
@@ -22,9 +34,25 @@ AVERAGED_APART = "retrieval"  # a second average leaves it out: its data is ofte
 NOT_AVERAGED = ("retrieval_matched",)  # a variant of a task that is in the average itself
 
 
+def family_of(attention: dict[str, Any], name: str) -> str:
+    """The family of a row, or of an older record what its mechanisms have in common. name: without options."""
+    if "family" in attention:
+        return str(attention["family"])
+    parts = [re.sub(r"\*\d+$", "", part) for part in name.split("+")]
+    found = {next((family for family, names in FAMILIES.items() if part in names), "") for part in parts}
+    if "control" in attention and bool(attention["control"]) != (found == {CONTROL}):
+        return CONTROL if attention["control"] else ""
+    return found.pop() if len(found) == 1 else ""
+
+
+def family_order(family: str) -> int:
+    """Sort key: the known families in their order, before the controls what is of none."""
+    return list(FAMILIES).index(family if family in FAMILIES else "")
+
+
 def is_control(attention: dict[str, Any], name: str) -> bool:
     """Whether a row is a control, such as a plain mean, rather than a mechanism. name: without options."""
-    return bool(attention.get("control", name in CONTROLS))
+    return family_of(attention, name) == CONTROL
 
 
 def task_title(task: str, data: dict[str, Any] | None = None) -> str:

@@ -8,12 +8,14 @@ from matplotlib.ticker import MaxNLocator
 
 from lra.report.cells import TaskColumn
 from lra.report.figures import style
+from lra.report.figures.legend import Legend
 from lra.report.figures.style import Palette
 from lra.report.format import percent
 from lra.report.groups import Group
 from lra.results.record import FINAL, Record
 from lra.stats.accuracy import binomial_half_width
 
+WIDTH = 6.4  # inches
 LABEL_GAP = 0.045  # of the axis: the smallest distance between two labels of rungs
 MOST_POINTS = 200  # that are drawn of a curve: more would not be visible
 
@@ -29,13 +31,12 @@ def draw(group: Group, palette: Palette) -> dict[str, bytes]:
 
 def _figure(group: Group, column: TaskColumn, palette: Palette) -> dict[str, bytes]:
     rows = [row for row in group.rows if row in column.cells]
-    legend_columns = max(1, min(5, 84 // (8 + max(map(len, rows)))))
-    legend = 0.2 + 0.19 * math.ceil(len(rows) / legend_columns)
+    legend = Legend(rows, palette, WIDTH, max(map(len, rows)), most=5)
     name = f"{group.slug}-{column.task}-curves"
     with style.style(name):
         title = f"{column.title}, protocol {group.protocol.replace(',', ', ')}, {group.precision}"
-        margins = (0.62, 1.75 if column.ladder else 0.2, 0.45 + legend)
-        figure = style.blank(title, _caption(column), (6.4, 4.2 + legend), margins)
+        margins = (0.62, 1.75 if column.ladder else 0.2, 0.45 + legend.height)
+        figure = style.blank(title, _caption(column), (WIDTH, 4.2 + legend.height), margins)
         axes = figure.add_subplot()
         dashes = palette.dashes(rows)
         heights = [_draw(axes, row, column.cells[row].records, palette.colour(row), dashes[row]) for row in rows]
@@ -45,8 +46,7 @@ def _figure(group: Group, column: TaskColumn, palette: Palette) -> dict[str, byt
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
-        handles = axes.get_legend_handles_labels()
-        figure.legend(*handles, loc="lower center", ncols=legend_columns)
+        legend.draw(figure, axes)
         return style.save(figure, name, ("png", "svg", "pdf"))
 
 

@@ -11,10 +11,12 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from lra.report import legacy
 from lra.report.conditions import machine
 from lra.report.figures import style
+from lra.report.figures.legend import Legend
 from lra.report.figures.style import Palette
 from lra.report.groups import Group, base, rank
 from lra.results.bench_record import DONE, UNIFORM, Bench, newest
 
+WIDTH = 6.4  # inches
 FOUR_K = (4000, 4096)
 
 
@@ -111,11 +113,10 @@ def _figure(
     palette: Palette,
 ) -> dict[str, bytes]:
     rows, name = scaling.rows, f"{scaling.slug}-{what}"
-    columns = max(1, min(4, 84 // (14 + max(map(len, rows)))))
-    legend = 0.2 + 0.19 * math.ceil(len(rows) / columns)
+    legend = Legend(rows, palette, WIDTH, 6 + max(map(len, rows)), most=4)
     dashes = palette.dashes(rows)
     with style.style(name):
-        figure = style.blank(scaling.title, caption, (6.4, 4.2 + legend), (0.72, 0.2, 0.45 + legend))
+        figure = style.blank(scaling.title, caption, (WIDTH, 4.2 + legend.height), (0.72, 0.2, 0.45 + legend.height))
         axes = figure.add_subplot()
         for row in rows:
             points = [(b, y) for b in scaling.of(row) if (y := value(b))]
@@ -123,13 +124,14 @@ def _figure(
             label = row if growth is None else f"{row}, N^{growth:.1f}"
             line = {"color": palette.colour(row), "linestyle": dashes[row], "linewidth": 1.4, "gid": f"row {row}"}
             x = [b.length for b, _ in points]
-            axes.plot(x, [y for _, y in points], marker="o", markersize=3, label=label, **line)
+            marker = palette.marker(row)
+            axes.plot(x, [y for _, y in points], marker=marker, markersize=3, label=label, **line)
             if what == "time":
                 ends = [b.quartiles or (0.0, 0.0) for b, _ in points]
                 low, high = ([1e3 * end[side] for end in ends] for side in (0, 1))
                 axes.fill_between(x, low, high, color=palette.colour(row), alpha=0.15, linewidth=0, gid=f"row {row}")
         _axes(axes, sorted({b.length for b in scaling.benches}), unit)
-        figure.legend(*axes.get_legend_handles_labels(), loc="lower center", ncols=columns)
+        legend.draw(figure, axes)
         return style.save(figure, name)
 
 

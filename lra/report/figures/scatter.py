@@ -10,15 +10,22 @@ from math import pi, sqrt
 from statistics import fmean
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from lra.report import legacy
 from lra.report.cells import TaskColumn
 from lra.report.conditions import machine
 from lra.report.figures import style
+from lra.report.figures.legend import words
 from lra.report.figures.style import Palette
 from lra.report.groups import Group
 
 LARGEST = 26.0  # points, the diameter of the bubble with the highest peak
-PLACES = ((1, 0, "left"), (-1, 0, "right"), (0, 1, "center"), (0, -1, "center"), (0, 2, "center"), (0, -2, "center"))
+# Where a name may be written, in gaps to the right and up from its bubble; the later ones get a line to it.
+PLACES = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (-0.8, 0.8), (0.8, -0.8), (-0.8, -0.8))
+PLACES += ((0, 2), (0, -2), (2, 1), (-2, 1), (2, -1), (-2, -1), (2, 2), (-2, 2), (2, -2), (-2, -2))
+FAR = 2  # gaps
 
 
 @dataclass(frozen=True)
@@ -98,11 +105,12 @@ def draw(group: Group, scatter: Scatter, palette: Palette) -> dict[str, bytes]:
         caption = f"Area: peak memory, up to {top / 1e9:.2f} GB. " if top else ""
         caption += f"Dashes: Pareto front. Whisker: sample standard deviation. {scatter.machine}"
         title = f"{scatter.title}, protocol {group.protocol.replace(',', ', ')}, {group.precision}"
-        figure = style.blank(title, caption, (6.4, 4.5), (0.62, 0.2, 0.45))
+        below = 0.25 if palette.by_family else 0.0
+        figure = style.blank(title, caption, (6.4, 4.5 + below), (0.62, 0.2, 0.45 + below))
         axes = figure.add_subplot()
         sizes = {b.row: LARGEST * sqrt(b.peak / top) if b.peak else 5.0 for b in scatter.bubbles}
         for bubble in sorted(scatter.bubbles, key=lambda b: -sizes[b.row]):
-            _bubble(axes, bubble, sizes[bubble.row], palette.colour(bubble.row))
+            _bubble(axes, bubble, sizes[bubble.row], palette)
         front = scatter.front
         line = {"color": style.LINE, "linewidth": 0.9, "linestyle": (0, (4, 2)), "zorder": 1}
         axes.plot([b.speed / 1e3 for b in front], [b.accuracy for b in front], gid="front", **line)
@@ -111,35 +119,56 @@ def draw(group: Group, scatter: Scatter, palette: Palette) -> dict[str, bytes]:
         axes.set_xlabel("thousand tokens per second in training")
         axes.set_ylabel("test accuracy, %")
         _label(axes, scatter.bubbles, sizes)
+        if palette.by_family:
+            _families(figure, scatter.bubbles, palette)
         return style.save(figure, name)
 
 
-def _bubble(axes: Axes, bubble: Bubble, size: float, colour: str) -> None:
-    """A control is a ring, an attention a disc; the whisker is one sample standard deviation."""
-    control, gid = bubble.control, f"row {bubble.row}"
+def _families(figure: Figure, bubbles: Sequence[Bubble], palette: Palette) -> None:
+    """Name the marker and the hue of each family below the axes."""
+    first = {palette.family(b.row): b.row for b in reversed(bubbles)}
+    handles = []
+    for family in sorted(first, key=legacy.family_order):
+        marker, colour = palette.marker(first[family]), palette.colour(first[family])
+        fill = "none" if family == legacy.CONTROL else "full"
+        label = words(family)
+        handles.append(Line2D([], [], linestyle="", marker=marker, color=colour, fillstyle=fill, label=label))
+    where = {"loc": "lower center", "ncols": len(handles)}
+    figure.legend(handles=handles, handletextpad=0, columnspacing=0.9, fontsize=8, **where)
+
+
+def _bubble(axes: Axes, bubble: Bubble, size: float, palette: Palette) -> None:
+    """A control is a ring, an attention is filled; the whisker is one sample standard deviation."""
+    control, gid, colour = bubble.control, f"row {bubble.row}", palette.colour(bubble.row)
     x, y = bubble.speed / 1e3, bubble.accuracy
     if bubble.deviation:
         ends = [y - bubble.deviation, y + bubble.deviation]
         axes.plot([x, x], ends, color=colour, linewidth=0.9, zorder=2, gid=gid)
     face = {"facecolor": "none" if control else colour, "alpha": 0.9 if control else 0.55, "edgecolor": colour}
-    axes.scatter([x], [y], s=pi / 4 * size**2, linewidth=1, zorder=3, gid=gid, **face)
+    marker = palette.marker(bubble.row)
+    axes.scatter([x], [y], s=pi / 4 * size**2, linewidth=1, zorder=3, gid=gid, marker=marker, **face)
 
 
 def _label(axes: Axes, bubbles: Sequence[Bubble], sizes: dict[str, float]) -> None:
-    """Write the name of each bubble where it covers least of the others."""
+    """Write the name of each bubble where it covers least of the others, and inside the axes."""
+    inside = tuple(edge * 72 / axes.figure.dpi for edge in axes.bbox.extents)
     points = {b.row: axes.transData.transform((b.speed / 1e3, b.accuracy)) * 72 / axes.figure.dpi for b in bubbles}
     taken = [(x - s / 2, y - s / 2, x + s / 2, y + s / 2) for r, (x, y) in points.items() for s in (sizes[r],)]
     for bubble in bubbles:
         (x, y), gap, width = points[bubble.row], sizes[bubble.row] / 2 + 3, 4.9 * len(bubble.row)
         choices = []
-        for right, up, align in PLACES:
+        for right, up in PLACES:
             at = (x + right * gap, y + up * (gap + 4))
+            align = "left" if right > 0 else "right" if right else "center"
             left = {"left": at[0], "right": at[0] - width, "center": at[0] - width / 2}[align]
             box = (left, at[1] - 5, left + width, at[1] + 5)
-            choices.append((sum(_overlap(box, other) for other in taken), len(choices), at, align, box))
-        _, _, at, align, box = min(choices)
+            covered = sum(_overlap(box, other) for other in taken) + 10 * width - _overlap(box, inside)
+            choices.append((covered, len(choices), at, align, box))
+        _, place, at, align, box = min(choices)
         taken.append(box)
         offset = (at[0] - x, at[1] - y)
+        far = max(map(abs, PLACES[place])) >= FAR
+        line = {"arrowstyle": "-", "color": style.MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
         axes.annotate(
             bubble.row,
             xy=(bubble.speed / 1e3, bubble.accuracy),
@@ -149,6 +178,7 @@ def _label(axes: Axes, bubbles: Sequence[Bubble], sizes: dict[str, float]) -> No
             va="center",
             fontsize=8,
             gid=f"row {bubble.row}",
+            arrowprops=line if far else None,
         )
 
 

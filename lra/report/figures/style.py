@@ -1,13 +1,17 @@
 """What all figures share: one style, one colour per mechanism, and files that are the same bytes each time.
 
+Up to twelve mechanisms have a colour each. Of more, no reader could tell the colours apart: then each family has a hue
+and a marker, its mechanisms have shades of the hue, and those of one shade have dashes of their own.
+
 A figure is drawn once and saved as PNG, SVG and PDF; the page takes the SVG in, with colours that follow its theme.
 """
 
 import io
+import itertools
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib.style
@@ -21,11 +25,25 @@ from lra.results.bench_record import Bench
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00")
 COLOURS += ("#332288", "#882255", "#44AA99", "#999933", "#661100", "#6699CC")
 GREYS = ("#777777", "#AAAAAA")  # of controls
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+# Of families in the order of legacy.FAMILIES, but for the controls. A search chose them: in Oklab any two are 0.10
+# apart, 0.05 for readers with deuteranopia or protanopia and 0.06 with tritanopia (GREYS and black included).
+HUES = (
+    ("#000000", "#45596B"),
+    ("#3265F3", "#2E1EA6", "#9DC2FF", "#818BC4"),
+    ("#1F7B51", "#29BF6A", "#219F92", "#19E0D2"),
+    ("#D4343A", "#925E00", "#E06C42", "#863D39"),
+    ("#B42EC4", "#710054", "#EA6CF3", "#704090"),
+    ("#C2A90F", "#C1CA84"),
+    ("#4E3A1F", "#A9896C"),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "o")  # of families in the order of legacy.FAMILIES
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)), (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)))
 DOTS = (":", (0, (1, 3)), (0, (1, 1, 1, 4)))  # of controls
 INK, MUTED, LINE = "#000000", "#555555", "#888888"
 THEMED = {"#000000": "--ink", "#ffffff": "--page", "#555555": "--muted", "#888888": "--rule"}
 THEMED |= {"#332288": "--indigo", "#882255": "--wine", "#661100": "--brown"}  # too dark for a dark page as they are
+THEMED |= {"#2e1ea6": "--navy", "#710054": "--plum", "#704090": "--grape", "#863d39": "--maroon", "#45596b": "--slate"}
+THEMED |= {"#4e3a1f": "--umber"}
 METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 STYLE = {
     "svg.fonttype": "none",  # text stays text: searched, selected, read aloud
@@ -40,16 +58,27 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Palette:
-    """One colour per mechanism in all figures of a report. colours: by name without options."""
+    """One colour per mechanism in all figures of a report. colours, families: by name without options.
+
+    by_family: the colours are shades of the families' hues.
+    """
 
     colours: dict[str, str]
-    controls: frozenset[str] = frozenset()  # names without options
+    families: dict[str, str]
+    by_family: bool = False
 
     def colour(self, row: str) -> str:
         return self.colours[base(row)]
 
+    def family(self, row: str) -> str:
+        return self.families[base(row)]
+
     def is_control(self, row: str) -> bool:
-        return base(row) in self.controls
+        return self.family(row) == legacy.CONTROL
+
+    def marker(self, row: str) -> str:
+        """Of points: a shape for each family, if the colours are by family."""
+        return MARKERS[legacy.family_order(self.family(row))] if self.by_family else "o"
 
     def dashes(self, rows: Sequence[str]) -> dict[str, object]:
         """A pattern per row, so that rows of one colour differ; controls are dotted."""
@@ -65,19 +94,23 @@ class Palette:
 
 def palette(groups: Sequence[Group], benches: Sequence[Bench] = ()) -> Palette:
     """The palette of a report on these groups and bench records."""
-    controls = {base(row) for group in groups for row in group.controls}
-    controls |= {base(b.row) for b in benches if legacy.is_control(b.attention, base(b.row))}
-    return palette_of([*(row for group in groups for row in group.rows), *(b.row for b in benches)], controls)
+    measured = {b.row: legacy.family_of(b.attention, base(b.row)) for b in benches}
+    return palette_of(measured | {row: family for group in groups for row, family in group.families.items()})
 
 
-def palette_of(rows: Iterable[str], controls: Iterable[str] = ()) -> Palette:
-    """Colours in the order of the rows' ranks, greys for controls; beyond the last one they start again."""
-    controls = frozenset(controls)
-    names = sorted({base(row) for row in rows}, key=lambda name: rank(name, name in controls))
-    coloured = [name for name in names if name not in controls]
-    colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(coloured)}
-    greys = {name: GREYS[place % len(GREYS)] for place, name in enumerate(n for n in names if n in controls)}
-    return Palette(colours | greys, controls)
+def palette_of(families: Mapping[str, str]) -> Palette:
+    """Row -> family, for every row of a report. Colours follow the rows' ranks; controls are grey."""
+    named = {base(row): family for row, family in families.items()}
+    names = sorted(named, key=lambda name: rank(name, named[name] == legacy.CONTROL))
+    members: dict[str, list[str]] = {}
+    for name in names:
+        members.setdefault(named[name], []).append(name)
+    greys = dict(zip(members.pop(legacy.CONTROL, []), itertools.cycle(GREYS), strict=False))
+    coloured = [name for name in names if name not in greys]
+    if len(coloured) <= len(COLOURS):
+        return Palette(dict(zip(coloured, COLOURS, strict=False)) | greys, named)
+    shades = {family: itertools.cycle(HUES[legacy.family_order(family)]) for family in members}
+    return Palette({name: next(shades[named[name]]) for name in coloured} | greys, named, by_family=True)
 
 
 def style(salt: str):
@@ -115,11 +148,12 @@ def save(figure: Figure, name: str, kinds: Sequence[str] = ("svg", "pdf")) -> di
 def inline(svg: bytes) -> str:
     """The SVG as an element of a page: without XML header and repeated ids, in the page's font and theme.
 
-    A part drawn with gid 'row pola' becomes `data-row="pola"`, so that the page can highlight one mechanism.
+    A part drawn with gid 'row pola' becomes `data-row="pola"`, so that the page can highlight one mechanism, and
+    'family linear' becomes `data-family="linear"`.
     """
     text = svg.decode()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r' id="row ([^"]*)"', r' data-row="\1"', text)
+    text = re.sub(r' id="(row|family) ([^"]*)"', r' data-\1="\2"', text)
     wanted = set(re.findall(r"#([\w.-]+)", text))
     text = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in wanted else "", text)
     text = re.sub(r"font: (?:bold )?([\d.]+)px [^;\"]*", r"font-size: \1px", text)

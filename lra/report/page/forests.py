@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lra.report.compare import against
+from lra.report.figures.legend import words
 from lra.report.format import p_value, signed
 from lra.report.groups import Group
 from lra.report.page.leaderboard import data_key
@@ -32,9 +33,14 @@ def forests(group: Group) -> list[dict[str, Any]]:
         columns = [c for c in group.columns if known[c.task].get(baseline)]
         rows = [row for row in group.rows if any(row in known[c.task][baseline] for c in columns)]
         headings = [{"title": c.title, "data": data_key(c), "limit": limits[c.task]} for c in columns]
+        families = {row: words(group.families[row]) for row in rows}
         bars = {row: [_bar(known[c.task][baseline].get(row), limits[c.task]) for c in columns] for row in rows}
         notes = _notes([(c.title, known[c.task][baseline]) for c in columns])
-        made += [{"baseline": baseline, "headings": headings, "rows": bars, "notes": notes}] if rows else []
+        made += (
+            [{"baseline": baseline, "headings": headings, "rows": bars, "families": families, "notes": notes}]
+            if rows
+            else []
+        )
     return made
 
 

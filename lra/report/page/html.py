@@ -8,9 +8,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from lra.report import legacy
 from lra.report.cells import TaskColumn
 from lra.report.columns import row_of
 from lra.report.figures import scaling, scatter, style
+from lra.report.figures.legend import words
 from lra.report.figures.style import Palette
 from lra.report.format import DASH, percent
 from lra.report.groups import Group
@@ -60,6 +62,7 @@ def render(material: Material) -> str:
         run_count=len(records),
         protocols=list(dict.fromkeys(g.protocol for g in groups)),
         backbones=list(dict.fromkeys(name for g in groups for name in g.backbones)),
+        families=_families(groups),
         data_sets={leaderboard.data_key(c): _data_name(c) for g in groups for c in g.columns},
         baselines=list(dict.fromkeys(row for g in groups for row in g.rows)),
         baseline=material.baseline or next((seeds.baseline_of(g) for g in groups), ""),
@@ -87,6 +90,12 @@ def _summary(records: Sequence[Record]) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _families(groups: Sequence[Group]) -> list[str]:
+    """The families of these rows, in words, in the order in which they are shown."""
+    found = {family for group in groups for family in group.families.values()}
+    return list(dict.fromkeys(words(family) for family in sorted(found, key=legacy.family_order)))
 
 
 def _data_name(column: TaskColumn) -> str:
@@ -132,6 +141,7 @@ def _row(group: Group, place: int, row: str, board: leaderboard.Board, palette: 
         "name": row,
         "title": title,
         "words": f"{row} {title}".lower(),
+        "family": words(group.families[row]),
         "control": row in group.controls,
         "colour": style.themed(palette.colour(row)),
         "figures": board.rows[row],

@@ -15,12 +15,14 @@ from lra.stats.accuracy import FEWEST, Summary, binomial_half_width, t_quantile
 NOT_OURS = {"own": "each in its own set-up", "unpublished": "protocol unpublished"}
 COLUMNS = ("source", "protocol", "mechanism", "attention", "task", "published", "copy", "command", "precision", "data",
            "n", "mean", "deviation", "difference", "noise_95", "verdict", "finding")  # fmt: skip
+INSTEAD = {"unpublished": "standard"}  # protocol of a source -> ours in its commands, without a verdict
 SEEDS = {"skyformer": 3}  # protocol -> seeds behind a published mean, where its paper says how many
 LEGEND = (
     "Noise: half of the 95 % interval of the difference, from the seeds of both sides, as if the published runs spread "
     "like ours, and from both test splits. With fewer than three seeds of ours it comes from the test splits alone, "
     "and the only verdict it can support is 'inside noise'. Sizes differ: the model or the data does not have the "
-    "published size, so there is no verdict. Averages are not judged."
+    "published size, so there is no verdict. Averages are not judged. Where a protocol was not published, the command "
+    "is that of ours, and there is no verdict either."
 )
 
 
@@ -71,10 +73,11 @@ def _title(row: dict[str, Any], known: dict[str, PublishedTask]) -> str:
 def _about(figure: PublishedFigure, task: PublishedTask | None) -> dict[str, Any]:
     names = ("source", "protocol", "mechanism", "attention", "task")
     copy = figure["note"].startswith("digit for digit")
-    ours = figure["attention"] and figure["protocol"] not in NOT_OURS
+    protocol = INSTEAD.get(figure["protocol"], figure["protocol"])
+    ours = figure["attention"] and protocol not in NOT_OURS
     runs = ours and task is not None and task.test is not None and not copy
     seeds = " ".join(map(str, range(max(SEEDS.get(figure["protocol"], 0), 3))))
-    command = f"python run_lra.py --attn {figure['attention']} --task {figure['task']} --protocol {figure['protocol']}"
+    command = f"python run_lra.py --attn {figure['attention']} --task {figure['task']} --protocol {protocol}"
     return {name: figure[name] for name in names} | {
         "published": float(figure["value"]),
         "copy": copy,

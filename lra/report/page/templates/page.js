@@ -31,22 +31,29 @@ function sortBy(header) {
 }
 all("th[aria-sort] button").forEach((button) => button.addEventListener("click", () => sortBy(button.closest("th"))));
 
-// Filters: a protocol or a backbone hides groups; data hides columns and figures; words hide rows
+// Filters: a protocol or a backbone hides groups; data hides columns and figures; a family and words hide rows, and
+// in figures what is drawn of them
 function filter() {
   const protocol = one("#protocol").value, data = one("#data").value, backbone = one("#backbone")?.value ?? "";
+  const family = one("#family")?.value ?? "";
   const words = one("#find").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
   all("[data-data]").forEach((e) => { e.hidden = data !== "" && !e.dataset.data.split("|").includes(data); });
   all(".group").forEach((e) => {
     e.hidden = (protocol !== "" && e.dataset.protocol !== protocol) || (data !== "" && !e.dataset.has.split("|").includes(data))
       || (backbone !== "" && !e.dataset.backbones.split("|").includes(backbone));
   });
-  all("[data-name]").forEach((e) => { e.hidden = !words.every((word) => e.dataset.name.includes(word)); });
+  all("[data-name]").forEach((e) => {
+    e.hidden = !words.every((word) => e.dataset.name.includes(word)) || (family !== "" && e.dataset.family !== family);
+  });
+  all("figure [data-family]").forEach((e) => e.classList.toggle("out", family !== "" && e.dataset.family !== family));
+  const hidden = new Map(all("table.leaderboard tbody.rows tr").map((e) => [e.dataset.row, e.hidden]));
+  all("figure [data-row]").forEach((e) => e.classList.toggle("out", hidden.get(e.dataset.row) ?? false));
   all(".more").forEach((e) => { e.hidden = !one("#more").checked; });
   const tables = all(".group").filter((e) => !e.hidden);
   const rows = tables.flatMap((e) => all("table.leaderboard tbody.rows tr", e)).filter((e) => !e.hidden).length;
   one("#count").textContent = `${rows} ${rows === 1 ? "row" : "rows"} in ${tables.length} ${tables.length === 1 ? "table" : "tables"}`;
 }
-all("#protocol, #backbone, #data, #more").forEach((e) => e.addEventListener("change", filter));
+all("#protocol, #backbone, #family, #data, #more").forEach((e) => e.addEventListener("change", filter));
 one("#find").addEventListener("input", filter);
 one(".bar form").addEventListener("submit", (event) => event.preventDefault());
 
