@@ -151,7 +151,7 @@ def test_a_run_whose_node_is_lost_goes_on_on_another(ray, tiny, tmp_path, capfd)
     assert numbers(record) == numbers(local)
     said = capfd.readouterr().err
     assert "[1/1] listops elu seed 0: lost on " in said
-    assert "(its node has died); it moves to another place" in said
+    assert "(LostError: its node has died); it moves to another place" in said
     assert "[1/1] listops elu seed 0: goes on from step " in said
     assert " seed 0 on " in said, "which node is in the line of each run"
     (folder,) = (tmp_path / "ray" / "work").iterdir()

@@ -59,6 +59,7 @@ def cluster():
             process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
+        process.stdout.close()
 
 
 def parent_of(pid: int) -> int:
@@ -128,9 +129,11 @@ def test_three_nodes_one_of_which_is_killed_amid_a_run(cluster, tmp_path):
         )  # fmt: skip
 
     def holders() -> list[int]:
-        """Processes of runs that have logged something and are not done, on a node that is not the head."""
-        logs = [log for log in out.glob("work/*/metrics.jsonl") if not (out / f"{log.parent.name}.json").exists()]
-        held = [holder.pid for log in logs if log.stat().st_size and (holder := holder_of(log.parent / "lock"))]
+        """Processes of runs that have a checkpoint and are not done, on a node that is not the head."""
+        begun = [
+            path.parent for path in out.glob("work/*/resume.pt") if not (out / f"{path.parent.name}.json").exists()
+        ]
+        held = [holder.pid for folder in begun if (holder := holder_of(folder / "lock"))]
         return [pid for pid in held if parent_of(parent_of(pid)) in raylets]
 
     try:
@@ -179,5 +182,5 @@ def test_a_signal_saves_every_run(cluster, tmp_path):
 def test_what_a_wrong_address_is_told(cluster, tmp_path):
     address, _ = cluster
     done = run(command(tmp_path, "--engine", "ray", "--address", f"127.0.0.1:{int(address.rpartition(':')[2]) + 7}"))
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "no cluster answers at --address" in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: no cluster answers at --address 127.0.0.1:")

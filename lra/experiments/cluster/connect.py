@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -52,8 +54,8 @@ def connect(address: str) -> Any:
         raise ConfigError(INSTALL) from error
     if ray.is_initialized():
         return ray
-    address = os.environ.get("RAY_ADDRESS") or "auto" if address in ("", "auto") else address
-    check(address)
+    address = address or "auto"
+    check(os.environ.get("RAY_ADDRESS") or address if address == "auto" else address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error", namespace="lra")
     except Exception as error:
@@ -72,7 +74,7 @@ def connect(address: str) -> Any:
 
 
 def check(address: str) -> None:
-    """Raises ConfigError for an address that is none, or where nothing answers; Ray itself would try for a minute."""
+    """Raises ConfigError for an address that is none, or where no head answers; Ray itself would try for minutes."""
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
@@ -88,6 +90,15 @@ def check(address: str) -> None:
             f"no cluster answers at --address {address} ({error.strerror or error}); its head is started with "
             f"`ray start --head --port={port}`"
         ) from error
+    ask = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        healthy = subprocess.run(ask, capture_output=True, timeout=4 * PATIENCE).returncode != 1
+    except subprocess.TimeoutExpired:
+        healthy = False
+    if not healthy:
+        raise ConfigError(
+            f"what answers at --address {address} is not the head of a Ray cluster; give HOST:{PORT} of it"
+        )
 
 
 def needs_of(request: Request, ray: Any) -> Needs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 import uuid
 from collections.abc import Generator
@@ -147,7 +148,7 @@ class Ray:
                     return Ending(cell.job)
                 self.note(cell, message)
         except self.ray.exceptions.RayError as error:
-            return self.lose(cell, " ".join(str(error).split())[:200])
+            return self.lose(cell, loss_of(error))
         self.listen(cell)
         return None
 
@@ -189,6 +190,8 @@ class Ray:
             try:
                 keep(cell.job, contents)
                 self.ray.get(cell.actor.tell.remote("kept"))
+                if answer.get("final"):  # let it delete what is here now
+                    self.ray.get(cell.actor.listen.remote(MARGIN))
             except RecordError as error:
                 problem = str(error)
         self.release(cell)
@@ -215,6 +218,12 @@ class Ray:
                 self.ray.kill(cell.actor)
         cell.actor, cell.node = None, ""
         cell.held.close()
+
+
+def loss_of(error: Exception) -> str:
+    """What Ray says of a loss, without the numbers that it gives to everything, up to the first full stop."""
+    words = " ".join(re.sub(r"\b[0-9a-f]{20,}\b", "", str(error)).split())
+    return f"{type(error).__name__}: {words.partition('. ')[0][:120]}"
 
 
 def death_of(message: dict[str, Any]) -> str:
