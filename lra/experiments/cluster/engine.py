@@ -207,7 +207,7 @@ class Ray:
         cell.lost_at = max(cell.step, cell.lost_at)
         if cell.losses > TRIES:
             return Ending(cell.job, failure=f"lost {cell.losses} times in a row without a step, last on {node}: {why}")
-        say(f"{title}: lost on {node} after step {cell.step} ({why}); it moves to another place")
+        say(f"{title}: lost on {node}, last heard of at step {cell.step} ({why}); it moves to another place")
         return None
 
     def release(self, cell: Cell) -> None:
