@@ -137,3 +137,9 @@ def test_budgets(package):
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef) and node.end_lineno:
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_one_file_imports_ray():
+    """Everything else gets it from there, so that nothing needs it that was not asked to."""
+    knowing = [name_of(path) for path in MODULES if {name.split(".")[0] for name in imports(path)} & {"ray"}]
+    assert knowing == ["lra.experiments.cluster.connect"]

@@ -276,7 +276,7 @@ def test_record_name_and_content(runs):
                                        ["--attn", "pola", "--task", "listops", "--set", "train.x=1"]])  # fmt: skip
 def test_no_heavy_import_for_a_message(arguments):
     code = "import sys; from lra.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('torch', 'pandas', 'matplotlib', 'numba', 'datasets') if m in sys.modules])"
+    code += "print([m for m in ('torch', 'pandas', 'matplotlib', 'numba', 'datasets', 'ray') if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
     )

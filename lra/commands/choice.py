@@ -57,10 +57,21 @@ def seed(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """The value of --jobs or --processes."""
+    """The value of --jobs, --processes or --cpus-per-run."""
     if not text.isdecimal() or len(text) > 4 or int(text) == 0:
         raise argparse.ArgumentTypeError(f"takes a number from 1 to 9999, not {text[:40]!r}")
     return int(text)
+
+
+def share(text: str) -> float:
+    """The value of --gpus-per-run. A run computes on one GPU at most."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"takes 1, 0, or a share of one GPU such as 0.5, not {text[:40]!r}")
+    return value
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
@@ -75,14 +86,34 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="N processes share each run on a CPU (default: the free cores)",
     )
+    parser.add_argument(
+        "--engine",
+        choices=["local", "ray", "slurm"],
+        default="local",
+        help="where the runs are done: on this machine, on a Ray cluster, or by a job array that --emit writes",
+    )
+    parser.add_argument(
+        "--address", default="", metavar="HOST:PORT", help="of the Ray cluster (default auto: this machine's)"
+    )
+    parser.add_argument(
+        "--gpus-per-run", type=share, metavar="G", help="Ray: GPUs for each run, or a share such as 0.5 (default 1)"
+    )
+    parser.add_argument("--cpus-per-run", type=count, default=0, metavar="C", help="Ray: processors for each run (1)")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="do the I-th of N parts of the runs (job arrays)")
     parser.add_argument("--track", choices=["tensorboard", "wandb"], default="", help="send the progress there, too")
 
 
 def make_request(parsed: argparse.Namespace) -> Request:
     """The request of a command that trains. Raises ConfigError."""
+    from lra.errors import ConfigError
     from lra.experiments.plan import Request, parse_shard
 
+    if parsed.engine == "slurm" and not (getattr(parsed, "emit", None) or getattr(parsed, "dry_run", False)):
+        raise ConfigError(
+            "--engine slurm writes a job array, which you submit: run ... --engine slurm --emit grid.sbatch"
+        )
+    if parsed.engine == "ray" and getattr(parsed, "emit", None):
+        raise ConfigError("--emit writes a job array for SLURM; leave it out with --engine ray")
     return Request(
         attentions=parsed.attn,
         tasks=parsed.task,
@@ -95,6 +126,10 @@ def make_request(parsed: argparse.Namespace) -> Request:
         devices=parsed.devices,
         jobs=parsed.jobs,
         processes=parsed.processes,
+        engine=parsed.engine,
+        address=parsed.address,
+        gpus_per_run=parsed.gpus_per_run,
+        cpus_per_run=parsed.cpus_per_run,
         shard=parse_shard(parsed.shard),
         match_params=getattr(parsed, "match_params", False),
         track=parsed.track,

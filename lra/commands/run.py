@@ -53,7 +53,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     from lra.console import say
-    from lra.experiments.grid import run_plan
+    from lra.experiments.grid import run_jobs
+    from lra.experiments.plan import part_of, plan
     from lra.signals import UNFINISHED
 
     request = make_request(parsed)
@@ -69,7 +70,8 @@ def main(parsed: argparse.Namespace) -> int:
 
         records, complete = run_sweep(request, parsed.sweep)
     else:
-        found = [job.record for job in run_plan(request)]
+        runs = part_of(plan(request), request.shard)
+        found = [job.record for job in run_jobs(request, runs, forgiving="all" in request.tasks)]
         records = [record for record in found if record is not None]
         elsewhere = len(found) - len(records)
     if not records and complete and not elsewhere and request.shard != (1, 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,9 +11,11 @@ import tasks
 from lra import signals
 from lra.console import say
 from lra.errors import ConfigError, WorkError
+from lra.experiments.board import Board
 from lra.experiments.crew import choose_crew
 from lra.experiments.data import TaskData, describe_data, load_task_data, not_repeatable
-from lra.experiments.job import Job, open_job, run_job, titles
+from lra.experiments.engine import Engine, Here, record_failure
+from lra.experiments.job import Job, open_job, titles
 from lra.experiments.plan import Request, parse_devices, part_of, plan
 from lra.experiments.run import Run
 from lra.results.record import Record
@@ -29,22 +32,17 @@ def run_grid(request: Request) -> list[Record]:
 
     Everything is checked before the first step. Raises SpecError, DataError, ConfigError, RecordError or WorkError.
     """
-    return [job.record for job in run_plan(request) if job.record is not None]
-
-
-def run_plan(request: Request) -> list[Job]:
-    """The same; returns all jobs. One without a record is being done by another process."""
-    return run_jobs(request, part_of(plan(request), request.shard), forgiving="all" in request.tasks)
+    jobs = run_jobs(request, part_of(plan(request), request.shard), forgiving="all" in request.tasks)
+    return [job.record for job in jobs if job.record is not None]
 
 
 def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list[Job]:
     """Runs those of the runs that have no final record, where `request` says, and returns a job for each.
 
-    forgiving: leave out runs whose data cannot be had, after a line that names them, instead of raising. Raises as
-    `run_grid` does.
+    A job without a record is being done by another process. forgiving: leave out runs whose data cannot be had, after
+    a line that names them, instead of raising. Raises as `run_grid` does.
     """
     from lra.results.files import writable  # torch, from here on
-    from lra.training.device import lost
 
     check_tracker(request.track)
     writable(request.out)
@@ -54,36 +52,64 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list
     check_same_data(prepared, group)
     jobs = open_jobs(request, runs, prepared)
     missing = find_missing(jobs, group)
-    for job in missing if group.rank == 0 else []:
-        job.announce()
-    crew = choose_crew(request, [job.run for job in missing], prepared, group)
-    if missing and (crew.workers > 1 or request.devices):
-        from lra.experiments.workers import run_in_workers
-
-        run_in_workers(missing, prepared, request, crew)
-        return jobs
-    for job, title in zip(missing, titles(missing), strict=True):
-        run_job(job, prepared[job.run.data_key], group, title, request.observe)
-        if group.any(signals.asked()):
-            raise signals.stopped()
-        if lost(group.device):
-            raise WorkError(f"{group.device} is lost to this process after {title}: start the same command again")
+    for job, job.title in zip(missing, titles(missing), strict=True):
+        if group.rank == 0:
+            job.announce()
+    engine, problems = choose_engine(request, missing, prepared, group), []
+    board = Board(missing, prepared)
+    with contextlib.closing(board), contextlib.closing(engine.run(missing, board)) as endings:
+        for ending in endings:
+            job = ending.job
+            if ending.failure:
+                record_failure(ending, prepared[job.run.data_key])
+            job.record = job.read()
+            board.end(job.title)
+            problems += [ending.problem] if ending.problem else []
+    if group.any(signals.asked()):
+        raise signals.stopped()
+    if problems:
+        raise WorkError(problems[0])
     for job in jobs:  # every process must make the same choice from the records
         job.record = group.broadcast(job.record)
     return jobs
 
 
+def choose_engine(request: Request, jobs: list[Job], prepared: dict[str, TaskData], group: Group) -> Engine:
+    """Where the jobs are done: in this process, in several of this machine, on a cluster. Raises ConfigError."""
+    if jobs and request.engine == "ray":
+        from lra.experiments.cluster.connect import connect, needs_of
+        from lra.experiments.cluster.engine import Ray
+
+        ray = connect(request.address)
+        return Ray(ray, needs_of(request, ray), prepared, request)
+    crew = choose_crew(request, [job.run for job in jobs], prepared, group)
+    if jobs and (crew.workers > 1 or request.devices):
+        from lra.experiments.workers import Workers
+
+        return Workers(prepared, request, crew)
+    return Here(prepared, group, request.observe)
+
+
 def find_group(request: Request) -> Group:
-    """The processes that torchrun started to share every run, or this one alone. Raises ConfigError."""
+    """The processes that torchrun started to share every run, or this one alone. Raises ConfigError.
+
+    On a cluster the group's device is one of the nodes', of which this machine may have none.
+    """
     from lra.training.device import choose_device
     from lra.training.distributed import alone, join
 
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1":
-        if request.devices or request.jobs or request.processes:
+        if request.devices or request.jobs or request.processes or request.engine != "local":
             raise ConfigError(
-                "torchrun shares each run among its processes; leave --devices, --jobs and --processes out"
+                "torchrun shares each run among its processes; leave --devices, --jobs, --processes and --engine out"
             )
         return join(request.device)
+    if request.engine == "ray":
+        from torch import device
+
+        from lra.experiments.cluster.connect import connect, needs_of
+
+        return alone(device("cuda" if needs_of(request, connect(request.address)).gpus else "cpu"))
     return alone(check_devices(parse_devices(request.devices)) if request.devices else choose_device(request.device))
 
 

@@ -39,13 +39,14 @@ PAUSES = "pauses, to go on in more processes"
 class Job:
     """A run, the path of its record, the folder it works in, and the record, once there is one.
 
-    paused: it waits to go on from its checkpoint.
+    title: what it is called while a command runs it. paused: it waits to go on from its checkpoint.
     """
 
     run: Run
     path: Path
     folder: RunFolder
     record: Record | None = None
+    title: str = ""
     paused: bool = False
 
     @property

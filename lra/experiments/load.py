@@ -37,20 +37,7 @@ class Loaded:
         """The trained model, for a task of these sizes. Raises SpecError when its attention cannot be had any more."""
         from lra.experiments.build import make_model
 
-        record = self.record
-        entry = find_attention(record.attention)
-        run = Run(
-            task=record.task,
-            attention=entry,
-            options=record.attention["options"],
-            spec=entry.address,
-            row=record.row,
-            protocol=record.protocol,
-            config=self.config,
-            backbone=backbone_of(record),
-            seed=record.seed,
-        )
-        model = make_model(run, spec)
+        model = make_model(run_of(self.record, self.config), spec)
         model.load_state_dict(self.weights)
         return model.eval()
 
@@ -63,6 +50,26 @@ def load_run(path: Path) -> Loaded:
     config = config_of(record)
     weights = RunFolder(path.parent / "work" / path.stem).load_weights("best")
     return Loaded(record, config, weights)
+
+
+def run_of(record: Record, config: Config) -> Run:
+    """The run of a record. config: as `config_of` gives it. Raises SpecError or ConfigError."""
+    entry = find_attention(record.attention)
+    return Run(
+        task=record.task,
+        attention=entry,
+        options=record.attention["options"],
+        spec=entry.address,
+        row=record.row,
+        protocol=record.protocol,
+        config=config,
+        backbone=backbone_of(record),
+        seed=record.seed,
+        precision=record.precision,
+        tuning=record.tuning,
+        matched=record.matched,
+        deviations=record.deviations,
+    )
 
 
 def config_of(record: Record) -> Config:

@@ -33,6 +33,9 @@ class Request:
     devices: run on these GPUs, "0-3,6" or "cuda:0", one run on each. jobs: how many runs at a time; processes: how many
     share each run, on a CPU. 0 leaves the number to the suite: as many as the machine has free cores, if the runs are
     long enough to be worth it.
+    engine: local, in processes of this machine, or ray, on the cluster at `address`: HOST:PORT, or auto, as an empty
+    one, for that of this machine. Each run gets `cpus_per_run` processors, 0 meaning one, and `gpus_per_run` GPUs, None
+    meaning one where the cluster has any.
     shard: (i, n), from 1: the i-th of n parts of the runs, for a job array.
     match_params: add to each row one with as many parameters as softmax has.
     track: tensorboard or wandb, which then also get the progress of every run.
@@ -50,6 +53,10 @@ class Request:
     devices: str = ""
     jobs: int = 0
     processes: int = 0
+    engine: str = "local"
+    address: str = ""
+    gpus_per_run: float | None = None
+    cpus_per_run: int = 0
     shard: tuple[int, int] = (1, 1)
     match_params: bool = False
     track: str = ""
@@ -64,6 +71,33 @@ class Request:
             raise ConfigError("--devices already starts a process for each device; leave --jobs and --processes out")
         if self.observe and (self.devices or self.jobs > 1 or self.processes > 1):
             raise ConfigError("observe sees the runs of this process: leave devices, jobs and processes out")
+        check_engine(self)
+
+
+def check_engine(request: Request) -> None:
+    """Raises ConfigError for options that do not belong to the engine."""
+    given = {
+        "--address": request.address,
+        "--gpus-per-run": request.gpus_per_run is not None,
+        "--cpus-per-run": request.cpus_per_run,
+    }
+    if request.engine != "ray":
+        if wrong := [option for option, value in given.items() if value]:
+            raise ConfigError(f"{wrong[0]} says where --engine ray runs and what it gives a run; add --engine ray")
+        return
+    if request.devices or request.jobs or request.processes:
+        raise ConfigError(
+            "--engine ray takes what the cluster has; leave --devices, --jobs and --processes out: --gpus-per-run and "
+            "--cpus-per-run say what each run gets"
+        )
+    if request.observe:
+        raise ConfigError("observe sees the runs of this process: leave engine out")
+    if request.device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"--engine ray chooses the devices itself; --device is cpu or cuda, not {request.device!r}")
+    if request.device == "cpu" and request.gpus_per_run:
+        raise ConfigError("--gpus-per-run gives each run a GPU, and --device cpu none; leave one of them out")
+    if request.device == "cuda" and request.gpus_per_run == 0:
+        raise ConfigError("--device cuda needs a GPU for each run, or a share of one: --gpus-per-run 1")
 
 
 def parse_devices(text: str) -> list[str]:

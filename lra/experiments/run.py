@@ -36,6 +36,7 @@ class Run:
     tuning: dict[str, Any] = field(default_factory=dict)  # as in `Record`
     matched: dict[str, Any] = field(default_factory=dict)  # as in `Record`
     deviations: dict[str, str] = field(default_factory=dict)  # as in `Record`
+    planned: Record | None = None  # by another machine: its record, so far, says where the user's files are there
 
     def identity(self, data_hash: str) -> str:
         """Hash of everything that changes the result."""
@@ -92,6 +93,9 @@ def make_record(run: Run, data: tasks.Data, **results: Any) -> Record:
     file = tasks.file_of(run.task)
     users_file = {"file": str(file), "code": tasks.code_of(run.task)} if file else {}
     attention, backbone = describe_attention(run), describe_backbone(run.backbone)
+    if run.planned is not None:
+        attention, backbone = run.planned.attention, run.planned.backbone
+        users_file |= {"file": run.planned.data["file"]} if file else {}
     for about in (*(attention.get("parts") or [attention]), backbone):
         if "source" in about:
             note(about["source"], about.get("beside", {}))

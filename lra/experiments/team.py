@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import pickle
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import tasks
-from lra.console import say
-from lra.errors import BusyError
 from lra.experiments.data import TaskData
+from lra.experiments.engine import Ending
 from lra.experiments.job import Job
-from lra.experiments.run import make_record
 from lra.experiments.spawn import CONTEXT
 from lra.experiments.worker import Answer, Order, Settings, work_loop
+
+GOES_ON = "the same command goes on from the last checkpoint"
 
 
 @dataclass
@@ -33,12 +34,13 @@ class Worker:
 class Team:
     """The workers that share a run, process 0 first, and what they have said so far.
 
-    death: the exit code of a worker that has died. stillborn: a worker that could not start. asked: to pause.
+    tell: gets what they want to have printed. death: the exit code of a worker that has died. stillborn: a worker that
+    could not start. asked: to pause.
     """
 
     job: Job
-    title: str
     workers: list[Worker]
+    tell: Callable[[dict[str, Any]], None]
     answers: list[Answer] = field(default_factory=list)
     death: int | None = None
     stillborn: Worker | None = None
@@ -68,9 +70,11 @@ class Team:
                 else:
                     self.stillborn = worker
 
-    def hear(self, worker: Worker, message: bool | Answer) -> None:
+    def hear(self, worker: Worker, message: bool | Answer | dict[str, Any]) -> None:
         """True: the worker can compute."""
-        if isinstance(message, Answer):
+        if isinstance(message, dict):
+            self.tell(message)
+        elif isinstance(message, Answer):
             self.answers.append(message)
             worker.busy = False
             if not message.healthy:
@@ -99,7 +103,7 @@ def send(worker: Worker, team: Team, prepared: TaskData, rank: int, name: str, b
         run=pickle.dumps(run),
         ladder=prepared.ladder,
         path=team.job.path,
-        title=team.title + (f" on {worker.device}" if worker.device.startswith("cuda:") else ""),
+        title=team.job.title + (f" on {worker.device}" if worker.device.startswith("cuda:") else ""),
         rank=rank,
         size=len(team.workers),
         team=name,
@@ -110,20 +114,17 @@ def send(worker: Worker, team: Team, prepared: TaskData, rank: int, name: str, b
         worker.pipe.send(order)
 
 
-def record_failure_of(team: Team, prepared: TaskData) -> None:
-    """Writes the record of a run of which a process has died, or one of several has failed."""
-    job, code = team.job, team.death
-    if code is not None:
-        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        if code == -signal.SIGKILL:
-            how += " (out of memory?)"
-        reason = said = f"its process ended {how}; the same command goes on from the last checkpoint"
-    else:
-        answer = next(answer for answer in team.answers if answer.failure)
-        with contextlib.suppress(OSError):  # a full disk may be what failed
-            job.folder.error.write_text(answer.traceback, encoding="utf-8")
-        reason, said = answer.failure, f"{answer.failure} (traceback in {job.folder.error})"
-    say(f"{team.title}: failed: {said}")
-    with contextlib.suppress(BusyError), job.folder.lock():
-        job.record = make_record(job.run, prepared.data, status="failed", reason=reason, ladder=prepared.ladder)
-        job.keep()
+def ending_of(team: Team) -> Ending:
+    """How the run of a team has ended."""
+    problem = next((answer.problem for answer in team.answers if answer.problem), "")
+    if team.death is not None:
+        return Ending(team.job, problem=problem, failure=f"its process ended {in_words(team.death)}; {GOES_ON}")
+    answer = next((answer for answer in team.answers if answer.failure), Answer())
+    return Ending(team.job, problem=problem, failure=answer.failure, traceback=answer.traceback)
+
+
+def in_words(code: int) -> str:
+    """An exit code that tells of no good end."""
+    if code >= 0:
+        return f"with exit code {code}"
+    return f"by signal {signal.Signals(-code).name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")

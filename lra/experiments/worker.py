@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import pickle
+import threading
 import traceback
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -45,7 +46,7 @@ class Settings:
 class Order:
     """What a worker is sent for a run. A user's files are named, because a pickle only names what they define.
 
-    rank, size: this worker's place in its team. team: a name that no other team has. bars: may it draw a bar?
+    rank, size: this worker's place in its team. team: a name that no other team has.
     """
 
     task_file: str  # of a user's task, or ""
@@ -58,12 +59,12 @@ class Order:
     rank: int = 0
     size: int = 1
     team: str = ""
-    bars: bool = False
+    bars: bool = False  # does the parent draw how far the run is?
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A worker's message when it has ended its part of a run.
+    """A worker's message when it has ended its part of a run. Until then it sends what the parent is to print.
 
     problem: why nothing could be written down. failure, traceback: what was raised in a team, whose record the parent
     then writes. paused: the run waits to go on. healthy: False when this process ends, because its GPU is lost to it,
@@ -102,8 +103,13 @@ def work_through(pipe: Connection, device_name: str, settings: Settings) -> None
     else:
         torch.set_num_threads(threads_per_process())
     known: dict[str, TaskData] = {}
-    healthy = True
-    pipe.send(True)
+    healthy, one_at_a_time = True, threading.Lock()
+
+    def send(message: object) -> None:
+        with one_at_a_time, contextlib.suppress(OSError):  # the parent has ended, and so will this process
+            pipe.send(message)
+
+    send(True)
     while healthy:
         with contextlib.ExitStack() as team:
             try:
@@ -111,9 +117,10 @@ def work_through(pipe: Connection, device_name: str, settings: Settings) -> None
             except (EOFError, OSError):  # the latter where the parent's last words were not read
                 return
             signals.forget()
+            console.relay(send, order.bars)
             answer = work(order, pipe, device, settings, known, team)
             healthy = not lost(device) and (order.size > 1 or not signals.asked())
-            pipe.send(answer if healthy else replace(answer, healthy=False))
+            send(answer if healthy else replace(answer, healthy=False))
             if healthy:
                 with contextlib.suppress(OSError):
                     pipe.poll(None)
@@ -138,7 +145,7 @@ def work(
     """Does this worker's part of a run. known: data of earlier orders. team: what is closed to leave the team."""
     from lra.training.distributed import alone, together
 
-    console.show(bars=order.bars and order.rank == 0, lines=order.rank == 0)
+    console.show(bars=False, lines=order.rank == 0)
     if order.rank:
         team.enter_context(contextlib.redirect_stdout(io.StringIO()))
     try:

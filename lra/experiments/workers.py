@@ -11,17 +11,21 @@ changes none of its numbers. After a signal every run is saved by its workers, a
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
+from collections.abc import Generator
 from multiprocessing.connection import wait
 
 from lra import signals
 from lra.console import say
 from lra.errors import WorkError
+from lra.experiments.board import Board
 from lra.experiments.crew import Crew, is_long
 from lra.experiments.data import TaskData
-from lra.experiments.job import Job, titles
+from lra.experiments.engine import Ending
+from lra.experiments.job import Job
 from lra.experiments.plan import Request, parse_devices
-from lra.experiments.team import Team, Worker, record_failure_of, send, start
+from lra.experiments.team import Team, Worker, ending_of, send, start
 from lra.experiments.worker import PAUSE, STOP, Settings
 
 WORTH_A_PAUSE = 60.0  # seconds of a run that must be left for it to go on in more processes
@@ -30,53 +34,53 @@ ATTENTIVE = 0.5  # seconds in which a signal is noticed
 GRACE = 2.0  # seconds in which a worker that has died explains why the others of its team have failed
 
 
-def run_in_workers(jobs: list[Job], prepared: dict[str, TaskData], request: Request, crew: Crew) -> None:
-    """Runs every job. prepared: data by `Run.data_key`.
+class Workers:
+    """The engine that runs jobs in processes of this machine. prepared: data by `Run.data_key`."""
 
-    Raises WorkError when no worker starts, or the record of a run cannot be written, and Stopped after a signal.
-    """
-    from lra.training.distributed import open_store
+    def __init__(self, prepared: dict[str, TaskData], request: Request, crew: Crew):
+        self.prepared, self.request, self.crew = prepared, request, crew
 
-    devices = [request.device] * crew.workers
-    if request.devices:
-        devices = parse_devices(request.devices)[: len(jobs)]
-        crew = Crew(len(devices), len(devices), 1)
-    store = open_store()  # lives as long as the workers do
-    office = Office(jobs, prepared, crew, Settings(request.data_dir, request.track, store.port, WORTH_A_PAUSE))
-    try:
-        with signals.held():
-            office.workers += [start(device, office.settings) for device in devices]
-            office.run()
-    finally:
-        office.close()
-    if signals.asked():
-        raise signals.stopped()
-    if office.problems:
-        raise WorkError(office.problems[0])
+    def run(self, jobs: list[Job], board: Board) -> Generator[Ending, None, None]:
+        """See `Engine`. Raises WorkError when no worker starts."""
+        from lra.training.distributed import open_store
+
+        request, crew = self.request, self.crew
+        devices = [request.device] * crew.workers
+        if request.devices:
+            devices = parse_devices(request.devices)[: len(jobs)]
+            crew = Crew(len(devices), len(devices), 1)
+        store = open_store()  # lives as long as the workers do
+        settings = Settings(request.data_dir, request.track, store.port, WORTH_A_PAUSE)
+        office = Office(jobs, self.prepared, crew, settings, board)
+        try:
+            with signals.held():
+                office.workers += [start(device, settings) for device in devices]
+                yield from office.run()
+        finally:
+            office.close()
 
 
 class Office:
     """Jobs that are left, workers, and the teams that have a job."""
 
-    def __init__(self, jobs: list[Job], prepared: dict[str, TaskData], crew: Crew, settings: Settings):
-        self.prepared, self.crew, self.settings = prepared, crew, settings
-        self.left = list(zip(jobs, titles(jobs), strict=True))
+    def __init__(self, jobs: list[Job], prepared: dict[str, TaskData], crew: Crew, settings: Settings, board: Board):
+        self.prepared, self.crew, self.settings, self.board = prepared, crew, settings, board
+        self.left = list(jobs)
         self.workers: list[Worker] = []
         self.teams: list[Team] = []
-        self.problems: list[str] = []
         self.number = 0  # of teams so far
         self.allowed = crew.now or crew.workers  # workers that may compute
         self.looked = time.monotonic()  # when it last looked for cores that are free
         self.stopping = False
 
-    def run(self) -> None:
+    def run(self) -> Generator[Ending, None, None]:
         """Has every job done, or none is under way after a signal."""
         while self.teams or (self.left and not self.stopping):
             if not self.stopping:
                 self.hand_out()
             self.wait()
             for team in list(self.teams):
-                self.attend(team)
+                yield from self.attend(team)
             if signals.asked() and not self.stopping:
                 self.stop()
 
@@ -99,8 +103,8 @@ class Office:
     def wait(self) -> None:
         """Waits until a worker says something or dies; where others use cores, looks again for those."""
         signs = [sign for team in self.teams for sign in team.signs()]
-        waiting = not wait(signs, min(ATTENTIVE, LOOK_AGAIN))
-        if waiting and self.allowed < self.crew.workers and time.monotonic() - self.looked > LOOK_AGAIN:
+        wait(signs, min(ATTENTIVE, LOOK_AGAIN))
+        if self.allowed < self.crew.workers and time.monotonic() - self.looked > LOOK_AGAIN:
             from lra.training.cores import affinity, busy_cores
 
             self.looked = time.monotonic()
@@ -117,21 +121,21 @@ class Office:
         """Gives the next jobs to the workers that are free, as many to each as the crew says."""
         while self.left:
             free = self.free()
-            job, title = self.left[0]
+            job = self.left[0]
             size = self.crew.size(len(free), len(self.left), len(self.teams), self.is_long(job))
             if size == 0:
                 return
             del self.left[0]
-            self.begin(job, title, free[:size])
+            self.begin(job, free[:size])
         self.pause_for(len(self.free()))
 
-    def begin(self, job: Job, title: str, workers: list[Worker]) -> None:
+    def begin(self, job: Job, workers: list[Worker]) -> None:
         """Lets these workers share a job; dead ones are replaced."""
         self.number += 1
         workers = [worker if worker.process.is_alive() else self.replace(worker) for worker in workers]
-        team = Team(job, title, workers)
+        team = Team(job, workers, functools.partial(self.board.hear, job.title))
         for rank, worker in enumerate(workers):
-            send(worker, team, self.prepared[job.run.data_key], rank, f"team {self.number}", bars=not self.teams)
+            send(worker, team, self.prepared[job.run.data_key], rank, f"team {self.number}", self.board.shown)
         self.teams.append(team)
 
     def replace(self, worker: Worker) -> Worker:
@@ -151,7 +155,7 @@ class Office:
     def is_long(self, job: Job) -> bool:
         return is_long(job.run, self.prepared[job.run.data_key])
 
-    def attend(self, team: Team) -> None:
+    def attend(self, team: Team) -> Generator[Ending, None, None]:
         """Ends a team when all its workers have ended, or one of them has failed."""
         team.listen()
         deadline = time.monotonic() + GRACE
@@ -159,25 +163,21 @@ class Office:
             wait(team.signs(), timeout=max(0.0, deadline - time.monotonic()))
             team.listen()
         if team.failed or not team.signs():
-            self.end(team)
+            yield from self.end(team)
 
-    def end(self, team: Team) -> None:
-        """Takes a team apart and reads its record, or writes one that says why there is no result."""
+    def end(self, team: Team) -> Generator[Ending, None, None]:
+        """Takes a team apart. Its job is done, or goes on in another one."""
         self.teams.remove(team)
         for worker in [worker for worker in team.workers if worker.busy]:  # they wait for the one that has failed
             worker.process.kill()
             worker.process.join()
             worker.busy = False
-        job = team.job
         if team.stillborn is not None:
             self.drop(team.stillborn)
         if team.stillborn is not None or any(answer.paused for answer in team.answers):
-            self.left.insert(0, (job, team.title))
-            return
-        if team.failed:
-            record_failure_of(team, self.prepared[job.run.data_key])
-        job.record = job.read()
-        self.problems += [answer.problem for answer in team.answers if answer.problem][:1]
+            self.left.insert(0, team.job)
+        else:
+            yield ending_of(team)
 
     def drop(self, worker: Worker) -> None:
         """Removes a worker that could not start. Raises WorkError for the last one."""

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import json
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ import numpy
 import torch
 
 RESULTS = ":(exclude)results"  # data, not code: the record of a run does not change what the next run computes
+COPIED_FROM = "copied-from.json"  # beside the packages of a copy of the code: what `commit` says where it was made
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -87,8 +89,14 @@ def lra_version() -> str:
 
 @functools.cache
 def commit() -> dict[str, Any]:
-    """The commit of this checkout, and whether its code was edited since; None for an installed package."""
-    return commit_of(Path(__file__).resolve().parents[2])
+    """The commit of this checkout, and whether its code was edited since; None for an installed package.
+
+    A copy that another machine has sent says what it was copied from.
+    """
+    root = Path(__file__).resolve().parents[2]
+    if (copied := root / COPIED_FROM).exists():
+        return json.loads(copied.read_text(encoding="utf-8"))
+    return commit_of(root)
 
 
 def commit_of(root: Path) -> dict[str, Any]:

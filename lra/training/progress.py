@@ -84,7 +84,8 @@ class Bar:
         self.bar.n = progress.step
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(0)
-        if self.bar.disable and self.evaluations not in (-1, len(progress.curve)):
+        drawn = console.draw(progress.step, self.config.steps, text, self.phase)
+        if self.bar.disable and not drawn and self.evaluations not in (-1, len(progress.curve)):
             say(f"{self.title}: {self.phase}{' ' * bool(self.phase)}step {progress.step}/{self.config.steps}, {text}")
         self.evaluations = len(progress.curve)
 

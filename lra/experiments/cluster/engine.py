@@ -1,0 +1,232 @@
+"""The engine that runs jobs on a Ray cluster: which run is where, and what becomes of it when its node is lost.
+
+Ray starts the processes and says when one has died. It retries nothing by itself: a run that is lost moves to another
+node here, after a line that says so, and goes on from the last checkpoint that it can reach there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+import uuid
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lra import signals
+from lra.console import say
+from lra.errors import BusyError, RecordError
+from lra.experiments.board import Board
+from lra.experiments.cluster import node as node_module
+from lra.experiments.cluster.connect import Needs, slots
+from lra.experiments.cluster.order import keep, order_of, variables
+from lra.experiments.data import TaskData
+from lra.experiments.engine import Ending
+from lra.experiments.job import Job
+from lra.experiments.plan import Request
+from lra.experiments.team import in_words
+from lra.results.files import write_atomically
+from lra.results.locks import stale_after
+from lra.results.machine import COPIED_FROM, commit
+
+TRIES = 3  # losses in a row, without a step between them, that a run survives
+ATTENTIVE = 0.5  # seconds in which a signal is noticed
+LISTENS = 1.0  # seconds that a node waits for something to say
+LOOK_AGAIN = 5.0  # seconds after which nodes may have joined
+MARGIN = 10.0  # seconds that the process which had a run may need to end
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclass
+class Cell:
+    """A job and where it is done.
+
+    actor: what starts its process, and node, the machine; neither while the job waits. step: the last one that it told.
+    losses: how often its node was lost, in a row without progress since lost_at. held: the lock of a job whose node
+    cannot reach the output folder.
+    """
+
+    job: Job
+    actor: Any = None
+    node: str = ""
+    step: int = 0
+    losses: int = 0
+    lost_at: int = 0
+    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+
+class Ray:
+    """The engine. ray: the module, connected. prepared: data by `Run.data_key`."""
+
+    def __init__(self, ray: Any, needs: Needs, prepared: dict[str, TaskData], request: Request):
+        self.ray, self.needs, self.prepared, self.request = ray, needs, prepared, request
+        self.running: dict[Any, Cell] = {}  # by what the cell is to say next
+        self.far: set[str] = set()  # nodes that cannot reach the output folder
+        self.places, self.looked, self.stopping = 0, 0.0, False
+        self.token = request.out / f".ray-{uuid.uuid4().hex}"
+
+    def run(self, jobs: list[Job], board: Board) -> Generator[Ending, None, None]:
+        """See `Engine`."""
+        waiting = [Cell(job) for job in jobs]
+        self.board = board
+        try:
+            self.prepare()
+            with signals.held():
+                while self.running or (waiting and not self.stopping):
+                    while waiting and not self.stopping and len(self.running) < self.count_places():
+                        self.start(waiting.pop(0))
+                    for words in self.wait():
+                        cell = self.running.pop(words)
+                        ending = self.attend(cell, words)
+                        if cell.actor is None and ending is None:
+                            waiting.insert(0, cell)
+                        if ending is not None:
+                            yield ending
+                    if signals.asked() and not self.stopping:
+                        self.stop()
+        finally:
+            for cell in list(self.running.values()):
+                self.release(cell)
+            self.token.unlink(missing_ok=True)
+
+    def prepare(self) -> None:
+        """Sends the code, and leaves a file by which a node knows that it can reach the output folder."""
+        write_atomically(self.token, b"")
+        self.ray.cloudpickle.register_pickle_by_value(node_module)
+        self.digest = node_module.digest_of(ROOT)
+        self.archive = self.ray.put(node_module.pack(ROOT, {COPIED_FROM: json.dumps(commit()).encode()}))
+        settings = {"num_cpus": self.needs.cpus, "num_gpus": self.needs.gpus, "max_restarts": 0}
+        self.actors = self.ray.remote(**settings)(node_module.Node)
+
+    def count_places(self) -> int:
+        """How many runs the cluster takes at a time; looks now and then whether nodes have joined."""
+        if time.monotonic() - self.looked > LOOK_AGAIN or not self.looked:
+            places = slots(self.ray, self.needs)
+            if not places and (self.places or not self.looked):
+                say(f"no node of the cluster has {self.needs}, which each run needs: the runs wait until one joins")
+            self.places, self.looked = places, time.monotonic()
+        return self.places
+
+    def start(self, cell: Cell) -> None:
+        """Lets the cluster choose a node for a run."""
+        patience = MARGIN + (stale_after() if cell.losses else 0.0)
+        about = {"token": self.token.name, "gpu": self.needs.gpus > 0, "bars": self.board.shown, "patience": patience}
+        order = order_of(cell.job, self.prepared[cell.job.run.data_key], self.request, **about)
+        cell.actor = self.actors.remote(order, str(ROOT), self.digest, self.archive, variables())
+        self.listen(cell)
+
+    def listen(self, cell: Cell) -> None:
+        self.running[cell.actor.listen.remote(LISTENS)] = cell
+
+    def wait(self) -> list[Any]:
+        """The next words of cells, or of their nodes' end."""
+        if not self.running:
+            time.sleep(ATTENTIVE)
+            return []
+        ready, _ = self.ray.wait(list(self.running), num_returns=len(self.running), timeout=0)
+        return ready or self.ray.wait(list(self.running), timeout=ATTENTIVE)[0]
+
+    def stop(self) -> None:
+        """Asks the processes to save their runs."""
+        self.stopping = True
+        for cell in self.running.values():
+            cell.actor.tell.remote("stop")
+
+    def attend(self, cell: Cell, words: Any) -> Ending | None:
+        """Takes in what a cell has said. Returns how its job has ended, if it has; a lost cell has no actor then."""
+        try:
+            for message in self.ray.get(words):
+                if "ended" in message:
+                    return self.finish(cell, message)
+                if "exit" in message:
+                    return self.lose(cell, death_of(message))
+                if "node" in message and not self.settle(cell, **message):
+                    self.release(cell)
+                    return Ending(cell.job)
+                self.note(cell, message)
+        except self.ray.exceptions.RayError as error:
+            return self.lose(cell, loss_of(error))
+        self.listen(cell)
+        return None
+
+    def settle(self, cell: Cell, node: str, shared: bool) -> bool:
+        """Its process has started. Is the job free? A node that cannot reach the output folder cannot hold its lock."""
+        cell.node = node
+        if shared:
+            return True
+        if node not in self.far:
+            here = f"{node} cannot reach {self.request.out}"
+            say(f"{here}: what its runs make comes back when they end, and their checkpoints stay there")
+            self.far.add(node)
+        try:
+            cell.held.enter_context(cell.job.folder.lock())
+        except BusyError as error:
+            say(f"{cell.job.title}: {error}; skipped")
+            return False
+        cell.job.record = cell.job.read()
+        return not cell.job.final
+
+    def note(self, cell: Cell, message: dict[str, Any]) -> None:
+        """Shows how far a run is, and says from where a lost one goes on."""
+        if "start" in message:
+            cell.step = message["start"]
+            if cell.losses:
+                how = f"goes on from step {cell.step}" if cell.step else "begins anew, no checkpoint can be reached"
+                say(f"{cell.job.title}: {how} on {cell.node}")
+        elif "node" not in message:
+            cell.step = message.get("step", cell.step)
+            self.board.hear(cell.job.title, message)
+
+    def finish(self, cell: Cell, answer: dict[str, Any]) -> Ending | None:
+        """Fetches what a run has made, if it is not there already."""
+        if answer.get("stopped") and not self.stopping:
+            return self.lose(cell, "it was asked to stop")
+        problem = answer.get("problem", "")
+        if files := answer.get("files"):
+            contents = {name: self.ray.get(cell.actor.fetch.remote(path)) for name, path in files.items()}
+            try:
+                keep(cell.job, contents)
+                self.ray.get(cell.actor.tell.remote("kept"))
+                if answer.get("final"):  # let it delete what is here now
+                    self.ray.get(cell.actor.listen.remote(MARGIN))
+            except RecordError as error:
+                problem = str(error)
+        self.release(cell)
+        return None if answer.get("stopped") else Ending(cell.job, problem=problem)
+
+    def lose(self, cell: Cell, why: str) -> Ending | None:
+        """A node or a process was lost: its run moves, unless it was lost too often without a step forward."""
+        title, node = cell.job.title, cell.node or "a node"
+        self.release(cell)
+        if self.stopping:
+            return None
+        cell.losses = 1 if cell.step > cell.lost_at else cell.losses + 1
+        cell.lost_at = max(cell.step, cell.lost_at)
+        if cell.losses > TRIES:
+            return Ending(cell.job, failure=f"lost {cell.losses} times in a row without a step, last on {node}: {why}")
+        say(f"{title}: lost on {node}, last heard of at step {cell.step} ({why}); it moves to another place")
+        return None
+
+    def release(self, cell: Cell) -> None:
+        """Gives a cell's place back."""
+        self.running = {words: other for words, other in self.running.items() if other is not cell}
+        if cell.actor is not None:
+            with contextlib.suppress(Exception):  # it has died
+                self.ray.kill(cell.actor)
+        cell.actor, cell.node = None, ""
+        cell.held.close()
+
+
+def loss_of(error: Exception) -> str:
+    """What Ray says of a loss, without the numbers that it gives to everything, up to the first full stop."""
+    words = " ".join(re.sub(r"\b[0-9a-f]{20,}\b", "", str(error)).split())
+    return f"{type(error).__name__}: {words.partition('. ')[0][:120]}"
+
+
+def death_of(message: dict[str, Any]) -> str:
+    """Why a process has ended without an answer, with the last line that it wrote."""
+    lines = message["errors"].strip().splitlines()
+    return f"its process ended {in_words(message['exit'])}" + (f": {lines[-1][:200]}" if lines else "")

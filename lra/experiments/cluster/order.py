@@ -1,0 +1,97 @@
+"""What travels between the driver and the nodes: a run as the beginning of its record, and the files that it ends with.
+
+A user's files travel as texts within that record. The node imports its own file where that has the same text, else it
+writes the text down; either must then have the hash that the driver has found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from lra import console
+from lra.errors import RecordError, UserError, WorkError
+from lra.experiments.data import TaskData
+from lra.experiments.job import ABOUT, Job
+from lra.experiments.load import config_of, run_of, task_of
+from lra.experiments.plan import Request
+from lra.experiments.run import Run, make_record
+from lra.experiments.trust import note
+from lra.results.files import write_atomically
+from lra.results.record import Record, load
+
+FILES = ("best.safetensors", "last.safetensors", "metrics.jsonl", "error.txt")  # in the folder of a run
+PASSED = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")  # variables, and those that begin with LRA_
+
+
+def order_of(job: Job, prepared: TaskData, request: Request, **about: Any) -> bytes:
+    """What a node is to do, in one line. about: what the order says besides."""
+    begun = make_record(job.run, prepared.data, status="failed", reason="it has not ended", ladder=prepared.ladder)
+    order = {
+        "record": asdict(begun),
+        "name": job.path.stem,
+        "title": job.title,
+        "out": str(job.path.parent.resolve()),
+        "driver": platform.node(),
+        "data_dir": str(request.data_dir.resolve()) if request.data_dir else "",
+        "track": request.track,
+    }
+    return json.dumps(order | about).encode()
+
+
+def variables() -> dict[str, str]:
+    """The variables of the driver that a run may depend on."""
+    return {name: value for name, value in os.environ.items() if name.startswith("LRA_") or name in PASSED}
+
+
+def run_of_order(fields: dict[str, Any]) -> Run:
+    """The run of an order, on the node. fields: of its record. Raises WorkError where a user's file cannot be had."""
+    record = Record(**fields)
+    for about in (*(record.attention.get("parts") or [record.attention]), record.backbone):
+        if "source" in about:
+            note(about["source"], about.get("beside", {}))
+    if code := record.data.get("code"):
+        note(code, {})
+    console.show(bars=False, lines=False)  # the driver has said what there is to say of these files
+    try:
+        task_of(record)
+        run = run_of(record, config_of(record))
+    except (ValueError, UserError) as error:
+        where = " and ".join(paths_of(record)) or record.row
+        raise WorkError(f"{where} cannot be brought here: {error}; put it on a folder that all nodes share") from error
+    finally:
+        console.show(bars=False, lines=True)
+    return replace(run, planned=record)
+
+
+def paths_of(record: Record) -> list[str]:
+    """Where the user's files of a run are, on the driver."""
+    parts = record.attention.get("parts") or [record.attention]
+    found = [*(part.get("path") for part in parts), record.backbone.get("path"), record.data.get("file")]
+    return [path for path in found if path]
+
+
+def keep(job: Job, contents: Mapping[str, bytes]) -> None:
+    """Writes down what a node has sent, its record last. Raises RecordError for one that is none, or another's."""
+    folder = job.folder.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        if name in contents:
+            write_atomically(folder / name, contents[name])
+    arrived = folder / "arrived.json"
+    write_atomically(arrived, contents["record"])
+    try:
+        record = load(arrived)
+        if record.name != job.path.stem:
+            raise RecordError(f"a node has sent the record of {record.name} for {job.path.stem}")
+        job.record = record
+        job.keep()
+    finally:
+        arrived.unlink(missing_ok=True)
+    if job.final:
+        job.folder.finish()
+        (folder / ABOUT).unlink(missing_ok=True)

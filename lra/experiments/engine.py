@@ -1,0 +1,82 @@
+"""Engines: where the runs that a grid misses are done. `lra.experiments.grid` says which, and what becomes of each.
+
+An engine is given all of them at once and not one by one, because the best place for a run depends on the others: on a
+CPU several processes share a run when no other is left for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from lra import signals
+from lra.console import say
+from lra.errors import BusyError, WorkError
+from lra.experiments.board import Board
+from lra.experiments.data import TaskData
+from lra.experiments.job import Job, run_job
+from lra.experiments.run import make_record
+
+if TYPE_CHECKING:
+    from lra.training.distributed import Group
+    from lra.training.progress import Progress
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A job that an engine is done with. It has a record on disk, or another process is doing it, or this says why not.
+
+    failure: what ended its processes before they could write a record, with a traceback where there is one. problem:
+    why nothing could be written.
+    """
+
+    job: Job
+    failure: str = ""
+    traceback: str = ""
+    problem: str = ""
+
+
+class Engine(Protocol):
+    """What a grid needs of an engine."""
+
+    def run(self, jobs: list[Job], board: Board) -> Generator[Ending, None, None]:
+        """Has the jobs done and yields each one once, as it ends. What goes on is told to the board.
+
+        After a signal it has every run saved, and ends; a job that was under way is not yielded then. Nothing is left
+        running when the generator is closed. Raises WorkError where no job can be done any more.
+        """
+        ...
+
+
+class Here:
+    """The engine that runs one job after the other in this process, or in all that torchrun started."""
+
+    def __init__(self, prepared: dict[str, TaskData], group: Group, observe: Callable[[Progress], None] | None = None):
+        self.prepared, self.group, self.observe = prepared, group, observe
+
+    def run(self, jobs: list[Job], board: Board) -> Generator[Ending, None, None]:  # noqa: ARG002 - each run has a bar of its own
+        from lra.training.device import lost
+
+        for job in jobs:
+            run_job(job, self.prepared[job.run.data_key], self.group, job.title, self.observe)
+            yield Ending(job)
+            if self.group.any(signals.asked()):
+                return
+            if lost(self.group.device):
+                device = self.group.device
+                raise WorkError(f"{device} is lost to this process after {job.title}: start the same command again")
+
+
+def record_failure(ending: Ending, prepared: TaskData) -> None:
+    """Writes the record of a run whose processes have ended without one, unless another process works on it."""
+    job, said = ending.job, ending.failure
+    if ending.traceback:
+        with contextlib.suppress(OSError):  # a full disk may be what failed
+            job.folder.error.write_text(ending.traceback, encoding="utf-8")
+        said += f" (traceback in {job.folder.error})"
+    say(f"{job.title}: failed: {said}")
+    with contextlib.suppress(BusyError), job.folder.lock():
+        job.record = make_record(job.run, prepared.data, status="failed", reason=ending.failure, ladder=prepared.ladder)
+        job.keep()
