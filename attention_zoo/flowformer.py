@@ -22,6 +22,8 @@ EPS = 1e-6
     paper="https://arxiv.org/abs/2202.06258",
     cost="O(N)",
     family="linear",
+    state="K x K sums per head",
+    blind="the order of tokens",
     departs={
         "kernel": "relu in place of sigmoid, as in the authors' LRA code",
         "competition": "softmax over the heads, as in the authors' LRA code",

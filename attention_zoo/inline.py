@@ -27,6 +27,8 @@ KERNELS = {
     paper="https://arxiv.org/abs/2412.06590",
     cost="O(N)",
     family="linear",
+    state="K x K sums per head",
+    blind="the order of tokens beyond the convolution's taps",
     adapted_where={"conv!=0": "1-D convolution"},
     departs={"conv": "not the authors' convolution of 3 taps"},
 )

@@ -20,6 +20,8 @@ from attention_zoo._parts import upcast
     paper="https://arxiv.org/abs/2111.00035",
     cost="O(N^2)",
     family="softmax",
+    state="every key and value, 2 N D numbers",
+    blind="the order of tokens",
 )
 class KernelizedAttention(QKVAttention):
     """y_i = sum_j exp(-|q_i - k_j|^2 / (2 sqrt K)) v_j, over the real tokens.

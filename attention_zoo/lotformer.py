@@ -22,6 +22,8 @@ from attention_zoo._sinkhorn import sinkhorn
     paper="https://arxiv.org/abs/2509.23436",
     cost="O(N)",
     family="low_rank",
+    state="`pivots` pivots per head, each with K numbers",
+    blind="the order of tokens",
     departs={"shrunk": "rows sum to 1 / M^2, as in the authors' LRA code"},
 )
 class LOTFormerAttention(QKVAttention):

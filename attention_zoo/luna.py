@@ -20,6 +20,8 @@ from attention_zoo._parts import merge_heads, split_heads
     cost="O(N)",
     differs="each layer has its own memory, where the packed one is carried from layer to layer",
     family="low_rank",
+    state="a memory of `memory` tokens",
+    blind="the order of tokens",
 )
 class LunaAttention(QKVAttention):
     """packed = softmax(W p k^T / sqrt K) v, then y = softmax(q k'^T / sqrt K) v' with [k' | v'] = W' packed.

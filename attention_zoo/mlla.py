@@ -21,6 +21,7 @@ from attention_zoo._rotary import places, turned_attention
     paper="https://arxiv.org/abs/2405.16605",
     cost="O(N)",
     family="linear",
+    state="K x K sums per head",
     adapted_where={"conv!=0": "1-D convolution", "front!=0": "1-D convolution", "rotary=true": "1-D rotation"},
     departs={
         "conv": "not the authors' convolution of 3 taps",

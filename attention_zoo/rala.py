@@ -20,6 +20,7 @@ from attention_zoo._rotary import places, turned_attention
     paper="https://arxiv.org/abs/2411.07635",
     cost="O(N)",
     family="linear",
+    state="K x K sums per head",
     adapted_where={"conv!=0": "1-D convolution", "rotary=true": "1-D rotation"},
     departs={"conv": "not the authors' convolution of 5 taps", "rotary=false": "no rotation"},
 )

@@ -27,6 +27,8 @@ ITSELF = -1e5  # the logit of a token at itself: it counts where the token sees 
     cost="O(N log N)",
     differs="rotations are drawn once, not at every pass, and a round's first chunk looks back at none",
     family="sparse",
+    state="`hashes` chunks of `bucket` keys, and the chunk before each",
+    blind="tokens beyond these chunks in one layer, nor the order of those within",
 )
 class ReformerAttention(QKVAttention):
     """softmax(q k^T) v with k = q / |q|, over the tokens of a token's chunk and of the one before, without itself.

@@ -23,6 +23,7 @@ KINDS = ("random", "dense", "mix")
     cost="O(N^2)",
     ordered=True,
     family="mixing",
+    state="the values of all tokens, with weights that belong to places",
     departs={"dot": "queries and keys are compared, too, as in the Arena's runs"},
 )
 class SynthesizerAttention(QKVAttention):

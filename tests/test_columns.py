@@ -16,8 +16,8 @@ from lra.report.groups import grouped
 from lra.results.record import save
 
 ROOM = Path(__file__).parent.parent / "lra" / "report"
-# names of the zoo and of tasks that are also words of statistics, of HTML or of files
-ALSO_WORDS = {"mean", "text", "image", "identity", "local"}
+# names of the zoo and of tasks that are also words of statistics, of HTML or of files, or a suite's name
+ALSO_WORDS = {"mean", "text", "image", "identity", "local", "skyformer"}
 
 
 @pytest.fixture

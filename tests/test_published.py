@@ -80,7 +80,7 @@ def test_every_row_of_the_tables_that_others_copy_is_here(source: str):
         ("google", "Performer", "listops", "performer:features=2"),
         ("google", "Performer", "text", "relu"),  # its default needs no random features
         ("google", "Reformer", "text", "reformer:hashes=1,bucket=10"),
-        ("google", "Synthesizer", "text", "synthesizer"),
+        ("google", "Synthesizer", "text", "synthesizer:dot=true"),  # it adds q k^T
         ("nystromformer", "Reformer", "text", "reformer"),  # two rounds, chunks of 64
         ("skyformer", "Reformer", "text", "reformer"),
         ("skyformer", "Skyformer", "text", "skyformer"),

@@ -141,7 +141,7 @@ def sizes_differ(task: PublishedTask, cell: Cell) -> bool:
 
 
 def same(row: str, spec: str) -> bool:
-    """Whether a row's name and a spec mean one mechanism: 'pola:alpha=5.0' and 'pola:alpha=5'."""
+    """Whether a row's name and a spec mean one mechanism: 'pola:alpha=5.0' and 'pola:alpha=5', `True` and `true`."""
     return _parts(row) == _parts(spec)
 
 
@@ -155,7 +155,7 @@ def _value(text: str) -> Any:
     try:
         return float(text)
     except ValueError:
-        return text
+        return text.lower()
 
 
 def _line(row: dict[str, Any], known: dict[str, PublishedTask]) -> list[str]:
