@@ -42,6 +42,7 @@ from lra.training.schedule import learning_rate
 from lra.training.step import Step
 
 PHASE = "pretraining"
+KEYS = {"identity", "by", "share", "steps", "seconds", "tokens", "curve", "gear", "reason", "blind", "weights"}
 EVALUATED = 2_000  # rows of the validation split that an evaluation reads, at most
 WAIT = 1.0  # seconds between looks at a folder that another process works in
 Observe = Callable[[Progress], bool]
@@ -160,6 +161,8 @@ def read(folder: RunFolder | NoFolder, data: tasks.Data) -> tuple[dict[str, Any]
         about = parse(content_of(path))
         if (digest := about.pop("digest", None)) is not None and digest != digest_of(about):  # older ones have none
             raise ValueError("it has changed since it was written")
+        if unknown := about.keys() - KEYS:
+            raise ValueError(f"unknown {min(unknown)}")
         if not about["reason"] and hash_of(folder.folder / "encoder.safetensors") != about["weights"]:
             raise WorkError(f"{path.parent} is damaged; delete it to pretrain again")
         weights = {} if about["reason"] else folder.load_weights("encoder")
