@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import random
 import shutil
 import subprocess
-import sys
+from pathlib import Path
 
-from soak.commands import ROOT, contents
-from soak.counts import Plan
+from soak.commands import Command, contents
+from soak.counts import Plan, isolated
 from soak.kills import PATIENCE, undisturbed, words_of
 
-TIMES = 6
+TIMES = 8
 KIBIBYTES = (30, 420)  # of the file system: the grid needs some 500 with its checkpoints
-# Within a name space of its own: a grid on a small disk, what there is of it then, the same grid with room, and all.
-SCRIPT = """
-place=$1 size=$2 first=$3 last=$4; shift 4
-mkdir -p "$place" "$first" "$last" && mount -t tmpfs -o size="$size"k none "$place" || exit 9
-"$@" 2>"$first.txt" >/dev/null; echo $? >"$first.code"
-cp -a "$place/." "$first"
-mount -o remount,size=64m "$place" || exit 9
-"$@" 2>"$last.txt" >/dev/null; echo $? >"$last.code"
-cp -a "$place/." "$last"
-"""
-
-
-def refusal() -> str:
-    """Why nothing can be mounted here, or nothing."""
-    if shutil.which("unshare") is None:
-        return "there is no `unshare` here"
-    tried = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True)
-    return (tried.stderr.strip() or "nothing can be mounted").splitlines()[0] if tried.returncode else ""
+NEW_MOUNTS, NEW_USERS = 0x20000, 0x10000000  # flags of unshare
 
 
 def run(plan: Plan) -> None:
-    if reason := refusal():
+    reason = isolated(lambda: refusal(plan.folder / "mount"))
+    if reason:
         plan.rows.append(("grids on a full disk", f"0: skipped, {reason}"))
         return
     draw = random.Random(plan.seed + 2)
@@ -42,34 +28,65 @@ def run(plan: Plan) -> None:
     for number in range(TIMES):
         if not plan.left():
             break
-        fill(plan, number, draw.randint(*KIBIBYTES), calm)
+        fill(plan, plan.folder / f"disk{number}", draw.randint(*KIBIBYTES), calm)
     plan.take("grids on a full disk", "stopped by it with one line", "there, records compared")
 
 
-def fill(plan: Plan, number: int, size: int, calm: dict[str, str]) -> None:
-    """A grid on a disk of `size` KiB, and then with room."""
-    place, first, last = (plan.folder / f"disk{number}-{name}" for name in ("place", "first", "last"))
-    program = [sys.executable, str(ROOT / "run_lra.py"), *words_of(place, 2)]
-    script = ["sh", "-c", SCRIPT, "sh", str(place), str(size), str(first), str(last), *program]
-    if code := subprocess.run(["unshare", "-rm", *script], cwd=ROOT, timeout=2 * PATIENCE, check=False).returncode:
-        plan.fault("losses", f"the disk could not be filled: {code}")
+def refusal(place: Path) -> str:
+    """Why nothing can be mounted here, or nothing."""
+    try:
+        mount(place, 64)
+    except (OSError, subprocess.CalledProcessError) as error:
+        return str(error)
+    return ""
+
+
+def mount(place: Path, kibibytes: int) -> None:
+    """Mounts a file system in memory, which only this process and those that it starts can see. Raises OSError."""
+    users = f"0 {os.getuid()} 1", f"0 {os.getgid()} 1"
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.unshare(NEW_MOUNTS | NEW_USERS):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    Path("/proc/self/setgroups").write_text("deny")
+    for name, line in zip(("uid_map", "gid_map"), users, strict=True):
+        Path("/proc/self", name).write_text(line)
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "none", place], check=True, capture_output=True)
+
+
+def on_a_small_disk(place: Path, kept: Path, kibibytes: int) -> list[tuple[int | None, str]]:
+    """Runs a grid there, and again with room, and copies what is on the disk then -> exit codes, and what was said."""
+    mount(place, kibibytes)
+    found = []
+    for number in range(2):
+        command = Command(words_of(place, 2), kept.with_suffix(f".{number}.txt"))
+        found.append((command.wait(PATIENCE), command.text()))
+        shutil.copytree(place, kept / str(number))
+        subprocess.run(["mount", "-o", "remount,size=64m", place], check=True, capture_output=True)
+    return found
+
+
+def fill(plan: Plan, kept: Path, kibibytes: int, calm: dict[str, str]) -> None:
+    """A grid on a disk of this size, and what came of it."""
+    found = isolated(lambda: on_a_small_disk(kept.with_suffix(".place"), kept, kibibytes))
+    if isinstance(found, str):
+        plan.fault("losses", f"the disk could not be filled: {found}")
         return
-    codes = [int(path.with_name(f"{path.name}.code").read_text()) for path in (first, last)]
-    said = [path.with_name(f"{path.name}.txt").read_text() for path in (first, last)]
-    for text in said:
-        if "Traceback" in text:
-            plan.fault("tracebacks", text[text.index("Traceback") :][-600:])
-    if codes[0]:
+    for _, said in found:
+        if "Traceback" in said:
+            plan.fault("tracebacks", said[said.index("Traceback") :][-600:])
+    (code, said), (again, later) = found
+    if code:
         plan.counts["stopped by it with one line"] += 1
-        if codes[0] not in (1, 2) or "No space left on device" not in said[0]:
-            plan.fault("losses", f"a full disk of {size} KiB ended with {codes[0]}: {said[0][-300:]}")
-    if codes[1]:
-        plan.fault("losses", f"with room again it ended with {codes[1]}: {said[1][-300:]}")
-    found, early = contents(last), contents(first)
+        if code not in (1, 2) or "No space left on device" not in said:
+            plan.fault("losses", f"a full disk of {kibibytes} KiB ended with {code}: {said[-300:]}")
+    if again:
+        plan.fault("losses", f"with room again it ended with {again}: {later[-300:]}")
+    early, late = contents(kept / "0"), contents(kept / "1")
     for name, content in calm.items():
         plan.counts["there, records compared"] += 1
-        if found.get(name) != content:
-            plan.fault("losses", f"{name} {'differs' if name in found else 'is missing'} after a full disk")
-        if name in early and (first / name).read_bytes() != (last / name).read_bytes():
+        if late.get(name) != content:
+            plan.fault("losses", f"{name} {'differs' if name in late else 'is missing'} after a full disk")
+        if name in early and (kept / "0" / name).read_bytes() != (kept / "1" / name).read_bytes():
             plan.fault("losses", f"{name} was final before the disk was full and has changed")
     plan.counts["grids on a full disk"] += 1

@@ -6,6 +6,7 @@ import contextlib
 import io
 import random
 import tempfile
+import time
 import traceback
 import warnings
 from collections import Counter
@@ -63,21 +64,27 @@ def outcomes(kind: Kind, draw: random.Random, count: int) -> Iterator[tuple[str,
         path.write_bytes(content)
 
 
-def flip_kind(name: str, seed: int, count: int) -> dict[str, Counter]:
-    """Kind -> how often which outcome was seen; an outcome that is wrong says where."""
+def flip_kind(name: str, seed: int, count: int, seconds: float) -> dict[str, Counter]:
+    """Kind -> how often which outcome was seen; an outcome that is wrong says where. seconds: for all, about."""
     found: dict[str, Counter] = {}
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds_of(MAKERS[name], Path(folder)):
             counts = found.setdefault(kind.name, Counter())
             for result, file in outcomes(kind, random.Random(f"{seed} {kind.name}"), count):
                 counts[f"{result} ({file})" if result.startswith(("traceback", "unnoticed")) else result] += 1
+                if time.monotonic() - began > seconds:
+                    break
     return found
 
 
 def run(plan: Plan) -> None:
     """Each kind in a process of its own: a reader in C that crashes is a fault, too."""
-    for name in MAKERS:
-        found = isolated(lambda name=name: flip_kind(name, plan.seed, plan.flips))
+    for place, name in enumerate(MAKERS):
+        seconds = (plan.seconds - (time.monotonic() - plan.began)) / (
+            len(MAKERS) - place
+        )  # each has its share of the rest
+        found = isolated(lambda name=name, seconds=seconds: flip_kind(name, plan.seed, plan.flips, seconds))
         if isinstance(found, str):
             plan.fault("tracebacks", f"flips of {name}: {found}")
             continue

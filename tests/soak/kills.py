@@ -12,9 +12,11 @@ from soak.counts import Plan
 
 TINY = str(ROOT / "tests" / "tiny.yaml")
 PATIENCE = 180.0  # seconds for a command that is not killed
-SHARE = 0.8  # of the kills, on commands without workers
+WORKERS = 5  # every so many grids have workers, which take longer to start
+FEW, MANY = 5, 24  # kills of a grid with workers, and of one without
+FRESH = 0.3  # of the commands with workers, started as a user does
 AIMED = 0.3  # of the kills, at a file that is being written
-LATEST = 0.7  # of the seconds of a grid that is not killed
+LATEST = {0: 0.25, 2: 0.6}  # of the seconds of a grid that is left alone, by its workers: when a kill comes
 PRETRAINED = ["train.pretrain=masked", "train.pretrain_steps=30", "train.pretrain_warmup=5"]
 
 
@@ -46,7 +48,7 @@ class Grid:
         self.final: dict[Path, bytes] = {}  # records that have been seen final, as they were
 
     def start(self) -> Command:
-        return Command(self.words, self.said, fresh=bool(self.jobs))
+        return Command(self.words, self.said, fresh=self.jobs > 0 and self.draw.random() < FRESH)
 
     def kill_once(self, longest: float) -> bool:
         """Starts the command and kills something of it -> whether it had ended before."""
@@ -144,18 +146,18 @@ def run(plan: Plan) -> None:
     draw = random.Random(plan.seed)
     undisturbed(plan, plan.folder / "warm", 2)  # prepares the data and compiles
     calm, seconds = {}, {}
-    for overrides in ([], PRETRAINED):
-        for jobs in (0, 2):
-            folder = plan.folder / f"calm{len(overrides)}{jobs}"
-            records, seconds[jobs] = undisturbed(plan, folder, 2, *overrides, jobs=jobs)
-            if records != calm.setdefault(len(overrides), records):
-                plan.fault("losses", "workers make other records")
+    for overrides, jobs in (([], 0), (PRETRAINED, 0), ([], 2)):
+        folder = plan.folder / f"calm{len(overrides)}{jobs}"
+        records, seconds[jobs] = undisturbed(plan, folder, 2, *overrides, jobs=jobs)
+        if records != calm.setdefault(len(overrides), records):
+            plan.fault("losses", "workers make other records")
+    print(f"seconds of a grid that is left alone: {seconds[0]:.0f}, with workers {seconds[2]:.0f}", flush=True)
     number, kills = 0, 0
     while kills < plan.kills and plan.left():
-        overrides, jobs = (PRETRAINED if number % 2 else []), (2 if draw.random() > SHARE else 0)
+        overrides, jobs = (PRETRAINED if number % 2 else []), (2 if number % WORKERS == 2 else 0)
         grid = Grid(plan, plan.folder / f"grid{number}", calm[len(overrides)], draw, jobs, *overrides)
-        for _ in range(12):
-            if kills >= plan.kills or not plan.left() or grid.kill_once(LATEST * seconds[jobs]):
+        for _ in range(FEW if jobs else MANY):
+            if kills >= plan.kills or not plan.left() or grid.kill_once(LATEST[jobs] * seconds[jobs]):
                 break
             kills += 1
         grid.finish()
