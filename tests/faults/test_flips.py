@@ -9,7 +9,7 @@ from soak.flips import MAKERS, kinds_of, outcomes
 
 from tasks import DataError
 
-COUNT = 16  # of each kind
+COUNT = 10  # of each kind
 OWN_TESTS = {"a_record", "a_bench", "a_checkpoint", "weights", "prepared", "a_ladder", "an_archive"}  # beside this file
 
 

@@ -27,10 +27,12 @@ class Command:
 
     def __init__(self, words: list[str], said: Path, *, fresh: bool = False):
         self.words, self.said, self.code = words, said, None
-        self.process = subprocess.Popen(
-            [sys.executable, "run_lra.py", *words], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said.open("wb"),
-            start_new_session=True,
-        ) if fresh else None  # fmt: skip
+        self.process = None
+        if fresh:
+            with said.open("wb") as file:
+                program = [sys.executable, "run_lra.py", *words]
+                nowhere = subprocess.DEVNULL
+                self.process = subprocess.Popen(program, cwd=ROOT, stdout=nowhere, stderr=file, start_new_session=True)
         self.pid = self.process.pid if self.process else self.fork()
 
     def fork(self) -> int:
