@@ -116,10 +116,12 @@ def is_doubtful(data: Data, written: float) -> bool:
 def verify(data: Data, *, now: bool) -> str:
     """What is wrong with stored data that a run has read, or nothing. now: even if it is not due to be verified.
 
-    The arrays in memory are compared, too: another process may have replaced the files that they were read from. Data
-    that is not stored, but made in memory or while it is read, is passed. Raises DataError.
+    The arrays in memory are compared, too: another process may have replaced the files that they were read from, and
+    where that has happened data is always verified. Data that is not stored, but made in memory or while it is read, is
+    passed. Raises DataError.
     """
-    if not (data.folder / MANIFEST).exists() or not (now or is_due(data)):
+    wanted = now or is_due(data) or (data.folder / REPLACED).exists()
+    if not wanted or not (data.folder / MANIFEST).exists():
         return ""
     fault = find_fault(data)
     if not fault and content_hash(data) != data.hash:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import tasks
 from lra.cli import main
 from lra.results.record import load
 from lra.training.loop import Trainer
@@ -115,3 +116,16 @@ def test_verify_marks_what_it_finds(tiny, tmp_path, capsys):
         "replaced",
         "verified",
     ]
+
+
+def test_arrays_that_were_replaced_while_they_are_read_are_compared(tmp_path):
+    """Another process has made the data anew: its files are whole, and this one still has the damaged arrays."""
+    task, cache = tasks.find("listops"), tmp_path / "cache"
+    rows = {"train_rows": 30, "validation_rows": 20, "test_rows": 20, "min_length": 20, "max_length": 60}
+    task.prepare(task.settings(**rows), None, cache, False)
+    damage(cache)
+    (damaged,) = tasks.prepared(cache, "listops")
+    assert tasks.find_fault(damaged)
+    whole = task.prepare(task.settings(**rows), None, cache, False)
+    assert not tasks.verify(whole, now=False)
+    assert "the arrays that this process read are no longer those" in tasks.verify(damaged, now=False)
