@@ -2,6 +2,7 @@
 # make test    the test suite, in two processes; TESTS="tests/test_cli.py -k list" chooses some
 # make check   what continuous integration runs: format, lint, types, tests
 # make slow    the tests that take minutes each
+# make soak    kills, flipped bits, full disks and odd inputs for MINUTES (27); PARTS="flips fuzz" chooses some
 # make gpu     what is worth doing with one GPU for MINUTES (60): its tests, time and memory of a step, runs; again to go on
 # make tables  the tables of the committed runs: results/tables, and README's
 # Each target installs into .venv first; PYTHON chooses the interpreter (3.11 or later).
@@ -12,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PYTEST := $(BIN)/python -m pytest $(TESTS)
 
-.PHONY: demo test slow gpu tables check format lint types clean
+.PHONY: demo test slow soak gpu tables check format lint types clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -28,6 +29,10 @@ test: $(READY)
 
 slow: $(READY)
 	$(PYTEST) -m "slow and not gpu" --durations 15
+
+soak: MINUTES = 27
+soak: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m soak $(PARTS) --minutes $(MINUTES)
 
 gpu: $(READY)
 	$(BIN)/python run_lra.py gpu --minutes $(MINUTES)

@@ -1,7 +1,8 @@
 """Is prepared data what was written? Its manifest is checked when it is read, its arrays against their hashes at times.
 
 The manifest holds the SHA-256 of every array and a digest of itself. Manifests from before it did are accepted: their
-arrays are compared with the hash of the data, which covers all but the codes of groups.
+arrays are compared with the hash of the data, which covers all but the codes of groups. Data in which damage was found
+stays marked until it is made anew, and the new data says since when the damage may have been there.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 MARK = "verified"  # an empty file whose time is that of the last verification
+DAMAGED = "damaged"  # an empty file: damage was found
+REPLACED = "replaced"  # in data made anew after damage: when the data before it was last known to be intact
+DAYS = 7.0  # after which the arrays are verified again, unless LRA_VERIFY_DAYS says otherwise
 MOST_BYTES = 2**24  # of a manifest; ours have some 3,000
 ARRAY, NAME, HASH = r"[a-z]+(-[a-z-]+)?\.npy", r"[a-z][a-z0-9_]*", r"[0-9a-f]{12}"
 
@@ -75,20 +79,70 @@ def check_splits(data: Data, *, values: bool) -> None:
 
 
 def is_due(data: Data) -> bool:
-    """Were the arrays last verified more than LRA_VERIFY_DAYS days ago (30)? Raises DataError."""
-    text = os.environ.get("LRA_VERIFY_DAYS") or "30"
+    """Was damage found, or were the arrays last verified more than LRA_VERIFY_DAYS days ago? Raises DataError."""
+    text = os.environ.get("LRA_VERIFY_DAYS") or str(DAYS)
     try:
         days = float(text)
     except ValueError:
         raise DataError(f"LRA_VERIFY_DAYS must be a number of days, not {text!r}") from None
+    return time.time() - intact_at(data.folder) > 86400 * days or (data.folder / DAMAGED).exists()
+
+
+def intact_at(folder: Path) -> float:
+    """When the arrays of a folder were last verified, in seconds since 1970; 0.0 if they never were."""
     try:
-        return time.time() - (data.folder / MARK).stat().st_mtime > 86400 * days
+        return (folder / MARK).stat().st_mtime
     except OSError:
-        return True
+        return 0.0
+
+
+def note_replaced(folder: Path, before: Path) -> None:
+    """Notes in a folder that it takes the place of damaged data."""
+    with suppress(OSError):
+        (folder / REPLACED).write_text(str(intact_at(before)), encoding="ascii")
+
+
+def is_doubtful(data: Data, written: float) -> bool:
+    """May a file that was written at this time (seconds since 1970) have been computed from this data when it was
+    damaged? That is so between the last verification before the damage was found, and the day the data was made anew.
+    """
+    path = data.folder / REPLACED
+    try:
+        return float(path.read_text(encoding="ascii")) < written < path.stat().st_mtime
+    except (OSError, ValueError):
+        return False
+
+
+def verify(data: Data, *, now: bool) -> str:
+    """What is wrong with stored data that a run has read, or nothing. now: even if it is not due to be verified.
+
+    The arrays in memory are compared, too: another process may have replaced the files that they were read from, and
+    where that has happened data is always verified. Data that is not stored, but made in memory or while it is read, is
+    passed. Raises DataError.
+    """
+    wanted = now or is_due(data) or (data.folder / REPLACED).exists()
+    if not wanted or not (data.folder / MANIFEST).exists():
+        return ""
+    fault = find_fault(data)
+    if not fault and content_hash(data) != data.hash:
+        fault = "the arrays that this process read are no longer those that were written"
+    return fault and f"prepared data in {data.folder} is damaged: {fault}"
 
 
 def find_fault(data: Data) -> str:
-    """Reads every array -> what differs from what was written, or nothing; then the folder counts as verified."""
+    """Reads every array -> what differs from what was written, or nothing; the folder then counts as damaged, or as
+    verified."""
+    fault = _find_fault(data)
+    with suppress(OSError):  # a cache that others own
+        if fault:
+            (data.folder / DAMAGED).touch()
+        else:
+            (data.folder / MARK).touch()
+            (data.folder / DAMAGED).unlink(missing_ok=True)
+    return fault
+
+
+def _find_fault(data: Data) -> str:
     try:
         manifest = read_manifest(data.folder)
         hashes = manifest.get("sha256")
@@ -100,8 +154,6 @@ def find_fault(data: Data) -> str:
         check_splits(data, values=True)
     except (OSError, ValueError) as error:
         return str(error)
-    with suppress(OSError):  # a cache that others own
-        (data.folder / MARK).touch()
     return ""
 
 

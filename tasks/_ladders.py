@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -47,6 +48,9 @@ def store_ladder(folder: Path, data: Data, rungs: dict[str, float]) -> Path:
     content["digest"] = digest_of(content)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+        if time.time() - leftover.stat().st_mtime > 3600:
+            leftover.unlink(missing_ok=True)
     try:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         temporary.replace(path)

@@ -76,7 +76,10 @@ def obtain(folder: Path, build: Callable[[Path], Built]) -> Data:
 def verified(data: Data | None) -> Data | None:
     """The same data, or None, after a line that says so, where its arrays were due to be verified and are damaged."""
     if data is not None and _intact.is_due(data) and (fault := _intact.find_fault(data)):
-        tqdm.write(f"prepared data in {data.folder} is damaged and not used: {fault}", file=sys.stderr)
+        line = f"prepared data in {data.folder} is damaged and not used: {fault}"
+        if intact := _intact.intact_at(data.folder):
+            line += f"; it was intact on {time.strftime('%Y-%m-%d %H:%M', time.localtime(intact))}"
+        tqdm.write(line, file=sys.stderr)
         return None
     return data
 
@@ -197,6 +200,7 @@ def _replace(folder: Path, build: Callable[[Path], Built], alone: bool) -> None:
         temporary.mkdir()
         _write_manifest(temporary, build(temporary))
         if folder.exists():
+            _intact.note_replaced(temporary, folder)
             folder.rename(temporary.with_name(f"{temporary.stem}.old.tmp"))
         temporary.rename(folder)
     finally:

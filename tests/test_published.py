@@ -8,6 +8,7 @@ import pytest
 
 import tasks
 from attention_zoo import find
+from lra.errors import WorkError
 from lra.report.tables import published, reproduction
 
 Row = dict[str, str]
@@ -157,3 +158,22 @@ def test_published_tasks_have_our_titles():
     assert {"average", "total"} <= known.keys() - set(tasks.names())
     assert known["listops"].test == 2_000
     assert known["average"].test is None
+
+
+def test_every_file_is_the_one_of_its_sum():
+    """After a change that is meant: `sha256sum *.csv > SHA256SUMS` in results/published."""
+    lines = (published.folder() / published.SUMS_FILE).read_text().splitlines()
+    assert [line.split()[1] for line in lines] == sorted(path.name for path in published.folder().glob("*.csv"))
+    for path in published.folder().glob("*.csv"):
+        assert published.lines_of(path)
+
+
+def test_a_changed_digit_is_noticed(tmp_path: Path):
+    for name in ("lra_paper.csv", published.SUMS_FILE):
+        (tmp_path / name).write_bytes((published.folder() / name).read_bytes())
+    (tmp_path / "users.csv").write_text("source,value\nmine,1\n")
+    assert published.lines_of(tmp_path / "users.csv")[0]["value"] == "1", "a file that is not listed is a user's"
+    changed = (tmp_path / "lra_paper.csv").read_bytes().replace(b"57.46", b"57.47")
+    (tmp_path / "lra_paper.csv").write_bytes(changed)
+    with pytest.raises(WorkError, match=r"lra_paper.csv is not the file of SHA256SUMS: get it again"):
+        published.lines_of(tmp_path / "lra_paper.csv")

@@ -56,7 +56,8 @@ def verify(chosen: list[str]) -> int:
         fault = tasks.find_fault(data)
         damaged += bool(fault)
         older = "" if tasks.has_hashes(data) else " (no hashes of its files: prepared before they were kept)"
-        print(f"{data.folder}: {f'damaged: {fault}; delete it to prepare it anew' if fault else f'intact{older}'}")
+        state = f"damaged: {fault}; the next command that needs it makes it anew" if fault else f"intact{older}"
+        print(f"{data.folder}: {state}")
     if not sets:
         print(f"no prepared data in {tasks.cache_folder()}")
     return int(bool(damaged))

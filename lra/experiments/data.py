@@ -7,15 +7,21 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import tasks
 from lra.config.resolve import resolve
 from lra.config.schema import Config
 from lra.console import say
+from lra.errors import WorkError
 from lra.experiments.backbone import find_backbone, owners
 
+if TYPE_CHECKING:
+    from lra.training.distributed import Group
+    from lra.training.run_folder import NoFolder, RunFolder
+
 T = TypeVar("T")
+LONG = 3600.0  # seconds of a run from which on its data is verified once more before its record is written
 REPEATED = 5.0  # seconds; a user's task that prepares faster than this is prepared twice, to compare
 
 
@@ -78,6 +84,27 @@ def prepare_data(task_name: str, config: Config, data_dir: Path | None) -> tasks
     if tasks.file_of(task_name) and time.monotonic() - started < REPEATED and prepare().hash != data.hash:
         raise tasks.DataError(not_repeatable(task_name))
     return data
+
+
+def check_intact(data: tasks.Data, group: Group, *, seconds: float = 0.0) -> None:
+    """Verifies the stored arrays that a run reads, if that is due, or if the run has taken LONG.
+
+    Every process of the group calls this. Raises WorkError where they are damaged.
+    """
+    fault = tasks.verify(data, now=seconds >= LONG) if group.rank == 0 else ""
+    if fault := group.broadcast(fault):
+        raise WorkError(f"{fault}; the same command makes the data anew, and begins this run again if it is in doubt")
+
+
+def set_doubtful_aside(folder: RunFolder | NoFolder, data: tasks.Data, title: str) -> None:
+    """Puts aside the checkpoints of a run that may have been trained on damaged data, after a line.
+
+    Process 0 of a group has the files.
+    """
+    from lra.training.run_folder import RunFolder
+
+    if isinstance(folder, RunFolder) and (kept := folder.set_aside(lambda written: tasks.is_doubtful(data, written))):
+        say(f"{title}: a checkpoint may be of damaged data and is not used ({kept.name} is kept until the run ends)")
 
 
 def not_repeatable(task_name: str) -> str:

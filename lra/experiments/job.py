@@ -145,7 +145,8 @@ def run_job(
                 job.keep()
         if job.final and group.rank == 0:
             job.folder.finish()
-            (job.folder.folder / ABOUT).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (job.folder.folder / ABOUT).unlink(missing_ok=True)
     if group.size > 1 and job.record is not None and job.record.status == "failed":
         if group.rank:  # process 0 has said it already
             print(f"{title}: process {group.rank} failed: {job.record.reason}", file=sys.stderr)

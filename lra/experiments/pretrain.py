@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
@@ -27,20 +26,23 @@ from lra.errors import BusyError, WorkError
 from lra.experiments.beside import Beside
 from lra.experiments.blind import blind_scores
 from lra.experiments.build import make_denoiser, padding_of
+from lra.experiments.data import set_doubtful_aside
 from lra.experiments.run import Run
 from lra.hashing import identity_of, seed_of
 from lra.results.files import write_atomically
+from lra.results.reading import content_of, digest_of, parse, written
 from lra.results.record import RESULTS_VERSION, file_name
 from lra.training.batches import order
 from lra.training.device import Device
 from lra.training.distributed import Group
 from lra.training.loop import Trainer
 from lra.training.progress import Paused, Progress
-from lra.training.run_folder import NoFolder, RunFolder
+from lra.training.run_folder import NoFolder, RunFolder, kept
 from lra.training.schedule import learning_rate
 from lra.training.step import Step
 
 PHASE = "pretraining"
+KEYS = {"identity", "by", "share", "steps", "seconds", "tokens", "curve", "gear", "reason", "blind", "weights"}
 EVALUATED = 2_000  # rows of the validation split that an evaluation reads, at most
 WAIT = 1.0  # seconds between looks at a folder that another process works in
 Observe = Callable[[Progress], bool]
@@ -106,15 +108,16 @@ def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, o
     path = work / f"pretrained-{file_name(run.task, run.recorded_row, run.config.train.pretrain, run.seed, identity)}"
     folder = NoFolder(path, group.rank) if group.rank else RunFolder(path)
     with contextlib.ExitStack() as stack:
-        found = read(folder)
+        found = read(folder, data)
         stop = False
         if isinstance(folder, RunFolder) and found is None:
             stop = not hold(folder, run, observe, stack)
-            found = read(folder)
+            found = read(folder, data)
         if group.broadcast(stop):
             raise Paused
         found = group.broadcast(found)
         if found is None:
+            set_doubtful_aside(folder, data, f"pretraining of {run.task} {run.row} seed {run.seed}")
             about = {"identity": identity, "by": run.identity(data.hash)}
             found = pretrain(before, data.spec, data.train, data.validation, folder, group, observe, about)
     about, weights = found
@@ -145,16 +148,25 @@ def hold(folder: RunFolder, run: Run, observe: Observe, stack: contextlib.ExitSt
             return True
 
 
-def read(folder: RunFolder | NoFolder) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """What a finished pretraining left: its facts and the weights; None if there is none. Raises WorkError."""
+def read(folder: RunFolder | NoFolder, data: tasks.Data) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """What a finished pretraining left: its facts and the weights. Raises WorkError.
+
+    None if there is none, or it may have read the data when that was damaged.
+    """
     if isinstance(folder, NoFolder) or not (path := folder.folder / "pretraining.json").exists():
         return None
+    if tasks.is_doubtful(data, path.stat().st_mtime):
+        return None
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = parse(content_of(path))
+        if (digest := about.pop("digest", None)) is not None and digest != digest_of(about):  # older ones have none
+            raise ValueError("it has changed since it was written")
+        if unknown := about.keys() - KEYS:
+            raise ValueError(f"unknown {min(unknown)}")
         if not about["reason"] and hash_of(folder.folder / "encoder.safetensors") != about["weights"]:
             raise WorkError(f"{path.parent} is damaged; delete it to pretrain again")
         weights = {} if about["reason"] else folder.load_weights("encoder")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WorkError(f"{path} is damaged ({error}); delete {path.parent} to pretrain again") from error
     return about, weights
 
@@ -202,6 +214,7 @@ def pretrain(
         about["blind"] = blind_scores(train, validation, trainer.rows, step.padding, seed)
         folder.save_weights("encoder", weights)
         about["weights"] = hash_of(folder.folder / "encoder.safetensors")
-        write_atomically(folder.folder / "pretraining.json", (json.dumps(about, indent=1) + "\n").encode())
+        with kept(path := folder.folder / "pretraining.json"):
+            write_atomically(path, written(about))
         folder.finish()
     return group.broadcast(about), weights

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import tasks
-from lra.experiments.data import TaskData
+from lra.experiments.data import TaskData, check_intact, set_doubtful_aside
 from lra.experiments.run import Run, make_record
 from lra.results.record import Record, pack
 
@@ -46,6 +46,8 @@ def train_and_test(
     data, config = prepared.data, run.config.train
     release(data.train, data.validation, data.test)
     reset_peak(group.device)
+    check_intact(data, group)
+    set_doubtful_aside(folder, data, f"{run.task} {run.row} seed {run.seed}")
     with fresh_state(threads_per_process() if group.device.type == "cpu" else 0):
         set_backends(config.deterministic)
         model = make_model(run, data.spec).to(group.device)
@@ -59,6 +61,7 @@ def train_and_test(
             if trainer.progress.step < step.gears.shift_at and group.rank == 0:
                 trainer.compiler = stack.enter_context(Beside(run, data.spec, data.train))
             trainer.run(observe, stack)
+        check_intact(data, group, seconds=trainer.progress.seconds)
         return finish(run, prepared, trainer)
 
 

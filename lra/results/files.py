@@ -42,6 +42,8 @@ def write_all(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
     Raises WorkError.
     """
     try:
+        for place in {(folder / name).parent for name in contents}:
+            remove_leftovers(place.glob(".*"))
         for name, content in contents.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / name, content)
@@ -51,20 +53,23 @@ def write_all(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
 
 
 def remove_leftovers(files: Iterable[Path]) -> None:
-    """Removes those that a killed process has left behind: its number is in their names.
+    """Removes those that a killed process has left behind: its number is in their names, or the token of a claim.
 
     Another machine may use the same folder, so a file that changed in the last hour stays.
     """
     for file in files:
-        named = re.fullmatch(r"\.(probe-(\d{1,9})|.+\.(\d{1,9})\.tmp)", file.name)
+        named = re.fullmatch(r"\.(probe-(\d{1,9})|.+\.(\d{1,9}|[0-9a-f]{32})\.tmp)", file.name)
         with contextlib.suppress(OSError):  # another process may have removed it
-            if named and time.time() - file.stat().st_mtime > 3600 and not _is_running(int(named[2] or named[3])):
+            if named and time.time() - file.stat().st_mtime > 3600 and not _is_running(named[2] or named[3]):
                 file.unlink()
 
 
-def _is_running(process: int) -> bool:
+def _is_running(process: str) -> bool:
+    """Is there a process of this number? There is none of a token, whose file lives for a moment."""
+    if not process.isdecimal() or len(process) > 9:
+        return False
     try:
-        os.kill(process, 0)
+        os.kill(int(process), 0)
     except ProcessLookupError:
         return False
     except OSError:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lra import signals
-from lra.errors import BusyError, ConfigError
+from lra.errors import BusyError, ConfigError, WorkError
 from lra.results.files import write_atomically
 
 try:
@@ -101,9 +101,13 @@ def _read(path: Path) -> Holder | None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file for this process. Raises BusyError when another holds it, OSError when it cannot be made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
+    """Hold the lock file for this process. Raises BusyError when another holds it, WorkError when it cannot be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("ab")
+    except OSError as error:
+        raise WorkError(f"cannot write {path}: {error.strerror or error}; mend that and start again") from error
+    with opened as file:
         if not _flock(path, file.fileno()):
             with _claimed(claim_of(path)):
                 yield

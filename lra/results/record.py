@@ -175,7 +175,7 @@ def save(record: Record, folder: Path) -> Path:
     try:
         write_atomically(path, written(dataclasses.asdict(record)))
     except OSError as error:
-        raise RecordError(f"cannot write {path}: {error.strerror}; make room and run the same command again") from error
+        raise RecordError(f"cannot write {path}: {error.strerror}; mend that and run the same command again") from error
     return path
 
 

@@ -42,6 +42,11 @@ class Progress:
     pretraining: dict[str, Any] = field(default_factory=dict)  # what the record says of it
     activity, shift_at = "", 0  # what goes on beside training, and the step from which it is compiled; not saved
 
+    @property
+    def seconds(self) -> float:
+        """All that the run has taken so far."""
+        return self.train_seconds + self.compile_seconds + self.evaluate_seconds
+
     def diverge(self, step: int, what: str) -> None:
         """Ends the run. what: whatever is not finite."""
         self.diverged_at, self.diverged_reason = step, f"{what} not finite at step {step}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,25 @@ from lra.training.checkpoint import read_state, read_weights, write_state, write
 from lra.training.tracker import Tracker
 
 
+@contextlib.contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """Turns an OSError into the line that says what a full disk, or a folder that nobody may write to, asks for."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(
+            f"cannot write {path}: {error.strerror or error}; mend that, and the same command goes on from the last "
+            "checkpoint"
+        ) from error
+
+
 class RunFolder:
     """The files of one run. Each is replaced as a whole, so a kill at any moment leaves the one before."""
 
     def __init__(self, folder: Path, tracker: Tracker | None = None):
         self.folder, self.tracker = folder, tracker or Tracker()
         self.resume, self.before = folder / "resume.pt", folder / "resume-before.pt"  # the newest and the one before
+        self.doubtful = folder / "doubtful.pt"  # a checkpoint that may be of damaged data
         self.metrics, self.error = folder / "metrics.jsonl", folder / "error.txt"
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
@@ -26,21 +40,33 @@ class RunFolder:
         return locked(self.folder / "lock")
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Writes tensors and plain values; the checkpoint before this one is kept."""
-        write_state(self.resume, self.before, state)
+        """Writes tensors and plain values; the checkpoint before this one is kept. Raises WorkError."""
+        with kept(self.resume):
+            write_state(self.resume, self.before, state)
 
     def load_state(self) -> dict[str, Any] | None:
         """The newest intact state, on the CPU, or None. Raises WorkError when no file is intact."""
         return read_state(self.resume, self.before)
 
+    def set_aside(self, doubtful: Callable[[float], bool]) -> Path | None:
+        """Renames the newest checkpoint, and deletes the one before, if `doubtful` says so of when they were written.
+
+        Returns what the newest doubtful one is called now, or None.
+        """
+        aside = [path for path in (self.before, self.resume) if path.exists() and doubtful(path.stat().st_mtime)]
+        with kept(self.doubtful):
+            for path in aside:
+                path.replace(self.doubtful)
+        return self.doubtful if aside else None
+
     def open_log(self, size: int) -> None:
         """Cuts metrics.jsonl back to what it held when the checkpoint was saved, so that no line comes twice."""
-        with self.metrics.open("ab") as file:
+        with kept(self.metrics), self.metrics.open("ab") as file:
             file.truncate(min(size, file.tell()))
 
     def log(self, line: dict[str, Any]) -> int:
-        """Appends one line and returns the file's size."""
-        with self.metrics.open("ab") as file:
+        """Appends one line and returns the file's size. Raises WorkError."""
+        with kept(self.metrics), self.metrics.open("ab") as file:
             file.write((json.dumps(line) + "\n").encode())
             size = file.tell()
         self.tracker.log(self.folder, line)
@@ -51,7 +77,10 @@ class RunFolder:
         self.tracker.summarise(self.folder, step, results)
 
     def save_weights(self, name: str, weights: dict[str, Tensor]) -> None:
-        write_weights(self.folder / f"{name}.safetensors", weights)
+        """Raises WorkError."""
+        path = self.folder / f"{name}.safetensors"
+        with kept(path):
+            write_weights(path, weights)
 
     def load_weights(self, name: str) -> dict[str, Tensor]:
         """Raises WorkError when they are missing or damaged."""
@@ -62,8 +91,9 @@ class RunFolder:
 
     def finish(self) -> None:
         """Deletes what only a resumed or a failed run needs."""
-        for path in (self.resume, self.before, self.error):
-            path.unlink(missing_ok=True)
+        for path in (self.resume, self.before, self.doubtful, self.error):
+            with contextlib.suppress(OSError):  # the next command tries again
+                path.unlink(missing_ok=True)
 
 
 class NoFolder:

@@ -133,7 +133,10 @@ def _fields(path: Path, columns: int, digest, bar: tqdm | None = None) -> Iterat
 def _texts(path: Path, length: int, folder: Path) -> Iterator[tuple[bytes, bytes]]:
     """Id and at least `length` bytes of each text, or all of it. Raises DataError."""
     for block in _parquet.blocks(path, ["id", "text"], folder, advice="copy it again"):
-        rows = block.to_pydict()
+        try:
+            rows = block.to_pydict()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} holds a text that is not UTF-8 ({error}): copy it again") from error
         for name, text in zip(rows["id"], rows["text"], strict=True):
             if not isinstance(text, str | None) or not isinstance(name, str | int):
                 raise DataError(f"{path}: the columns must hold texts; id is {name!r:.40}, text {text!r:.40}")

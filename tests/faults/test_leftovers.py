@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import tasks
-from lra.results.files import writable
+from lra.cli import main
+from lra.results.files import writable, write_all
 
 OLD = (1e9, 1e9)
 
@@ -17,6 +19,7 @@ def test_files_of_killed_processes_are_removed(tmp_path: Path):
     work = tmp_path / "work" / "a-run"
     work.mkdir(parents=True)
     dead = [tmp_path / f".probe-{gone.pid}", tmp_path / f".a.json.{gone.pid}.tmp", work / f".resume.pt.{gone.pid}.tmp"]
+    dead += [work / f".lock.claim.{uuid.uuid4().hex}.tmp"]
     kept = [tmp_path / f".probe-{os.getppid()}", work / f".best.{os.getpid()}.tmp", work / "resume.pt", tmp_path / ".x"]
     fresh = tmp_path / f".b.json.{gone.pid}.tmp"
     for path in (*dead, *kept, fresh):
@@ -41,3 +44,20 @@ def test_dead_builds_of_the_cache_are_removed(tmp_path: Path):
     task.prepare(task.settings(**rows), None, tmp_path, False)
     assert not dead.exists()
     assert alive.exists()
+
+
+def test_what_a_process_left_that_was_killed_after_its_record_is_removed(tiny: str, tmp_path: Path):
+    """And by a report, which writes elsewhere."""
+    words = ["--attn", "mean", "--task", "listops", "--protocol", tiny, "--device", "cpu", "--out", str(tmp_path)]
+    assert main([*words, "--set", "train.gear=eager", "train.steps=20"]) == 0
+    (work,) = tmp_path.glob("work/*")
+    left = [work / name for name in ("resume.pt", "resume-before.pt", "doubtful.pt", "error.txt")]
+    for path in left:
+        path.touch()
+    assert main([*words, "--set", "train.gear=eager", "train.steps=20"]) == 0
+    assert not [path for path in left if path.exists()]
+    old = tmp_path / ".report.md.999999999.tmp"
+    old.touch()
+    os.utime(old, OLD)
+    write_all({"report.md": b""}, tmp_path)
+    assert not old.exists()

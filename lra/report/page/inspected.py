@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,12 @@ from typing import Any
 
 from PIL import Image
 
+from lra.results.reading import content_of, parse
+
 SHRINK = 0.6  # from 150 dots per inch: their text then has the size of the text in other figures
+# SyntaxError and the last one are Pillow's, for PNG files that are damaged or claim to be huge.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError,
+              Image.DecompressionBombError)  # fmt: skip
 MOST_BYTES = 1_200_000  # of pictures in one page, so that it can still be mailed
 
 
@@ -41,8 +45,8 @@ def find(out: Path) -> tuple[list[InspectedFolder], list[str]]:
     for folder in sorted(folders):
         try:
             read = _read(folder, room)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            problems.append(f"{folder} holds no readable figures: {error}")
+        except UNREADABLE as error:
+            problems.append(f"{folder} holds no readable figures: {' '.join(str(error).split())[:300]}")
             continue
         room -= sum(len(picture.source) for picture in read.pictures)
         found.append(read)
@@ -50,7 +54,7 @@ def find(out: Path) -> tuple[list[InspectedFolder], list[str]]:
 
 
 def _read(folder: Path, room: int) -> InspectedFolder:
-    index: dict[str, Any] = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    index: dict[str, Any] = parse(content_of(folder / "figures.json"))
     pictures: list[EmbeddedPicture] = []
     left_out: list[str] = []
     for figure in index["figures"]:

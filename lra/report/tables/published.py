@@ -1,11 +1,13 @@
 """Published figures of other suites, shown in blocks of their own below our tables, never in our columns."""
 
 import csv
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from lra.errors import WorkError
 from lra.report.format import DASH
 from lra.report.render import markdown, table
 
@@ -13,6 +15,7 @@ ACCURACY = "percent"  # the unit of test accuracies; the files hold times, sizes
 TASKS_FILE = "tasks.csv"
 FAULTS_FILE = "faults.csv"  # how a published mechanism runs with the faults of its code
 FINDINGS_FILE = "findings.csv"  # a sentence on why ours and theirs differ, for cells that ran
+SUMS_FILE = "SHA256SUMS"  # a changed digit would be another published figure
 OTHERS = (TASKS_FILE, FAULTS_FILE, FINDINGS_FILE)
 WORDS = {"unpublished": "protocol unpublished", "own": "each row in its authors' own set-up"}
 PublishedFigure = dict[str, str]
@@ -68,8 +71,23 @@ def finding(figure: PublishedFigure, attention: str) -> str:
 
 @cache
 def lines_of(path: Path) -> tuple[dict[str, str], ...]:
-    """The lines of a CSV file, by column; none where there is no such file."""
-    return tuple(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.exists() else ()
+    """The lines of a CSV file, by column; none where there is no such file. Raises WorkError where it has changed."""
+    if not path.exists():
+        return ()
+    content = path.read_bytes()
+    if _sums(path.parent).get(path.name) not in (None, hashlib.sha256(content).hexdigest()):
+        raise WorkError(
+            f"{path} is not the file of {SUMS_FILE}: get it again, or, if it was changed on purpose, write the sums "
+            f"anew there: sha256sum *.csv > {SUMS_FILE}"
+        )
+    return tuple(csv.DictReader(content.decode("utf-8").splitlines()))
+
+
+def _sums(where: Path) -> dict[str, str]:
+    """File -> its SHA-256, as `sha256sum` writes them; a file that is not listed may hold anything."""
+    path = where / SUMS_FILE
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return {name.strip(): digest for digest, _, name in (line.partition("  ") for line in lines)}
 
 
 def _count(text: str) -> int | None:
