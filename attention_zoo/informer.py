@@ -20,7 +20,14 @@ UNIT = 2**31  # draws are whole numbers below it, so that no conversion of the m
 PART = 8  # keys compared at once: bounds the memory
 
 
-@register("informer", title="Informer", paper="https://arxiv.org/abs/2012.07436", cost="O(N log N)", family="sparse")
+@register(
+    "informer",
+    title="Informer",
+    paper="https://arxiv.org/abs/2012.07436",
+    cost="O(N log N)",
+    family="sparse",
+    differs="the sample of keys is drawn once, not in every pass",
+)
 class InformerAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v for the queries whose sparsity is largest, the mean of v for all others.
 

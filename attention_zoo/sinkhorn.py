@@ -1,9 +1,10 @@
 """Attention to a block and to one sorted there (Sinkhorn Transformer; Tay et al. 2020, https://arxiv.org/abs/2002.11296).
 
 After the paper; its authors' only code is the Arena's sinkhorn_attention.py, whose default sorts by a softmax without
-Sinkhorn's iterations, whose blocks hold tokens N / P apart, and which sorts the sum of all blocks to every place. As
-there, the sorting network is linear in the sum of a block's keys. Iterations and temperature are those of the paper's
-PyTorch form (lucidrains/sinkhorn-transformer), which keeps only the largest entry of a row; here all are kept.
+Sinkhorn's iterations, whose blocks hold tokens N / P apart, which sorts the sum of all blocks to every place, and which
+adds two attentions. As there, the sorting network is linear in the sum of a block's keys. One softmax over both blocks,
+the iterations and the temperature are those of the PyTorch form that is in use (lucidrains/sinkhorn-transformer), which
+keeps only the largest entry of a row of R; here, as in the paper, all are kept.
 Letters: B batch, H heads, N tokens, D width, K head width, P tokens of a block, C blocks.
 """
 

@@ -31,9 +31,9 @@ class SparseAttention(QKVAttention):
     at the end of a block are columns, at most the block; first: its first token is one, too, as the Arena has it and
     the authors do not. N tokens in a block are softmax attention. It adds no parameters. Mixing costs
     2 N (block + (columns + 1) N / block) D multiply-adds in the fixed pattern and 2 N (3 block + N / block) D in the
-    strided one: O(N sqrt N) if the block grows with sqrt N, as in the paper. The weights are not fused, so that their
-    N times as many numbers are kept for the backward pass. Raises ValueError for another pattern, or for less than one
-    token in a block or one column.
+    strided one: O(N sqrt N) if the block grows with sqrt N, as in the paper. Memory grows
+    like them, since the weights are kept for the backward pass. Raises ValueError for another pattern, or for less than
+    one token in a block or one column.
     """
 
     places: Tensor
@@ -62,12 +62,12 @@ class SparseAttention(QKVAttention):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         blocks = Blocks.of(q, keep, self.block)
         with torch.autocast(q.device.type, enabled=False):
-            q, k, v = (blocks.cut(upcast(t)) for t in (q * q.shape[-1] ** -0.5, k, v))
+            q, k, v = (blocks.cut(upcast(t)) for t in (q, k, v))
+            q = q * q.shape[-1] ** -0.5
             near_seen, far_seen = self.seen(blocks.real)
             near = (q @ self.near(k).transpose(-2, -1)).masked_fill(~near_seen, -torch.inf)
-            far = self.turn(self.queries(q) @ self.columns(k).transpose(-2, -1), blocks).masked_fill(
-                ~far_seen, -torch.inf
-            )
+            far = self.turn(self.queries(q) @ self.columns(k).transpose(-2, -1), blocks)
+            far = far.masked_fill(~far_seen, -torch.inf)
             weights = torch.cat((near, far), dim=-1).softmax(-1)  # (B, H, C, P, W + S)
             weights = F.dropout(weights, self.dims.dropout, self.training)
             near, far = weights[..., : near.shape[-1]], weights[..., near.shape[-1] :]
