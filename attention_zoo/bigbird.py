@@ -14,7 +14,15 @@ from attention_zoo import Dims, QKVAttention, register, softmax_attention
 from attention_zoo._blocks import Blocks
 
 
-@register("bigbird", title="BigBird", paper="https://arxiv.org/abs/2007.14062", cost="O(N)", family="sparse")
+@register(
+    "bigbird",
+    title="BigBird",
+    paper="https://arxiv.org/abs/2007.14062",
+    cost="O(N)",
+    family="sparse",
+    state="the keys and values of its blocks",
+    blind="tokens outside of these in one layer, but through a global block",
+)
 class BigBirdAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v over a block's neighbours, the first and the last block, and random blocks.
 

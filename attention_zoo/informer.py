@@ -26,6 +26,8 @@ PART = 8  # keys compared at once: bounds the memory
     paper="https://arxiv.org/abs/2012.07436",
     cost="O(N log N)",
     family="sparse",
+    state="every key and value, or, for a query that is not chosen, the mean of v",
+    blind="the order of tokens",
     differs="the sample of keys is drawn once, not in every pass",
 )
 class InformerAttention(QKVAttention):

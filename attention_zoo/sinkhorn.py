@@ -23,6 +23,8 @@ from attention_zoo._parts import first_columns, upcast
     paper="https://arxiv.org/abs/2002.11296",
     cost="O(N^2)",
     family="sparse",
+    state="the keys and values of its block and of one that is sorted there",
+    blind="single tokens of other blocks, only their mixtures",
     differs="no Gumbel noise in training",
 )
 class SinkhornAttention(QKVAttention):

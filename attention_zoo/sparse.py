@@ -21,6 +21,8 @@ from attention_zoo._parts import upcast
     paper="https://arxiv.org/abs/1904.10509",
     cost="O(N^2)",
     family="sparse",
+    state="the keys and values of its block, and of chosen columns of all others",
+    blind="the other tokens in one layer, but through such a column",
     differs="not causal: the patterns reach both ways",
 )
 class SparseAttention(QKVAttention):

@@ -1,20 +1,22 @@
 """Where mechanisms meet others exactly, in float64: Gaussian kernels, one bucket, a memory of one place."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from attention_zoo import Attention, softmax_attention
-from attention_zoo.reformer import ReformerAttention, factors
+from attention_zoo import QKVAttention, softmax_attention
+from attention_zoo.reformer import factors
 from lra.testing import build_attention, parametrize_with_checks
 
 TOKENS = 12
 
 
-def built(spec: str, **sizes: int) -> tuple[Attention, Tensor, Tensor]:
+def built(spec: str, length: int = TOKENS) -> tuple[Any, Tensor, Tensor]:
     """A module of D = 16, H = 2, K = 8 in float64, x (3, 12, 16), and keep for 12, 7 and 1 real tokens."""
-    module = build_attention(spec, **({"length": TOKENS} | sizes)).double().eval()
+    module = build_attention(spec, length=length).double().eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -40,7 +42,9 @@ def test_gaussian_of_keys_of_one_length_is_softmax_without_its_normaliser():
     k = k / k.norm(dim=-1, keepdim=True)
     lost = (q.square().sum(-1, keepdim=True) + 1) / (2 * 8**0.5)
     normaliser = (q @ k.transpose(-2, -1) / 8**0.5 - lost).exp().sum(-1, keepdim=True)
-    same(build_attention("kernelized").attend(q, k, v), normaliser * softmax_attention(q, k, v))
+    module = build_attention("kernelized")
+    assert isinstance(module, QKVAttention)
+    same(module.attend(q, k, v), normaliser * softmax_attention(q, k, v))
 
 
 def test_skyformer_with_all_tokens_as_landmarks_is_kernelized():
@@ -55,7 +59,6 @@ def test_skyformer_with_all_tokens_as_landmarks_is_kernelized():
 @pytest.mark.parametrize("hashes", [1, 3])
 def test_one_bucket_is_softmax_of_shared_q_and_k_without_itself(hashes: int):
     module, x, keep = built(f"reformer:bucket={TOKENS},hashes={hashes}")
-    assert isinstance(module, ReformerAttention)
     q, _, v = module.project(x)
     logits = q @ (q / (q.square().sum(-1, keepdim=True) + 8e-6).sqrt()).transpose(-2, -1)
     logits = logits.masked_fill(~keep[:, None, None], -torch.inf)
@@ -69,7 +72,6 @@ def test_buckets_of_two_factors():
     """Above 128 buckets the columns of W grow with the root of their number, and every bucket can be named."""
     assert [factors(count) for count in (2, 62, 128, 130, 2048)] == [[2], [62], [128], [16, 8], [64, 32]]
     module, x, keep = built("reformer:bucket=1", length=1024)
-    assert isinstance(module, ReformerAttention)
     assert module.rotations.shape[-1] == (64 + 32) / 2
     q, _, _ = module.project(x)
     first, second = (q[0, 1] @ module.rotations[1, 0]).split([32, 16], dim=-1)
