@@ -46,7 +46,7 @@ class Blocks:
 
     def join(self, t: Tensor) -> Tensor:
         """The inverse of `cut`: (B, H, C, P, K) -> (B, H, N, K)."""
-        return t.flatten(2, 3)[:, :, : self.tokens]
+        return t.flatten(2, 3).narrow(2, 0, self.tokens)
 
     def ends(self) -> tuple[Tensor, Tensor]:
         """The first and the last block of a row that hold a real token, (B,) each; 0 in a row of padding."""
