@@ -22,6 +22,7 @@ from attention_zoo._scan import add_ways, both_ways, carry, count_chunks, cut, j
     paper="https://arxiv.org/abs/2406.06484",
     cost="O(N)",
     family="recurrent",
+    state="a K x K state per head and direction",
     ordered=True,
     differs="in both directions; short convolutions reach to both sides",
     departs={"short_conv=0": "no short convolutions"},

@@ -26,6 +26,7 @@ STEPS = (0.001, 0.1)  # of the discretisation, at the start, log-uniform
     paper="https://arxiv.org/abs/2407.09941",
     cost="O(N)",
     family="recurrent",
+    state="a K x `state` state per head and direction",
     ordered=True,
     departs={"short_conv=0": "no short convolution"},
 )
