@@ -132,7 +132,7 @@ def test_what_has_no_data_is_not_measured(tmp_path):
 def test_a_run_without_data_is_left_out_of_several_tasks(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("LRA_DATA", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("lra.experiments.grid.run_job", lambda *_: None)
+    monkeypatch.setattr("lra.experiments.engine.run_job", lambda *_: None)
     (tmp_path / "empty").mkdir()
     wanted = asked(tmp_path / "runs", tasks=["listops", "retrieval"], protocol=tiny, data_dir=tmp_path / "empty")
     assert set(table(run_audit(wanted))["verdict"]) == {"not measured"}
