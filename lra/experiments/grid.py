@@ -210,7 +210,7 @@ def find_missing(jobs: list[Job], group: Group) -> list[Job]:
     if group.rank == 0:
         for job in jobs:
             if job.final:
-                job.folder.finish()  # what a process that was killed after it wrote the record left
+                job.finish()  # what a process that was killed after it wrote the record left
     for job in missing:
         job.folder.load_state()  # reports a corrupt checkpoint before anything runs
     if len(missing) < len(jobs):

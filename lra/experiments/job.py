@@ -64,6 +64,12 @@ class Job:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps(self.run.about()).encode())
 
+    def finish(self) -> None:
+        """Deletes what only a run without a final record needs."""
+        self.folder.finish()
+        with contextlib.suppress(OSError):  # the next command tries again
+            (self.folder.folder / ABOUT).unlink(missing_ok=True)
+
     def keep(self) -> None:
         """Writes the record, unless a process that no lock could keep away has written a final one."""
         on_disk = self.read()
@@ -144,9 +150,7 @@ def run_job(
                 job.folder.tracker.close()
                 job.keep()
         if job.final and group.rank == 0:
-            job.folder.finish()
-            with contextlib.suppress(OSError):
-                (job.folder.folder / ABOUT).unlink(missing_ok=True)
+            job.finish()
     if group.size > 1 and job.record is not None and job.record.status == "failed":
         if group.rank:  # process 0 has said it already
             print(f"{title}: process {group.rank} failed: {job.record.reason}", file=sys.stderr)

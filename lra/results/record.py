@@ -113,6 +113,7 @@ class Record:
         sizes += [(f"parameters.{name}", value) for name, value in self.parameters.items()]
         sizes += [(f"seconds.{name}", value) for name, value in self.seconds.items()]
         sizes += [("curve", point.get("step")) for point in self.curve]
+        wrong += ["curve"] if any("step" not in point for point in self.curve) else []
         wrong += [name for name, size in sizes if size is not None and not 0 <= size < LARGEST]
         if not 0 <= self.test_rows <= MOST_ROWS:
             return [*wrong, "test_rows"]

@@ -16,6 +16,7 @@ import pytest
 from records import bench, make
 
 from lra.errors import RecordError
+from lra.experiments.states import read_cells
 from lra.report import load as loading
 from lra.report import write
 from lra.results import bench_record, record
@@ -36,6 +37,7 @@ FOREIGN = {  # what a record of ours never says: one change for each kind
     "a rung beyond one": {"ladder": {"constant": 90.27}},
     "a rung below zero": {"ladder": {"constant": -5}},
     "a point beyond one": {"curve": [{"step": 1, "validation_accuracy": 7}]},
+    "a point without a step": {"curve": [{"validation_accuracy": 0.3}]},
     "a negative size": {"parameters": {"total": -1}},
     "more rows than bits": {"test_rows": 10**6, "correct": record.pack(bytes(10))},
     "answers that unpack to 64 MB": {"correct": BOMB},
@@ -172,6 +174,7 @@ def report_on_changed(count: int, seed: int, tmp_path: Path) -> int:
             path.unlink()
     made = write([runs], tmp_path / "out")
     assert all(tmp_path / "out" in path.resolve().parents for path in made.files)
+    read_cells(runs)
     return tried
 
 

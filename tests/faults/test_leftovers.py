@@ -51,7 +51,7 @@ def test_what_a_process_left_that_was_killed_after_its_record_is_removed(tiny: s
     words = ["--attn", "mean", "--task", "listops", "--protocol", tiny, "--device", "cpu", "--out", str(tmp_path)]
     assert main([*words, "--set", "train.gear=eager", "train.steps=20"]) == 0
     (work,) = tmp_path.glob("work/*")
-    left = [work / name for name in ("resume.pt", "resume-before.pt", "doubtful.pt", "error.txt")]
+    left = [work / name for name in ("resume.pt", "resume-before.pt", "doubtful.pt", "error.txt", "run.json")]
     for path in left:
         path.touch()
     assert main([*words, "--set", "train.gear=eager", "train.steps=20"]) == 0

@@ -30,7 +30,12 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     parsed = parse()
     with tempfile.TemporaryDirectory(prefix="lra-soak-") as folder:
-        os.environ |= {"LRA_CACHE": f"{folder}/cache", "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "5000"}
+        os.environ |= {
+            "LRA_CACHE": f"{folder}/cache",
+            "NUMBA_CACHE_DIR": f"{folder}/numba",
+            "OMP_NUM_THREADS": "1",
+            "GOMP_SPINCOUNT": "5000",
+        }
         import importlib
 
         from soak.counts import FAULTS, Plan

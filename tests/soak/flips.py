@@ -20,6 +20,7 @@ from soak.sources import READ
 
 MAKERS = {maker.__name__.removeprefix("of_"): maker for maker in (*WRITTEN, *READ)}
 LONGEST = 3000  # characters of a message
+LEAST = 40  # flips of each kind, however long they take
 
 
 def flip(path: Path, draw: random.Random) -> None:
@@ -73,7 +74,7 @@ def flip_kind(name: str, seed: int, count: int, seconds: float) -> dict[str, Cou
             counts = found.setdefault(kind.name, Counter())
             for result, file in outcomes(kind, random.Random(f"{seed} {kind.name}"), count):
                 counts[f"{result} ({file})" if result.startswith(("traceback", "unnoticed")) else result] += 1
-                if time.monotonic() - began > seconds:
+                if time.monotonic() - began > seconds and counts.total() >= LEAST:
                     break
     return found
 

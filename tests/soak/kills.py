@@ -7,14 +7,16 @@ import shutil
 import time
 from pathlib import Path
 
+from lra.results.locks import holder_of
 from soak.commands import ROOT, Command, age, contents, leftovers
 from soak.counts import Plan
 
 TINY = str(ROOT / "tests" / "tiny.yaml")
 PATIENCE = 180.0  # seconds for a command that is not killed
-WORKERS = 5  # every so many grids have workers, which take longer to start
-FEW, MANY = 5, 24  # kills of a grid with workers, and of one without
+WORKERS = 4  # every so many grids have workers, which take longer to start
+FEW, MANY = 6, 20  # kills of a grid with workers, and of one without
 FRESH = 0.3  # of the commands with workers, started as a user does
+BEGUN, AFTER = 0.75, 2.5  # of the kills, within so many seconds after a run has begun; the others come before, too
 AIMED = 0.3  # of the kills, at a file that is being written
 LATEST = {0: 0.25, 2: 0.6}  # of the seconds of a grid that is left alone, by its workers: when a kill comes
 PRETRAINED = ["train.pretrain=masked", "train.pretrain_steps=30", "train.pretrain_warmup=5"]
@@ -52,9 +54,12 @@ class Grid:
 
     def kill_once(self, longest: float) -> bool:
         """Starts the command and kills something of it -> whether it had ended before."""
-        resumed = {path.parent.name for path in self.out.glob("work/listops-*/resume*.pt")}
+        resumed = self.resumable()
         logs = self.logs()
         command, aimed = self.start(), self.draw.random() < AIMED
+        if self.draw.random() < BEGUN:
+            self.wait_for_a_run(command)
+            longest = AFTER
         deadline = time.monotonic() + self.draw.uniform(0.02, longest)
         while command.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -85,12 +90,26 @@ class Grid:
             command.kill()
         command.wait(5)
 
+    def wait_for_a_run(self, command: Command) -> None:
+        """Until a process of the command holds the lock of a run."""
+        deadline = time.monotonic() + PATIENCE
+        while command.poll() is None and time.monotonic() < deadline:
+            held = [holder_of(path) for path in self.out.glob("work/listops-*/lock")]
+            if any(holder is not None and not holder.ended for holder in held):
+                return
+            time.sleep(0.005)
+
     def writing(self) -> list[Path]:
         return [*self.out.glob("work/*/.*.tmp"), *self.out.glob(".*.tmp")]
 
+    def resumable(self) -> set[str]:
+        """The runs that have a checkpoint to go on from."""
+        return {path.parent.name for path in self.out.glob("work/listops-*/resume*.pt")}
+
     def logs(self) -> dict[Path, int]:
-        """How long the logs are, and which checkpoints there are: they change while a run trains."""
-        return {path: path.stat().st_mtime_ns for path in self.out.glob("work/*/[mr]e*[lt]")}
+        """When the locks, logs and checkpoints of runs were written: that changes once a run has begun."""
+        return {path: path.stat().st_mtime_ns for path in self.out.glob("work/listops-*/*")
+                if path.name in ("lock", "metrics.jsonl", "resume.pt")}  # fmt: skip
 
     def note(self, logs: dict[Path, int]) -> None:
         """What was going on when the kill came."""
@@ -123,10 +142,10 @@ class Grid:
     def finish(self) -> None:
         """Lets the command end, and compares."""
         for _ in range(4):  # after a worker was killed, its run is a failed one and is tried again
-            command = self.start()
+            resumed, command = self.resumable(), self.start()
             if (code := command.wait(PATIENCE)) is None:
                 command.kill()
-            self.look_over(command, set())
+            self.look_over(command, resumed)
             if code == 0:
                 break
             time.sleep(1)
@@ -154,7 +173,7 @@ def run(plan: Plan) -> None:
     print(f"seconds of a grid that is left alone: {seconds[0]:.0f}, with workers {seconds[2]:.0f}", flush=True)
     number, kills = 0, 0
     while kills < plan.kills and plan.left():
-        overrides, jobs = (PRETRAINED if number % 2 else []), (2 if number % WORKERS == 2 else 0)
+        overrides, jobs = (PRETRAINED if number % 2 else []), (2 if number % WORKERS == 1 else 0)
         grid = Grid(plan, plan.folder / f"grid{number}", calm[len(overrides)], draw, jobs, *overrides)
         for _ in range(FEW if jobs else MANY):
             if kills >= plan.kills or not plan.left() or grid.kill_once(LATEST[jobs] * seconds[jobs]):
