@@ -16,7 +16,7 @@ from typing import Any
 from lra import console
 from lra.errors import RecordError, UserError, WorkError
 from lra.experiments.data import TaskData
-from lra.experiments.job import ABOUT, Job
+from lra.experiments.job import Job
 from lra.experiments.load import config_of, run_of, task_of
 from lra.experiments.plan import Request
 from lra.experiments.run import Run, make_record
@@ -93,5 +93,4 @@ def keep(job: Job, contents: Mapping[str, bytes]) -> None:
     finally:
         arrived.unlink(missing_ok=True)
     if job.final:
-        job.folder.finish()
-        (folder / ABOUT).unlink(missing_ok=True)
+        job.finish()
