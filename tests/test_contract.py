@@ -47,7 +47,7 @@ def test_contract(spec, grid, check, request):
 OPTIONS = [spec if spec in attention_zoo.names() else pytest.param(spec, marks=pytest.mark.slow) for spec in SPECS]
 MODES = [
     pytest.param(None, True, id="sequence-training"),
-    pytest.param(None, False, id="sequence-evaluation"),
+    pytest.param(None, False, id="sequence-evaluation", marks=pytest.mark.slow),
     pytest.param(SIDES, True, id="grid-training"),
     pytest.param(SIDES, False, id="grid-evaluation", marks=pytest.mark.slow),
 ]

@@ -203,7 +203,6 @@ task = Noise()
     ("name", "generator", "jobs"),
     [
         ("unseeded_alone", "np.random.default_rng()", 1),
-        ("unseeded_jobs", "np.random.default_rng()", 2),
         ("hashed", "np.random.default_rng(abs(hash('noise')))", 2),  # another number in every process
     ],
 )
