@@ -55,3 +55,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert (tmp_path / "zoo.md").read_text(encoding="utf-8").startswith("# The zoo\n")
     assert main(["list", "--page", str(tmp_path / "nowhere" / "zoo.md")]) == 2
     assert "give another file to --page" in capsys.readouterr().err
+
+
+def test_the_readme_counts_the_mechanisms():
+    entries = [attention_zoo.find(name)[0] for name in attention_zoo.names()]
+    count = sum(not entry.control for entry in entries)
+    assert f"[{count} others](docs/zoo.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
