@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import sympy
 import torch
 from torch import nn
 from torch.testing import assert_close
@@ -16,7 +17,7 @@ from lra.experiments.build import make_model, padding_of
 from lra.experiments.plan import Request, plan
 from lra.training.device import Device
 from lra.training.gears import Compiled
-from lra.training.inductor import code_hash
+from lra.training.inductor import code_hash, largest, smallest
 
 # Rows and tokens: on either side of 4,096 in all, and of what else code is written apart for.
 SIZES = [(2, 1999), (3, 700), (2, 8), (40, 110), (17, 64), (40, 8), (8, 1999)]
@@ -108,3 +109,9 @@ def test_an_edit_beside_a_model_is_other_code(tmp_path, monkeypatch):
     assert code_hash(model) == first != code_hash(nn.Sequential(nn.Linear(2, 2)))
     (tmp_path / "operator_of_mine.py").write_text("FACTOR = 2\n")
     assert code_hash(model) != first
+
+
+def test_sizes_of_the_compiler_are_numbers():
+    """It reads a graph from its cache with hints of sizes that are sympy's; a stride may hold max(2, size)."""
+    assert (largest(sympy.Integer(3), 2), smallest(sympy.Integer(3), 2, 5)) == (3, 2)
+    assert (largest(1.5, 2), smallest(7)) == (2, 7)

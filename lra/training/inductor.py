@@ -8,6 +8,7 @@ that it serves the sizes on one side alone. And kernels get line numbers, for de
 import contextlib
 import functools
 import hashlib
+import numbers
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,11 +71,16 @@ def one_code(compile_graph: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def largest(*sizes: Any) -> Any:
-    return functools.reduce(torch.sym_max, sizes)
+    return functools.reduce(torch.sym_max, map(number, sizes))
 
 
 def smallest(*sizes: Any) -> Any:
-    return functools.reduce(torch.sym_min, sizes)
+    return functools.reduce(torch.sym_min, map(number, sizes))
+
+
+def number(size: Any) -> Any:
+    """What torch takes for a number: the compiler's hint of a size is one of sympy's, which torch refuses."""
+    return int(size) if isinstance(size, numbers.Integral) else size
 
 
 def patched(config: Any, name: str, value: Any) -> contextlib.AbstractContextManager[Any]:
