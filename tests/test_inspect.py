@@ -433,6 +433,18 @@ def test_a_run_that_is_not_there(runs, capsys, tmp_path):
     assert f"no finished run of elu in {runs}" in capsys.readouterr().err
 
 
+def test_a_family_takes_the_runs_that_are_there(runs, capsys, tmp_path):
+    given = ["inspect", "--run", str(runs), "--samples", "1", "--out", str(tmp_path), "--attn"]
+    assert main([*given, "family:recurrent"]) == 2
+    assert f"no finished run of these attentions and tasks in {runs}" in capsys.readouterr().err
+    assert main([*given, "family:linear", "elu"]) == 2
+    assert f"no finished run of elu in {runs}" in capsys.readouterr().err
+    assert main([*given, "family:linear", "agent:agents=3"]) == 0
+    text = capsys.readouterr().out
+    assert "| pola " in text
+    assert "| agent:agents=3 " in text
+
+
 def test_no_text_is_cut_and_none_covers_another(monkeypatch):
     """A long name of a protocol, one row alone and several."""
     where = "listops, quick[train.steps=30, train.warmup=0, data.train_rows=300]"

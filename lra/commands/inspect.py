@@ -46,7 +46,7 @@ def subjects(parsed: argparse.Namespace) -> list:
     import attention_zoo
     from lra import inspect
     from lra.experiments.data import expand_tasks
-    from lra.experiments.plan import Request, name_rows
+    from lra.experiments.plan import Request, expand_attentions, name_rows
 
     if not parsed.run:
         return inspect.fresh(
@@ -59,5 +59,10 @@ def subjects(parsed: argparse.Namespace) -> list:
                 data_dir=parsed.data_dir,
             )
         )
-    rows = name_rows([attention_zoo.find(spec) for spec in parsed.attn])
-    return inspect.trained(parsed.run, rows, expand_tasks(parsed.task or []), parsed.data_dir)
+
+    def names(specs: list[str]) -> list[str]:
+        return name_rows([attention_zoo.find(spec) for spec in specs])
+
+    named = [spec for spec in parsed.attn if expand_attentions([spec]) == [spec]]  # not `all` or `family:linear`
+    rows = names(expand_attentions(parsed.attn))
+    return inspect.trained(parsed.run, rows, expand_tasks(parsed.task or []), parsed.data_dir, names(named))

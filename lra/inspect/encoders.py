@@ -77,13 +77,15 @@ def fresh(request: Request) -> list[Subject]:
     ]
 
 
-def trained(runs: list[Path], rows: list[str], tasks: list[str], data_dir: Path | None) -> list[Subject]:
+def trained(
+    runs: list[Path], rows: list[str], tasks: list[str], data_dir: Path | None, needed: list[str] | None = None
+) -> list[Subject]:
     """Encoders of finished runs, from records or folders of records: of these rows and tasks, or of all.
 
-    Of several seeds the lowest is taken. Raises InspectError when one is missing, RecordError, WorkError, SpecError or
-    DataError when one cannot be loaded.
+    Of several seeds the lowest is taken. needed: the rows that must be there, all of `rows` if it is None. Raises
+    InspectError when one of them is missing, RecordError, WorkError, SpecError or DataError when one cannot be loaded.
     """
-    chosen = choose(runs, rows, tasks)
+    chosen = choose(runs, rows, tasks, rows if needed is None else needed)
     data: dict[str, Data] = {}
     subjects = []
     for path, record in chosen.items():
@@ -111,15 +113,15 @@ def trained(runs: list[Path], rows: list[str], tasks: list[str], data_dir: Path 
     return subjects
 
 
-def choose(runs: list[Path], rows: list[str], tasks: list[str]) -> dict[Path, Record]:
-    """One finished record per row, task and protocol, in the requested order. Raises InspectError."""
+def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str]) -> dict[Path, Record]:
+    """One finished record per row, task and protocol, in the order of `rows`. Raises InspectError."""
     found, problems = find(runs)
     kept: dict[tuple[str, str, str], Path] = {}
     for path, record in sorted(found.items(), key=lambda item: item[1].seed):
         wanted = (not rows or record.row in rows) and (not tasks or record.task in tasks)
         if wanted and record.status == "done":
             kept.setdefault((record.task, record.protocol, record.row), path)
-    missing = [row for row in rows if row not in {key[2] for key in kept}]
+    missing = [row for row in needed if row not in {key[2] for key in kept}]
     if missing or not kept:
         where, what = ", ".join(map(str, runs)), ", ".join(missing) or "these attentions and tasks"
         broken = f"; unreadable: {problems[0]}" if problems else ""
