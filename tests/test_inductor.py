@@ -31,6 +31,7 @@ def test_one_graph_for_every_size(attention):
     (run,) = plan(Request(attentions=[attention], tasks=["listops"], seeds=[0], overrides=overrides))
     spec = tasks.Spec(vocab=17, classes=10, length=1999)
     model, padding = make_model(run, spec), padding_of(run, spec)
+    model.head[1] = nn.Tanh()  # ReLU's slope jumps at 0, and rounding alone decides what a sum of 1e-8 gets
     parameters = list(model.parameters())
     for _ in range(2):
         torch.compiler.reset()
