@@ -19,7 +19,8 @@ from lra.testing import CHECKS, THOROUGH, build_attention
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "add-an-attention.md").read_text()
-LISTINGS = {re.findall(r'register\("(\w+)"', text)[0]: text for text in re.findall(r"```python\n(.*?)```", PAGE, re.S)}
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE + (ROOT / "docs" / "polaformer.md").read_text(), re.S)
+LISTINGS = {re.findall(r'register\("(\w+)"', text)[0]: text for text in BLOCKS}
 
 
 @pytest.fixture(params=LISTINGS)
