@@ -1,9 +1,11 @@
 """results/tables is what the committed records say, and the README shows one of its tables."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import lra
 from lra.report import write
 from lra.report.excerpt import fill
 from lra.report.groups import grouped
@@ -47,3 +49,20 @@ def test_older_records_are_kept():
     assert not problems
     assert {record.results_version for record in found.values()} == {2}
     assert len(found) == 72
+
+
+def test_the_page_of_faults_says_what_the_audited_records_say():
+    runs = lra.records(ROOT / "results" / "records" / "audit")
+    mean: Any = runs.groupby(["protocol", "row"])["test_accuracy"].mean()
+    page = (ROOT / "docs" / "quirks.md").read_text()
+    faults = {
+        "mean over padding": "model.pool_over_padding=True",
+        "no brackets": "data.brackets=False",
+        "last batch dropped": "train.drop_last=True",
+        "gradients clipped by value": "train.clip=value",
+    }
+    for fault, setting in faults.items():
+        line = next(line for line in page.splitlines() if line.startswith(f"| {fault} | "))
+        shown = [float(cell.split()[0]) for cell in line.split("|")[2:5]]
+        expected = [100 * (mean[f"quick[{setting}]", row] - mean["quick", row]) for row in ("softmax", "elu", "pola")]
+        assert shown == pytest.approx(expected, abs=0.051)
