@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import gc
 import json
 import platform
 import subprocess
@@ -19,10 +20,12 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def reset_peak(device: torch.device) -> None:
-    """Starts a new measurement of peak memory."""
+    """Starts a new measurement of peak memory, without what an earlier run of this process has left."""
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR.exists():
+        give_back()
         with contextlib.suppress(OSError):
             CLEAR.write_text("5")  # Linux: resets the peak resident size
 
@@ -51,10 +54,15 @@ def held_bytes(device: torch.device) -> int | None:
         torch.cuda.synchronize(device)
         return torch.cuda.memory_allocated(device)
     if device.type == "cpu" and STATUS.exists():
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)  # memory that the C library caches is not in use
+        give_back()
         return _status_bytes("VmRSS")
     return None
+
+
+def give_back() -> None:
+    """Returns to the system what the C library (glibc) keeps for later: it is resident, but unused."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status_bytes(field: str) -> int:
