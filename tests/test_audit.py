@@ -5,7 +5,7 @@ import pytest
 from records import make
 
 import tasks
-from lra.audit.quirks import QUIRKS, SUITES, compare, effects_of, run_audit, sheet_of, table
+from lra.audit.quirks import QUIRKS, SUITES, compare, effects_of, run_audit, sheet_of, suites_with, table
 from lra.cli import main
 from lra.config.resolve import as_dict
 from lra.errors import ConfigError
@@ -44,6 +44,13 @@ def test_a_suite_has_the_faults_of_its_protocol(quirk, suite):
     mine = [task for task in tasks.ARENA if quirk.concerns(task)]
     faulty = [task for task in mine if resolve_for(task, suite, []) == resolve_for(task, suite, [quirk.switch])]
     assert bool(faulty) == (suite in quirk.suites), faulty
+
+
+def test_a_suite_is_named_only_on_the_tasks_where_it_has_the_fault():
+    dropped = next(quirk for quirk in QUIRKS if quirk.name == "last batch dropped")
+    assert suites_with(dropped, "listops") == ["nystromformer", "skyformer"]
+    assert suites_with(dropped, "image") == ["google", "nystromformer", "skyformer"]
+    assert suites_with(dropped, "pathfinder64") == [], "no suite's protocol has that task"
 
 
 @pytest.mark.parametrize("protocol", ["quick", "skyformer"])

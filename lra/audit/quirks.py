@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import tasks
+from lra.config.protocol import protocols
 from lra.errors import ConfigError
+from lra.experiments.data import resolve_for
 from lra.experiments.grid import run_jobs
 from lra.experiments.plan import Request, part_of, plan
 from lra.experiments.run import Run
@@ -44,7 +46,7 @@ class Quirk:
     switch: str
     sound: str
     tasks: tuple[str, ...]
-    suites: tuple[str, ...]
+    suites: tuple[str, ...]  # on one of its tasks at least; `suites_with` says which
     images: bool = False
     choice: bool = False
 
@@ -96,6 +98,19 @@ QUIRKS = (
         choice=True,
     ),
 )
+
+
+def suites_with(quirk: Quirk, task: str) -> list[str]:
+    """The suites that have the quirk on this task: those whose protocol here switches it on, and those without one."""
+    named = set(protocols())
+    return [suite for suite in quirk.suites if quirk.choice or suite not in named or _has(suite, quirk, task)]
+
+
+def _has(protocol: str, quirk: Quirk, task: str) -> bool:
+    try:
+        return resolve_for(task, protocol, []) == resolve_for(task, protocol, [quirk.switch])
+    except ConfigError:  # the protocol has no such task
+        return False
 
 
 @dataclass(frozen=True)
@@ -186,7 +201,8 @@ def _name(effect: Effect) -> str:
 def _line(effect: Effect, difference: Any) -> dict[str, Any]:
     quirk = effect.comparison.quirk
     line = {"task": effect.comparison.task, "quirk": quirk.name, "switch": quirk.switch, "attention": effect.row}
-    line |= {"suites": "; ".join(SUITES[suite] for suite in quirk.suites), "seeds": len(effect.pairs)}
+    suites = "; ".join(SUITES[suite] for suite in suites_with(quirk, effect.comparison.task))
+    line |= {"suites": suites, "seeds": len(effect.pairs)}
     if difference is None:
         return line | {"verdict": "not measured"}
     sides = [sum(r.test_accuracy or 0.0 for r in side) / len(side) for side in zip(*effect.pairs, strict=True)]
@@ -227,14 +243,14 @@ LEGEND = (
 
 
 def document(frame: pd.DataFrame, request: Request, command: str) -> str:
-    """The Markdown page: what was run, the table, and which suite had which quirk."""
+    """The Markdown page: what was run, the table, and which suite had which quirk on which task."""
     from lra.report.render import markdown
 
     sources = "".join(
-        f"- {quirk.name} (`{quirk.switch}`, against `{quirk.sound}`): "
-        f"{'; '.join(SUITES[suite] for suite in quirk.suites)}\n"
+        f"- {quirk.name} (`{quirk.switch}`, against `{quirk.sound}`), {task}: {suites}\n"
         for quirk in QUIRKS
-        if quirk.name in set(frame["quirk"])
+        for (task, name), suites in frame.groupby(["task", "quirk"], sort=False)["suites"].first().items()
+        if name == quirk.name
     )
     return (
         f"# The quirk audit\n\nProtocol {request.protocol}, each historic quirk switched on alone.\n\n    {command}\n\n"
