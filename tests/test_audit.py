@@ -1,18 +1,22 @@
 """The quirk audit: every quirk is a field, is switched on alone, and its effect is what the records say."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from records import make
 
 import tasks
-from lra.audit.quirks import QUIRKS, SUITES, compare, effects_of, run_audit, sheet_of, suites_with, table
+from lra.audit import settings
+from lra.audit.faults import QUIRKS, SUITES, suites_with
+from lra.audit.quirks import compare, effects_of, run_audit, sheet_of, table
 from lra.cli import main
 from lra.config.resolve import as_dict
 from lra.errors import ConfigError
 from lra.experiments.data import resolve_for
 from lra.experiments.plan import Request
 from lra.report.format import DASH
-from lra.results.record import load
+from lra.results.record import load, save
 
 
 def asked(out, **changes):
@@ -103,6 +107,7 @@ def test_effects_are_what_the_records_say(tiny, tmp_path, capsys):
     assert line["difference"] == pytest.approx(line["with"] - line["without"])
     assert line["low"] <= line["difference"] <= line["high"]
     assert line["verdict"] in ("inside noise", "outside noise")
+    assert set(frame[frame["quirk"] == "last batch dropped"]["verdict"]) == {"same answers"}
     dropped = [r.test_rows for r in records if "drop_last" in r.protocol]
     assert set(dropped) == {88}
     page = (tmp_path / "audit.md").read_text()
@@ -134,6 +139,23 @@ def test_what_has_no_data_is_not_measured(tmp_path):
     words = sheet_of(frame).body
     assert all(line[5] == "-6.0" for line in words if line[0] == "pathfinder")
     assert all(line[5] == DASH for line in words if line[0] == "retrieval")
+
+
+def test_parts_add_up_to_the_whole_table(tiny, tmp_path, monkeypatch):
+    """Each does its share; the last to end writes a table of all pairs."""
+    ran = []
+
+    def pretend(job, *_):
+        ran.append(job.path)
+        record = make(job.run.row, 0.4, seed=job.run.seed, task=job.run.task, protocol=job.run.protocol)
+        save(replace(record, identity=job.path.stem.rpartition("-")[2]), tmp_path)
+
+    monkeypatch.setattr("lra.experiments.engine.run_job", pretend)
+    wanted = asked(tmp_path, tasks=["listops"], protocol=tiny, seeds=[0, 1])
+    for shard in ((1, 2), (2, 2)):
+        frame = table(run_audit(replace(wanted, shard=shard)))
+    assert len(ran) == len(set(ran)) == 10
+    assert set(frame["seeds"]) == {2}
 
 
 def test_a_run_without_data_is_left_out_of_several_tasks(tiny, tmp_path, monkeypatch, capsys):
@@ -174,6 +196,8 @@ def test_settings_side_by_side(tmp_path, capsys):
         ]
         assert line["accuracy"] == pytest.approx(sum(accuracies) / 3)
     assert flat["difference"] != flat["difference"], "the first has none"
+    later = [settings.Line("listops", "elu", (f"model.dim={dim}",), records[:3], 1, None) for dim in (8, 16)]
+    assert list(settings.table(later)["difference"]) == [None, None], "the first setting has no finished run"
     assert pyramid["difference"] == pytest.approx(pyramid["accuracy"] - flat["accuracy"])
     assert "Settings side by side" in (tmp_path / "settings.md").read_text()
     assert main([*words, "model.dim=8"]) == 2

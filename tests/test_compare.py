@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from records import make
 
-from lra.report.cells import Cell, TaskColumn, rows_variance
+from lra.report.cells import Cell, TaskColumn, rows_variance, same_answers
 from lra.report.compare import against, not_separated, paired
 from lra.report.groups import grouped
 from lra.results.record import pack
@@ -70,6 +70,21 @@ def test_the_noise_of_the_test_rows_comes_from_the_rows_where_models_differ():
     assert rows_variance(*same, range(3)) < truth / 5
     apart = cell_of(drawn[1], data={"hash": "of other data"})
     assert rows_variance(first, apart, range(3)) == pytest.approx(2 * 0.25 / 4000, rel=0.05)
+
+
+def test_the_last_rows_left_out_move_a_mean_by_little():
+    """As `train.drop_last` does: the same answers, counted on 3,968 of 4,000 rows drawn anew each time."""
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random((1, 4000)) < 0.4, 3, axis=0)
+    whole, cut = cell_of(right), cell_of(right[:, :3968])
+    gaps = [(found := rng.random(4000) < 0.4)[:3968].mean() - found.mean() for _ in range(2000)]
+    assert rows_variance(cut, whole, range(3)) == pytest.approx(float(np.var(gaps)), rel=0.15)
+    assert same_answers(cut, whole)
+    assert same_answers(whole, cut)
+    other = right.copy()
+    other[1, 7] ^= True
+    assert not same_answers(cell_of(other), cut)
+    assert not same_answers(cell_of(right[:2]), cut)
 
 
 @pytest.mark.parametrize("gaps", [(0, 0, 0, 0, 0), (0, 0, 0.3, 0.3, 0.3), (0.02, 0.02, 0.02, 0.02, 0.02)])

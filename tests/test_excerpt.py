@@ -42,6 +42,7 @@ def test_rows_can_be_chosen():
             "no row .sofmax. in Protocol standard, float32, did you mean 'softmax'",
         ),
         (TEXT.replace("<!-- end of table -->", ""), "has no <!-- end of table --> after it"),
+        (TEXT.replace("<!-- end of table -->", "prose") + TEXT, "has no <!-- end of table --> after it"),
     ],
 )
 def test_what_the_records_do_not_have_is_said(text: str, message: str):

@@ -70,6 +70,23 @@ def test_a_machine_with_locks_respects_a_claim(tmp_path, monkeypatch):
             pass
 
 
+def test_a_machine_without_locks_respects_a_lock(tmp_path, monkeypatch):
+    """As long as its holder gives signs; one on another machine cannot be asked."""
+    monkeypatch.setenv("LRA_STALE", "1")
+    lock = tmp_path / "work" / "lock"
+    with monkeypatch.context() as patch, locked(lock):
+        patch.setattr("lra.results.locks.fcntl.flock", no_locks)
+        time.sleep(1.5)
+        with pytest.raises(BusyError), locked(lock):
+            pass
+    assert not claim_of(lock).exists()
+    monkeypatch.setattr("lra.results.locks.fcntl.flock", no_locks)
+    lock.write_bytes(Holder(host="other", place="another machine", pid=9).encoded())
+    os.utime(lock, (time.time() - 10, time.time() - 10))
+    with locked(lock):
+        pass
+
+
 @pytest.mark.usefixtures("lockless")
 def test_a_claim_without_a_sign_is_taken_over(tmp_path, monkeypatch, capfd):
     """Whether its process has ended on this machine, or has been silent for LRA_STALE seconds on another."""

@@ -1,7 +1,9 @@
 """One run in two gloo processes: as one process with dropout 0, stopped and resumed, and its mistakes."""
 
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -194,3 +196,38 @@ def test_a_failure_in_one_process_ends_all(tiny, tmp_path):
     assert said.returncode != 0
     assert "process 1 failed: ValueError: of this one alone" in said.stderr
     assert not any(load(path).status == "done" for path in tmp_path.glob("*.json"))
+
+
+def join_twice(rank, port, answers):
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
+                      MASTER_PORT=str(port))  # fmt: skip
+    torch.set_num_threads(1)
+    sums = []
+    for steps in (4, 7):
+        flat = torch.zeros(3)
+        turns = Turns(join("cpu"), flat)
+        for step in range(steps):
+            turns.begin()
+            for _ in turns.hand_out(3):
+                flat += 10 * step + 1
+                turns.tokens.append(1)
+            turns.add_up()
+            sums.append(float(flat[0]))
+    if rank == 0:
+        answers.put(sums)
+
+
+def test_a_second_grid_of_the_same_processes_takes_its_own_turns():
+    """As the seeds of a sweep do after its pilots: no micro-batch counts as taken already."""
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = [context.Process(target=join_twice, args=(rank, port, answers)) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    assert answers.get(timeout=120) == [3.0 * (10 * step + 1) for steps in (4, 7) for step in range(steps)]
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]

@@ -24,8 +24,10 @@ from lra.experiments.blind import blind_scores
 from lra.experiments.build import make_denoiser, make_model, padding_of
 from lra.experiments.data import TaskData, load_task_data
 from lra.experiments.grid import run_grid
+from lra.experiments.job import open_job
 from lra.experiments.load import config_of
 from lra.experiments.plan import Request, plan
+from lra.experiments.states import read_cells
 from lra.experiments.train_and_test import train_and_test
 from lra.results.record import load
 from lra.training import gears
@@ -228,6 +230,19 @@ def test_killed_and_resumed(tmp_path, calm, phase, step):
     (folder,) = encoders(tmp_path)
     assert not (folder / "resume.pt").exists()
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()][-1] == 20
+
+
+def test_status_shows_the_runs_own_pretraining(tmp_path):
+    """And not that of another run of the same mechanism and seed."""
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(asked(tmp_path, observe=stop_at("pretraining", 20)))
+    (folder,) = encoders(tmp_path)
+    (folder / "pretraining.json").unlink(missing_ok=True)
+    plain = open_job(run_of("train.pretrain=none"), "0" * 12, tmp_path)
+    plain.announce()
+    phases = {cell.protocol: (cell.phase, cell.step) for cell in read_cells(tmp_path)[0]}
+    assert phases.pop(plain.run.protocol) == ("", 0)
+    assert [*phases.values()] == [("pretraining", 20)]
 
 
 def test_rates_share_one_pretraining(tmp_path, calm):

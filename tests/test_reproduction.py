@@ -59,6 +59,15 @@ def test_each_precision_is_a_line_of_its_own():
     assert sorted(row["precision"] for row in found) == ["bfloat16", "float32"]
 
 
+def test_two_sources_of_a_mechanism_are_two_lines():
+    """Whose rows then read `softmax@ab12`."""
+    fields = {"protocol": "skyformer", "test_rows": 2_000, "data": SIZES}
+    other = {"name": "softmax", "title": "softmax", "options": {}, "source_hash": "ffff", "builtin": True}
+    runs = [make("softmax", 0.38, **fields), make("softmax", 0.39, seed=1, attention=other, **fields)]
+    found = reproduction.beside(grouped(runs), [FIGURE])
+    assert [(row["n"], row["mean"]) for row in found] == [(1, pytest.approx(38.0)), (1, pytest.approx(39.0))]
+
+
 def test_options_are_compared_by_value():
     assert reproduction.same("pola:alpha=5.0", "pola:alpha=5")
     assert not reproduction.same("pola:alpha=5.0", "pola")

@@ -18,6 +18,7 @@ from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
 from lra.training import gears
 from lra.training.cores import crowding
+from lra.training.loop import Trainer
 from lra.training.progress import COMPILED, Bar, Progress
 
 
@@ -75,9 +76,12 @@ def test_the_run_shifts_at_its_step(shifting, tmp_path, monkeypatch):
         assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-4)
 
 
-def test_a_resumed_run_is_in_the_gear_of_its_step(shifting, tmp_path):
+@pytest.mark.parametrize("step", [45, 60])
+def test_a_resumed_run_is_in_the_gear_of_its_step(shifting, tmp_path, step):
+    """Also where it was stopped after its last step and is yet to be tested."""
+
     def stop(progress):
-        if progress.step == 45:
+        if progress.step == step:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -111,6 +115,45 @@ def test_what_the_compiler_refuses_runs_eager(shifting, monkeypatch, capfd):
     (record,) = run_grid(shifting)
     assert record.environment["gear"] == "eager (compiled failed: Unsupported: this)"
     assert "gear eager: compiled failed: Unsupported: this" in capfd.readouterr().err
+
+
+def test_a_resumed_run_stays_in_the_gear_it_has_fallen_back_to(shifting, tmp_path, monkeypatch, capfd):
+    """Though the compiler would work by now: the bits are those of a run that was never stopped."""
+    monkeypatch.setattr(Stub, "refusal", "Unsupported: this")
+
+    def stop(progress):
+        if progress.step == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(replace(shifting, observe=stop))
+    (calm,) = run_grid(replace(shifting, out=tmp_path / "calm"))
+    monkeypatch.setattr(Stub, "refusal", "")
+    (resumed,) = run_grid(shifting)
+    assert resumed.environment["gear"] == calm.environment["gear"] == "eager (compiled failed: Unsupported: this)"
+    assert resumed.predictions == calm.predictions
+    assert "gear eager, as before: compiled failed" in capfd.readouterr().err
+
+
+def test_a_resumed_run_goes_on_rounding_lengths(shifting):
+    def stop(progress):
+        if progress.step == 30:
+            trainers[0].step.gears.gear.rounded = True
+        if progress.step == 31:
+            trainers[0].pause()
+
+    trainers = []
+    original = Trainer.run
+
+    def run(self, *arguments):
+        trainers[:] = [self]
+        return original(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "run", run)
+        run_grid(replace(shifting, observe=stop))
+        assert run_grid(shifting)[0].status == "done"
+    assert trainers[0].step.gears.gear.rounded
 
 
 def test_the_step_depends_on_the_configuration_alone():

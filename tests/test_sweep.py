@@ -8,6 +8,7 @@ import pytest
 
 from lra.cli import main
 from lra.errors import ConfigError
+from lra.experiments import sweep
 from lra.experiments.plan import Request, part_of_rows, plan
 from lra.experiments.sweep import read_choices, run_sweep
 from lra.report.groups import grouped
@@ -68,6 +69,25 @@ def test_the_same_sweep_again_runs_nothing_and_another_is_other_records(swept, t
     assert len(records) == 4
     assert {path: path.read_bytes() for path in swept.rglob("*.json")} == before
     assert capfd.readouterr().err.count("4 of 4 runs have a record") == 2
+
+
+def test_a_backbone_can_be_swept(tiny, tmp_path, monkeypatch):
+    """The seeds are built with the one that was chosen."""
+    monkeypatch.setattr(sweep, "choose", lambda pilots: pilots[-1])
+    wanted = asked(tiny, tmp_path, attentions=["elu"], seeds=[0])
+    (record,), complete = run_sweep(wanted, ["model.backbone=flat,pyramid"])
+    assert complete
+    assert (record.status, record.backbone["name"]) == ("done", "pyramid")
+    assert record.config["model"]["backbone"] == "pyramid"
+
+
+def test_a_gear_sets_no_seeds_apart(swept):
+    """The seeds of a tuned row stay together, whichever gear they were asked for, and whatever fields came later."""
+    first, *others = (load(path) for path in swept.glob("*.json"))
+    other = replace(first, config=first.config | {"train": first.config["train"] | {"gear": "eager"}})
+    assert len(grouped([other, *others])) == 1
+    older = replace(other, config={"train": {k: v for k, v in other.config["train"].items() if k != "pretrain"}})
+    assert len(grouped([older, *others])) == 1
 
 
 def test_other_values_are_another_table(swept):

@@ -18,10 +18,11 @@ import torch
 
 from lra.cli import main
 from lra.errors import ConfigError, WorkError
-from lra.experiments import team
-from lra.experiments.grid import run_grid
+from lra.experiments import engine, team
+from lra.experiments.grid import run_grid, run_jobs
 from lra.experiments.job import titles
 from lra.experiments.plan import Request, parse_devices, parse_shard, part_of, plan
+from lra.training.progress import Paused
 from tasks import DataError
 
 ROOT = Path(__file__).parent.parent
@@ -268,3 +269,40 @@ def test_runs_that_only_the_protocol_tells_apart_are_told_apart():
     ]
     jobs: Any = [SimpleNamespace(run=run) for run in runs]
     assert titles(jobs) == ["[1/3] listops elu seed 0 a", "[2/3] listops elu seed 0 b", "[3/3] listops elu seed 1"]
+
+
+def test_a_failed_attempt_is_not_the_outcome_of_the_next(tiny, tmp_path, monkeypatch, capfd):
+    """A run that is tried again and is stopped, or is with another process, has no outcome yet."""
+    wanted = asked(tiny, tmp_path, attentions=["elu"], seeds=[0])
+
+    def fail(*_):
+        raise OSError("the disk was full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lra.experiments.job.train_and_test", fail)
+        (record,) = run_grid(wanted)
+        assert record.status == "failed"
+        (record,) = run_grid(wanted)
+        assert record.status == "failed", "it has failed again"
+
+    def busy(job, *arguments):
+        with job.folder.lock():
+            original(job, *arguments)
+
+    original = engine.run_job
+    with monkeypatch.context() as patch:
+        patch.setattr("lra.experiments.engine.run_job", busy)
+        (job,) = run_jobs(wanted, plan(wanted))
+    assert job.record is None
+    assert "skipped" in capfd.readouterr().err
+
+    def pause(*_):
+        raise Paused
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lra.experiments.job.train_and_test", pause)
+        (job,) = run_jobs(wanted, plan(wanted))
+    assert job.record is None
+    assert job.paused
+    (record,) = run_grid(wanted)
+    assert record.status == "done"

@@ -1,7 +1,7 @@
 """The quirk audit: what each historic quirk of earlier suites does to accuracy, switched on alone under a protocol.
 
 Every quirk is a field of the configuration, so a run with it is an ordinary run, and the protocol's name in its record
-says so. The facts are from the issues and the code of the suites that are named with each.
+says so.
 """
 
 from __future__ import annotations
@@ -10,107 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import tasks
-from lra.config.protocol import protocols
+from lra.audit.faults import QUIRKS, SUITES, Quirk, suites_with
 from lra.errors import ConfigError
-from lra.experiments.data import resolve_for
 from lra.experiments.grid import run_jobs
-from lra.experiments.plan import Request, part_of, plan
+from lra.experiments.plan import Request, plan
 from lra.experiments.run import Run
 from lra.results.record import Record
+from lra.stats.accuracy import FEWEST
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from lra.report.render import Table
+    from lra.stats.differences import Difference
 
 Key = tuple[str, str, int, str]  # task, row, seed, protocol
-
-SUITES = {
-    "google": "google-research/long-range-arena, cd31e5c",
-    "nystromformer": "mlpen/Nystromformer, 5689313",
-    "skyformer": "pkuzengqi/Skyformer, 1a677cb",
-    "s4": "state-spaces/s4, e757cef",
-}
-
-
-@dataclass(frozen=True)
-class Quirk:
-    """One historic fault. tasks: where it can occur, empty for everywhere; images: only on tasks of images.
-
-    switch turns it on, and sound off, whatever the protocol says. choice: it is a choice between two data sets rather
-    than a fault of training; the other quirks are measured on the protocol's own data.
-    """
-
-    name: str
-    switch: str
-    sound: str
-    tasks: tuple[str, ...]
-    suites: tuple[str, ...]  # on one of its tasks at least; `suites_with` says which
-    images: bool = False
-    choice: bool = False
-
-    def concerns(self, task: str) -> bool:
-        if self.images:
-            return tasks.find(task).images
-        return not self.tasks or task in self.tasks
-
-
-QUIRKS = (
-    Quirk(
-        "zero taken for padding",
-        "model.zero_is_padding=true",
-        "model.zero_is_padding=false",
-        (),
-        ("google", "nystromformer", "skyformer"),
-        images=True,
-    ),
-    Quirk(
-        "mean over padding",
-        "model.pool_over_padding=true",
-        "model.pool_over_padding=false",
-        ("listops", "text", "retrieval"),
-        ("nystromformer", "skyformer"),
-    ),
-    Quirk("no brackets", "data.brackets=false", "data.brackets=true", ("listops",), ("nystromformer", "skyformer")),
-    Quirk(
-        "validation on the test set",
-        "data.text_validation=test",
-        "data.text_validation=held-out",
-        ("text",),
-        ("google", "nystromformer", "skyformer"),
-    ),
-    Quirk(
-        "last batch dropped",
-        "train.drop_last=true",
-        "train.drop_last=false",
-        (),
-        ("google", "nystromformer", "skyformer"),
-    ),
-    Quirk("gradients clipped by value", "train.clip=value", "train.clip=norm", (), ("skyformer",)),
-    Quirk("grey by Pillow, not luma", "data.grey=pil", "data.grey=luma", ("image",), ("s4",), choice=True),
-    Quirk(
-        "uniform, not matched pairs",
-        "data.retrieval_pairs=uniform",
-        "data.retrieval_pairs=matched",
-        ("retrieval",),
-        ("google",),
-        choice=True,
-    ),
-)
-
-
-def suites_with(quirk: Quirk, task: str) -> list[str]:
-    """The suites that have the quirk on this task: those whose protocol here switches it on, and those without one."""
-    named = set(protocols())
-    return [suite for suite in quirk.suites if quirk.choice or suite not in named or _has(suite, quirk, task)]
-
-
-def _has(protocol: str, quirk: Quirk, task: str) -> bool:
-    try:
-        return resolve_for(task, protocol, []) == resolve_for(task, protocol, [quirk.switch])
-    except ConfigError:  # the protocol has no such task
-        return False
 
 
 @dataclass(frozen=True)
@@ -157,7 +71,7 @@ def run_audit(request: Request) -> list[Effect]:
     comparisons = compare(request)
     runs = {_key(run): run for c in comparisons for run in (*c.without, *c.faulty)}
     several = len({run.task for run in runs.values()}) > 1
-    jobs = run_jobs(request, part_of(list(runs.values()), request.shard), forgiving=several)
+    jobs = run_jobs(request, list(runs.values()), several, shard=request.shard)
     done = {_key(job.run): job.record for job in jobs if job.record and job.record.test_accuracy is not None}
     return [effect for comparison in comparisons for effect in effects_of(comparison, done)]
 
@@ -180,37 +94,45 @@ def table(effects: Sequence[Effect]) -> pd.DataFrame:
     """One row per effect, fractions of 1: accuracies, difference (with minus without), its 95 % interval, verdict."""
     import pandas as pd
 
-    from lra.report.cells import Cell, rows_variance
+    from lra.report.cells import Cell, rows_variance, same_answers
     from lra.stats.differences import paired
 
-    gains, noise = {}, {}
+    gains, noise, same = {}, {}, set()
     for effect in effects:
         if effect.pairs:
             without, faulty = (Cell(side) for side in zip(*effect.pairs, strict=True))
+            if same_answers(without, faulty):  # no noise, which would pass for how much runs differ
+                same.add(_name(effect))
+                continue
             seeds = sorted(faulty.accuracies.keys() & without.accuracies.keys())
             gains[_name(effect)] = [faulty.accuracies[seed] - without.accuracies[seed] for seed in seeds]
             noise[_name(effect)] = rows_variance(faulty, without, seeds)
     differences = paired(gains, noise)
-    return pd.DataFrame([_line(effect, differences.get(_name(effect))) for effect in effects])
+    return pd.DataFrame([_line(effect, differences.get(_name(effect)), _name(effect) in same) for effect in effects])
 
 
 def _name(effect: Effect) -> str:
     return f"{effect.comparison.task} {effect.comparison.quirk.name} {effect.row}"
 
 
-def _line(effect: Effect, difference: Any) -> dict[str, Any]:
+def _line(effect: Effect, difference: Difference | None, same: bool) -> dict[str, Any]:
     quirk = effect.comparison.quirk
     line = {"task": effect.comparison.task, "quirk": quirk.name, "switch": quirk.switch, "attention": effect.row}
     suites = "; ".join(SUITES[suite] for suite in suites_with(quirk, effect.comparison.task))
     line |= {"suites": suites, "seeds": len(effect.pairs)}
-    if difference is None:
+    if not effect.pairs:
         return line | {"verdict": "not measured"}
-    sides = [sum(r.test_accuracy or 0.0 for r in side) / len(side) for side in zip(*effect.pairs, strict=True)]
+    without, faulty = (
+        sum(r.test_accuracy or 0.0 for r in side) / len(side) for side in zip(*effect.pairs, strict=True)
+    )
+    line |= {"without": without, "with": faulty, "difference": faulty - without}
+    if same or difference is None:
+        return line | {"verdict": "same answers"}
     low, high = difference.interval or (None, None)
-    line |= {"without": sides[0], "with": sides[1], "difference": difference.mean, "low": low, "high": high}
+    line |= {"difference": difference.mean, "low": low, "high": high}
     line |= {"test_noise": difference.test_half_width, "p_adjusted": difference.adjusted}
     few = f"{difference.count} seed{'s' * (difference.count > 1)}: no interval"
-    verdict = few if difference.interval is None else "outside noise" if difference.separated else "inside noise"
+    verdict = few if difference.count < FEWEST else "outside noise" if difference.separated else "inside noise"
     return line | {"verdict": verdict}
 
 
@@ -238,7 +160,8 @@ def sheet_of(frame: pd.DataFrame) -> Table:
 LEGEND = (
     "Test accuracy in %; differences in points, with the quirk minus without, paired by seed. The 95 % interval holds "
     "the noise of the seeds, whose spread is estimated from all lines, and of the test rows, which 'Test rows' has "
-    "alone. 'Outside noise': p, adjusted over this table (Holm), is below 0.05."
+    "alone. 'Outside noise': p, adjusted over this table (Holm), is below 0.05. 'Same answers': the quirk changed "
+    "no answer, only which rows count, so there is nothing to test."
 )
 
 
@@ -246,10 +169,11 @@ def document(frame: pd.DataFrame, request: Request, command: str) -> str:
     """The Markdown page: what was run, the table, and which suite had which quirk on which task."""
     from lra.report.render import markdown
 
+    shown = {(line["quirk"], line["task"]): line["suites"] for line in frame.to_dict("records")}
     sources = "".join(
         f"- {quirk.name} (`{quirk.switch}`, against `{quirk.sound}`), {task}: {suites}\n"
         for quirk in QUIRKS
-        for (task, name), suites in frame.groupby(["task", "quirk"], sort=False)["suites"].first().items()
+        for (name, task), suites in shown.items()
         if name == quirk.name
     )
     return (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lra.experiments.data import prepare_data
 from lra.experiments.grid import run_jobs
 from lra.experiments.job import Job
-from lra.experiments.plan import Request, part_of, plan
+from lra.experiments.plan import Request, plan
 from lra.experiments.run import Run
 from lra.experiments.sweep import read_choices
 from lra.results.record import Record
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 HEADER = ("Task", "Attention", "Settings", "Accuracy", "Seeds", "Difference", "95 %", "Parameters", "MFLOP")
 LEGEND = (
     "Accuracy: mean over the seeds and their standard deviation, in %. Difference: to the first setting of the same "
-    "attention, in points, paired by seed, with the noise of seeds and test rows from three seeds on. Parameters: "
+    "attention, in points, paired by seed, with the noise of seeds and test rows from three seeds on; none where that "
+    "setting has no finished run. Parameters: "
     "without embeddings. MFLOP: millions of operations of the forward pass of one sample of the longest length; a "
     "multiplication and an addition are two."
 )
@@ -42,6 +43,7 @@ class Line:
     records: list[Record]
     parameters: int
     flops: float | None
+    first: bool = False  # the choice that the others are compared with
 
 
 def run_settings(request: Request, texts: list[str]) -> list[Line]:
@@ -49,14 +51,14 @@ def run_settings(request: Request, texts: list[str]) -> list[Line]:
     choices = read_choices(texts, request.overrides, "--settings")
     planned = {c: plan(replace(request, overrides=(*request.overrides, *c))) for c in choices}
     runs = list({_key(run): run for runs in planned.values() for run in runs}.values())
-    jobs = run_jobs(request, part_of(runs, request.shard), forgiving=len({run.task for run in runs}) > 1)
+    jobs = run_jobs(request, runs, len({run.task for run in runs}) > 1, shard=request.shard)
     done = {_key(job.run): job for job in jobs if job.record and job.record.test_accuracy is not None}
     lines = []
     for task, row in dict.fromkeys((run.task, run.row) for run in runs):
         for choice, its_runs in planned.items():
             mine = [done[_key(run)] for run in its_runs if (run.task, run.row) == (task, row) and _key(run) in done]
             if mine:
-                lines.append(_line(choice, mine, request))
+                lines.append(replace(_line(choice, mine, request), first=choice == choices[0]))
     return lines
 
 
@@ -90,10 +92,10 @@ def table(lines: Sequence[Line]) -> pd.DataFrame:
     from lra.report.cells import Cell, rows_variance
     from lra.stats.differences import paired
 
-    first: dict[tuple[str, str], Line] = {}
+    first = {(line.task, line.row): line for line in lines if line.first}
     gains, noise = {}, {}
     for number, line in enumerate(lines):
-        base = first.setdefault((line.task, line.row), line)
+        base = first.get((line.task, line.row), line)
         with_it, without = Cell(tuple(line.records)), Cell(tuple(base.records))
         seeds = sorted(with_it.accuracies.keys() & without.accuracies.keys())
         if line is not base and seeds:

@@ -36,11 +36,12 @@ def run_grid(request: Request) -> list[Record]:
     return [job.record for job in jobs if job.record is not None]
 
 
-def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list[Job]:
+def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: tuple[int, int] = (1, 1)) -> list[Job]:
     """Runs those of the runs that have no final record, where `request` says, and returns a job for each.
 
     A job without a record is being done by another process. forgiving: leave out runs whose data cannot be had, after
-    a line that names them, instead of raising. Raises as `run_grid` does.
+    a line that names them, instead of raising. shard: the part of the runs to do; of the others the records that are
+    there are read. Raises as `run_grid` does.
     """
     from lra.results.files import writable  # torch, from here on
 
@@ -51,7 +52,7 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list
     prepared = group.rank_zero_first(lambda: prepare_all(request, runs, forgiving))
     check_same_data(prepared, group)
     jobs = open_jobs(request, runs, prepared)
-    missing = find_missing(jobs, group)
+    missing = find_missing(part_of(jobs, shard), group)
     for job, job.title in zip(missing, titles(missing), strict=True):
         if group.rank == 0:
             job.announce()
@@ -62,7 +63,7 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False) -> list
             job = ending.job
             if ending.failure:
                 record_failure(ending, prepared[job.run.data_key])
-            job.record = job.read()
+            job.record = job.outcome()
             board.end(job.title)
             problems += [ending.problem] if ending.problem else []
     if group.any(signals.asked()):

@@ -39,7 +39,8 @@ PAUSES = "pauses, to go on in more processes"
 class Job:
     """A run, the path of its record, the folder it works in, and the record, once there is one.
 
-    title: what it is called while a command runs it. paused: it waits to go on from its checkpoint.
+    title: what it is called while a command runs it. paused: it waits to go on from its checkpoint. earlier: the file
+    of a failed attempt, which a new one replaces. pretraining: the name of the folder of the run's pretraining, or ''.
     """
 
     run: Run
@@ -48,6 +49,8 @@ class Job:
     record: Record | None = None
     title: str = ""
     paused: bool = False
+    earlier: tuple[int, int] = (0, 0)
+    pretraining: str = ""
 
     @property
     def final(self) -> bool:
@@ -57,18 +60,37 @@ class Job:
         """The record on disk, if there is one. Raises RecordError if the file exists but is not a record."""
         return load(self.path) if self.path.exists() else None
 
+    def outcome(self) -> Record | None:
+        """The record on disk, unless it says that an attempt failed that was over before this job was opened."""
+        record = self.read()
+        return None if record is not None and record.status not in FINAL and self.file() == self.earlier else record
+
+    def file(self) -> tuple[int, int]:
+        """What tells the record's file from the one that replaces it."""
+        try:
+            about = self.path.stat()
+        except OSError:
+            return 0, 0
+        return about.st_ino, about.st_mtime_ns
+
     def announce(self) -> None:
         """Leaves a file that says what the run is, until it has a final record. A full disk is none of its business."""
         path = self.folder.folder / ABOUT
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(self.run.about()).encode())
+            about = self.run.about() | ({"pretraining": self.pretraining} if self.pretraining else {})
+            write_atomically(path, json.dumps(about).encode())
 
     def finish(self) -> None:
         """Deletes what only a run without a final record needs."""
         self.folder.finish()
         with contextlib.suppress(OSError):  # the next command tries again
             (self.folder.folder / ABOUT).unlink(missing_ok=True)
+
+    def forget_failure(self) -> None:
+        """Leaves the record only where it is final: a failed attempt is not the outcome of the next one."""
+        if not self.final:
+            self.record = None
 
     def keep(self) -> None:
         """Writes the record, unless a process that no lock could keep away has written a final one."""
@@ -87,6 +109,11 @@ def open_job(run: Run, data_hash: str, out: Path, track: str = "") -> Job:
     about = {"task": run.task, "row": run.row, "protocol": run.protocol, "seed": run.seed}
     tracker = Tracker(track, about | as_dict(run.config))
     job = Job(run, out / f"{name}.json", RunFolder(out / "work" / name, tracker))
+    if run.config.train.pretrain != "none":
+        from lra.experiments.pretrain import folder_name
+
+        job.pretraining = folder_name(run, data_hash)
+    job.earlier = job.file()
     job.record = job.read()
     return job
 
@@ -127,6 +154,7 @@ def run_job(
             observe(progress)
         return (pause is not None and pause(progress, bar)) or signals.asked()
 
+    job.forget_failure()
     folder = folder_of(job, group)
     with contextlib.ExitStack() as stack:
         if group.size > 1:  # the others would wait for a process that a signal takes out of a step
@@ -167,6 +195,7 @@ def claimed(job: Job, group: Group, title: str) -> Iterator[bool]:
                 stack.enter_context(job.folder.lock())
                 job.record = job.read()  # another process may have finished the run since the grid was planned
                 free = not job.final
+                job.forget_failure()
             except BusyError as error:
                 say(f"{title}: {error}; skipped")
                 free = False

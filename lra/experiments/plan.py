@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attention_zoo
 from lra.config.protocol import deviations_of
@@ -22,6 +22,8 @@ from lra.experiments.run import Run
 
 if TYPE_CHECKING:
     from lra.training.progress import Progress
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +182,8 @@ def check_layers(entries: list[attention_zoo.Entry], configs: list[Config]) -> N
             )
 
 
-def part_of(runs: list[Run], shard: tuple[int, int]) -> list[Run]:
-    """The i-th of n parts: every n-th run in the plan's order, so that each part has its share of every task."""
+def part_of(runs: list[T], shard: tuple[int, int]) -> list[T]:
+    """The i-th of n parts: every n-th in the plan's order, so that each part has its share of every task."""
     return runs[shard[0] - 1 :: shard[1]]
 
 

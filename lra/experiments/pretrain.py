@@ -97,15 +97,26 @@ def identity_of_pretraining(run: Run, data_hash: str) -> str:
     )
 
 
+def pretraining_of(run: Run) -> Run:
+    """The run with the settings of its pretraining as its `train` section."""
+    return replace(run, config=replace(run.config, train=run.config.train.of_pretraining()))
+
+
+def folder_name(run: Run, data_hash: str) -> str:
+    """The name of the folder that the run's pretraining is kept in."""
+    identity = identity_of_pretraining(pretraining_of(run), data_hash)
+    return f"pretrained-{file_name(run.task, run.recorded_row, run.config.train.pretrain, run.seed, identity)}"
+
+
 def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, observe: Observe) -> None:
     """Pretrains the encoder, or finds it, and puts its weights, all but the head's, into the model of the trainer.
 
     work: the folder for the encoder's. Every process of the trainer's group calls this. A pretraining that diverged
     ends the run, which has diverged, too. Raises Paused as a trainer does, and WorkError for damaged files.
     """
-    before = replace(run, config=replace(run.config, train=run.config.train.of_pretraining()))
-    group, identity = trainer.step.group, identity_of_pretraining(before, data.hash)
-    path = work / f"pretrained-{file_name(run.task, run.recorded_row, run.config.train.pretrain, run.seed, identity)}"
+    before, group = pretraining_of(run), trainer.step.group
+    identity = identity_of_pretraining(before, data.hash)
+    path = work / folder_name(run, data.hash)
     folder = NoFolder(path, group.rank) if group.rank else RunFolder(path)
     with contextlib.ExitStack() as stack:
         found = read(folder, data)

@@ -21,7 +21,7 @@ from lra.experiments.job import ABOUT
 from lra.experiments.run import Run
 from lra.results.bench_record import is_bench
 from lra.results.locks import Holder, holder_of, stale_after
-from lra.results.record import FINAL, Record, file_name, load
+from lra.results.record import FINAL, Record, load
 
 ORDER = ("running", "silent", "resumable", "failed", "missing", "diverged", "done")
 TAIL = 4096  # bytes that hold the last line of a log
@@ -103,14 +103,13 @@ def cell_of(out: Path, name: str, record: Record | None, about: dict[str, Any] |
             last = record.curve[-1]["step"] if record.curve else 0
             return replace(cell, step=int(last), seconds=sum(record.seconds.values()))
     else:
-        cell = Cell(**(about or read_about(folder / ABOUT, name)))
+        about = about or read_about(folder / ABOUT, name)
+        cell = Cell(**{key: value for key, value in about.items() if key != "pretraining"})
     cell = replace(cell, **progress_of(folder))
-    if cell.step == 0:
-        task, row, _, seed, _ = file_name(cell.task, cell.row, "", cell.seed, "").split("-")
-        folders = sorted(out.glob(f"work/pretrained-{task}-{row}-*-{seed}-*"))
-        pretraining = [path for path in folders if not (path / "pretraining.json").exists()]
-        if pretraining and (found := progress_of(pretraining[-1]))["step"]:
-            cell = replace(cell, phase="pretraining", **found)
+    pretraining = read_about(folder / ABOUT, name).get("pretraining")
+    if cell.step == 0 and pretraining and not (out / "work" / pretraining / "pretraining.json").exists():
+        found = progress_of(out / "work" / pretraining)
+        cell = replace(cell, phase="pretraining", **found) if found["step"] else cell
     holder = holder_of(folder / "lock")
     sign = time.time() - max((modified(path) for path in folder.glob("*")), default=time.time())
     if holder is not None and not holder.ended:
@@ -134,7 +133,7 @@ def read_about(path: Path, name: str) -> dict[str, Any]:
     known = {"task": task, "row": row, "protocol": protocol, "seed": int(seed[1:]) if seed[1:].isdecimal() else 0}
     with contextlib.suppress(OSError, ValueError):
         found = json.loads(path.read_text(encoding="utf-8"))
-        kinds = {"task": str, "row": str, "protocol": str, "seed": int, "steps": int}
+        kinds = {"task": str, "row": str, "protocol": str, "seed": int, "steps": int, "pretraining": str}
         known |= {key: found[key] for key, kind in kinds.items() if isinstance(found.get(key), kind)}
     return known
 

@@ -43,9 +43,11 @@ def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
         pilots_of_run = [job for job in jobs if (job.run.task, job.run.row) == (run.task, run.row)]
         best = choose(pilots_of_run)
         if best is not None:
-            about = {"select": "validation", "pilot_seed": seed, **describe_choice(keys, pilots_of_run, best)}
+            about = {"select": "validation", "pilot_seed": seed, "config_hash": config_hash(run.config)}
+            about |= describe_choice(keys, pilots_of_run, best)
             label = swept_label(run.protocol, about["values"])
-            tuned.append(replace(run, config=best.run.config, protocol=label, tuning=about))
+            chosen = {"config": best.run.config, "backbone": best.run.backbone}
+            tuned.append(replace(run, **chosen, protocol=label, tuning=about))
         elif pilots_of_run:
             complete = False
             say(f"{run.task} {run.row} seed {run.seed} waits: not all its pilots are done; start the command again")

@@ -102,10 +102,11 @@ def rows_variance(first: Cell, second: Cell, seeds: Sequence[int]) -> float:
 
     It is estimated from the rows on which the models differ: the component of the test rows in a two-way analysis of
     seeds and rows. Where records do not say which rows they got right, or of other data, the two count as independent.
+    Of the same data a shorter list of answers lacks the last rows (`train.drop_last`).
     """
     same = {record.data.get("hash") for cell in (first, second) for record in cell.done}
     pairs = [(first.right.get(seed), second.right.get(seed)) for seed in seeds]
-    known = [a - b for a, b in pairs if a is not None and b is not None and len(a) == len(b)]
+    known = [_gaps(a, b) for a, b in pairs if a is not None and b is not None]
     rows = min(first.test_rows, second.test_rows)
     if not rows:
         return math.inf
@@ -113,6 +114,24 @@ def rows_variance(first: Cell, second: Cell, seeds: Sequence[int]) -> float:
         means = [summary.mean for cell in (first, second) if (summary := cell.summary)]
         return sum(mean * (1 - mean) for mean in means) / rows
     return _rows_component(np.stack(known).astype(np.float64))
+
+
+def _gaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """What each row adds to the difference of two accuracies, of which one may have been counted on fewer rows."""
+    if len(first) == len(second):
+        return first - second
+    rows = max(len(first), len(second))
+    sides = [(right - right.mean()) * (rows / len(right)) for right in (first, second)]
+    return np.pad(sides[0], (0, rows - len(first))) - np.pad(sides[1], (0, rows - len(second)))
+
+
+def same_answers(first: Cell, second: Cell) -> bool:
+    """Whether both got the same rows right, seed by seed, on all rows that both were tested on."""
+    seeds = first.right.keys() & second.right.keys()
+    pairs = [(first.right[seed], second.right[seed]) for seed in seeds]
+    return len(seeds) == len(first.done) == len(second.done) and all(
+        np.array_equal(a[: len(b)], b[: len(a)]) for a, b in pairs
+    )
 
 
 def _rows_component(gaps: np.ndarray) -> float:

@@ -14,14 +14,19 @@ def conditions(record: Record) -> str:
     number of parameters, and so another MLP, belongs beside the plain one.
     """
     budget = budget_of(record.tuning)
-    config = _unswept(record) if budget else record.matched.get("config_hash") or record.config_hash or record.config
+    tuned = record.tuning.get("config_hash") or _unswept(record)
+    config = tuned if budget else record.matched.get("config_hash") or record.config_hash or record.config
     return json.dumps([record.data.get("hash", ""), config, *([budget] if budget else [])], sort_keys=True)
 
 
 def _unswept(record: Record) -> dict[str, Any]:
-    """The configuration, with the values that were tried in place of the chosen one: 'train.lr' -> '0.1 or 0.2'."""
+    """The configuration, with the values that were tried in place of the chosen one: 'train.lr' -> '0.1 or 0.2'.
+
+    Without the gear and the precision that were asked for: records keep the ones that were chosen.
+    """
     plain, values = flat("", record.config), budget_of(record.tuning).get("values", {})
     plain |= {"model.mlp": record.matched["protocol_mlp"]} if "protocol_mlp" in record.matched else {}
+    plain = {key: value for key, value in plain.items() if key not in ("train.gear", "train.precision")}
     return plain | {key: " or ".join(map(str, found)) for key, found in values.items()}
 
 

@@ -37,7 +37,7 @@ def fill(text: str, groups: Sequence[Group]) -> str:
     parts, place = [], 0
     for start in START.finditer(text):
         end = text.find(END, start.end())
-        if end < 0:
+        if end < 0 or START.search(text, start.end(), end):
             raise RecordError(f"{start[0].strip()} has no {END} after it")
         parts += [text[place : start.end()], _table(start["protocol"], (start["rows"] or ":")[1:].split(), groups)]
         place = end

@@ -108,18 +108,23 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise WorkError(f"cannot write {path}: {error.strerror or error}; mend that and start again") from error
     with opened as file:
+        stale = stale_after()
         if not _flock(path, file.fileno()):
-            with _claimed(claim_of(path)):
+            with _claimed(claim_of(path), stale):
+                if (held := _read(path)) and not _is_stale(path, stale):
+                    raise _busy(path, held)  # a machine to which the file system gives locks
                 yield
             return
-        if (claim := claim_of(path)).exists() and not _is_stale(claim, stale_after()):
-            raise _busy(path, _read(claim))  # by a machine to which the file system gives no locks
+        ours = Holder()
         with contextlib.suppress(OSError):  # a full disk
             file.truncate(0)
-            file.write(Holder().encoded())
+            file.write(ours.encoded())
             file.flush()
         try:
-            yield
+            if (claim := claim_of(path)).exists() and not _is_stale(claim, stale):
+                raise _busy(path, _read(claim))  # a machine to which the file system gives no locks
+            with _beating(path, ours, stale):
+                yield
         finally:
             with contextlib.suppress(OSError):
                 file.truncate(0)
@@ -134,9 +139,8 @@ def _flock(path: Path, file: int) -> bool:
     except BlockingIOError:
         raise _busy(path, _read(path)) from None
     except OSError as error:
-        _say_once(
-            f"no locks in {path.parent.parent} ({error.strerror}): runs are claimed by files, see docs/clusters.md"
-        )
+        why = f"no locks in {path.parent.parent} ({error.strerror})"
+        _say_once(f"{why}: runs are claimed by files, see docs/clusters.md")
         return False
     return True
 
@@ -146,14 +150,25 @@ def _busy(path: Path, holder: Holder | None) -> BusyError:
 
 
 @contextlib.contextmanager
-def _claimed(path: Path) -> Iterator[None]:
-    """Holds a folder by a file that only one process can create, and touches it now and then."""
-    ours, stale = Holder(), stale_after()
+def _claimed(path: Path, stale: float) -> Iterator[None]:
+    """Holds a folder by a file that only one process can create."""
+    ours = Holder()
     if not _create(path, ours):
         held = _read(path)
         if not _is_stale(path, stale) or not _take_over(path, ours, stale):
             raise _busy(path, held)
         _say(f"{path.parent}: {held or 'its process'} has given no sign and counts as ended: its run goes on here")
+    try:
+        with _beating(path, ours, stale):
+            yield
+    finally:
+        if _read(path) == ours:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _beating(path: Path, ours: Holder, stale: float) -> Iterator[None]:
+    """Touches the file of this holder now and then, for those to whom the file system gives no locks."""
     done = threading.Event()
     heart = threading.Thread(target=_beat, args=(path, ours, done, stale / BEATS), daemon=True)
     heart.start()
@@ -162,8 +177,6 @@ def _claimed(path: Path) -> Iterator[None]:
     finally:
         done.set()
         heart.join()
-        if _read(path) == ours:
-            path.unlink(missing_ok=True)
 
 
 def _create(path: Path, holder: Holder) -> bool:
@@ -228,12 +241,10 @@ def _beat(path: Path, ours: Holder, done: threading.Event, pause: float) -> None
             os.utime(path)
 
 
-@functools.cache
-def _say_once(line: str) -> None:
-    _say(line)
-
-
 def _say(line: str) -> None:
     from lra.console import say
 
     say(line)
+
+
+_say_once = functools.cache(_say)

@@ -85,6 +85,7 @@ class Tuning(TypedDict, total=False):
     pilot: bool
     pilot_seed: int
     select: str
+    config_hash: str
     chosen: dict[str, Scalar]
     validation_accuracy: list[dict[str, Scalar]]
 

@@ -83,7 +83,7 @@ class Family:
             found = self._differences(row)
             tested = {other: d for other, d in found.items() if other in means and d.p is not None}
             d = tested.get(highest)
-            if d is None or self._together(_z(d), [*tested.values()], row) >= LEVEL:
+            if d is None or d.mean <= 0 or self._together(_z(d), [*tested.values()], row) >= LEVEL:
                 kept.add(row)
         return kept if len(kept) < len(means) else set()
 

@@ -23,6 +23,7 @@ from lra.results.files import write_atomically
 from lra.training.progress import Progress
 
 PARTS = {"model": dict, "update": dict, "best": dict | None, "progress": dict}  # of a state
+LATER = {"gear": dict}  # what older states do not have
 
 
 def write_state(newest: Path, before: Path, state: dict[str, Any]) -> None:
@@ -61,8 +62,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         state = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
     except Exception:  # torch and zipfile raise errors of many classes
         return None
-    whole = isinstance(state, dict) and state.keys() == PARTS.keys()
-    whole = whole and all(isinstance(state[part], kind) for part, kind in PARTS.items())
+    known = PARTS | LATER
+    whole = isinstance(state, dict) and PARTS.keys() <= state.keys() <= known.keys()
+    whole = whole and all(isinstance(part, known[name]) for name, part in state.items())
     return state if whole and state["progress"].keys() <= {field.name for field in fields(Progress)} else None
 
 

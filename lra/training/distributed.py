@@ -133,10 +133,11 @@ def join(device_name: str) -> Group:
             console.show(bars=False, lines=False)
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
         _joined[:] = [store]
-    return Group(rank, size, device, PrefixStore("turns", _joined[0]))
+    return Group(rank, size, device, PrefixStore(f"turns {next(_times)}", _joined[0]))
 
 
 _joined: list[Store] = []
+_times = itertools.count()  # how often this process has joined: each group counts its turns under keys of its own
 
 
 def start(device: torch.device, store: Store, rank: int, size: int) -> None:

@@ -1,5 +1,7 @@
 """The gear that a run is in: it is announced, tried, and left for a slower one when it fails."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -15,6 +17,8 @@ from lra.training.eager import Eager
 from lra.training.gears import Compiled, RecompileError, choose_gear, shift_step
 from lra.training.loading import load
 from lra.training.optimiser import FlatAdamW
+
+SLOWER = {"captured": ("compiled", "eager"), "compiled": ("eager",)}  # what a run may fall back to
 
 
 class LateError(ValueError):
@@ -41,6 +45,7 @@ class GearBox:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.names = set(model.state_dict())
         self.optimiser = FlatAdamW(self.parameters, config)
+        self.rounded = False  # was it so at the checkpoint that the run goes on from?
         self.moving: set[str] | None = None  # buffers that training updates; None before the dry run
         wanted, self.cause = ("captured", "") if recorder else choose_gear(config, device.kind, padding.length)
         self.shift_at = shift_step(config, wanted, padding.length)  # step from which it is compiled, or 0
@@ -59,6 +64,41 @@ class GearBox:
     def name(self) -> str:
         """The gear in use, and why not the one that was meant, for the record."""
         return f"{self.gear.name} ({self.cause})" if self.cause else self.gear.name
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run must know to compute the same bits: has it fallen back, are lengths rounded?"""
+        return {
+            "name": self.gear.name,
+            "cause": self.cause,
+            "rounded": self.rounded or getattr(self.gear, "rounded", False),
+            "combined": getattr(self.gear, "combined", False),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes up what a checkpoint says: a slower gear than the one meant, or rounded lengths."""
+        name, cause = str(state.get("name")), str(state.get("cause") or "")
+        if cause and name in SLOWER.get("compiled" if self.shift_at else self.gear.name, ()):
+            self.shift_at, self.cause = 0, cause
+            self.take(Compiled if name == "compiled" else Eager)
+            say(f"gear {self.gear.name}, as before: {cause}")
+        if state.get("combined") is False and isinstance(self.gear, Compiled) and self.gear.combined:
+            self.cause = cause
+            self.gear.separate()
+        self.rounded = bool(state.get("rounded"))
+        self.round_lengths()
+
+    def take(self, kind: type[Eager]) -> None:
+        """Changes to a gear of this kind."""
+        if isinstance(self.gear, Captured):
+            self.optimiser.set_static(False)
+        seconds = self.gear.compile_seconds
+        self.gear = kind(self.model, self.device, self.padding)
+        self.gear.compile_seconds = seconds
+
+    def round_lengths(self) -> None:
+        """Rounds lengths in the gear in use, if the run has come to that."""
+        if self.rounded and isinstance(self.gear, Compiled):
+            self.gear.rounded = True
 
     @torch.no_grad()
     def dry_run(self, samples: Samples, rows: np.ndarray) -> set[str]:
@@ -105,11 +145,7 @@ class GearBox:
             what = "combined kernels"
             gear.separate()
         else:
-            if isinstance(gear, Captured):
-                self.optimiser.set_static(False)
-            slower = Compiled if isinstance(error, CaptureError) else Eager
-            self.gear = slower(self.model, self.device, self.padding)
-            self.gear.compile_seconds = gear.compile_seconds
+            self.take(Compiled if isinstance(error, CaptureError) else Eager)
         self.cause = f"{what} failed: {type(error).__name__}: {reason}"[:200]
         say(f"gear {self.gear.name}: {self.cause}")
 
@@ -120,7 +156,8 @@ class GearBox:
             self.cause = f"compiled failed: {refused}"[:200]
             say(f"gear eager: {self.cause}")
         else:
-            self.gear = Compiled(self.model, self.device, self.padding)
+            self.take(Compiled)
+            self.round_lengths()
 
     def prepare(self, samples: Samples, rows: np.ndarray) -> None:
         """Lets the gear make what it needs, and leaves no other trace."""

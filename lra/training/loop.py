@@ -65,6 +65,7 @@ class Trainer:
                 self.best = state["best"]
                 self.step.optimiser.load_state_dict(state["update"])
                 self.progress = Progress(**state["progress"])
+                self.step.gears.restore(state.get("gear") or {})
             except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
                 raise WorkError(f"{self.folder.resume} is of another version; delete it to start again") from error
         self.folder.open_log(self.progress.log_bytes)
@@ -76,6 +77,7 @@ class Trainer:
                 "update": self.step.optimiser.state_dict(),
                 "best": self.best,
                 "progress": asdict(self.progress),
+                "gear": self.step.gears.state(),
             }
         )
 
@@ -90,8 +92,7 @@ class Trainer:
         progress.shift_at = self.step.gears.shift_at
         saved, first = time.monotonic(), progress.step
         while progress.step < config.steps and progress.diverged_at is None:
-            if self.step.gears.shift_at and progress.step >= self.step.gears.shift_at:
-                self.shift_up(observe)
+            self.shift_up_in_time(observe)
             rows = order(len(self.train.labels), config.batch, self.seed, progress.step)
             with self.seconds("train"):
                 self.step(self.train, rows, progress.step)
@@ -115,6 +116,8 @@ class Trainer:
                 progress.activity = self.compiler.activity if self.compiler else ""
                 if group.any(observe(progress)):
                     self.pause()
+        if progress.diverged_at is None:
+            self.shift_up_in_time(observe)  # a run that was stopped after its last step is yet to be tested
         return progress
 
     def pause(self) -> None:
@@ -122,8 +125,10 @@ class Trainer:
         self.save()
         raise Paused
 
-    def shift_up(self, observe: Callable[[Progress], bool]) -> None:
-        """Goes on in the compiled gear, when the compiler is done."""
+    def shift_up_in_time(self, observe: Callable[[Progress], bool]) -> None:
+        """Goes on in the compiled gear from its step on, when the compiler is done."""
+        if not self.step.gears.shift_at or self.progress.step < self.step.gears.shift_at:
+            return
         started, progress, compiler = time.monotonic(), self.progress, self.compiler
         stop = False
         while compiler is not None and compiler.busy and not stop:

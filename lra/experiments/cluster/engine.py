@@ -166,7 +166,7 @@ class Ray:
         except BusyError as error:
             say(f"{cell.job.title}: {error}; skipped")
             return False
-        cell.job.record = cell.job.read()
+        cell.job.record = cell.job.outcome()
         return not cell.job.final
 
     def note(self, cell: Cell, message: dict[str, Any]) -> None:

@@ -16,11 +16,11 @@ LEGEND = (
     "Test accuracy in percent: mean ± sample standard deviation over seeds (number of seeds). The checkpoint is the "
     "one with the best validation accuracy, or the last one where the protocol says `select: last`. ≈: the mean is "
     "within 95 % noise of that rung of the task's ladder; the noise is the binomial one of the test rows and, from "
-    "three seeds on, half of Student's interval of the mean, in quadrature. Best trivial: the strongest rung that "
-    f"reads no nesting. {DAGGER}: a run had its best step in the last 5 % of training, so that longer training might "
-    "score higher. Bold, from three seeds on, where some rows are separated: the best row and every row that is not "
-    f"separated from it. {DASH}: no run. A row with a missing cell has no average. Tokens/s: real tokens per second in "
-    "training. A range covers all runs and tasks of a row."
+    "three seeds on, half of Student's interval of the mean (at two, 1.96 standard errors), in quadrature. Best "
+    f"trivial: the strongest rung that reads no nesting. {DAGGER}: a run had its best step in the last 5 % of "
+    "training, so that longer training might score higher. Bold, from three seeds on, where some rows are separated: "
+    f"the best row and every row that is not separated from it. {DASH}: no run. A row with a missing cell has no "
+    "average. Tokens/s: real tokens per second in training. A range covers all runs and tasks of a row."
 )
 SHORT_LEGEND = (
     "Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung; † best step in the last 5 %."

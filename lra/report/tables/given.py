@@ -7,9 +7,8 @@ from lra.report.render import Table, table
 LEGEND = (
     "Parameters: all of them, those outside the embeddings, and those of the attention modules. Taps: the width of the "
     "local convolution beside the attention. Tuning: how many values were tried for each mechanism, on a pilot seed. "
-    "Learned: runs that left the noise band of a constant answer. Peak GB: the most memory that a run held; in "
-    "records of commit 14a0227 and before an upper bound. A range "
-    "covers all runs and tasks of a row."
+    "Learned: runs that left the noise band of a constant answer. Peak GB: the most memory that the process of a run "
+    "held. A range covers all runs and tasks of a row."
 )
 
 

@@ -93,8 +93,8 @@ def _beside(
         yield {"verdict": why}
         return
     here = [group for group in groups if group.protocol == figure["protocol"]]
-    cells = [(g, c, row) for g in here for c in g.columns if c.task == figure["task"] for row in c.cells]
-    ran = [(g, c, c.cells[row]) for g, c, row in cells if same(row, figure["attention"])]
+    cells = [(g, c, cell) for g in here for c in g.columns if c.task == figure["task"] for cell in c.cells.values()]
+    ran = [(g, c, cell) for g, c, cell in cells if same(cell.records[0].row, figure["attention"])]
     if not ran:
         yield {"verdict": "not run"}
     for group, column, cell in ran:
