@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -37,7 +37,10 @@ PATIENCE = 60  # seconds to write a checkpoint in, once a part is told to stop
 
 @dataclass(frozen=True)
 class Request:
-    """minutes: for all parts together. overrides: KEY=VALUE for the runs. data_dir: as for a run, or empty."""
+    """minutes: for all parts together. overrides: KEY=VALUE for the runs. data_dir: as for a run, or empty.
+
+    files: the file of a user's task, by its name.
+    """
 
     out: Path
     minutes: float = 60.0
@@ -48,6 +51,14 @@ class Request:
     tasks: Sequence[str] = TASKS
     overrides: Sequence[str] = ()
     data_dir: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def choice(self) -> tuple[str, ...]:
+        """The words of the protocol, what is set in it, and the data."""
+        words = ("--protocol", self.protocol, "--device", self.device)
+        words += ("--set", *self.overrides) if self.overrides else ()
+        return words + (("--data-dir", self.data_dir) if self.data_dir else ())
 
 
 @dataclass(frozen=True)
@@ -74,17 +85,17 @@ class Outcome:
 def plan(request: Request) -> list[Part]:
     """The parts in their order. Raises ConfigError and DataError for a protocol or a task that does not exist."""
     run = str(ROOT / "run_lra.py")
-    attentions, device = tuple(request.attentions), ("--device", request.device)
-    parts = []
+    attentions, parts = tuple(request.attentions), []
     if (ROOT / "tests" / "test_gpu.py").exists():
         words = ("-m", "pytest", "-q", "-m", "gpu", str(ROOT / "tests" / "test_gpu.py"))
         parts.append(Part("tests", "the tests that need a GPU", words, 4, 8))
     gears = ("--gear", *(GEARS if request.device.startswith("cuda") else GEARS[1:]))
     for task in (task for task in SHAPES if task in request.tasks):
-        words = (run, "bench", "--yardstick", "--task", task, "--attn", *attentions, *gears, "--repeats", "5", *device)
+        words = (run, "bench", "--yardstick", "--task", task, "--attn", *attentions, *gears, "--repeats", "5")
+        words += request.choice
         parts.append(Part(f"step-{task}", f"a training step on {task} in each gear", words, 3, 6))
-    words = (run, "bench", "--attn", *attentions, "--mode", "training", "--repeats", "5", "--budget", "10", *device)
-    words += ("--lengths", "1024", "4096", "--out", str(request.out / "bench"))
+    words = (run, "bench", "--attn", *attentions, "--mode", "training", "--repeats", "5", "--budget", "10")
+    words += ("--lengths", "1024", "4096", "--out", str(request.out / "bench"), *request.choice)
     parts.append(Part("memory", "time and memory against length", words, 3, 6))
     return [*parts, *runs(request)]
 
@@ -95,10 +106,8 @@ def runs(request: Request) -> list[Part]:
     minutes = {task: estimate(request, task) for task in request.tasks}
     for seed in range(request.seeds):
         for task in request.tasks:
-            words = (run, "--attn", *request.attentions, "--task", task, "--seed", str(seed))
-            words += ("--protocol", request.protocol, "--device", request.device, "--out", str(request.out))
-            words += ("--set", *request.overrides) if request.overrides else ()
-            words += ("--data-dir", request.data_dir) if request.data_dir else ()
+            words = (run, "--attn", *request.attentions, "--task", request.files.get(task, task), "--seed", str(seed))
+            words += ("--out", str(request.out), *request.choice)
             expected = minutes[task] * len(request.attentions)
             title = f"{task} under {request.protocol}, seed {seed}"
             found.append(Part(f"{task}-{seed}", title, words, expected, SLACK * expected))
@@ -159,7 +168,7 @@ def _run(request: Request, part: Part, budget: float) -> Outcome:
     """Runs the command; its output goes to the terminal and to parts/NAME.log, which is kept if it is stopped, too."""
     started, lines = time.monotonic(), []
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    settings = {"stdout": subprocess.PIPE, "cwd": ROOT, "env": environment, "encoding": "utf-8"}
+    settings = {"stdout": subprocess.PIPE, "env": environment, "encoding": "utf-8"}
     # in a session of its own, so that Ctrl-C reaches it once, from here
     with subprocess.Popen([sys.executable, *part.words], **settings, start_new_session=True) as process:
         reader = threading.Thread(target=_echo, args=(process, lines), daemon=True)

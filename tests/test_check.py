@@ -157,6 +157,13 @@ FAULTS = {
         torch.manual_seed(0)
         return linear_attention(F.relu(q), F.relu(k), v, keep)
 """),
+    "padding of another block counts": ("padding_amount", """
+    def attend(self, q, k, v, keep=None):
+        y = linear_attention(F.relu(q), F.relu(k), v, keep)
+        blocks = F.pad(v, (0, 0, 0, -v.shape[2] % 32)).unflatten(2, (-1, 32)).mean(3, keepdim=True)
+        after = F.pad(blocks[:, :, 1:], (0, 0, 0, 0, 0, 1)).expand(-1, -1, -1, 32, -1).flatten(2, 3)
+        return y + after[:, :, : v.shape[2]]
+"""),
     "NaN in evaluation": ("finite", """
     def attend(self, q, k, v, keep=None):
         y = linear_attention(F.relu(q), F.relu(k), v, keep)

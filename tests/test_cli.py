@@ -60,6 +60,10 @@ def test_protocol_diff(capsys):
     assert capsys.readouterr().out == "no difference\n"
     assert main(["protocol", "diff", "standard", "skyformer"]) == 0
     assert "path256: only in standard" in capsys.readouterr().out
+    assert main(["protocol", "diff", "standard", "pyramid"]) == 0, "whose backbones have other keys"
+    lines = capsys.readouterr().out.splitlines()
+    assert any("model.norm: " in line and line.endswith("-> -") for line in lines)
+    assert any("model.stages: - -> " in line for line in lines)
     assert main(["protocol", "diff", "standard", "skyforme"]) == 2
 
 

@@ -42,6 +42,15 @@ def test_training_is_three_times_forward_but_for_the_first_layer():
     assert flops(nn.Sequential(layer, nn.Linear(8, 8)), x, training=True) == (2 + 3) * flops(layer, x)
 
 
+@pytest.mark.parametrize("layer", [nn.Conv1d(6, 6, 5, padding=2, groups=6), nn.Conv1d(6, 4, 3, padding=1, groups=2)])
+def test_a_convolution_in_groups_counts_each_gradient_like_the_forward_pass(layer):
+    x = torch.empty(2, 6, 40)
+    forward = 2 * 2 * 40 * layer.weight.numel()
+    assert flops(layer, x) == forward
+    assert flops(nn.Sequential(layer, nn.ReLU()), x, training=True) == 2 * forward, "x needs no gradient"
+    assert flops(nn.Sequential(nn.Conv1d(6, 6, 1), layer), x, training=True) == 2 * (2 * 2 * 40 * 36) + 3 * forward
+
+
 def test_fused_attention_with_a_mask_counts():
     class Masked(nn.Module):
         def forward(self, q, mask):

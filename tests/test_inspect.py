@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import attention_zoo
 from attention_zoo import Attention, Dims, QKVAttention
+from lra import inspect
 from lra.backbones.flat import Encoder
 from lra.backbones.weights import initialise
 from lra.cli import main
@@ -32,12 +33,12 @@ SPECS = ["softmax", "relu", "elu", "flatten", "agent:agents=5,bias=true", "agent
 TOKENS, DIM, HEADS = 13, 16, 2
 
 
-def encoder(make: Any, length: int = 17, grid: tuple[int, int] | None = None) -> Encoder:
+def encoder(make: Any, length: int = 17, grid: tuple[int, int] | None = None, rope: bool = False) -> Encoder:
     """Two layers with fresh weights, in float64; `make` is a spec, or makes an attention of Dims."""
     if isinstance(make, str):
         entry, options = attention_zoo.find(make)
-        return encoder(lambda dims: entry.build(dims, options), length, grid)
-    dims = Dims(dim=DIM, heads=HEADS, length=length, grid=grid)
+        return encoder(lambda dims: entry.build(dims, options), length, grid, rope)
+    dims = Dims(dim=DIM, heads=HEADS, length=length, grid=grid, rope=rope)
     section = Model(layers=2, dim=DIM, heads=HEADS, mlp=8, head=8, dropout=0.0)
     model = Encoder(section, Spec(vocab=50, classes=3, length=length), lambda *_, **__: make(dims))
     initialise(model, seed=3, embedding_std=1.0)
@@ -303,6 +304,35 @@ def test_signed_q_and_k_are_those_before_the_power(spec):
         assert first[0]["entropy_nats"] == pytest.approx(float(entropy), rel=1e-4)
 
 
+def test_with_rope_they_are_rotated_as_those_of_the_mechanism():
+    """FLatten's features of them are what its `attend` receives."""
+    (call, *_) = calls(encoder("flatten", rope=True), padded=True)
+    for signed, received in zip(powers.signed(call), (call.q, call.k), strict=True):
+        features = powers.focus(signed, 3)
+        torch.testing.assert_close(features, received[0].transpose(0, 1)[call.real], rtol=1e-3, atol=1e-4)
+
+
+def test_what_has_no_queries_has_no_powers():
+    """The random Synthesizer is given v in their place."""
+    (call, *_) = calls(encoder("synthesizer:kind=random"))
+    assert not call.has_queries
+    assert powers.measure(call) == []
+    (call, *_) = calls(encoder("softmax"))
+    assert call.has_queries
+
+
+def test_a_gate_is_shown_as_it_multiplies():
+    (call, *_) = calls(encoder("mlla"))
+    expected = F.silu(call.module.get_submodule("gate")(call.x)).detach()
+    torch.testing.assert_close(mechanism_parts.gate(call), expected)
+
+
+def test_folders_of_long_names_differ():
+    names = [f"text-standard[model.dim=128,model.heads=4,{'x' * 60},train.steps={steps}]" for steps in (5000, 9000)]
+    assert len({inspect._slug(name) for name in names}) == 2
+    assert all(len(inspect._slug(name)) <= 80 for name in names)
+
+
 def test_parts_that_only_some_have():
     (call, *_) = calls(encoder("pola:alpha=5"), padded=True)
     values = mechanism_parts.gate(call)
@@ -411,6 +441,7 @@ def test_command_with_a_row_that_cannot_be_read(tmp_path, tiny, capsys):
         (["--attn", "elu", "--task", "listops", "--samples", "0"], "--samples must be at least 1"),
         (["--attn", "eul", "--task", "listops"], "unknown attention 'eul'"),
         (["--run", "nowhere"], "no finished run of these attentions and tasks in nowhere"),
+        (["--run", "nowhere", "--protocol", "quick"], "--run takes the protocol and the seed of the records"),
     ],
 )
 def test_mistakes(arguments, message, capsys, tmp_path):

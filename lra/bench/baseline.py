@@ -18,10 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lra.config.schema import Model, Train
+from lra.config.schema import Config, Model, Train
 
 NEGATIVE = -1e6  # Skyformer's weight of a padded key before the softmax
 EPS = 1e-6
+
+
+def fits(config: Config) -> bool:
+    """Is the baseline the model and the step of this configuration? It is the form of the published small models."""
+    model, train = config.model, config.train
+    return (model.backbone, model.pool, model.positions, train.clip) == ("flat", "mean", "learned", "norm")
 
 
 class Attention(nn.Module):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeCopyMode, FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from lra.errors import CountError
 
@@ -67,7 +67,7 @@ def attention_flops(make: Callable[[int], nn.Module], length: int, *, dim: int) 
 
 
 def _count(module: nn.Module, inputs: list[Tensor | None], training: bool) -> int:
-    counter = FlopCounterMode(display=False, custom_mapping=FOURIER)
+    counter = FlopCounterMode(display=False, custom_mapping=COUNTS)
     try:
         with torch.set_grad_enabled(training), sdpa_kernel(SDPBackend.MATH), counter:
             y = module.train(training)(*inputs)
@@ -125,8 +125,15 @@ def _fourier(shape: Sequence[int], axes: Sequence[int], scale: float) -> int:
     return int(scale * math.prod(shape) * math.log2(max(points, 2)))
 
 
+def _convolution_backward(gradient, x, weight, *rest, **_):
+    """Each gradient takes as many operations as the forward pass; torch's count forgets the groups of the weight's."""
+    transposed, mask = rest[4], rest[-1]
+    return conv_flop_count(gradient, weight, x, not transposed) * (mask[0] + mask[1])
+
+
 # A real transform does half the work of a complex one, which is 5 n log2 n (Cooley and Tukey's count).
-FOURIER = {
+COUNTS = {
+    torch.ops.aten.convolution_backward: _convolution_backward,
     torch.ops.aten._fft_c2c: lambda shape, axes, *_, **__: _fourier(shape, axes, 5),
     torch.ops.aten._fft_r2c: lambda shape, axes, *_, **__: _fourier(shape, axes, 2.5),
     torch.ops.aten._fft_c2r: lambda _, axes, *__, out_shape, **___: _fourier(out_shape, axes, 2.5),

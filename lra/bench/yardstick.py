@@ -139,8 +139,10 @@ def gather(
     for timing in timings:
         work = prepare(timing)
         contenders += [ours(work, gear, device) for gear in gears]
-        if timing.row in baseline.MAKERS and with_baseline and work.run.backbone.name == "flat":
+        if timing.row in baseline.MAKERS and with_baseline and baseline.fits(work.run.config):
             contenders.append(padded(work, LENGTHS[timing.shape], device))
+        elif timing.row in baseline.MAKERS and with_baseline:
+            say(f"{timing.row}: no baseline, which is flat, with learned positions, mean pooling and clipping by norm")
     return contenders, work
 
 

@@ -60,7 +60,9 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
     from lra.results.files import writable, write_all
 
     if request.devices or request.jobs or request.processes or request.shard != (1, 1):
-        raise ConfigError("--emit gives each task one device and its part; leave --devices, --jobs, --shard out")
+        raise ConfigError(
+            "--emit gives each task its device and part; leave --devices, --jobs, --processes and --shard out"
+        )
     runs = plan(request)
     count = len({(run.task, run.row) for run in runs}) if parsed.sweep else len(runs)
     program = [sys.executable, str(Path(__file__).resolve().parents[2] / "run_lra.py")]

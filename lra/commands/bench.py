@@ -27,6 +27,7 @@ docs/speed.md explains the figures.
 GEARS = ("auto", "eager", "compiled", "captured")
 MODES = ("training", "forward")
 REPEATS, FEW_REPEATS = 10, 3
+BUDGET = 60.0
 COMMON = ["softmax", "pola", "agent", "elu"]  # attentions of --hours
 
 
@@ -70,7 +71,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=f"how often to time each (default {REPEATS}, {FEW_REPEATS} with --hours)",
     )
     parser.add_argument(
-        "--budget", type=float, default=60.0, metavar="SECONDS", help="limit for each measurement (default 60)"
+        "--budget", type=float, default=BUDGET, metavar="SECONDS", help="limit for each measurement (default 60)"
     )
     parser.add_argument(
         "--memory", type=float, default=0.0, metavar="GB", help="limit for each on a CPU (default: what is free)"
@@ -171,6 +172,8 @@ def check(parsed: argparse.Namespace) -> None:
         raise UserError("--hours measures what runs do: leave out --lengths, --published, --batch and --mode")
     if parsed.yardstick and (parsed.hours or parsed.processes):
         raise UserError("--yardstick times one process: leave out --hours and --processes")
+    if parsed.yardstick and (parsed.budget != BUDGET or parsed.memory):
+        raise UserError("--yardstick times rounds, however long they take: leave out --budget and --memory")
     if not parsed.yardstick and not parsed.hours and not parsed.attn:
         raise UserError("bench needs --attn: names from `list`, files, or all")
     if parsed.task and (parsed.lengths or parsed.published):

@@ -43,6 +43,7 @@ def main(parsed: argparse.Namespace) -> int:
         device=parsed.device,
         attentions=parsed.attn,
         tasks=expanded(parsed.task) or gpu.TASKS,
+        files={expanded([word])[0]: word for word in parsed.task or [] if word.endswith(".py")},
         overrides=tuple(parsed.set),
         data_dir=str(parsed.data_dir.resolve()) if parsed.data_dir else "",
     )

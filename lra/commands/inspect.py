@@ -32,6 +32,8 @@ def main(parsed: argparse.Namespace) -> int:
         raise UserError(f"--samples must be at least 1, not {parsed.samples}")
     if not parsed.run and not (parsed.attn and parsed.task):
         raise UserError("inspect needs --attn and --task for fresh weights, or --run with the record of a run")
+    if parsed.run and (parsed.protocol != "standard" or parsed.set or parsed.seed):
+        raise UserError("--run takes the protocol and the seed of the records: leave out --protocol, --set and --seed")
     from lra.inspect import write
 
     written = write(subjects(parsed), parsed.samples, parsed.out)

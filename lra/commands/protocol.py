@@ -37,9 +37,6 @@ def _lines(first: str, second: str, task: str) -> list[str]:
     from lra.experiments.data import resolve_for
 
     left, right = (as_dict(resolve_for(task, name, [])) for name in (first, second))
-    return [
-        f"{section}.{key}: {value} -> {right[section][key]}"
-        for section, values in left.items()
-        for key, value in values.items()
-        if value != right[section][key]
-    ]
+    both = [(section, key) for section in left for key in {**left[section], **right[section]}]
+    values = [(f"{s}.{key}", left[s].get(key, "-"), right[s].get(key, "-")) for s, key in both]
+    return [f"{name}: {value} -> {other}" for name, value, other in values if value != other]

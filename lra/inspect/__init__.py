@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import lra.report.figures  # noqa: F401 - takes MPLBACKEND away before matplotlib is imported
 from lra.console import say
+from lra.hashing import identity_of
 from lra.inspect import figures, figures_of_one, tables
 from lra.inspect.encoders import InspectError, Subject, fresh, samples, trained
 from lra.inspect.findings import Findings, examine
@@ -109,7 +110,8 @@ def _index(
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9._=-]+", ".", name.lower())[:80].strip(".")
+    text = re.sub(r"[^a-z0-9._=-]+", ".", name.lower()).strip(".")
+    return text if len(text) <= 80 else f"{text[:71]}-{identity_of({'name': name})[:8]}"
 
 
 def _csv(table: pd.DataFrame) -> bytes:

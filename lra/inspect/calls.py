@@ -38,6 +38,11 @@ class Call:
         return None if layer is None else lambda v: layer(v, self.keep)
 
     @property
+    def has_queries(self) -> bool:
+        """Has the mechanism queries of its own? One that has not is given v in their place."""
+        return not torch.equal(self.q, self.v)
+
+    @property
     def real(self) -> Tensor:
         """The positions of the real tokens."""
         return torch.arange(self.x.shape[0]) if self.keep is None else self.keep[0].nonzero()[:, 0]

@@ -3,6 +3,7 @@
 Letters: N tokens, H heads, F flows, R rows.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,8 +57,8 @@ def examine(
 ) -> Findings:
     """Probe every attention of an encoder in float64.
 
-    inputs: ids (1, N) and keep (1, N) or None of each sample. grid: of the tokens. budget: bytes of the matrices that
-    are held at a time.
+    inputs: ids (1, N) and keep (1, N) or None of each sample. grid: of the tokens. budget: bytes of a flow's
+    matrices that are held at a time.
     """
     found = Findings(row, origin, grid)
     gates: dict[str, list[Tensor]] = defaultdict(list)
@@ -109,6 +110,8 @@ def _read_matrices(found: Findings, call: Call, sample: int, budget: int) -> Non
         first = [[flow[0]] for flow in matrices.channels]
         kernel = probe(call.local, call.v, matrices.rows, channels=first, budget=budget).weights
         _add_numbers(found, call, sample, matrices, kernel.add_(matrices.weights), True)
+    elif getattr(call.module, "predicted", None) is not None:
+        found.note(f"{found.row}: its convolution, whose taps depend on the input, is not in these figures")
 
 
 def _add_numbers(found: Findings, call: Call, sample: int, matrices: Matrices, weights: Tensor, local: bool) -> None:
@@ -137,7 +140,7 @@ def _add_numbers(found: Findings, call: Call, sample: int, matrices: Matrices, w
                     **describe(one, rows, real, grid),
                     "effective_rank": effective_rank(values),
                     "rank": numerical_rank(values, max(one.shape)),
-                    "qk_correlation": correlation(one[:, real], agreement),
+                    "qk_correlation": correlation(one[:, real], agreement) if call.has_queries else math.nan,
                     "probe_error": matrices.error,
                 }
             )

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attention_zoo.mlla import MLLAAttention
 from lra.inspect.calls import Call
 from lra.inspect.numbers import row_entropy
 from lra.inspect.powers import signed
@@ -21,12 +22,14 @@ AGREES = 1e-6  # of two maps whose product is the mechanism's matrix
 def gate(call: Call) -> Tensor | None:
     """The values of a gate (`gate`, a projection of the input) at real tokens: (M, D), or None without a gate.
 
-    They are as they multiply the output: after the sigmoid, if the module has `squash`.
+    They are as they multiply the output: after the sigmoid, if the module has `squash`, and after MLLA's SiLU.
     """
     layer = getattr(call.module, "gate", None)
     if not isinstance(layer, nn.Linear):
         return None
     values = layer(call.x)[call.real]
+    if isinstance(call.module, MLLAAttention):
+        return F.silu(values)
     return values.sigmoid() if getattr(call.module, "squash", False) else values
 
 

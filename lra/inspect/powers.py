@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attention_zoo._parts import rotate
 from lra.inspect.calls import Call
 from lra.inspect.numbers import row_entropy
 from lra.inspect.probe import MATRIX_BYTES, choose_rows
@@ -35,7 +36,9 @@ def signed(call: Call) -> tuple[Tensor, Tensor]:
     scale = getattr(module, "scale", None)
     if not hasattr(module, "qkv") or (scale is None and bool((q < 0).any())):
         return q[call.real], k[call.real]
-    projected = module.get_submodule("qkv")(call.x).chunk(3, dim=-1)
+    projected = [*module.get_submodule("qkv")(call.x).chunk(3, dim=-1)]
+    if getattr(getattr(module, "dims", None), "rope", False):
+        projected[:2] = (rotate(t[None], q.shape[-1])[0] for t in projected[:2])
     table = getattr(module, "positions", None)
     moved = projected[1] if table is None else projected[1] + table[: len(call.x)]
     by = F.softplus(scale) if isinstance(scale, Tensor) else 1
@@ -66,7 +69,12 @@ def focus(t: Tensor, power: float) -> Tensor:
 
 @torch.no_grad()
 def measure(call: Call) -> list[dict[str, float | str]]:
-    """Per kernel, head and power: the mean entropy of rows, also relative to log N, and the share of rows lowered."""
+    """Per kernel, head and power: the mean entropy of rows, also relative to log N, and the share of rows lowered.
+
+    Nothing for a mechanism that has no queries and keys.
+    """
+    if not call.has_queries:
+        return []
     q, k = signed(call)
     rows = choose_rows(torch.arange(len(q)), q.shape[1] * len(k) * q.element_size(), MATRIX_BYTES)
     found: list[dict[str, float | str]] = []

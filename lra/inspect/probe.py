@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-MATRIX_BYTES = 2**26  # of the matrices that are held at a time; beyond it only some rows are kept
+MATRIX_BYTES = 2**26  # of one flow's matrices that are held at a time; beyond it only some rows are kept
 FLOWS = 4  # at most: of a mechanism with a matrix per channel, four channels are shown
 EQUAL = 1e-9  # relative difference below which two channels are one flow
 LINEAR = 1e-6  # relative error above which a map is not a weighted sum
@@ -83,7 +83,7 @@ def probe(
     flows = flows_of(linear, v) if channels is None else channels
     chosen = [flows[i] for i in torch.linspace(0, len(flows) - 1, min(FLOWS, len(flows))).round().long().tolist()]
     queries = torch.arange(tokens) if queries is None else queries
-    rows = choose_rows(queries, heads * len(chosen) * tokens * v.element_size(), budget)
+    rows = choose_rows(queries, heads * tokens * v.element_size(), budget)  # as many for every mechanism
     weights = v.new_empty(heads, len(chosen), len(rows), tokens)
     span = min(map(len, chosen))
     for start in range(0, tokens, span):

@@ -109,7 +109,16 @@ def summary(table: Any) -> str:
     means.insert(4, "with conv", local.reindex(means.index))
     means = means.loc[order].reset_index().astype(object)
     means = means.where(means.notna(), None)
-    heads = ["attention", "layer", "entropy", "/ log N", "eff. rank", "rank", "eff. rank + conv", *columns[4:]]
+    heads = [
+        "attention",
+        "layer",
+        "entropy",
+        "/ log N",
+        "eff. rank",
+        "rank",
+        "+ conv, sample 0",
+        *columns[4:],
+    ]
     formats = ("", "", ".3f", ".3f", ".1f", ".0f", ".1f", ".1f", ".3f", ".3f")
     lines = tabulate(means.values.tolist(), heads, tablefmt="pipe", floatfmt=formats, missingval="-")
     return f"{lines}\n\nEntropy of rows / log N, the sharpest first: {sharpest(table)}."

@@ -6,7 +6,7 @@ is required and what is usually wrong; `check` prints it below a failure. Letter
 
 import torch
 
-from lra.testing._setup import LENGTH, Grid, assert_same, build_attention, has_one_length, make, modes, padding, sample
+from lra.testing._setup import LENGTH, Grid, assert_same, build_attention, cases, has_one_length, make, padding, sample
 
 
 def runs(spec: str, grid: Grid = None) -> None:
@@ -76,9 +76,8 @@ def gradcheck(spec: str, grid: Grid = None) -> None:
 
 def padding_content(spec: str, grid: Grid = None) -> None:
     """NaN and 1e4 in padding change nothing at real tokens; mask keys after the feature map, by selection."""
-    x = sample(grid)
-    keep = padding(x)
-    for mode, forward in modes(spec, grid):
+    for mode, forward, x in cases(spec, grid):
+        keep = padding(x)
         clean = forward(torch.where(keep[..., None], x, 0.0), keep)
         for garbage in (float("nan"), 1e4):
             dirty = forward(torch.where(keep[..., None], x, garbage), keep)
@@ -90,21 +89,20 @@ def padding_amount(spec: str, grid: Grid = None) -> None:
     """The amount of padding changes nothing: pass keep on, mask keys, divide by the number of real tokens, not by N."""
     if grid is not None:
         return
-    x = sample(None)
-    for mode, forward in modes(spec):
-        for real in (1, 7, 20):
+    for mode, forward, x in cases(spec, None):
+        longest = x.shape[1]
+        for real in (1, 7, 20) if longest == LENGTH else (40, 97):
             alone = forward(x[:, :real])
-            for tokens in (real + 1, LENGTH):
+            for tokens in (real + 1, longest):
                 keep = torch.arange(tokens) < torch.full((len(x), 1), real)
                 assert_same(forward(x[:, :tokens], keep)[:, :real], alone, mode)
 
 
 def scattered_padding(spec: str, grid: Grid = None) -> None:
     """Padding need not be a suffix: no padded position has any influence, wherever it is."""
-    x = sample(grid)
-    keep = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(2)) < 0.5
-    other = torch.where(keep[..., None], x, 3.0)
-    for mode, forward in modes(spec, grid):
+    for mode, forward, x in cases(spec, grid):
+        keep = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(2)) < 0.5
+        other = torch.where(keep[..., None], x, 3.0)
         assert_same(forward(other, keep)[keep], forward(x, keep)[keep], mode)
 
 
@@ -122,17 +120,14 @@ def all_padding(spec: str, grid: Grid = None) -> None:
 
 def keep_none(spec: str, grid: Grid = None) -> None:
     """keep=None is the same as a mask of ones."""
-    x = sample(grid)
-    for mode, forward in modes(spec, grid):
+    for mode, forward, x in cases(spec, grid):
         assert_same(forward(x), forward(x, torch.ones(x.shape[:2], dtype=torch.bool)), mode)
 
 
 def batch_rows(spec: str, grid: Grid = None) -> None:
     """Rows of a batch do not mix, in evaluation or in training: no statistic over the batch (BatchNorm), no order."""
-    x = sample(grid)
-    keep = padding(x)
-    for mode, forward in modes(spec, grid):
-        together = forward(x, keep)
+    for mode, forward, x in cases(spec, grid):
+        keep, together = padding(x), forward(x, padding(x))
         for row in (slice(0, 1), slice(1, 2), slice(2, 3)):
             assert_same(together[row][keep[row]], forward(x[row], keep[row])[keep[row]], mode)
 

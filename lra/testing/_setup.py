@@ -10,6 +10,7 @@ from torch.testing import assert_close
 import attention_zoo
 
 DIM, HEADS, LENGTH = 16, 2, 24
+LONG = 150  # several blocks of those mechanisms that work block by block
 Grid = tuple[int, int] | None
 Check = Callable[..., str | None]
 Forward = Callable[..., Any]  # x (B, N, D), keep (B, N) or None -> (B, N, D)
@@ -42,33 +43,47 @@ def has_one_length(spec: str, grid: Grid = None) -> bool:
     return grid is not None or attention_zoo.find(spec)[0].padding == "fixed"
 
 
-def make(spec: str, grid: Grid = None, *, dropout: float = 0.0, seed: int = 0) -> attention_zoo.Attention:
+def lengths_of(spec: str, grid: Grid = None) -> list[int]:
+    """The lengths at which the laws of padding are checked."""
+    return [LENGTH] if has_one_length(spec, grid) else [LENGTH, LONG]
+
+
+def make(
+    spec: str, grid: Grid = None, *, length: int = LENGTH, dropout: float = 0.0, seed: int = 0
+) -> attention_zoo.Attention:
     """The attention in float64, in evaluation, with every parameter moved off its start so that zeros hide nothing."""
-    attention = build_attention(spec, grid=grid, dropout=dropout, seed=seed).double()
+    attention = build_attention(spec, length=length, grid=grid, dropout=dropout, seed=seed).double()
     with torch.no_grad():
         for parameter in attention.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
     return attention.eval()
 
 
-def modes(spec: str, grid: Grid = None) -> Iterator[tuple[str, Forward]]:
+def modes(spec: str, grid: Grid = None, length: int = LENGTH) -> Iterator[tuple[str, Forward]]:
     """The attention in evaluation, then in training without dropout, each with the words to name the mode.
 
     In training every call gets a fresh attention, since a call may change its buffers. One that draws random numbers of
     its own in training has no law to keep there.
     """
-    yield "in evaluation", make(spec, grid)
+    yield "in evaluation", make(spec, grid, length=length)
 
     def train(x: Tensor, keep: Tensor | None = None) -> Any:
-        return make(spec, grid).train()(x, keep)
+        return make(spec, grid, length=length).train()(x, keep)
 
     def draw(seed: int) -> Any:
-        attention = make(spec, grid).train()
+        attention = make(spec, grid, length=length).train()
         torch.manual_seed(seed)
-        return attention(sample(grid))
+        return attention(sample(grid, tokens=length))
 
     if torch.equal(draw(1), draw(2)):
         yield "in training", train
+
+
+def cases(spec: str, grid: Grid = None) -> Iterator[tuple[str, Forward, Tensor]]:
+    """The modes of the attention, each with an x, for every length at which the laws of padding are checked."""
+    for length in lengths_of(spec, grid):
+        for mode, forward in modes(spec, grid, length):
+            yield (mode if length == LENGTH else f"{mode}, {length} tokens"), forward, sample(grid, tokens=length)
 
 
 def assert_same(y: Tensor, expected: Tensor, mode: str) -> None:
@@ -83,6 +98,6 @@ def sample(grid: Grid = None, batch: int = 3, tokens: int = LENGTH) -> Tensor:
 
 
 def padding(x: Tensor) -> Tensor:
-    """keep (B, N) for rows of length N, 7 and 1."""
-    lengths = torch.tensor([x.shape[1], 7, 1])[: x.shape[0]]
+    """keep (B, N) for rows of length N, 7 and 1, or among LONG tokens N, 97 and 40."""
+    lengths = torch.tensor([x.shape[1], *((97, 40) if x.shape[1] == LONG else (7, 1))])[: x.shape[0]]
     return torch.arange(x.shape[1]) < lengths[:, None]

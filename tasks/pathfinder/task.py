@@ -49,7 +49,6 @@ class Settings:
 class Pathfinder(Task):
     """Values are grey levels, row by row; label 1 where both markers end the same snake."""
 
-    images = True
     settings = Settings
     images = True
     networks: ClassVar = {"small CNN": Network(kind="convolutions", width=16, steps=1000, batch=64)}
