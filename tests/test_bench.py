@@ -242,6 +242,17 @@ def test_tables():
     assert set(table["environment_device_name"]) == {"Core"}
 
 
+def test_a_column_of_thousands_is_of_one_length():
+    """That of most rows: 4,096 tokens are not compared with 4,000."""
+    both = [made(row=row, length=4096, seconds=[0.8]) for row in ("softmax", "elu", "relu")]
+    both += [made(row=row, length=4000, seconds=[0.1]) for row in ("elu", "softmax")]
+    both += [made(row="softmax", length=1000), made(length=1000)]
+    for benches in (both, both[::-1]):
+        text = tables(benches)
+        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+        assert ["elu", "5 (1.0x)", "\u2013", "\u2013", "1.25 (1.0x)"] in lines
+
+
 def test_compile_seconds_are_in_the_table():
     """Of every gear that compiles; in the eager gear the first step only loads libraries."""
     words = "Training, seconds of the first step"

@@ -82,6 +82,21 @@ def test_a_users_mechanism_gets_an_entry_of_its_own():
     assert "% protocol skyformer\n@inproceedings{chen2021skyformer," in printed
 
 
+def test_every_part_and_every_source_has_an_entry():
+    """Of a hybrid, and of two files of one name."""
+    hybrid = {"name": "polapp+softmax", "title": "A hybrid", "source_hash": "cd34", "builtin": True}
+    hybrid |= {"paper": "https://github.com/someone/polapp, https://arxiv.org/abs/1706.03762"}
+    parts = [{"name": "softmax", "builtin": True}, {"name": "mine", "builtin": False}]
+    mixed = {"name": "softmax+mine", "paper": "https://arxiv.org/abs/1706.03762", "parts": parts, "builtin": False}
+    mine = [{"name": "mine", "title": "Mine", "source_hash": digits, "builtin": False} for digits in ("ab12", "ef56")]
+    runs = [make(a["name"], 0.4, attention=a) for a in (hybrid, mixed | {"source_hash": "9999"}, *mine)]
+    printed = cite(runs, read())
+    assert "url = {https://github.com/someone/polapp}" in printed
+    assert "% polapp+softmax, softmax+mine\n@inproceedings{vaswani2017attention," in printed
+    made = re.findall(r"@misc\{(\w+),", printed)
+    assert len(made) == len(set(made)) == 4, "the repository, and three files called mine"
+
+
 def test_unreadable_records_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["cite", str(tmp_path)]) == 2
     assert "no records in" in capsys.readouterr().err

@@ -319,10 +319,11 @@ def test_what_only_a_graph_refuses_is_compiled(setup):
     def refuse(function, touched):  # noqa: ARG001
         raise CaptureError("no graph of this")
 
-    step = Step(model, replace(cell.config.train, steps=9, warmup=2), *place, seed=0, recorder=refuse)
+    config = replace(cell.config.train, steps=9, warmup=0, clip="none", lr=0.0)
+    step = Step(model, config, *place, seed=0, recorder=refuse)
     step(data.train, ROWS, 0)
     assert step.gears.name == "compiled (captured failed: CaptureError: no graph of this)"
-    assert_close(step.optimiser.flat[-1], gradient(Eager(model, *place), model, data.train)[-1], rtol=0.1, atol=0.1)
+    assert_close(step.optimiser.flat, gradient(Eager(model, *place), model, data.train), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("attention", ["pola", "swin", "agent"])

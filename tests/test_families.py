@@ -11,7 +11,7 @@ from lra.experiments.plan import Request, expand_attentions, plan
 from lra.experiments.run import describe_attention
 from lra.report import legacy
 from lra.report.figures import curves, legend, style
-from lra.report.groups import grouped
+from lra.report.groups import base, grouped
 
 MINE = """
 from attention_zoo import QKVAttention, register
@@ -114,6 +114,16 @@ def test_forty_rows_have_lines_of_their_own():
     few = style.palette_of(dict(list(families.items())[:12]))
     assert len(set(few.colours.values())) == 12
     assert not few.by_family
+
+
+def test_a_hybrid_whose_part_has_options_is_a_name_of_its_own():
+    """It takes neither the colour nor the family of that part."""
+    families = {"softmax": "softmax", "softmax:conv=5+pola": "", "mean": "control", "mean:conv=5+pola": ""}
+    palette = style.palette_of(families)
+    assert [palette.family(row) for row in families] == [*families.values()]
+    assert len({palette.colour(row) for row in families}) == 4
+    assert palette.is_control("mean")
+    assert base("pola:alpha=1e+1") == "pola"
 
 
 def test_the_legend_of_forty_rows_names_each_once_by_family():

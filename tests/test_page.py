@@ -126,6 +126,12 @@ def test_sorting_puts_empty_cells_last_and_says_its_order(shown: Any):
     shown.keyboard.press("Enter")
     assert header.get_attribute("aria-sort") == "ascending"
     assert column(shown, 2) == sorted(column(shown, 2))
+    empty = names(shown)[3]
+    row = shown.locator("#standard-float32 .leaderboard tbody.rows tr").nth(3)
+    row.locator("td").first.evaluate("cell => { cell.dataset.sort = '' }")
+    for _ in range(2):
+        header.locator("button").click()
+        assert names(shown)[-1] == empty
     assert shown.locator("#standard-float32 .leaderboard th[aria-sort]:not([aria-sort=none])").count() == 1
 
 
@@ -144,6 +150,8 @@ def test_filters(shown: Any):
     shown.fill("#find", "SOFT conv")
     assert names(shown) == ["softmax:conv=5"]
     assert shown.locator("#count").inner_text() == "1 row in 2 tables"
+    shown.fill("#find", "softmax:conv")
+    assert shown.locator("#standard-float32 .forest:visible tbody tr:visible").count() == 1
     shown.fill("#find", "")
     families = shown.locator("#family option").all_inner_texts()
     assert families == ["all", "softmax", "linear", "low rank", "other", "control"]
@@ -158,6 +166,9 @@ def test_filters(shown: Any):
     assert shown.locator("th.more:visible").count() == 0
     shown.check("#more")
     assert "Fidelity" in shown.locator("#standard-float32 th.more:visible").all_inner_texts()
+    fidelity = shown.locator("#standard-float32 th.more").filter(has_text="Fidelity")
+    assert fidelity.locator("button").count() == 0, "words have no order"
+    assert shown.locator("#standard-float32 th.more").filter(has_text="attention's own").locator("button").count() == 1
 
 
 def test_another_baseline(shown: Any):

@@ -183,6 +183,29 @@ def test_other_data_or_settings_stand_apart():
     assert all(cell.summary and cell.summary.count == 1 for g in groups for c in g.columns for cell in c.cells.values())
 
 
+def test_a_tables_curves_stand_below_it_alone(tmp_path: Path):
+    """And not those of the tables that stand apart from it."""
+    for record in (make("softmax", 0.4), make("pola", 0.4), make("softmax", 0.7, config={"train": {"lr": 0.1}})):
+        save(record, tmp_path)
+    write([tmp_path], tmp_path / "out")
+    lines = (tmp_path / "out" / "report.md").read_text(encoding="utf-8").splitlines()
+    pictures = [line for line in lines if line.startswith("![")]
+    assert len(pictures) == len(set(pictures)) == 2
+
+
+def test_json_has_as_many_digits_as_csv(tmp_path: Path):
+    """Of small numbers, too."""
+    save(make("softmax", 3.14159265358979e-14), tmp_path)
+    write([tmp_path], tmp_path / "out")
+    (run,) = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["runs"]["data"]
+    assert run["test_accuracy"] == 3.14159265359e-14
+
+
+def test_stars_of_a_row_are_no_emphasis():
+    group = only([make(f"pola*{n}+softmax*1", 0.4 + n / 100) for n in (1, 2)])
+    assert r"pola\*2+softmax\*1" in markdown(comparison.comparison(group))
+
+
 def test_one_name_with_two_sources_is_two_rows():
     other = {"name": "mine", "title": "mine", "source_hash": "ffff0000", "builtin": False}
     assert only([make("mine", 0.4), make("mine", 0.6, attention=other)]).rows == ("mine@ab12", "mine@ffff")

@@ -1,9 +1,10 @@
 """BibTeX for everything a report builds on: the suite, its tasks and protocols, and every mechanism that ran."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lra.report import legacy
 from lra.report.groups import is_control, rank
@@ -36,14 +37,21 @@ def cite(records: Sequence[Record], entries: Sequence[Citation]) -> str:
         for entry in entries:
             if keyword in entry.keywords:
                 uses[entry.key].append(words)
-    rows = {record.row: record for record in records}
+    rows = {(record.row, record.attention.get("source_hash")): record for record in records}
     for record in sorted(rows.values(), key=lambda record: rank(record.row, is_control(record))):
-        about = record.attention
-        known = [entry for entry in entries if entry.eprint in _numbers(about.get("paper", ""))]
-        for entry in known:
-            uses[entry.key].append(record.row)
-        if not known and (about.get("paper") or not about.get("builtin", True)):
-            made.setdefault(str(about["name"]), _misc(record))
+        found = False
+        for address in re.findall(r"https?://[^\s,;]+", record.attention.get("paper") or ""):
+            known = [entry for entry in entries if entry.eprint in _numbers(address)]
+            for entry in known:
+                uses[entry.key].append(record.row)
+            if not known:
+                made.setdefault(address, _misc(record, record.attention, address, made.values()))
+            found = True
+        parts = record.attention.get("parts") or [record.attention]
+        for about in (part for part in parts if not part.get("builtin", True)):
+            if len(parts) > 1 or not found:
+                key = f"{about['name']} {record.attention.get('source_hash')}"
+                made.setdefault(key, _misc(record, about, "", made.values()))
     texts = {entry.key: entry.text for entry in entries}
     wanted = [entry.key for entry in entries if "always" in entry.keywords or uses[entry.key]]
     parts = [(f"% {', '.join(uses[key])}\n" if uses[key] else "") + texts[key] + "\n" for key in wanted]
@@ -79,10 +87,12 @@ def _numbers(paper: str) -> list[str]:
     return re.findall(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", paper)
 
 
-def _misc(record: Record) -> str:
-    about = record.attention
-    key = re.sub(r"\W+", "_", str(about["name"]))
-    paper = f"  url = {{{about['paper']}}},\n" if about.get("paper") else ""
-    note = f"  note = {{attention mechanism {escape(str(about['name']))}, source {about.get('source_hash', '')}}},\n"
-    title = escape(str(about.get("title") or about["name"]))
-    return f"% {record.row}\n@misc{{{key},\n  title = {{{title}}},\n{paper}{note}}}\n"
+def _misc(record: Record, about: dict[str, Any], address: str, others: Collection[str]) -> str:
+    """An entry for a mechanism without one. about: it, or the part of a hybrid. others: the entries made already."""
+    name, source = str(about["name"]), str(record.attention.get("source_hash", ""))
+    key = re.sub(r"\W+", "_", name)
+    if any(f"{{{key}," in text for text in others):
+        key = f"{key}_{source[:4]}"
+    url = f"  url = {{{address}}},\n" if address else ""
+    note = f"  note = {{attention mechanism {escape(name)}, source {source}}},\n"
+    return f"% {record.row}\n@misc{{{key},\n  title = {{{escape(str(about.get('title') or name))}}},\n{url}{note}}}\n"

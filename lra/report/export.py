@@ -100,8 +100,8 @@ def text(groups: Sequence[Group], names: Sequence[str], notes: Sequence[str], ba
     parts = [f"# Results\n\n{comparison.LEGEND}\n"]
     for group in groups:
         parts += _group(group, seeds.baseline_of(group, baseline))
-        images = [name for name in names if name.startswith(f"figures/{group.slug}-") and name.endswith(".png")]
-        parts += [f"![Learning curves]({name})\n" for name in images]
+        images = [f"figures/{group.slug}-{column.task}-curves.png" for column in group.columns]
+        parts += [f"![Learning curves]({name})\n" for name in images if name in names]
     parts.append(f"## Rows\n\n{comparison.mechanisms(groups)}")
     if notes:
         parts.append("## Left out\n\n" + "".join(f"- {inert(note)}\n" for note in notes))
@@ -136,5 +136,9 @@ def _resource(table: pd.DataFrame) -> str:
     """A table with its fields' names and types, a line per row."""
     text = table.convert_dtypes().to_json(orient="table", index=False, double_precision=DIGITS, force_ascii=False)
     whole = json.loads(text or "{}")
+    for name in table.select_dtypes("floating"):
+        for row, value in zip(whole["data"], table[name], strict=True):
+            if isinstance(row[name], float):
+                row[name] = float(f"{value:.{DIGITS}g}")
     rows = [json.dumps(row, ensure_ascii=False, allow_nan=False) for row in whole["data"]]
     return f'{{"schema": {json.dumps(whole["schema"])}, "data": [\n' + ",\n".join(rows) + "\n]}"

@@ -92,8 +92,8 @@ def rank(row: str, control: bool = False) -> tuple[bool, int, str]:
 
 
 def base(row: str) -> str:
-    """'pola:alpha=5' -> 'pola'."""
-    return re.split(r"[:@ ]", row)[0]
+    """'pola:alpha=5' -> 'pola', 'softmax:conv=5+pola' -> 'softmax+pola'."""
+    return "+".join(re.split(r"[:@ ]", part)[0] for part in re.split(r"\+(?=\D)", row))
 
 
 def is_control(record: Record) -> bool:

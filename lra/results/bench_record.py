@@ -172,3 +172,8 @@ def newest(benches: Iterable[Bench]) -> list[Bench]:
     for bench in benches:
         latest[bench.cell] = bench
     return list(latest.values())
+
+
+def commonest(benches: Sequence[Bench], lengths: Sequence[int]) -> int:
+    """Of these lengths the one that most of the measurements have, so that a column is of one length."""
+    return max(lengths, key=lambda length: sum(bench.length == length for bench in benches))

@@ -133,7 +133,7 @@ def batch_rows(spec: str, grid: Grid = None) -> None:
 
 
 def low_precision(spec: str, grid: Grid = None) -> None:
-    """bfloat16 autocast stays within 5 % of float64; long sums and powers run in float32."""
+    """bfloat16 autocast stays within 5 % of float64; if it does not, take long sums and powers in float32."""
     attention, x = make(spec, grid), sample(grid)
     keep = padding(x)
     exact = attention(x, keep)[keep]

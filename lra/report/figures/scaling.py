@@ -14,7 +14,7 @@ from lra.report.figures import style
 from lra.report.figures.legend import Legend
 from lra.report.figures.style import Palette
 from lra.report.groups import Group, base, rank
-from lra.results.bench_record import DONE, UNIFORM, Bench, newest
+from lra.results.bench_record import DONE, UNIFORM, Bench, commonest, newest
 
 WIDTH = 6.4  # inches
 FOUR_K = (4000, 4096)
@@ -85,9 +85,12 @@ def _scaling(found: list[Bench], place: int) -> Scaling:
 
 
 def milliseconds(scalings: Sequence[Scaling], group: Group) -> dict[str, float]:
-    """Row -> milliseconds of a training step at 4,096 tokens, in the group's protocol and precision, on one machine."""
+    """Row -> milliseconds of a training step at 4,096 or 4,000 tokens, in the group's setting, on one machine."""
     same = [s for s in scalings if s.training and (group.protocol, group.precision) == s.setting]
-    found = [{b.row: 1e3 * b.median for b in s.benches if b.length in FOUR_K and b.median} for s in same]
+    found = []
+    for one in same:
+        length = commonest(one.benches, FOUR_K)
+        found.append({b.row: 1e3 * b.median for b in one.benches if b.length == length and b.median})
     return max(found, key=len, default={})
 
 

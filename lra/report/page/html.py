@@ -114,6 +114,7 @@ def _group(group: Group, material: Material, palette: Palette) -> dict[str, Any]
         for c in group.columns
     ]
     board = leaderboard.board(group)
+    rows = [_row(group, i, row, board, palette) for i, row in enumerate(group.rows)]
     return {
         "id": group.slug,
         "protocol": group.protocol,
@@ -123,7 +124,8 @@ def _group(group: Group, material: Material, palette: Palette) -> dict[str, Any]
         "data_keys": [column["data"] for column in columns],
         "columns": columns,
         "board": board,
-        "rows": [_row(group, i, row, board, palette) for i, row in enumerate(group.rows)],
+        "rows": rows,
+        "words": {row["name"]: row["words"] for row in rows},
         "speed": [d for s in scatter.scatters(group) if (d := _speed(group, s, drawn))],
         "curves": [d for c in group.columns if (d := _curves(group, c, drawn))],
         "forests": forests.forests(group),
@@ -167,7 +169,7 @@ def _speed(group: Group, chosen: scatter.Scatter, drawn: dict[str, bytes]) -> Dr
     column = next((c for c in group.columns if c.task == chosen.task), None)
     points = ", ".join(f"{b.row} {b.accuracy:.1f} at {b.speed:,.0f}" for b in chosen.bubbles)
     front = ", ".join(b.row for b in chosen.front)
-    what = column.heading if column else f"the average of {len(group.columns)} tasks"
+    what = column.heading if column else chosen.title
     label = f"Test accuracy in percent against tokens per second on {what}: {points}. Pareto front: {front}."
     caption = f"Pareto front: {front}." if front else ""
     if chosen.left_out:

@@ -1,7 +1,7 @@
 """The page's leaderboard: headings and figures with what they say, how they sort and what is shown below them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -15,12 +15,13 @@ from lra.report.groups import Group, average, best_trivial
 
 @dataclass(frozen=True)
 class Heading:
-    """data: the key of the data filter. more: shown on demand. first: the order of the first press."""
+    """data: the key of the data filter. more: shown on demand. first: the order of the first press. sorts: can it?"""
 
     title: str
     data: str = ""
     more: bool = False
     first: str = "descending"
+    sorts: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def board(group: Group) -> Board:
             mean = average(averaged, row)
             figures.append(Figure() if mean is None else Figure(percent(mean), sort=mean))
         rows[row] = (*figures, *(_other(column, known[row]) for column in others))
+    sorts = [any(figure.sort is not None for figure in place) for place in zip(*rows.values(), strict=True)]
+    headings = [replace(heading, sorts=found) for heading, found in zip(headings, sorts, strict=True)]
     return Board(tuple(headings), tuple(_trivial(group, len(headings))), rows)
 
 

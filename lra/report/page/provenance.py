@@ -66,7 +66,8 @@ def counts(group: Group) -> list[tuple[State, int]]:
 
 def about(records: Sequence[Record]) -> dict[str, str]:
     """What a row is: heading -> words."""
-    attention, sizes = records[0].attention, records[0].parameters
+    attention = records[0].attention
+    sizes = {key: _range([r.parameters[key] for r in records if key in r.parameters]) for key in records[0].parameters}
     options = ", ".join(f"{key}={value}" for key, value in (attention.get("options") or {}).items())
     source = "built in" if attention.get("builtin", True) else f"a user's file, {attention.get('path', '')}"
     found = {
@@ -76,9 +77,14 @@ def about(records: Sequence[Record]) -> dict[str, str]:
         "Padding": attention.get("padding"),
         "Options": options,
         "Source": f"{source}, {attention.get('source_hash', '')}".strip(", "),
-        "Parameters": ", ".join(f"{value:,} {key.replace('_', ' ')}" for key, value in sizes.items()),
+        "Parameters": ", ".join(f"{text} {key.replace('_', ' ')}" for key, text in sizes.items()),
     }
     return {key: str(value) for key, value in found.items() if value}
+
+
+def _range(values: Sequence[int]) -> str:
+    """Of a row on tasks of several sizes: '81,482 to 158,602'."""
+    return " to ".join(f"{value:,}" for value in sorted({min(values), max(values)}))
 
 
 def run(record: Record) -> list[str]:

@@ -12,7 +12,7 @@ from lra.report.escape import inert, shown, without_formulas
 from lra.report.format import DASH
 from lra.report.render import markdown, table
 from lra.report.tables import published, whole_runs
-from lra.results.bench_record import UNIFORM, Bench, newest
+from lra.results.bench_record import UNIFORM, Bench, commonest, newest
 from lra.results.files import encoded, write_all
 
 ABOUT = (
@@ -146,11 +146,12 @@ def _matrix(benches: Sequence[Bench], words: Words) -> str:
 def _published(benches: Sequence[Bench]) -> list[str]:
     """The two published forms, each if there is a measurement for it."""
     parts = []
+    uniform = [bench for bench in benches if bench.shape == UNIFORM]
     by_thousand = {
         (bench.row, name): bench
         for name, lengths in THOUSANDS.items()
-        for bench in benches
-        if bench.shape == UNIFORM and bench.length in lengths
+        for bench in uniform
+        if bench.length == commonest(uniform, lengths)
     }
     if len({name for _, name in by_thousand}) > 1:
         parts += [f"### {LRA_PAPER}: steps per second (times {legacy.BASELINE}'s)\n", _speeds(by_thousand)]
