@@ -53,12 +53,12 @@ class Request:
     data_dir: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def choice(self) -> tuple[str, ...]:
-        """The words of the protocol, what is set in it, and the data."""
+    def choice(self, data: bool = True) -> tuple[str, ...]:
+        """The words of the protocol and what is set in it, and of the data unless samples are drawn."""
+        overrides = [text for text in self.overrides if data or not text.startswith("data.")]
         words = ("--protocol", self.protocol, "--device", self.device)
-        words += ("--set", *self.overrides) if self.overrides else ()
-        return words + (("--data-dir", self.data_dir) if self.data_dir else ())
+        words += ("--set", *overrides) if overrides else ()
+        return words + (("--data-dir", self.data_dir) if data and self.data_dir else ())
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ def plan(request: Request) -> list[Part]:
     gears = ("--gear", *(GEARS if request.device.startswith("cuda") else GEARS[1:]))
     for task in (task for task in SHAPES if task in request.tasks):
         words = (run, "bench", "--yardstick", "--task", task, "--attn", *attentions, *gears, "--repeats", "5")
-        words += request.choice
+        words += request.choice()
         parts.append(Part(f"step-{task}", f"a training step on {task} in each gear", words, 3, 6))
     words = (run, "bench", "--attn", *attentions, "--mode", "training", "--repeats", "5", "--budget", "10")
-    words += ("--lengths", "1024", "4096", "--out", str(request.out / "bench"), *request.choice)
+    words += ("--lengths", "1024", "4096", "--out", str(request.out / "bench"), *request.choice(data=False))
     parts.append(Part("memory", "time and memory against length", words, 3, 6))
     return [*parts, *runs(request)]
 
@@ -107,7 +107,7 @@ def runs(request: Request) -> list[Part]:
     for seed in range(request.seeds):
         for task in request.tasks:
             words = (run, "--attn", *request.attentions, "--task", request.files.get(task, task), "--seed", str(seed))
-            words += ("--out", str(request.out), *request.choice)
+            words += ("--out", str(request.out), *request.choice())
             expected = minutes[task] * len(request.attentions)
             title = f"{task} under {request.protocol}, seed {seed}"
             found.append(Part(f"{task}-{seed}", title, words, expected, SLACK * expected))
@@ -167,7 +167,8 @@ def _do(request: Request, part: Part, left: float, place: str) -> Outcome:
 def _run(request: Request, part: Part, budget: float) -> Outcome:
     """Runs the command; its output goes to the terminal and to parts/NAME.log, which is kept if it is stopped, too."""
     started, lines = time.monotonic(), []
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(places)}
     settings = {"stdout": subprocess.PIPE, "env": environment, "encoding": "utf-8"}
     # in a session of its own, so that Ctrl-C reaches it once, from here
     with subprocess.Popen([sys.executable, *part.words], **settings, start_new_session=True) as process:

@@ -92,6 +92,11 @@ def test_every_part_and_every_source_has_an_entry():
     runs = [make(a["name"], 0.4, attention=a) for a in (hybrid, mixed | {"source_hash": "9999"}, *mine)]
     printed = cite(runs, read())
     assert "url = {https://github.com/someone/polapp}" in printed
+    theirs = [about | {"name": name, "paper": "https://example.org/p"} for about in mine for name in ("one", "two")]
+    both = cite([make(a["name"], 0.4, attention=a) for a in theirs], read())
+    assert len(re.findall(r"@misc\{(?:one|two)\w*,", both)) == 4, "each of two sources of two names"
+    again = [make("softmax", 0.4, attention=mixed | {"parts": [], "builtin": True, "source_hash": s}) for s in "ab"]
+    assert "% softmax\n@inproceedings{vaswani2017attention," in cite(again, read())
     assert "% polapp+softmax, softmax+mine\n@inproceedings{vaswani2017attention," in printed
     made = re.findall(r"@misc\{(\w+),", printed)
     assert len(made) == len(set(made)) == 4, "the repository, and three files called mine"

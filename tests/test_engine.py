@@ -446,3 +446,30 @@ def test_accuracy_does_not_depend_on_the_gear(tmp_path, gear):
         accuracies[name] = np.array([record.test_accuracy for record in records])
     difference = accuracies[gear] - accuracies["eager"]
     assert abs(difference.mean()) < 0.01 + 2.8 * difference.std(ddof=1) / math.sqrt(5)
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_a_checkpoint_brings_back_what_failed_and_nothing_else(setup, monkeypatch):
+    cell, _, model, place = setup()
+    monkeypatch.setattr("lra.training.gears.COMBINED", ("cpu",))
+    config = replace(cell.config.train, steps=9, warmup=0, gear="compiled")
+
+    def resumed(**state):
+        gears = Step(model, config, *place, seed=0).gears
+        gears.restore({"device": "cpu", "name": "compiled", "cause": "", "rounded": False} | state)
+        return gears
+
+    def combined(gears) -> bool:
+        return getattr(gears.gear, "combined", False)
+
+    assert combined(resumed())
+    assert combined(resumed(name="eager")), "it was asked for the eager gear, and now is for another"
+    failed = resumed(cause="combined kernels failed: RuntimeError: no such kernel")
+    assert not combined(failed)
+    assert failed.name == "compiled (combined kernels failed: RuntimeError: no such kernel)"
+    slow = resumed(name="eager", cause="compiled failed: no g++")
+    assert slow.name == "eager (compiled failed: no g++)"
+    assert resumed(name="eager", cause="compiled failed: no g++", device="cuda").name == "compiled"
+    assert resumed(rounded=True).state()["rounded"]
+    kept = slow.state()
+    assert resumed(**kept).state() == kept

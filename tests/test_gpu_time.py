@@ -27,13 +27,15 @@ def test_the_plan_is_printed_and_nothing_runs(capsys: pytest.CaptureFixture[str]
 
 def test_every_part_has_the_words_that_were_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """Files as they were written, and what is timed is what runs."""
-    command = ["gpu", "--dry-run", "--protocol", "quick", "--set", "model.layers=1", "--data-dir", str(tmp_path)]
+    command = ["gpu", "--dry-run", "--protocol", "quick", "--data-dir", str(tmp_path)]
+    command += ["--set", "model.layers=1", "data.brackets=false"]
     assert main([*command, "--attn", "./mine.py", "--task", "listops", "--seeds", "1"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if " run_lra.py " in line]
     assert len(lines) == 3
     for line in lines:
         assert "--attn ./mine.py" in line
-        assert f"--protocol quick --device cuda --set model.layers=1 --data-dir {tmp_path}" in line
+        assert "--protocol quick --device cuda --set model.layers=1" in line
+        assert (f"data.brackets=false --data-dir {tmp_path}" in line) == ("--lengths" not in line)
 
 
 def test_without_the_device_one_line_says_so(capsys: pytest.CaptureFixture[str]):

@@ -87,6 +87,15 @@ def test_a_machine_without_locks_respects_a_lock(tmp_path, monkeypatch):
         pass
 
 
+def test_locks_that_hold_on_one_machine_alone_stop_nobody(tmp_path, monkeypatch):
+    """Where a file system lets two machines through, both go on; the first record is kept."""
+    monkeypatch.setenv("LRA_STALE", "0.5")
+    monkeypatch.setattr("lra.results.locks.fcntl.flock", lambda *_: None)
+    with locked(tmp_path / "lock"), locked(tmp_path / "lock"):
+        time.sleep(0.3)
+        assert not signals.asked()
+
+
 @pytest.mark.usefixtures("lockless")
 def test_a_claim_without_a_sign_is_taken_over(tmp_path, monkeypatch, capfd):
     """Whether its process has ended on this machine, or has been silent for LRA_STALE seconds on another."""

@@ -224,10 +224,14 @@ def test_a_second_grid_of_the_same_processes_takes_its_own_turns():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    both = [context.Process(target=join_twice, args=(rank, port, answers)) for rank in (0, 1)]
+    both = [context.Process(target=join_twice, args=(rank, port, answers), daemon=True) for rank in (0, 1)]
     for process in both:
         process.start()
-    assert answers.get(timeout=120) == [3.0 * (10 * step + 1) for steps in (4, 7) for step in range(steps)]
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
+    try:
+        assert answers.get(timeout=120) == [3.0 * (10 * step + 1) for steps in (4, 7) for step in range(steps)]
+        for process in both:
+            process.join(60)
+        assert [process.exitcode for process in both] == [0, 0]
+    finally:
+        for process in both:
+            process.kill()

@@ -5,6 +5,7 @@ The facts are from the issues and the code of the suites.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import tasks
@@ -86,6 +87,7 @@ QUIRKS = (
 )
 
 
+@functools.cache
 def suites_with(quirk: Quirk, task: str) -> list[str]:
     """The suites that have the quirk on this task: those whose protocol here switches it on, and those without one."""
     named = set(protocols())

@@ -69,25 +69,21 @@ def run_audit(request: Request) -> list[Effect]:
     If several tasks are requested, those without data are left out. Raises as `run_grid` does.
     """
     comparisons = compare(request)
-    runs = {_key(run): run for c in comparisons for run in (*c.without, *c.faulty)}
+    runs = {run.cell: run for c in comparisons for run in (*c.without, *c.faulty)}
     several = len({run.task for run in runs.values()}) > 1
     jobs = run_jobs(request, list(runs.values()), several, shard=request.shard)
-    done = {_key(job.run): job.record for job in jobs if job.record and job.record.test_accuracy is not None}
+    done = {job.run.cell: job.record for job in jobs if job.record and job.record.test_accuracy is not None}
     return [effect for comparison in comparisons for effect in effects_of(comparison, done)]
 
 
 def effects_of(comparison: Comparison, done: dict[Key, Record]) -> list[Effect]:
-    """The effects of a comparison, one for each attention. done: the finished records by `_key`."""
+    """The effects of a comparison, one for each attention. done: the finished records by `Run.cell`."""
     effects = []
     for row in dict.fromkeys(run.row for run in comparison.without):
         both = zip(comparison.without, comparison.faulty, strict=True)
-        keys = [(_key(without), _key(faulty)) for without, faulty in both if without.row == row]
+        keys = [(without.cell, faulty.cell) for without, faulty in both if without.row == row]
         effects.append(Effect(comparison, row, [(done[a], done[b]) for a, b in keys if a in done and b in done]))
     return effects
-
-
-def _key(run: Run) -> Key:
-    return run.task, run.row, run.seed, run.protocol
 
 
 def table(effects: Sequence[Effect]) -> pd.DataFrame:
@@ -171,7 +167,7 @@ def document(frame: pd.DataFrame, request: Request, command: str) -> str:
 
     shown = {(line["quirk"], line["task"]): line["suites"] for line in frame.to_dict("records")}
     sources = "".join(
-        f"- {quirk.name} (`{quirk.switch}`, against `{quirk.sound}`), {task}: {suites}\n"
+        f"- {quirk.name} (`{quirk.switch}`, against `{quirk.sound}`), {task}: {suites or 'none of these'}\n"
         for quirk in QUIRKS
         for (name, task), suites in shown.items()
         if name == quirk.name

@@ -14,7 +14,6 @@ from lra.experiments.data import prepare_data
 from lra.experiments.grid import run_jobs
 from lra.experiments.job import Job
 from lra.experiments.plan import Request, plan
-from lra.experiments.run import Run
 from lra.experiments.sweep import read_choices
 from lra.results.record import Record
 
@@ -50,20 +49,16 @@ def run_settings(request: Request, texts: list[str]) -> list[Line]:
     """Runs what is missing of every combination. Raises as `run_grid` does, and ConfigError for keys without values."""
     choices = read_choices(texts, request.overrides, "--settings")
     planned = {c: plan(replace(request, overrides=(*request.overrides, *c))) for c in choices}
-    runs = list({_key(run): run for runs in planned.values() for run in runs}.values())
+    runs = list({run.cell: run for runs in planned.values() for run in runs}.values())
     jobs = run_jobs(request, runs, len({run.task for run in runs}) > 1, shard=request.shard)
-    done = {_key(job.run): job for job in jobs if job.record and job.record.test_accuracy is not None}
+    done = {job.run.cell: job for job in jobs if job.record and job.record.test_accuracy is not None}
     lines = []
     for task, row in dict.fromkeys((run.task, run.row) for run in runs):
         for choice, its_runs in planned.items():
-            mine = [done[_key(run)] for run in its_runs if (run.task, run.row) == (task, row) and _key(run) in done]
+            mine = [done[run.cell] for run in its_runs if (run.task, run.row) == (task, row) and run.cell in done]
             if mine:
                 lines.append(replace(_line(choice, mine, request), first=choice == choices[0]))
     return lines
-
-
-def _key(run: Run) -> tuple[str, str, int, str]:
-    return run.task, run.row, run.seed, run.protocol
 
 
 def _line(choice: tuple[str, ...], jobs: list[Job], request: Request) -> Line:

@@ -27,7 +27,9 @@ EPS = 1e-6
 def fits(config: Config) -> bool:
     """Is the baseline the model and the step of this configuration? It is the form of the published small models."""
     model, train = config.model, config.train
-    return (model.backbone, model.pool, model.positions, train.clip) == ("flat", "mean", "learned", "norm")
+    own = {key: getattr(model, key, default) for key, default in (("norm", "pre"), ("parallel", False))}  # of `flat`
+    form = (model.backbone, model.pool, model.positions, model.grid, train.clip, *own.values())
+    return form == ("flat", "mean", "learned", False, "norm", "pre", False)
 
 
 class Attention(nn.Module):

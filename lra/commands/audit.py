@@ -54,6 +54,6 @@ def main(parsed: argparse.Namespace) -> int:
     name, csv = "settings" if parsed.settings else "audit", frame.to_csv(index=False, lineterminator="\n")
     write_all({f"{name}.md": encoded(page), f"{name}.csv": encoded(csv)}, parsed.out)
     if measured:
-        print(markdown(kind.sheet_of(frame)))
+        print(markdown(kind.sheet_of(frame), bold=False))
     print(f"records, {name}.md and {name}.csv in {parsed.out}")
     return int(not measured)

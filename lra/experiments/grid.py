@@ -52,7 +52,8 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     prepared = group.rank_zero_first(lambda: prepare_all(request, runs, forgiving))
     check_same_data(prepared, group)
     jobs = open_jobs(request, runs, prepared)
-    missing = find_missing(part_of(jobs, shard), group)
+    mine = {run.cell for run in part_of(runs, shard)}
+    missing = find_missing([job for job in jobs if shard == (1, 1) or job.run.cell in mine], group)
     for job, job.title in zip(missing, titles(missing), strict=True):
         if group.rank == 0:
             job.announce()
@@ -71,6 +72,8 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     if problems:
         raise WorkError(problems[0])
     for job in jobs:  # every process must make the same choice from the records
+        if shard != (1, 1) and not job.final:
+            job.record = job.outcome()  # of another part, which may have ended meanwhile
         job.record = group.broadcast(job.record)
     return jobs
 

@@ -79,6 +79,11 @@ class Run:
         """Tokens of the longest sequence the model is built for."""
         return self.config.model.length or spec.length
 
+    @property
+    def cell(self) -> tuple[str, str, int, str]:
+        """Task, row, seed and protocol: what one run of a grid is told from the others by."""
+        return self.task, self.row, self.seed, self.protocol
+
     def about(self) -> dict[str, Any]:
         """What the run is, for those who look on."""
         about = {"task": self.task, "row": self.recorded_row, "protocol": self.protocol, "seed": self.seed}

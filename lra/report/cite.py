@@ -39,19 +39,18 @@ def cite(records: Sequence[Record], entries: Sequence[Citation]) -> str:
                 uses[entry.key].append(words)
     rows = {(record.row, record.attention.get("source_hash")): record for record in records}
     for record in sorted(rows.values(), key=lambda record: rank(record.row, is_control(record))):
-        found = False
-        for address in re.findall(r"https?://[^\s,;]+", record.attention.get("paper") or ""):
+        about, source = record.attention, str(record.attention.get("source_hash"))
+        addresses = re.findall(r"[^\s,;]+", about.get("paper") or "")
+        for address in addresses:
             known = [entry for entry in entries if entry.eprint in _numbers(address)]
             for entry in known:
-                uses[entry.key].append(record.row)
+                uses[entry.key] += [] if record.row in uses[entry.key] else [record.row]
             if not known:
-                made.setdefault(address, _misc(record, record.attention, address, made.values()))
-            found = True
-        parts = record.attention.get("parts") or [record.attention]
-        for about in (part for part in parts if not part.get("builtin", True)):
-            if len(parts) > 1 or not found:
-                key = f"{about['name']} {record.attention.get('source_hash')}"
-                made.setdefault(key, _misc(record, about, "", made.values()))
+                made.setdefault(f"{address} {about['name']} {source}", _misc(record, about, address, made.values()))
+        parts = about.get("parts") or [about]
+        for part in (part for part in parts if not part.get("builtin", True)):
+            if len(parts) > 1 or not addresses:
+                made.setdefault(f"{part['name']} {source}", _misc(record, part, "", made.values()))
     texts = {entry.key: entry.text for entry in entries}
     wanted = [entry.key for entry in entries if "always" in entry.keywords or uses[entry.key]]
     parts = [(f"% {', '.join(uses[key])}\n" if uses[key] else "") + texts[key] + "\n" for key in wanted]

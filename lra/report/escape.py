@@ -33,8 +33,8 @@ def one_line(text: str) -> str:
 
 
 def inert(text: str) -> str:
-    """Text for Markdown in which neither HTML nor a link, emphasis nor a new line begins."""
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", one_line(text)).replace("](", r"]\(").replace("*", r"\*")
+    """Text for Markdown in which neither HTML nor a link nor a new line begins."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", one_line(text)).replace("](", r"]\(")
 
 
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:

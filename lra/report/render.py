@@ -59,10 +59,15 @@ def table(
 
 
 def markdown(table: Table, bold: bool = True) -> str:
-    """The table alone, without title and note; a table without rows is empty text."""
+    """The table alone, without title and note; a table without rows is empty text.
+
+    bold: for a file. A terminal shows neither bold cells nor what keeps the stars of 'pola*2+softmax' from being some.
+    """
     if not table.body:
         return ""
-    lines = [[inert(cell).replace("|", r"\|") for cell in line] for line in (table.header, *table.body)]
+    stars = r"\*" if bold else "*"
+    cells = [[inert(cell).replace("|", r"\|") for cell in line] for line in (table.header, *table.body)]
+    lines = [[cell.replace("*", stars) for cell in line] for line in cells]
     for row, column in table.bold if bold else ():
         lines[row + 1][column] = f"**{lines[row + 1][column]}**"
     align = ["left"] * table.left + ["right"] * (len(table.header) - table.left)

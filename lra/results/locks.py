@@ -123,7 +123,7 @@ def locked(path: Path) -> Iterator[None]:
         try:
             if (claim := claim_of(path)).exists() and not _is_stale(claim, stale):
                 raise _busy(path, _read(claim))  # a machine to which the file system gives no locks
-            with _beating(path, ours, stale):
+            with _beating(path, None, stale):
                 yield
         finally:
             with contextlib.suppress(OSError):
@@ -167,8 +167,8 @@ def _claimed(path: Path, stale: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _beating(path: Path, ours: Holder, stale: float) -> Iterator[None]:
-    """Touches the file of this holder now and then, for those to whom the file system gives no locks."""
+def _beating(path: Path, ours: Holder | None, stale: float) -> Iterator[None]:
+    """Touches a file now and then, for those to whom the file system gives no locks. ours: of a claim, what it says."""
     done = threading.Event()
     heart = threading.Thread(target=_beat, args=(path, ours, done, stale / BEATS), daemon=True)
     heart.start()
@@ -230,11 +230,11 @@ def _take_over(path: Path, ours: Holder, seconds: float) -> bool:
         guard.unlink(missing_ok=True)
 
 
-def _beat(path: Path, ours: Holder, done: threading.Event, pause: float) -> None:
+def _beat(path: Path, ours: Holder | None, done: threading.Event, pause: float) -> None:
     """Touches the claim; where another process has taken it over, this one stops as after a signal."""
     while not done.wait(pause):
         with contextlib.suppress(OSError):
-            if (held := _read(path)) not in (ours, None):
+            if ours is not None and (held := _read(path)) not in (ours, None):
                 _say(f"{path.parent}: {held} has taken over the run of this process, which had given no sign")
                 signals.ask()
                 return

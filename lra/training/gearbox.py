@@ -19,6 +19,7 @@ from lra.training.loading import load
 from lra.training.optimiser import FlatAdamW
 
 SLOWER = {"captured": ("compiled", "eager"), "compiled": ("eager",)}  # what a run may fall back to
+COMBINED = "combined kernels"  # as a failure of theirs begins
 
 
 class LateError(ValueError):
@@ -67,21 +68,19 @@ class GearBox:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run must know to compute the same bits: has it fallen back, are lengths rounded?"""
-        return {
-            "name": self.gear.name,
-            "cause": self.cause,
-            "rounded": self.rounded or getattr(self.gear, "rounded", False),
-            "combined": getattr(self.gear, "combined", False),
-        }
+        rounded = self.rounded or getattr(self.gear, "rounded", False)
+        return {"device": self.device.kind, "name": self.gear.name, "cause": self.cause, "rounded": rounded}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up what a checkpoint says: a slower gear than the one meant, or rounded lengths."""
-        name, cause = str(state.get("name")), str(state.get("cause") or "")
+        """Takes up what a checkpoint of such a device says: a slower gear than the one meant, or rounded lengths."""
+        if state.get("device") != self.device.kind:
+            return
+        name, cause = str(state["name"]), str(state["cause"])
         if cause and name in SLOWER.get("compiled" if self.shift_at else self.gear.name, ()):
             self.shift_at, self.cause = 0, cause
             self.take(Compiled if name == "compiled" else Eager)
             say(f"gear {self.gear.name}, as before: {cause}")
-        if state.get("combined") is False and isinstance(self.gear, Compiled) and self.gear.combined:
+        if cause.startswith(COMBINED) and isinstance(self.gear, Compiled) and self.gear.combined:
             self.cause = cause
             self.gear.separate()
         self.rounded = bool(state.get("rounded"))
@@ -142,7 +141,7 @@ class GearBox:
         what = gear.name
         final = isinstance(error, CaptureError | RecompileError)
         if isinstance(gear, Compiled) and gear.combined and not final:
-            what = "combined kernels"
+            what = COMBINED
             gear.separate()
         else:
             self.take(Compiled if isinstance(error, CaptureError) else Eager)

@@ -92,7 +92,9 @@ class Step:
     def shift_up(self, samples: Samples, compiled: bool, refused: str) -> None:
         """Goes on in the compiled gear. compiled: the code is in the cache. refused: why there is none."""
         self.gears.shift_up(refused)
-        if self.gears.moving is not None:
+        if self.gears.moving is None:
+            self.dry_run(samples, np.arange(min(2, len(samples.labels))))
+        else:
             self.prepare(samples, compiled)
 
     def prepare(self, samples: Samples, compiled: bool = False) -> None:
