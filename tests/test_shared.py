@@ -32,6 +32,7 @@ def numbers(record) -> tuple:
     return record.identity, record.status, curve, record.predictions, record.test_accuracy_last
 
 
+@pytest.mark.slow
 def test_three_processes_are_one(tiny, tmp_path, capfd):
     """On however few cores. Batches have several micro-batches, and so have evaluations."""
     (one,) = run_grid(asked(tiny, tmp_path / "one", processes=1))
@@ -155,6 +156,7 @@ def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capf
     assert numbers(calm) == numbers(slow)
 
 
+@pytest.mark.slow
 def test_a_run_takes_cores_that_become_free(tiny, tmp_path, monkeypatch, capfd):
     """Others use one of two cores when it begins, and none when the command looks again."""
     for name, number in (("APART_TOKENS", 0), ("SHARED_TOKENS", 0)):

@@ -18,7 +18,6 @@ from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
 from lra.training import gears
 from lra.training.cores import crowding
-from lra.training.loop import Trainer
 from lra.training.progress import COMPILED, Bar, Progress
 
 
@@ -133,27 +132,6 @@ def test_a_resumed_run_stays_in_the_gear_it_has_fallen_back_to(shifting, tmp_pat
     assert resumed.environment["gear"] == calm.environment["gear"] == "eager (compiled failed: Unsupported: this)"
     assert resumed.predictions == calm.predictions
     assert "gear eager, as before: compiled failed" in capfd.readouterr().err
-
-
-def test_a_resumed_run_goes_on_rounding_lengths(shifting):
-    def stop(progress):
-        if progress.step == 30:
-            trainers[0].step.gears.gear.rounded = True
-        if progress.step == 31:
-            trainers[0].pause()
-
-    trainers = []
-    original = Trainer.run
-
-    def run(self, *arguments):
-        trainers[:] = [self]
-        return original(self, *arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "run", run)
-        run_grid(replace(shifting, observe=stop))
-        assert run_grid(shifting)[0].status == "done"
-    assert trainers[0].step.gears.gear.rounded
 
 
 def test_the_step_depends_on_the_configuration_alone():

@@ -104,6 +104,6 @@ def test_what_an_array_needs(tiny, tmp_path, capsys):
     assert "\n#SBATCH --gres=gpu:1\n" in (tmp_path / "gpu.sbatch").read_text()
     capsys.readouterr()
     assert main([*words, "--out", str(tmp_path), "--jobs", "2"]) == 2
-    assert "leave --devices, --jobs, --shard out" in capsys.readouterr().err
+    assert "leave --devices, --jobs, --processes and --shard out" in capsys.readouterr().err
     assert main([*words, "--out", str(tmp_path / "a b")]) == 2
     assert "give an --out without spaces" in capsys.readouterr().err

@@ -155,6 +155,7 @@ def test_a_compilers_cache_is_empty_once(tiny, tmp_path, monkeypatch):
     assert not Path(first).exists()
 
 
+@pytest.mark.slow
 def test_steps_of_a_whole_run(tiny):
     """Evaluations count by their samples: three of 70, then the test split of 90 with the last and the best weights."""
     timing = replace(TIMING, protocol=tiny, processes=1, batch=0, whole_run=True)
