@@ -74,7 +74,7 @@ def once(tmp_path, what: str) -> str:
     ("what", "reason"),
     [
         ("os.kill(os.getpid(), signal.SIGKILL)", "its process ended by signal SIGKILL (out of memory?); the same comm"),
-        ("raise ValueError('of this one alone')", "ValueError: of this one alone"),
+        pytest.param("raise ValueError('of this one alone')", "ValueError: of this one alone", marks=pytest.mark.slow),
     ],
 )
 def test_one_of_two_fails(tiny, tmp_path, capfd, what, reason):

@@ -59,6 +59,7 @@ def own_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["training", "forward"])
 def test_processes_share_a_step(tiny, mode):
     """They compute the tokens that one process computes, and take as many steps as process 0 says."""
@@ -233,6 +234,7 @@ def test_hours_in_the_long_list(tmp_path):
     assert "hours of a standard run on this machine" in lines[-1]
 
 
+@pytest.mark.slow
 def test_command(tiny, tmp_path, capsys, monkeypatch):
     """In one process here, so that nothing is started; the gear of so short a run is eager."""
     monkeypatch.setattr(benching, "measure_apart", measure)

@@ -43,11 +43,6 @@ def has_one_length(spec: str, grid: Grid = None) -> bool:
     return grid is not None or attention_zoo.find(spec)[0].padding == "fixed"
 
 
-def lengths_of(spec: str, grid: Grid = None) -> list[int]:
-    """The lengths at which the laws of padding are checked."""
-    return [LENGTH] if has_one_length(spec, grid) else [LENGTH, LONG]
-
-
 def make(
     spec: str, grid: Grid = None, *, length: int = LENGTH, dropout: float = 0.0, seed: int = 0
 ) -> attention_zoo.Attention:
@@ -59,31 +54,32 @@ def make(
     return attention.eval()
 
 
-def modes(spec: str, grid: Grid = None, length: int = LENGTH) -> Iterator[tuple[str, Forward]]:
+def modes(spec: str, grid: Grid = None) -> Iterator[tuple[str, Forward]]:
     """The attention in evaluation, then in training without dropout, each with the words to name the mode.
 
     In training every call gets a fresh attention, since a call may change its buffers. One that draws random numbers of
     its own in training has no law to keep there.
     """
-    yield "in evaluation", make(spec, grid, length=length)
+    yield "in evaluation", make(spec, grid)
 
     def train(x: Tensor, keep: Tensor | None = None) -> Any:
-        return make(spec, grid, length=length).train()(x, keep)
+        return make(spec, grid).train()(x, keep)
 
     def draw(seed: int) -> Any:
-        attention = make(spec, grid, length=length).train()
+        attention = make(spec, grid).train()
         torch.manual_seed(seed)
-        return attention(sample(grid, tokens=length))
+        return attention(sample(grid))
 
     if torch.equal(draw(1), draw(2)):
         yield "in training", train
 
 
 def cases(spec: str, grid: Grid = None) -> Iterator[tuple[str, Forward, Tensor]]:
-    """The modes of the attention, each with an x, for every length at which the laws of padding are checked."""
-    for length in lengths_of(spec, grid):
-        for mode, forward in modes(spec, grid, length):
-            yield (mode if length == LENGTH else f"{mode}, {length} tokens"), forward, sample(grid, tokens=length)
+    """The modes in which the laws of padding are checked, each with an x; in evaluation of a long one, too."""
+    for mode, forward in modes(spec, grid):
+        yield mode, forward, sample(grid)
+    if not has_one_length(spec, grid):
+        yield f"in evaluation, {LONG} tokens", make(spec, length=LONG), sample(tokens=LONG)
 
 
 def assert_same(y: Tensor, expected: Tensor, mode: str) -> None:
