@@ -122,7 +122,9 @@ def load_installed(point: EntryPoint) -> tuple[Path, Plugin]:
 
 
 def _label(file: Path, root: Path) -> str:
-    """A file's name in the hash, which must not depend on where the folder is."""
+    """A file's name in the hash, which must not depend on where the folder is, nor on where ours is."""
+    if file.parent == HERE:
+        return file.name
     name = name_of(file, root) if file.is_absolute() else file.as_posix()
     return name if root in file.parents or not file.is_absolute() else file.name
 

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -197,8 +196,11 @@ def _echo(process: subprocess.Popen, lines: list[str]) -> None:
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """As Ctrl-C does, so that a run writes its checkpoint; by force where that does not help."""
-    process.send_signal(signal.SIGINT)
+    """By SIGTERM, on which a run writes its checkpoint; by force where that does not help.
+
+    Not as Ctrl-C does: the background jobs of a shell ignore SIGINT, and so do their children.
+    """
+    process.terminate()
     try:
         process.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:

@@ -1,5 +1,6 @@
 """One GPU for a short time: the plan, budgets, and going on; with a stand-in for its parts, and runs on the CPU."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,23 @@ def test_without_the_device_one_line_says_so(capsys: pytest.CaptureFixture[str])
     assert "cuda:7" in capsys.readouterr().err
 
 
+SAVES = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(print("saved")))
+print("begun")
+time.sleep(60)
+"""
+
+
 def test_parts_fail_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gpu, "PATIENCE", 5)
-    slow = "import time\nprint('begun')\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    print('saved')"
-    parts = [part("good", "print('hello')"), part("bad", "raise SystemExit(3)"), part("slow", slow, budget=0.1)]
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell
+    parts = [part("good", "print('hello')"), part("bad", "raise SystemExit(3)"), part("slow", SAVES, budget=0.1)]
     request = Request(out=tmp_path, minutes=5)
-    outcomes = carry_out(request, parts)
+    try:
+        outcomes = carry_out(request, parts)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert [o.state for o in outcomes] == ["done", "failed, exit code 3", "stopped"]
     assert outcomes[2].lines == ["begun", "saved"]
     text = (tmp_path / "summary.md").read_text(encoding="utf-8")

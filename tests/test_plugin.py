@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import attention_zoo
-from attention_zoo import SpecError, _source
+from attention_zoo import SpecError, _plugin, _source
 from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
 from lra.experiments.plan import Request, name_rows
@@ -293,6 +293,23 @@ def test_the_hash_of_a_built_in_covers_what_it_imports(monkeypatch):
     )
     shared = {"_base.py", "_dims.py", "_parts.py", "_kernels.py", "_convolution.py"}
     assert {path.name for path in files} == {"mine.py", *shared}
+
+
+def test_the_hash_does_not_depend_on_where_the_file_lies(tmp_path):
+    """In the checkout, above it, or anywhere else."""
+
+    def hash_at(folder):
+        path = folder / "mine.py"
+        files = _source.closure(
+            ["mine"],
+            lambda name: path if name == "mine" else _source.find_in_zoo(name),
+            lambda file: MINE if file == path else _source.read_zoo(file),
+        )
+        texts = {file: MINE if file == path else _source.read_zoo(file) for file in files}
+        return _plugin._describe(path, texts.__getitem__, files, [], []).source_hash
+
+    checkout = _source.HERE.parent
+    assert len({hash_at(folder) for folder in (tmp_path, checkout, checkout.parent, checkout / "results")}) == 1
 
 
 def test_the_hash_is_the_same_in_every_version_of_python():

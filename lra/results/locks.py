@@ -115,10 +115,9 @@ def locked(path: Path) -> Iterator[None]:
                     raise _busy(path, held)  # a machine to which the file system gives locks
                 yield
             return
-        ours = Holder()
         with contextlib.suppress(OSError):  # a full disk
             file.truncate(0)
-            file.write(ours.encoded())
+            file.write(Holder().encoded())
             file.flush()
         try:
             if (claim := claim_of(path)).exists() and not _is_stale(claim, stale):
