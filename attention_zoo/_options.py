@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import math
 
 TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 LARGEST = 10**6  # of an option that is an integer; they are sizes
@@ -51,6 +52,8 @@ def read_options(text: str, known: Options, name: str) -> dict[str, Value]:
                 raise ValueError
             if kind is int and not -LARGEST <= int(value) <= LARGEST:
                 raise SpecError(f"attention {name}: {key} must be at most {LARGEST:,}, not {value[:40]}")
+            if kind is float and math.isnan(float(value)):
+                raise SpecError(f"attention {name}: {key} must be a number, not {value!r}")
             options[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
         except SpecError:
             raise

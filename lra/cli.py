@@ -19,8 +19,8 @@ from lra import signals
 from lra.commands import NAMES
 from lra.errors import UserError, suggestion
 
-NEEDED = ("torch", "numpy", "scipy", "numba", "datasets", "pandas", "matplotlib", "tqdm", "yaml", "jsonargparse",
-          "safetensors", "tabulate", "jinja2")  # fmt: skip
+NEEDED = ("torch", "numpy", "scipy", "numba", "loky", "datasets", "PIL", "pandas", "matplotlib", "tqdm", "yaml",
+          "jsonargparse", "safetensors", "tabulate", "jinja2")  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 HELP = ("-h", "--help")
 COMPILING = ("run", "bench", "check", "audit")  # commands that may compile a model
@@ -195,7 +195,8 @@ def use_compiler_cache() -> None:
     temporary = [Path(folder) / f"lra-inductor-{user}" for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp")]
     folder, why = first_usable([wanted, *temporary])
     if why:
-        say(f"cannot write to {wanted} ({why}): compiled code is kept in {folder}; set LRA_CACHE to a folder of yours")
+        kept = "nowhere" if folder == wanted else f"in {folder}"
+        say(f"cannot write to {wanted} ({why}): compiled code is kept {kept}; set LRA_CACHE to a folder of yours")
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 

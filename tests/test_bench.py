@@ -13,7 +13,7 @@ from lra.bench.measure import measure
 from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing
 from lra.cli import main
-from lra.errors import BusyError, RecordError
+from lra.errors import BusyError, CountError, RecordError
 from lra.report.tables.bench import detail, frame, tables
 from lra.results.bench_record import Bench, load, newest, read_benches, save
 
@@ -84,6 +84,19 @@ def test_over_budget_is_recorded(tiny):
     assert found.status == "over budget"
     assert found.median is None
     assert "a step took" in found.reason
+
+
+def test_every_reason_is_kept(tiny, monkeypatch):
+    """Too slow, and operations that cannot be counted."""
+
+    def refuse(*_):
+        raise CountError("FLOPs of elu cannot be counted")
+
+    monkeypatch.setattr("lra.bench.workload.count_flops", refuse)
+    found = measure(dataclasses.replace(TIMING, budget=1e-9, protocol=tiny))
+    assert found.flops is None
+    assert "a step took" in found.reason
+    assert "FLOPs of elu cannot be counted" in found.reason
 
 
 def test_errors_of_a_mechanism_are_recorded(tiny, tmp_path):
@@ -294,6 +307,7 @@ def test_command(tiny, tmp_path, capsys, monkeypatch):
         (["--attn", "elu", "--published", "--lengths", "8"], "own lengths: leave out"),
         (["--attn", "elu", "--repeats", "0"], "--repeats must be positive"),
         (["--attn", "elu", "--lengths", "0"], "--lengths must be positive"),
+        (["--attn", "elu", "--memory", "-0.5"], "--memory must be positive"),
         (["--attn", "elu", "--mode", "backward"], "invalid choice"),
         (["--lengths", "8"], "bench needs --attn"),
         (["--yardstick", "--lengths", "8"], "leave out --lengths"),

@@ -332,6 +332,7 @@ def test_a_failure_is_exit_code_1_with_advice(tmp_path, capsys, monkeypatch):
     [
         (["check", "sofmax"], "did you mean 'softmax'"),
         (["check", "softmax", "--grid", "4"], "rows x columns"),
+        (["check", "softmax", "--grid", "²x3"], "rows x columns"),
         (["new-attention", "softmax"], "a built-in attention has this name"),
         (["new-attention", "My-Own"], "lower-case letters"),
         (["new-attention", "class"], "lower-case letters"),

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,6 +181,13 @@ def test_compiled_code_is_kept_in_the_cache(monkeypatch, tmp_path, capsys):
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/somewhere"
 
 
+def test_a_cache_that_nobody_can_write_to(monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(cli, "first_usable", lambda folders: (folders[0], "Read-only file system"))
+    compiler_cache(monkeypatch, tmp_path / "file", tmp_path)
+    assert "(Read-only file system): compiled code is kept nowhere; set LRA_CACHE" in capsys.readouterr().err
+
+
 def test_a_cache_with_a_space_still_compiles(monkeypatch, tmp_path, capsys):
     """The compiler's commands break at a space, wherever in the path it is."""
     folder = compiler_cache(monkeypatch, tmp_path / "my cache", tmp_path)
@@ -285,6 +294,14 @@ def test_no_heavy_import_for_a_message(arguments):
         [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_every_dependency_is_looked_for():
+    """One that is missing must be one line, not a traceback in the middle of a run."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    modules = {"pillow": "PIL", "pyyaml": "yaml"}
+    needed = {re.split("[>=<~! ]", requirement)[0] for requirement in project["dependencies"]}
+    assert {modules.get(name, name) for name in needed} == set(cli.NEEDED)
 
 
 def test_bare_environment(tmp_path):

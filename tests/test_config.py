@@ -1,5 +1,6 @@
 """Protocols, overrides and the message of every mistake in them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,27 @@ def test_a_plan_says_once_that_it_cuts_a_warm_up(capsys):
     said = capsys.readouterr().err
     assert said.startswith("listops: the warm-up is cut to 2 of 37 steps, its share in the protocol (1000 of 20000);")
     assert said.count("\n") == 1
+
+
+def test_a_run_that_ends_inside_its_warm_up_has_no_cut_one(capsys):
+    """Google's Retrieval does. Another warm-up is another label."""
+    from lra.experiments.plan import Request, plan
+
+    asked = Request(attentions=["elu"], tasks=["retrieval", "listops"], seeds=[0], protocol="google")
+    retrieval, _ = plan(asked)
+    assert retrieval.config.train.warmup > retrieval.config.train.steps
+    labels = [
+        plan(replace(asked, overrides=("train.steps=500", *more)))[1].protocol for more in ((), ("train.warmup=100",))
+    ]
+    assert labels == ["google[train.steps=500]", "google[train.steps=500,train.warmup=100]"]
+    assert "the warm-up is cut" not in capsys.readouterr().err
+
+
+def test_a_protocol_that_leads_back_by_another_path(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"base: ../{tmp_path.name}/mine.yaml")
+    with pytest.raises(ConfigError, match="leads back to itself"):
+        resolve(path)
 
 
 def test_missing_file_and_name():

@@ -158,6 +158,7 @@ def test_products_and_mistakes(tiny, tmp_path):
         ("train.lr=1", "model.dim=3"), ("train.lr=1", "model.dim=4"),
         ("train.lr=2", "model.dim=3"), ("train.lr=2", "model.dim=4"),
     ]  # fmt: skip
+    assert read_choices(["model.stages=[1,2],[2,1]"], ()) == [("model.stages=[1,2]",), ("model.stages=[2,1]",)]
     for wrong in ("train.lr", "train.lr=1", "train.lr=1,1", "lr=1,2", "train.lr=1,,2"):
         with pytest.raises(ConfigError, match=r"--sweep takes section\.key=value,value"):
             read_choices([wrong], ())

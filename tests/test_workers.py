@@ -90,6 +90,19 @@ def test_a_device_without_a_process_costs_no_run(tiny, tmp_path, monkeypatch, ca
         run_grid(asked(tiny, tmp_path, devices="0", seeds=[2]))
 
 
+def test_a_run_does_not_wait_for_a_process_that_cannot_start(tiny, tmp_path, monkeypatch, capfd):
+    real, started = team.CONTEXT.Process, []
+
+    def process(target, args):
+        started.append(args)
+        return real(target=stillborn if len(started) == 1 else target, args=args)
+
+    monkeypatch.setattr(team, "CONTEXT", SimpleNamespace(Process=process, Pipe=team.CONTEXT.Pipe))
+    (record,) = run_grid(asked(tiny, tmp_path, attentions=["elu"], seeds=[0], processes=2))
+    assert record.status == "done"
+    assert "the others go on without it" in capfd.readouterr().err
+
+
 def test_a_lost_gpu_ends_the_process_that_lost_it(tiny, tmp_path, monkeypatch):
     """One run each; the next would get an error that belongs to the run before."""
     monkeypatch.setattr("lra.training.device.lost", lambda _: True)

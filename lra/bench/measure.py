@@ -103,7 +103,9 @@ def figures(timing: Timing, work: Workload, device: torch.device, group: Group) 
     fields |= {"computed_tokens": sums / len(batches), "real_tokens": real / len(batches)}
     fields |= {"length": run.length(work.spec), "parameters": count_parameters(model)}
     fields |= {"environment": environment(device, step.gears.name), "run_steps": workload.steps_of_run(timing, work)}
-    return fields | operations(work, batches, padding, model, training)
+    counted = operations(work, batches, padding, model, training)
+    reasons = [str(part["reason"]) for part in (fields, counted) if part.get("reason")]
+    return fields | counted | {"reason": "; ".join(reasons)}
 
 
 def clock(act: Callable[[int], None], timing: Timing, device: torch.device, group: Group) -> dict[str, Any]:

@@ -185,7 +185,8 @@ def check(parsed: argparse.Namespace) -> None:
         "repeats": REPEATS if parsed.repeats is None else parsed.repeats,
         "budget": parsed.budget,
     }
-    positive |= {"batch": parsed.batch + 1, "threads": parsed.threads + 1, "memory": parsed.memory + 1}  # 0: default
+    positive |= {"batch": parsed.batch + 1, "threads": parsed.threads + 1}  # 0: default
+    positive |= {"memory": parsed.memory or 1}  # 0: default
     for name, value in positive.items():
         if not 0 < value < math.inf or (name not in ("budget", "memory") and value < 1):
             raise UserError(f"--{name} must be positive")

@@ -1,6 +1,7 @@
 """hold attentions or backbones to the contract, and say what is usually wrong"""
 
 import argparse
+import re
 from typing import TYPE_CHECKING
 
 from lra.errors import UserError
@@ -56,6 +57,6 @@ def _grid(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     sides = text.split("x")
-    if len(sides) != 2 or not all(side.isdigit() and int(side) for side in sides):
+    if len(sides) != 2 or not all(re.fullmatch("[0-9]{1,6}", side) and int(side) for side in sides):
         raise UserError(f"--grid {text}: write rows x columns, e.g. 4x6")
     return int(sides[0]), int(sides[1])

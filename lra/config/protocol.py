@@ -63,7 +63,7 @@ def _path_of(name: str) -> Path:
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """One file over its base. seen: the files that led here through their `base:`."""
-    if path in seen:
+    if path.resolve() in seen:
         raise ConfigError(f"{path}: its base: leads back to itself")
     content = _parse(path)
     for key in content:
@@ -72,7 +72,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = content.pop("base", None)
     if base is None:
         return content
-    below = _read(path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base)), (*seen, path))
+    below = _read(path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base)), (*seen, path.resolve()))
     # A file's values for all tasks override even its base's values for one task.
     general = {key: content[key] for key in ("model", "train", "data") if content.get(key)}
     sections = below.get("tasks")

@@ -82,6 +82,8 @@ def warmup_share(warmup: int, of_steps: int, steps: int) -> int:
 def has_cut_warmup(config: Config, plain: Config) -> bool:
     """Is the warm-up that of `plain`, the configuration without overrides, cut because there are fewer steps?"""
     own, before = config.train, plain.train
+    if own.schedule == "rsqrt" or own.warmup == before.warmup:  # a run with rsqrt may end inside its warm-up
+        return False
     return own.steps < before.warmup and own.warmup == warmup_share(before.warmup, before.steps, own.steps)
 
 

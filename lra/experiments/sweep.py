@@ -8,6 +8,7 @@ with the value whose pilot had the highest validation accuracy. Every record say
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -71,7 +72,7 @@ def read_choices(texts: list[str], overrides: tuple[str, ...], option: str = "--
     lists: dict[str, list[str]] = {}
     for text in texts:
         key, equals, values = text.partition("=")
-        found = list(dict.fromkeys(value.strip() for value in values.split(",")))
+        found = list(dict.fromkeys(value.strip() for value in re.split(r",(?![^\[]*\])", values)))  # not within a list
         if not equals or "" in found or len(found) < 2 or key.count(".") != 1:
             raise ConfigError(f"{option} takes section.key=value,value,..., as in train.lr=1e-4,3e-4, not {text!r}")
         if key.startswith("data."):

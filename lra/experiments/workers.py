@@ -14,6 +14,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from multiprocessing.connection import wait
 
 from lra import signals
@@ -187,6 +188,7 @@ class Office:
         if not self.workers:
             raise WorkError(f"{problem}: see its message above")
         say(f"{problem}: the others go on without it")
+        self.crew = replace(self.crew, each=min(self.crew.each, len(self.workers)))  # else a run would wait for it
 
     def close(self) -> None:
         """Ends the idle workers by closing their pipes, and the others at once: a run goes on from its checkpoint."""

@@ -68,6 +68,8 @@ def _is_running(process: str) -> bool:
     """Is there a process of this number? There is none of a token, whose file lives for a moment."""
     if not process.isdecimal() or len(process) > 9:
         return False
+    if os.name == "nt":  # there signal 0 is Ctrl-C, not a question
+        return True
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:

@@ -58,7 +58,7 @@ class Holder:
     @property
     def ended(self) -> bool:
         """Is it a process of this machine that has ended? False where that cannot be known."""
-        if self.place != place() or os.name == "nt":  # on Windows kill(pid, 0) ends the process
+        if self.place != place() or os.name == "nt":  # on Windows signal 0 is Ctrl-C, not a question
             return False
         try:
             os.kill(self.pid, 0)
