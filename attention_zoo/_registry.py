@@ -10,6 +10,7 @@ user's file is imported at once.
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attention_zoo import _plugin
+from attention_zoo import _plugin, _source
 from attention_zoo._entry import FAMILIES, Entry, classes
 from attention_zoo._options import TYPES, Options, SpecError, Value, nearest, options_of, read_options
 from attention_zoo._plugin import Plugin
@@ -191,8 +192,13 @@ def _entry_of_point(point: Any) -> Entry:
 
 def _read_builtin(name: str) -> Entry:
     """The entry of a built-in, read from the text of its file: `@register(...)` and the signature of `__init__`."""
+    return _described(name, read(HERE / f"{name}.py"), _source.read_zoo)
+
+
+@functools.lru_cache(1000)
+def _described(name: str, source: str, _: Callable[[Path], str]) -> Entry:
+    """The entry of a file with this text. _: how shared pieces are read, which the source hash depends on."""
     path = HERE / f"{name}.py"
-    source = read(path)
     for node in ast.parse(source).body:
         if not isinstance(node, ast.ClassDef):
             continue

@@ -196,11 +196,8 @@ def _echo(process: subprocess.Popen, lines: list[str]) -> None:
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """By SIGTERM, on which a run writes its checkpoint; by force where that does not help.
-
-    Not as Ctrl-C does: the background jobs of a shell ignore SIGINT, and so do their children.
-    """
-    process.terminate()
+    """By SIGTERM, on which a run writes its checkpoint; by force where that does not help."""
+    process.terminate()  # SIGINT is ignored by what a shell runs in its background
     try:
         process.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:

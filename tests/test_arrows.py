@@ -77,12 +77,14 @@ def imports(path: Path, top_only: bool = False) -> set[str]:
     return found
 
 
+KNOWN = frozenset(map(name_of, MODULES))
+
+
 def ours(name: str) -> str | None:
     """The module of ours that an imported name lies in: lra.training.step.Step -> lra.training.step; else None."""
-    known = {name_of(path) for path in MODULES}
     parts = name.split(".")
     prefixes = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
-    return next((prefix for prefix in prefixes if prefix in known), None)
+    return next((prefix for prefix in prefixes if prefix in KNOWN), None)
 
 
 def outside(path: Path) -> set[str]:

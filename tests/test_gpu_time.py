@@ -55,7 +55,7 @@ time.sleep(60)
 def test_parts_fail_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gpu, "PATIENCE", 5)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell
-    parts = [part("good", "print('hello')"), part("bad", "raise SystemExit(3)"), part("slow", SAVES, budget=0.1)]
+    parts = [part("good", "print('hello')"), part("bad", "raise SystemExit(3)"), part("slow", SAVES, budget=0.05)]
     request = Request(out=tmp_path, minutes=5)
     try:
         outcomes = carry_out(request, parts)

@@ -3,6 +3,7 @@
 `naive/<name>.py` has what is specific to a mechanism. Add a file there to compare a new mechanism.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,12 +219,17 @@ def test_gradients(spec: str, setting: str):
         assert_close(gradient, wanted, rtol=0, atol=tolerance, msg=lambda m, n=label: f"{n}: {m}")
 
 
+@functools.cache
+def check_once(spec: str, setting: str) -> None:
+    check(spec, SETTINGS[setting])
+
+
 @pytest.mark.parametrize(
     ("spec", "setting", "fault"),
     [(*case, fault) for its in TWINS.values() for case, faults in its.faults.items() for fault in faults],
 )
 def test_deliberate_errors_are_caught(spec: str, setting: str, fault: str):
-    check(spec, SETTINGS[setting])
+    check_once(spec, setting)
     y, expected, tolerance = outputs(spec, SETTINGS[setting], fault)
     difference = (y - expected).abs().max().item()
     assert difference > tolerance / TOLERANCE * VISIBLE, f"'{fault}' moves the output by only {difference:.1e}"

@@ -153,7 +153,7 @@ def test_killed_at_random_moments(tiny, tmp_path):
     whole, moments = time.monotonic() - began, random.Random(time.time_ns())
     words, codes = command(tiny, tmp_path / "runs", "train.steps=150", "train.warmup=10"), []
     while 0 not in codes:
-        at = moments.uniform(0, whole) if len(codes) < 6 else 60.0
+        at = moments.uniform(0, whole) if len(codes) < 3 else 60.0
         number = moments.choice([signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
         with signals.caught():  # for a signal that comes when the command has just ended
             timer = threading.Timer(at, os.kill, (os.getpid(), number))

@@ -83,6 +83,7 @@ def test_one_process_that_ends_ends_the_timing(tiny, monkeypatch, end, status, r
     """The other would wait for hours; how the first one ended is the result."""
     code = f"import os, sys, time; rank = int(sys.argv[-1]); time.sleep(60) if rank == 0 else {end}"
     monkeypatch.setattr(benching, "COMMAND", [sys.executable, "-c", code])
+    monkeypatch.setattr("lra.bench.processes.GRACE", 0.3)
     ended = benching.measure_apart(replace(TIMING, protocol=tiny))
     assert (ended.status, ended.reason, ended.processes) == (status, reason, 2)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from stillborn import stillborn
 
 from lra.cli import main
 from lra.errors import ConfigError, WorkError
@@ -68,10 +69,6 @@ def test_a_killed_worker_is_one_failed_run(tiny, tmp_path, capfd):
     assert "its process ended by signal SIGKILL" in status["deadly", 0].reason
     assert {status[row, seed].status for row in ("elu", "relu") for seed in (0, 1)} == {"done"}
     assert "deadly seed 0: failed: its process ended" in capfd.readouterr().err
-
-
-def stillborn(pipe, device, *_):
-    """Takes the place of `work_loop` on a device where nothing can start."""
 
 
 def test_a_device_without_a_process_costs_no_run(tiny, tmp_path, monkeypatch, capfd):

@@ -5,10 +5,11 @@ base. `deviations:` lists how a protocol differs from the source it is named aft
 them.
 """
 
+import copy
 import itertools
 import re
 import stat
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +64,16 @@ def _path_of(name: str) -> Path:
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """One file over its base. seen: the files that led here through their `base:`."""
-    if path.resolve() in seen:
+    content, place = _parse(path), path.resolve()
+    if place in seen:
         raise ConfigError(f"{path}: its base: leads back to itself")
-    content = _parse(path)
     for key in content:
         if key not in KEYS:
             raise ConfigError(f"{path}: unknown key {key!r}{suggestion(str(key), KEYS)}")
     base = content.pop("base", None)
     if base is None:
         return content
-    below = _read(path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base)), (*seen, path.resolve()))
+    below = _read(path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base)), (*seen, place))
     # A file's values for all tasks override even its base's values for one task.
     general = {key: content[key] for key in ("model", "train", "data") if content.get(key)}
     sections = below.get("tasks")
@@ -105,10 +106,16 @@ def read_text(path: Path) -> str:
 
 
 def plain_yaml(text: str) -> Any:
-    """The value of a YAML text. Raises YAMLError, ValueError or RecursionError.
+    """The value of a YAML text, a copy for each caller. Raises YAMLError, ValueError or RecursionError.
 
     Aliases stand for what they name, so a short text can be a value beyond all bounds: one of many parts is refused.
     """
+    return copy.deepcopy(_loaded(text))
+
+
+@lru_cache(256)
+def _loaded(text: str) -> Any:
+    """PyYAML takes 15 ms for a protocol, which every task of a plan reads."""
     import yaml
 
     value = yaml.load(text, _loader())

@@ -154,7 +154,7 @@ def test_fuzzed_protocols(content: dict, flip: tuple[int, int] | None, tmp_path:
 
 def test_protocols_that_explode_or_wait(tmp_path: Path):
     bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
-    (tmp_path / "bomb.yaml").write_text("base: quick\nmodel:\n  layers: *a59\n")
+    (tmp_path / "undefined.yaml").write_text("base: quick\nmodel:\n  layers: *a59\n")
     (tmp_path / "bomb.yaml").write_text("tasks:\n" + "".join(f"  {line}\n" for line in bomb.splitlines()))
     (tmp_path / "deep.yaml").write_text("model: " + "[" * 100_000)
     os.mkfifo(tmp_path / "pipe.yaml")
