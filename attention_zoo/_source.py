@@ -22,7 +22,7 @@ PUBLIC = {  # what `attention_zoo` offers, and the module that defines it; torch
 }
 FINDING = {
     f"_{name}" for name in ("entry", "options", "plugin", "process", "registry", "same_numbers", "source", "stack")
-}  # no results
+}  # they find mechanisms and compute nothing, so that an edit changes no source hash
 EMPTY = (None, [])
 
 

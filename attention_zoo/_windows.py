@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def varies(keep: Tensor | None) -> bool:
-    """Is this compiled for every length? Without keep, there is only one; without a compiler, nothing is compiled."""
+    """Must one compilation serve every length? Only under torch.compile with a mask; else there is one length."""
     return keep is not None and torch.compiler.is_compiling()
 
 

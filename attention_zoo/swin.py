@@ -40,7 +40,8 @@ class SwinAttention(QKVAttention):
             raise ValueError(f"window={window}: must be at least 1")
         self.side = min(window, *dims.grid) if dims.grid else window**2
         shortest = min(dims.grid or (dims.length,))
-        # Rolled back by half a window, an image has that half in its first window; so has one that starts early.
+        # The authors roll the image back by side // 2, so its first side // 2 tokens share no window with the others. A
+        # first window that starts side - side // 2 tokens early gives the same windows.
         self.shift = -(self.side // 2) % self.side if dims.layer % 2 and self.side < shortest else 0
         self.bias = DistanceBias(dims.heads, self.side, axes=2 if dims.grid else 1) if bias else None
 

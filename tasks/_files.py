@@ -38,7 +38,7 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Lets one process at a time build a folder -> whether that is sure. Others wait; a lock dies with its holder."""
+    """Holds the folder's lock, or waits for it. Yields False where there are no locks. It ends with its holder."""
     try:
         import fcntl
     except ImportError:  # Windows

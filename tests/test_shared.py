@@ -171,7 +171,7 @@ def test_a_run_takes_cores_that_become_free(tiny, tmp_path, monkeypatch, capfd):
     (record,) = run_grid(asked(tiny, tmp_path / "runs", attentions=[str(path)]))
     assert record.environment["processes"] == 2
     said = capfd.readouterr().err
-    assert "others keep 1 of 2 cores busy, which are left to them; --processes 2 takes all" in said
+    assert "other programs keep 1 of 2 cores busy and are not disturbed; --processes 2 takes all" in said
     assert "slow seed 0: pauses, to go on in more processes" in said
 
 
@@ -234,7 +234,7 @@ def test_the_processes_of_a_command(machine, monkeypatch):
 def test_cores_that_others_use_are_left_to_them(machine, capfd):
     assert machine(LONG, LONG, cores=3) == Crew(4, 4, now=3), "later, perhaps, all four"
     assert machine(*[4 * SHORT] * 9, cores=3) == Crew(4, 4, now=3)
-    assert "others keep 1 of 4 cores busy, which are left to them; --jobs 4 takes all" in capfd.readouterr().err
+    assert "other programs keep 1 of 4 cores busy and are not disturbed; --jobs 4 takes all" in capfd.readouterr().err
     assert machine(LONG, cores=3) == Crew(4, 4, now=3)
     assert "--processes 4 takes all" in capfd.readouterr().err
     assert machine(*[4 * SHORT] * 3, cores=3) == Crew(3, 3), "enough for them"

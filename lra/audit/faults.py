@@ -89,7 +89,7 @@ QUIRKS = (
 
 @functools.cache
 def suites_with(quirk: Quirk, task: str) -> list[str]:
-    """The suites that have the quirk on this task: those whose protocol here switches it on, and those without one."""
+    """The suites of a quirk that have it on this task, as far as protocols here tell; all, where it is a choice."""
     named = set(protocols())
     return [suite for suite in quirk.suites if quirk.choice or suite not in named or _has(suite, quirk, task)]
 

@@ -60,9 +60,10 @@ class Sizes(Protocol):
 class MakeAttention(Protocol):
     """Makes the attention of a layer.
 
-    layer: its number in the model, from 0, on which its first weights depend. stage: the part of a hybrid that it
-    takes where those are given by stage; its layer's number if there are no stages. place: its number in its stage, for
-    mechanisms that take turns. sizes: `dim`, `heads`, `length` or `grid`, where they are not the model's.
+    layer: its number in the model, from 0, on which its first weights depend. stage: which part of a hybrid it takes
+    where they are given by stage; without stages, the layer's number. place: its number in its stage, for mechanisms
+    that differ from layer to layer, such as Swin. sizes: `dim`, `heads`, `length` or `grid`, where they are not those
+    of the model.
     """
 
     def __call__(
@@ -83,7 +84,7 @@ class Classifier(nn.Module):
     """
 
     waves: Tensor | None
-    merged = 1  # tokens that the body makes one of
+    merged = 1  # tokens that go in for each one that the body returns
     normed = False  # does the body end with a norm?
 
     def __init__(self, model: Model, sizes: Sizes, make_attention: MakeAttention, **keys: Any):

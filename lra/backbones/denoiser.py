@@ -76,8 +76,8 @@ def noise(x: Tensor) -> Tensor:
     return torch.rand_like(x)
 
 
-# The compiler draws other numbers on a CPU. It calls this operator as it is, so that a compiled step masks what an
-# eager one masks.
+# On a CPU compiled code would draw other numbers. The compiler does not look into this operator, so a compiled step
+# masks the same tokens as an eager one.
 torch.library.define("lra::noise", "(Tensor x) -> Tensor", tags=torch.Tag.nondeterministic_seeded)
 torch.library.impl("lra::noise", "cpu", noise)
 torch.library.register_fake("lra::noise", torch.empty_like)

@@ -27,7 +27,7 @@ class Encoder(Classifier):
         parallel: bool = False,
     ) -> int:
         if norm == "post" and parallel:
-            raise ValueError("parallel=true: attention and MLP side by side have their norm in front; leave norm=post")
+            raise ValueError("parallel=true needs norm=pre: attention and MLP side by side read one normed input")
         self.normed = norm == "post"
         self.blocks = nn.ModuleList(
             Block(

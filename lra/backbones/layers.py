@@ -37,8 +37,8 @@ def draw(x: Tensor, dropped: int) -> Tensor:
     return kept.mul_(65_536 / (65_536 - dropped))
 
 
-# The compiler's own draws take longer still. It calls this operator as it is, so a compiled step drops what an eager
-# one drops.
+# What the compiler would draw takes longer still. It does not look into this operator, so a compiled step drops the
+# same numbers as an eager one.
 torch.library.define("lra::draw", "(Tensor x, int dropped) -> Tensor", tags=torch.Tag.nondeterministic_seeded)
 torch.library.impl("lra::draw", "cpu", draw)
 torch.library.register_fake("lra::draw", lambda x, dropped: x.new_empty(x.shape))  # noqa: ARG005

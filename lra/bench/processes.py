@@ -56,7 +56,7 @@ class Process:
 
     @property
     def severity(self) -> int:
-        """How far its end is from a good one: of several that failed, the worst is the cause of the others' end."""
+        """0 if it did not fail. Of several that failed, the one with the largest is the cause of the others' end."""
         if self.bench is None:
             return 3 if self.code is not None and self.code > 0 else 5
         failed = 1 if LOST in self.bench.reason else 2

@@ -28,12 +28,12 @@ def dry_run(request: Request, sweep: list[str]) -> int:
 
         runs, pilots, _, _ = plan_sweep(request, sweep)
         print(listing(with_hours(plan_cells(request.out / "pilots", pilots))))
-        print(f"these are pilots; then {len(runs)} runs with what they choose")
+        print(f"these are pilots; {len(runs)} runs with the values that they choose follow")
         return 0
     cells = plan_cells(request.out, part_of(plan(request), request.shard))
     print(listing(with_hours(cells)))
     if request.match_params:
-        print("and to each attention one of softmax's size, which is known once the data are there")
+        print("--match-params adds rows of softmax's size; which ones is known once the data are prepared")
     return 0
 
 

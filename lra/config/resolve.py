@@ -65,7 +65,7 @@ def resolve(
 
 
 def _cut_warmup(plain: dict[str, Any], merged: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Shortens a protocol's warm-up to its share of the steps where only the steps were set, to fewer than it has."""
+    """Scales a protocol's warm-up with the steps if they alone were set, to fewer than the warm-up has."""
     before, after, changed = (part.get("train") for part in (plain, merged, changes))
     if not isinstance(before, dict) or not isinstance(after, dict) or not isinstance(changed, dict):
         return merged  # mistakes, which `_typed` reports

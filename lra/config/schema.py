@@ -153,7 +153,7 @@ class Train:
             )
 
     def of_pretraining(self) -> "Train":
-        """The settings of the pretraining, each as what its 0 stands for; nothing in them is of the training alone.
+        """The section `train` of the pretraining: each 0 replaced by what it stands for, quirks left out.
 
         Pretraining is evaluated EVALUATIONS times, and its last weights are handed on.
         """

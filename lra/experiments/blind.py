@@ -18,12 +18,12 @@ CHUNK = 4_000_000  # values that are looked at together
 def blind_scores(
     train: Samples, validation: Samples, rows: np.ndarray, padding: Padding, seed: int
 ) -> dict[str, float]:
-    """The mean over samples, and over the real tokens of each, of predictions of a token without its sequence.
+    """Predicts tokens from their positions alone. Each score is a mean over a sample's real tokens, then over samples.
 
-    loss: the cross-entropy (nats) of predicting, at each position, the values by how often they stand there in the
-    training split, each that occurs anywhere counted once more (add-one smoothing). loss_anywhere: the same by how
-    often they stand anywhere, which is the better prediction where a split is small. accuracy: the share of tokens that
-    are their position's most frequent value. rows: samples of the validation split. seed: of the training rows that are
+    loss: the cross-entropy (nats) of each position's frequencies of values in the training split, with add-one
+    smoothing over the values that occur in it. loss_anywhere: the same with the frequencies over all positions, which
+    predict better where the split is small. accuracy: the share of tokens that are their position's most frequent
+    value. rows: samples of the validation split. seed: of the training rows that are
     counted where the split is large.
     """
     counts = count_values(train, padding, seed)

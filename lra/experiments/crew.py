@@ -26,9 +26,9 @@ BYTES = 1 << 30  # memory that a process may need
 class Crew:
     """The processes of a command.
 
-    workers: how many there are; one that was not asked for is this process itself. at_once: runs at a time. each:
-    processes that share a run; 0 for as many as are free. now: how many may compute as long as others use the machine;
-    0 for all.
+    workers: worker processes; 1 stands for this process, unless --devices asks for workers. at_once: runs at a time.
+    each: processes that share a run; 0 for as many as are free. now: how many may compute as long as others use the
+    machine; 0 for all.
     """
 
     workers: int = 1
@@ -96,7 +96,7 @@ def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) ->
     if usable >= workers:
         return Crew(workers, workers)
     option = "--processes" if len(runs) == 1 else "--jobs"
-    say(f"others keep {own - usable} of {own} cores busy, which are left to them; {option} {own} takes all")
+    say(f"other programs keep {own - usable} of {own} cores busy and are not disturbed; {option} {own} takes all")
     return Crew(workers, workers, now=usable)
 
 

@@ -42,7 +42,7 @@ class Engine(Protocol):
     """What a grid needs of an engine."""
 
     def run(self, jobs: list[Job], board: Board) -> Generator[Ending, None, None]:
-        """Has the jobs done and yields each one once, as it ends. What goes on is told to the board.
+        """Runs the jobs, tells the board how far they are, and yields an Ending for each as it ends.
 
         After a signal it has every run saved, and ends; a job that was under way is not yielded then. Nothing is left
         running when the generator is closed. Raises WorkError where no job can be done any more.

@@ -18,6 +18,7 @@ from lra.experiments.engine import Engine, Here, record_failure
 from lra.experiments.job import Job, open_job, titles
 from lra.experiments.plan import Request, parse_devices, part_of, plan
 from lra.experiments.run import Run
+from lra.results.files import writable
 from lra.results.record import Record
 from lra.training.tracker import check_tracker
 
@@ -43,8 +44,6 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     a line that names them, instead of raising. shard: the part of the runs to do; of the others the records that are
     there are read. Raises as `run_grid` does.
     """
-    from lra.results.files import writable  # torch, from here on
-
     check_tracker(request.track)
     writable(request.out)
     group = find_group(request)

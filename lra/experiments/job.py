@@ -39,8 +39,9 @@ PAUSES = "pauses, to go on in more processes"
 class Job:
     """A run, the path of its record, the folder it works in, and the record, once there is one.
 
-    title: what it is called while a command runs it. paused: it waits to go on from its checkpoint. earlier: the file
-    of a failed attempt, which a new one replaces. pretraining: the name of the folder of the run's pretraining, or ''.
+    title: what it is called while a command runs it. paused: it waits to go on from its checkpoint. earlier: inode and
+    time of the record's file when the job was opened, which tell a failure of before from a new one. pretraining: the
+    name of the folder of the run's pretraining, or ''.
     """
 
     run: Run
@@ -74,7 +75,7 @@ class Job:
         return about.st_ino, about.st_mtime_ns
 
     def announce(self) -> None:
-        """Leaves a file that says what the run is, until it has a final record. A full disk is none of its business."""
+        """Writes run.json, which says what the run is until it has a final record. Errors are ignored."""
         path = self.folder.folder / ABOUT
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)

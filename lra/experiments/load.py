@@ -87,7 +87,7 @@ def backbone_of(record: Record) -> Backbone:
     name, source_hash = about.get("name", DEFAULT), about.get("source_hash", "")
     if about.get("builtin", True):
         if ".py" in name:
-            raise ConfigError(f"the record's backbone {name!r} is none of ours")
+            raise ConfigError(f"the record calls {name!r}, the path of a file, a built-in backbone")
         return find_backbone(name)
     address, problem = _address(about, "backbone")
     try:
@@ -144,7 +144,7 @@ def find_attention(about: dict[str, Any]) -> attention_zoo.Entry:
 def _check_ours(spec: str) -> None:
     """Raises SpecError where a record calls a file one of our attentions."""
     if ".py" in spec:
-        raise attention_zoo.SpecError(f"the record's attention {spec!r} is none of ours")
+        raise attention_zoo.SpecError(f"the record calls {spec!r}, the path of a file, a built-in attention")
 
 
 def _part_of(part: dict[str, Any]) -> tuple[str, str]:

@@ -49,7 +49,7 @@ Observe = Callable[[Progress], bool]
 
 
 class Pretrainer(Trainer):
-    """A trainer whose evaluations are a loss alone, always of the same rows with the same masks. rows: of these."""
+    """A trainer that evaluates the loss alone, always on the same rows of the validation split with the same masks."""
 
     def __init__(self, *args: Any):
         super().__init__(*args)
@@ -111,8 +111,8 @@ def folder_name(run: Run, data_hash: str) -> str:
 def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, observe: Observe) -> None:
     """Pretrains the encoder, or finds it, and puts its weights, all but the head's, into the model of the trainer.
 
-    work: the folder for the encoder's. Every process of the trainer's group calls this. A pretraining that diverged
-    ends the run, which has diverged, too. Raises Paused as a trainer does, and WorkError for damaged files.
+    work: the folder that holds the encoder's folder. Every process of the trainer's group calls this. A pretraining that
+    diverged ends the run, which has diverged, too. Raises Paused as a trainer does, and WorkError for damaged files.
     """
     before, group = pretraining_of(run), trainer.step.group
     identity = identity_of_pretraining(before, data.hash)

@@ -1,7 +1,7 @@
 """How far the runs of an output folder are: done, running where, left with a checkpoint, failed, missing; what is left.
 
 It reads records, `run.json` (what a run is, written when a grid is planned), the holders of locks, the logs, and which
-files there are. It takes no lock and reads no checkpoint, so it disturbs no run. Standard library only, but for a plan.
+files there are. It takes no lock and reads no checkpoint, so it disturbs no run; nor does it import torch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Cell:
 
     state: one of ORDER; a silent one has a holder on another machine that has given no sign for `LRA_STALE` seconds.
     step: the last one in the log; a checkpoint may be some steps further. phase: "pretraining", or empty. sign: seconds
-    since the last one. whole: seconds of the run if that is known, left: of what is to do.
+    since its files last changed. seconds: what it has taken so far, left: what remains; None where that is unknown.
     """
 
     task: str

@@ -75,7 +75,7 @@ class Office:
         self.stopping = False
 
     def run(self) -> Generator[Ending, None, None]:
-        """Has every job done, or none is under way after a signal."""
+        """Runs every job. After a signal it returns as soon as no job is under way."""
         while self.teams or (self.left and not self.stopping):
             if not self.stopping:
                 self.hand_out()

@@ -5,9 +5,10 @@
     powers, mechanism_parts   powers, gates, scales, agents    findings  all of it, of one encoder
     tables, figures (all encoders), figures_of_one             what is written
 
-Every mechanism is read by what it does, not by its name: its token-to-token matrix is probed, and parts such as a gate
-are found by the names of their parameters. Sequences have up to 4,096 tokens. The matrices held at a time take at most
-64 MB, and about 0.5 GB with what is computed from them: beyond that only some rows are read, and a note says so.
+Mechanisms are read by what they do: the token-to-token matrix is probed, and parts such as a gate are found by the
+names of their parameters. Only MLLA is known by its class, because a SiLU follows its gate. Sequences have up to 4,096
+tokens. The matrices held at a time take at most 64 MB, and about 0.5 GB with what is computed from them: beyond that
+only some rows are read, and a note says so.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ def counted(values: Values) -> str:
 class Column:
     """A column. value: what the row's runs say, None where one does not; numbers in seconds, bytes and fractions of 1.
 
-    where: the tables that show it. name: in cells.csv, nothing for a column that is not in it, where `number` makes
-    one number of several. ascending: the page sorts it so at the first press, because less is better.
+    where: the tables that show it. name: its column in cells.csv, or '' for none; `number` makes one number of
+    several there. ascending: the page's first click sorts upwards, because less is better.
     """
 
     heading: str

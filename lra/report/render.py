@@ -61,7 +61,7 @@ def table(
 def markdown(table: Table, bold: bool = True) -> str:
     """The table alone, without title and note; a table without rows is empty text.
 
-    bold: for a file. A terminal shows neither bold cells nor what keeps the stars of 'pola*2+softmax' from being some.
+    bold: mark bold cells, and escape `*`, as in 'pola*2+softmax', for a Markdown file; a terminal needs neither.
     """
     if not table.body:
         return ""

@@ -98,7 +98,7 @@ class Record:
         return file_name(self.task, self.row, self.protocol, self.seed, self.identity)
 
     def wrong_values(self) -> list[str]:
-        """Names of fields that no run writes so: words, names of tasks, accuracies outside 0 to 1, sizes below 0."""
+        """Names of fields with impossible values: unknown words, malformed names, accuracies outside 0 to 1, ..."""
         wrong = [] if self.status in STATUSES else ["status"]
         wrong += [] if self.precision in PRECISIONS else ["precision"]
         wrong += [] if is_name(self.task) else ["task"]

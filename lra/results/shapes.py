@@ -1,4 +1,4 @@
-"""What is known of the sections of a record that are declared as dictionaries of anything: keys and their types.
+"""The known keys, with their types, of the sections of a record that are declared as dict[str, Any].
 
 A section may lack any of them, as older records do, and hold others, which are shown but not computed with.
 """

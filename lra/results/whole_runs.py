@@ -55,7 +55,7 @@ def place_of(bench: Bench) -> Place:
 def whole_runs(benches: Iterable[Bench]) -> dict[Place, list[WholeRun]]:
     """Place -> the whole runs measured there, in the order in which they first came. benches: oldest first.
 
-    Of several numbers of processes the one counts whose evaluation was timed last.
+    Where runs were timed in several numbers of processes, the one whose evaluation was timed last counts.
     """
     groups: dict[tuple[Place, str, str], list[Bench]] = {}
     for bench in sorted(newest(benches), key=lambda bench: bench.created):

@@ -57,8 +57,8 @@ def make(
 def modes(spec: str, grid: Grid = None) -> Iterator[tuple[str, Forward]]:
     """The attention in evaluation, then in training without dropout, each with the words to name the mode.
 
-    In training every call gets a fresh attention, since a call may change its buffers. One that draws random numbers of
-    its own in training has no law to keep there.
+    In training every call gets a fresh attention, since a call may change its buffers. One whose outputs
+    in training depend on random draws is checked in evaluation alone.
     """
     yield "in evaluation", make(spec, grid)
 

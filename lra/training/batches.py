@@ -111,8 +111,8 @@ def micro_batches(lengths: np.ndarray, padding: Padding, kind: str, training: bo
 def cut(lengths: np.ndarray, most: int, padding: int, least: int) -> list[np.ndarray]:
     """Positions by falling length, in parts of `least` to `most` tokens, at most `padding` of them padding.
 
-    The fewer tokens are left, the smaller a part; but fewer than `most` in all are no work to share. Each part has at
-    least ROWS rows, however long, if there are as many.
+    Parts become smaller as fewer tokens are left, unless all of them fit into `most`: that is too little to share. Each
+    part has at least ROWS rows, however long they are, where there are so many.
     """
     falling_order = np.argsort(-lengths, kind="stable")
     falling = lengths[falling_order].astype(np.int64)

@@ -46,7 +46,7 @@ class GearBox:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.names = set(model.state_dict())
         self.optimiser = FlatAdamW(self.parameters, config)
-        self.rounded = False  # was it so at the checkpoint that the run goes on from?
+        self.rounded = False  # were lengths rounded at the checkpoint that the run goes on from?
         self.moving: set[str] | None = None  # buffers that training updates; None before the dry run
         wanted, self.cause = ("captured", "") if recorder else choose_gear(config, device.kind, padding.length)
         self.shift_at = shift_step(config, wanted, padding.length)  # step from which it is compiled, or 0

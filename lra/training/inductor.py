@@ -1,8 +1,8 @@
 """torch.compile's own backend on a CPU, set so that it compiles a model once, and a second process starts in seconds.
 
-By default, its cache of whole graphs leaves out those with an autocast block or with a gradient written by hand, so
-that every process repeats what it could read. Generated code sums more than 4,096 numbers in another way than fewer, so
-that it serves the sizes on one side alone. And kernels get line numbers, for debuggers.
+By default its cache leaves out graphs with an autocast block or a custom autograd function, so that every process
+compiles them again; a sum of more than 4,096 numbers gets other code than a shorter one, so that one compilation does
+not serve both; and kernels carry line tables for debuggers. What is here changes all three.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ SETTINGS = {
 def inductor_for(model: nn.Module) -> Callable[[torch.fx.GraphModule, Any], Any]:
     """The backend for this model."""
     tag = code_hash(model)
-    # What the cache holds is guarded by expressions. Python's own max compares, and its choice would be one more guard.
+    # Cached graphs are guarded by symbolic expressions. Python's max would compare sizes, which adds a guard.
     getattr(symbolic_shapes, "SYMPY_INTERP", {}).update(max=largest, min=smallest)
 
     def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:

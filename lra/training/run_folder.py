@@ -16,7 +16,7 @@ from lra.training.tracker import Tracker
 
 @contextlib.contextmanager
 def kept(path: Path) -> Iterator[None]:
-    """Turns an OSError into the line that says what a full disk, or a folder that nobody may write to, asks for."""
+    """Turns an OSError, such as that of a full disk, into a WorkError that says what to mend."""
     try:
         yield
     except OSError as error:

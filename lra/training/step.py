@@ -23,11 +23,11 @@ from lra.training.turns import Turns
 
 
 class Step:
-    """One optimiser step, of which this process does its part.
+    """Executes optimiser steps and evaluations, of which this process does its part.
 
     On a CPU processes take turns at the micro-batches. On GPUs each has every `size`-th row by falling length, so that
-    the shares take equally long. real_tokens, computed_tokens: of all steps and processes so far, without and with
-    padding. recorder: stands in for CUDA graphs, in tests.
+    the shares take equally long. real_tokens, computed_tokens: of all processes, without and with padding, since
+    the trainer last set them to 0. recorder: stands in for CUDA graphs, in tests.
     """
 
     def __init__(

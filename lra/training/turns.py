@@ -45,8 +45,8 @@ class Turns:
     def hand_out(self, count: int) -> Iterator[int]:
         """Numbers of the turns that this process takes, of `count` in all; `flat` is where each adds its result.
 
-        Start again where a turn has failed: those taken so far then come first. A process alone, or on a GPU, takes
-        all.
+        After a turn has failed call it again: the turns that were taken before it are then repeated first. A process
+        that is alone, or on a GPU, takes all turns.
         """
         again, self.tokens, self.count = list(self.taken), [], count
         if self.flat is not None:

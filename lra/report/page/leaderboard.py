@@ -15,7 +15,7 @@ from lra.report.groups import Group, average, best_trivial
 
 @dataclass(frozen=True)
 class Heading:
-    """data: the key of the data filter. more: shown on demand. first: the order of the first press. sorts: can it?"""
+    """data: key of the data filter. more: shown on demand. first: direction of the first sort. sorts: can be sorted."""
 
     title: str
     data: str = ""
