@@ -33,6 +33,7 @@ class Task(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     images: ClassVar[bool] = False  # are samples images, whose spec has a grid?
+    size: ClassVar[int] = 0  # rows, and columns, of square images
     settings: ClassVar[type]  # a frozen dataclass with typed defaults: the `data.*` keys of a protocol
     section: ClassVar[dict[str, Any]] = {}  # model, train and data keys for protocols without a section for the task
     networks: ClassVar[dict[str, Network]] = {}  # rungs of the ladder that are trained; only `data ladder` does so

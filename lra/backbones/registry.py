@@ -113,13 +113,26 @@ def names() -> list[str]:
 @functools.cache
 def read_builtin(name: str) -> Backbone:
     """A built-in, read from the text of its file: `@register(...)` and the signature of `build_body`."""
-    path = HERE / f"{name}.py"
+    node, about = _class_in(HERE / f"{name}.py")
+    given = {key.arg: ast.literal_eval(key.value) for key in about.keywords if key.arg}
+    return Backbone(name=name, path=HERE / f"{name}.py", keys=_keys_in(node), **given)
+
+
+def meanings(name: str) -> dict[str, str]:
+    """Keys of a built-in -> what the docstring of its class says of them, after `key: `; '' where it says nothing."""
+    keys = read_builtin(name).keys
+    text = " ".join((ast.get_docstring(_class_in(HERE / f"{name}.py")[0]) or "").split())
+    parts = re.split(rf"\b({'|'.join(keys)}): ", text) if keys else []
+    return dict.fromkeys(keys, "") | {key: said.strip(" .") for key, said in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def _class_in(path: Path) -> tuple[ast.ClassDef, ast.Call]:
+    """The class that a file registers, and the call of `register` above it."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         calls = [call for call in getattr(node, "decorator_list", []) if isinstance(call, ast.Call)]
         about = [call for call in calls if ast.unparse(call.func) == "register"]
         if about and isinstance(node, ast.ClassDef):
-            given = {key.arg: ast.literal_eval(key.value) for key in about[0].keywords if key.arg}
-            return Backbone(name=name, path=path, keys=_keys_in(node), **given)
+            return node, about[0]
     raise BackboneError(f"{path} registers no backbone")
 
 

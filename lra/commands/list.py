@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lra.commands.choice import place
+from lra.commands.output import aligned, write_page
 
 if TYPE_CHECKING:
     import attention_zoo
@@ -54,26 +55,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     if parsed.page:
-        write_page(parsed.page)
+        from lra.commands.zoo_page import page
+
+        write_page(parsed.page, page())
         return 0
     if parsed.long:
         print(long_listing(BENCHES, parsed.backbone))
         return 0
     print(listing())
     return 0
-
-
-def write_page(path: Path) -> None:
-    """Write docs/zoo.md, or the same elsewhere. Raises WorkError."""
-    from lra.commands.zoo_page import page
-    from lra.errors import WorkError
-    from lra.results.files import encoded, write_atomically
-
-    try:
-        write_atomically(path, encoded(page()))
-    except OSError as error:
-        raise WorkError(f"cannot write {path}: {error.strerror}; give another file to --page") from error
-    print(f"wrote {path}")
 
 
 def listing() -> str:
@@ -142,15 +132,8 @@ def long_listing(benches: Path, backbone: str = "flat") -> str:
         size = (f"{counts[run.row]:,}", difference, DASH if whole is None else f"{whole / 1e6:,.0f}")
         rows.append((entry.name, entry.family, *size, entry.cost, *of_layer, *hours, fidelity, entry.paper))
     header = (*HEADER[:8], *(f"{tasks.find(task).title}, h" for task in columns), *HEADER[8:])
-    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
-    right = {2, 3, 4, *range(6, 8 + len(columns))}
-    lines = [
-        "  ".join(
-            word.rjust(w) if i in right else word.ljust(w) for i, (word, w) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in (header, *rows)
-    ]
-    return "\n".join([*(line.rstrip() for line in lines), "", LEGEND, HOURS if columns else NO_HOURS])
+    lines = aligned((header, *rows), right={2, 3, 4, *range(6, 8 + len(columns))})
+    return "\n".join([*lines, "", LEGEND, HOURS if columns else NO_HOURS])
 
 
 def hours_here(benches: Path) -> dict[str, dict[str, str]]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lra.commands.output import aligned
+
 if TYPE_CHECKING:
     from lra.experiments.states import Cell
 
@@ -36,16 +38,8 @@ def main(parsed: argparse.Namespace) -> int:
 
 def listing(cells: Sequence["Cell"]) -> str:
     """A line for each run, and one for all together."""
-    lines = [HEADER, *(line_of(cell) for cell in cells)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     right = {HEADER.index(name) for name in ("seed", "step", "left")}
-    shown = [
-        "  ".join(
-            word.rjust(width) if i in right else word.ljust(width)
-            for i, (word, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+    shown = aligned([HEADER, *(line_of(cell) for cell in cells)], right)
     return "\n".join([*(shown if cells else []), summary(cells)])
 
 

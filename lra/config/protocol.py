@@ -42,10 +42,18 @@ def deviations_of(name: str) -> dict[str, str]:
 
 
 def about_protocol(name: str) -> str:
-    """The first sentence of a shipped protocol's comment."""
-    lines = (PROTOCOLS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    comment = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
-    return re.split(r"(?<=\.) (?=[A-Z])", comment)[0]
+    """The first sentence of a protocol's comment."""
+    return re.split(r"(?<=\.) (?=[A-Z])", comment_of(name))[0]
+
+
+def comment_of(name: str) -> str:
+    """The first comment of a protocol's file, where its settings come from; empty without one. Raises ConfigError."""
+    path = _path_of(name)
+    try:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"protocol file {path}: {error}") from error
+    return " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
 
 
 def _path_of(name: str) -> Path:
@@ -103,6 +111,13 @@ def read_text(path: Path) -> str:
     if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
         raise ValueError(f"it is no regular file of at most {MOST_BYTES:,} bytes")
     return path.read_text(encoding="utf-8")
+
+
+def as_yaml(content: dict[str, Any]) -> str:
+    """Keys and values as the text of a protocol file; the inverse of `plain_yaml`, but for tuples, which are lists."""
+    import yaml
+
+    return yaml.safe_dump(content, sort_keys=False, width=118, allow_unicode=True)
 
 
 def plain_yaml(text: str) -> Any:

@@ -1,7 +1,8 @@
 """Every key of the configuration, with its type, its default and its range.
 
-The sections `model` and `train` are the suite's; `data` is the settings dataclass of the task. A field whose comment
-begins with "quirk" reproduces a historic fault of an earlier suite and is off by default.
+The sections `model` and `train` are the suite's; `data` is the settings dataclass of the task. The comment beside a
+field, or above it, is what docs/settings.md says of the key (`descriptions` reads it). A field whose comment begins
+with "quirk" reproduces a historic fault of an earlier suite and is off by default.
 """
 
 import functools
@@ -33,22 +34,26 @@ def check_range(section: Any, name: str, least: float, most: float, *keys: str, 
 class Model:
     """The model around the attention. A size of 0 means the size that the task gives."""
 
-    layers: int
-    dim: int
-    heads: int
+    layers: int  # blocks of the model, each with an attention and an MLP
+    dim: int  # width of a token
+    heads: int  # heads of an attention, which share its width
     mlp: int  # hidden width of the block's MLP
     head: int  # hidden width of the classifier
-    dropout: float  # after the embedding, after the attention, in the MLP
-    attention_dropout: float = 0.0  # on attention weights, in mechanisms that have them
+    dropout: float  # share of values set to 0 after the embedding, after the attention and in the MLP
+    attention_dropout: float = 0.0  # the same of attention weights, in mechanisms that have them
+    # what tells the places of tokens: a learned table, fixed sines and cosines, rotated queries and keys, or nothing
     positions: Literal["learned", "sincos", "rope", "none"] = "learned"
-    embedding_std: float = 0.02
-    vocab: int = 0  # rows of the embedding
-    length: int = 0  # the longest sequence: rows of the position table, Dims.length, the divisor of pool_over_padding
-    pool: Literal["mean", "cls", "first"] = "mean"  # of real tokens; a learned token in front; the first token
+    embedding_std: float = 0.02  # standard deviation of the weights that embeddings start with
+    vocab: int = 0  # rows of the embedding; 0: as many as the task has ids
+    # tokens of the longest sequence, for the position table, mechanisms of a fixed length and `pool_over_padding`; 0:
+    # the task's
+    length: int = 0
+    # what the classifier reads: the mean of the real tokens, a learned token in front, or the first token
+    pool: Literal["mean", "cls", "first"] = "mean"
     grid: bool = False  # let mechanisms see an image as rows and columns; LRA's rule is a flat sequence of pixels
     zero_is_padding: bool = False  # quirk: mask every id 0, black pixels too
     pool_over_padding: bool = False  # quirk: divide by the padded length instead of the number of real tokens
-    backbone: str = "flat"  # a name from `list` or a user's file; each may add keys of its own to this section
+    backbone: str = "flat"  # a name from `list`, or a file; each may add keys of its own to this section
 
     def __post_init__(self):
         check_range(self, "model", 1, 1024, "layers", "heads")
@@ -93,36 +98,40 @@ def _remake(keys: tuple[tuple[str, Any, Any], ...], values: dict[str, Any]) -> M
 class Train:
     """The optimiser (AdamW), its schedule and the choice of a checkpoint."""
 
-    steps: int
-    batch: int
-    lr: float  # the peak, reached after `warmup` steps; with rsqrt the factor
+    steps: int  # updates of the weights
+    batch: int  # samples of a step
+    lr: float  # the peak of the learning rate, reached after `warmup` steps; with rsqrt the factor
+    # steps in which the rate rises; cut to its share where only `steps` is set, to fewer than the warm-up has
     warmup: int
-    evaluate_every: int  # steps
-    # linear: up to lr, then down; cosine: up to lr, then half a cosine; rsqrt: lr * min(1, t / W) / sqrt(max(t, W))
+    evaluate_every: int  # steps from one evaluation on the validation split to the next
+    # linear: up to lr, then down; cosine: up to lr, then half a cosine; rsqrt: lr * min(1, t / W) / sqrt(max(t, W)) at
+    # step t, with a warm-up of W steps
     schedule: Literal["linear", "cosine", "rsqrt"] = "linear"
-    start_lr: float = 0.0  # at the first step, as a fraction of the peak
-    end_lr: float = 0.0  # after the last step, as a fraction of the peak
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-6
-    weight_decay: float = 0.0
-    cycle_beta1: bool = False  # quirk: OneCycleLR's momentum, 0.95 -> 0.85 at the peak -> 0.95
-    clip: Literal["norm", "value", "none"] = "norm"
-    clip_at: float = 1.0
-    validation_batches: int = 0  # quirk: evaluate on that many batches of an endless, reshuffled loader; 0 = all
+    start_lr: float = 0.0  # the rate at the first step, as a fraction of the peak
+    end_lr: float = 0.0  # the rate after the last step, as a fraction of the peak
+    beta1: float = 0.9  # decay of AdamW's mean of gradients
+    beta2: float = 0.999  # decay of AdamW's mean of squared gradients
+    eps: float = 1e-6  # what AdamW adds to the root of that mean, by which it divides
+    weight_decay: float = 0.0  # AdamW's, of every parameter
+    cycle_beta1: bool = False  # quirk: OneCycleLR's momentum as beta1: 0.95, at the peak 0.85, at the end 0.95
+    clip: Literal["norm", "value", "none"] = "norm"  # cut the gradient to a norm, cut each of its values, or neither
+    clip_at: float = 1.0  # the norm, or the absolute value, to which `clip` cuts
+    validation_batches: int = 0  # quirk: evaluate on that many batches of an endless, reshuffled loader; 0: all
     drop_last: bool = False  # quirk: leave out the last, incomplete batch of validation and test
     select: Literal["best", "last"] = "best"  # the checkpoint that is tested: best on validation, or the last
     select_after: float = 0.0  # quirk: keep no checkpoint before this fraction of the steps, but track the maximum
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast on CUDA, else float32
-    deterministic: bool = False  # bit-equal runs on CUDA too, slower
-    gear: Literal["auto", "eager", "compiled", "captured"] = "auto"  # how a step is executed, not what it computes
+    deterministic: bool = False  # bit-equal runs on CUDA, too, which are slower
+    # how a step is executed, not what it computes: as written, compiled, or captured as CUDA graphs; auto: the fastest
+    # that is worth its start
+    gear: Literal["auto", "eager", "compiled", "captured"] = "auto"
     # masked: before the training, the encoder learns to predict masked inputs of the training split
     pretrain: Literal["none", "masked"] = "none"
-    pretrain_share: float = 0.15  # of the real tokens of a sequence, that is masked
-    pretrain_steps: int = 0  # 0, here and below: as in the training
-    pretrain_batch: int = 0
-    pretrain_lr: float = 0.0
-    pretrain_warmup: int = 0  # 0: the same share of the steps as in the training
+    pretrain_share: float = 0.15  # share of a sequence's real tokens that is masked
+    pretrain_steps: int = 0  # steps of the pretraining; 0: as many as the training has
+    pretrain_batch: int = 0  # samples of a step of the pretraining; 0: as many as in the training
+    pretrain_lr: float = 0.0  # the peak of the pretraining's rate; 0: that of the training
+    pretrain_warmup: int = 0  # steps in which that rate rises; 0: the same share of the steps as in the training
 
     def __post_init__(self):
         check_range(self, "train", 1, MOST_STEPS, "steps", "evaluate_every")

@@ -43,11 +43,12 @@ class Settings:
     """The `data` section of a protocol for Image."""
 
     seed: int = 0  # fixes which images are held out or drawn; the `--seed` of a run does not change them
-    grey: Literal["luma", "pil"] = "luma"  # TensorFlow's weights and rounding, or Pillow's
-    image_validation: Literal["last", "seeded"] = "last"  # which tenth is held out; seeded: as many of each class
-    train_rows: int = 0  # 0: all that remain
-    validation_rows: int = 0  # 0: all that are held out
-    test_rows: int = 0  # 0: all
+    grey: Literal["luma", "pil"] = "luma"  # how colours become grey: by TensorFlow's weights and rounding, or Pillow's
+    # the tenth of the training images that is held out: the last one, or one drawn by `seed`, as many of each class
+    image_validation: Literal["last", "seeded"] = "last"
+    train_rows: int = 0  # images to train on; 0: all that remain
+    validation_rows: int = 0  # images to validate on; 0: all that are held out
+    test_rows: int = 0  # images to test on; 0: all
 
 
 class Image(Task):
@@ -56,6 +57,7 @@ class Image(Task):
     name = "image"
     title = "Image"
     images = True
+    size = SIDE
     settings = Settings
     networks = {"patch MLP": Network(kind="patches", width=128, steps=1000)}  # noqa: RUF012
 

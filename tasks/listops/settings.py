@@ -12,14 +12,14 @@ class Settings:
     """The `data` section of a protocol for ListOps. With released files only max_length and brackets count."""
 
     seed: int = 0  # fixes the generated trees; the `--seed` of a run does not change them
-    train_rows: int = 96_000
-    validation_rows: int = 10_000
-    test_rows: int = 10_000
-    min_length: int = 500  # tokens, exclusive
-    max_length: int = 2000  # tokens, exclusive
+    train_rows: int = 96_000  # generated trees to train on
+    validation_rows: int = 10_000  # generated trees to validate on
+    test_rows: int = 10_000  # generated trees to test on
+    min_length: int = 500  # a tree has more tokens than this
+    max_length: int = 2000  # a tree has fewer tokens than this
     max_depth: int = 10  # levels of a tree, its digits included, so operators nest one level less
-    max_args: int = 10
-    brackets: bool = True  # False drops the closing bracket of the same trees, as Skyformer did
+    max_args: int = 10  # arguments of an operator, at most
+    brackets: bool = True  # quirk: false drops the closing bracket of the same trees, as Skyformer did
 
 
 def check(settings: Settings) -> None:

@@ -38,12 +38,15 @@ class Settings:
     """The `data` section of a protocol for Pathfinder. With released images difficulty and split_rule count."""
 
     seed: int = 0  # fixes the generated images; the `--seed` of a run does not change them
-    train_rows: int = 160_000
-    validation_rows: int = 20_000
-    test_rows: int = 20_000
-    difficulty: Literal["easy", "intermediate", "hard"] = "hard"  # 6, 9 or 14 paddles per long snake
-    distractors: int = 0  # short snakes tried; 0: by LRA's formula (32: 10, 6, 5; 128: 17, 11, 8), see `distractors_of`
-    split_rule: Literal["sorted-80-10-10", "s4"] = "sorted-80-10-10"  # of images from files
+    train_rows: int = 160_000  # generated images to train on
+    validation_rows: int = 20_000  # generated images to validate on
+    test_rows: int = 20_000  # generated images to test on
+    difficulty: Literal["easy", "intermediate", "hard"] = "hard"  # 6, 9 or 14 paddles (dashes) in a long snake
+    # short snakes that are tried in an image; 0: as many as LRA's formula gives, by difficulty (at 32 pixels 10, 6, 5;
+    # at 128 pixels 17, 11, 8)
+    distractors: int = 0
+    # images from files: the sorted list cut into 80, 10 and 10 %, or the same shares in the order of S4's shuffle
+    split_rule: Literal["sorted-80-10-10", "s4"] = "sorted-80-10-10"
 
 
 class Pathfinder(Task):
@@ -52,7 +55,6 @@ class Pathfinder(Task):
     settings = Settings
     images = True
     networks: ClassVar = {"small CNN": Network(kind="convolutions", width=16, steps=1000, batch=64)}
-    size: ClassVar[int]
     streamed: ClassVar[bool] = False  # generated images are made when read, not stored
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:

@@ -42,11 +42,13 @@ class Settings:
     """The `data` section of a protocol for Retrieval."""
 
     seed: int = 0  # fixes which rows are drawn when fewer than all are used
-    length: int = 4000  # bytes of a document, from its front
-    retrieval_pairs: Literal["official", "uniform", "matched"] = "uniform"  # how negatives were drawn; official: LRA's
-    train_rows: int = 0  # 0: all; otherwise a draw of this size that keeps the labels' shares
-    validation_rows: int = 0
-    test_rows: int = 0
+    length: int = 4000  # bytes kept from the start of a document
+    # official: LRA's list of pairs. Ours differ in how negatives were drawn: uniformly, or as often cited as the
+    # positives
+    retrieval_pairs: Literal["official", "uniform", "matched"] = "uniform"
+    train_rows: int = 0  # pairs to train on; 0: all; otherwise a draw of this size that keeps the labels' shares
+    validation_rows: int = 0  # pairs to validate on; 0: all
+    test_rows: int = 0  # pairs to test on; 0: all
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,28 @@
+"""What several commands print or write: columns for a terminal, and pages such as those of docs/."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Rows of words as lines with columns. right: the numbers of the columns that are aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            word.rjust(width) if i in right else word.ljust(width)
+            for i, (word, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page where --page says, and say so. Raises WorkError."""
+    from lra.errors import WorkError
+    from lra.results.files import encoded, write_atomically
+
+    try:
+        write_atomically(path, encoded(text))
+    except OSError as error:
+        raise WorkError(f"cannot write {path}: {error.strerror}; give another file to --page") from error
+    print(f"wrote {path}")

@@ -1,0 +1,159 @@
+"""docs/settings.md, made from the fields of the configuration and the comments beside them: a piece of `protocol`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from lra.commands import environment
+from lra.commands.zoo_page import plain, written
+
+HEAD = """\
+# Settings
+
+Every key that `--set KEY=VALUE` takes, and that a protocol file has in its sections. `run_lra.py protocol keys --page
+docs/settings.md` makes this page from the comments beside the fields (`lra/config/schema.py`, the `Settings` of
+`tasks/`, the docstrings of `lra/backbones`): edit those.
+
+    python run_lra.py --attn pola --task listops --set train.lr=3e-4 model.layers=4
+    python run_lra.py protocol show standard --task listops    # every value that a task has under a protocol
+    python run_lra.py protocol diff standard skyformer         # where two protocols differ
+
+A value comes from `--set`; else from the protocol's section for the task, then from its sections for all tasks; else,
+in the same order, from the protocol that it names as its `base:`; else it is the default. A key that does not exist, or
+a value outside its range, is an error of one line. A key without a default has a value in every protocol; standard's is
+shown. The last column names the shipped protocols that have another value than the one shown; *by task*: it differs
+from task to task. A key whose meaning begins with "quirk" is a fault of an earlier suite; [quirks.md](quirks.md) says
+what each does. A backbone or a task in a file of yours adds keys of its own.
+"""
+STANDARD = "standard"
+BY_TASK = "*by task*"
+MOST = 90  # characters of the last column
+Values = Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]]  # protocol, task -> section -> key -> value
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a section. default: MISSING where every protocol has to give a value."""
+
+    name: str
+    kind: Any
+    default: Any
+    meaning: str
+
+
+def page() -> str:
+    """The whole page, in Markdown."""
+    import tasks
+    from lra.backbones import registry
+    from lra.config.schema import Model, Train
+
+    values = resolved()
+    parts = [HEAD, section("model", "The model around the attention.", keys_of(Model), values)]
+    for name in registry.names():
+        backbone = registry.read_builtin(name)
+        meanings = registry.meanings(name)
+        keys = [Key(key, kind, default, meanings[key]) for key, (kind, default) in backbone.keys.items()]
+        title = f"### The backbone {name}\n\n{backbone.title}, `model.backbone={name}`, adds these keys.\n"
+        parts.append(f"{title}\n{table('model', keys, values)}")
+    parts.append(
+        section("train", "The optimiser (AdamW), its schedule, and the choice of a checkpoint.", keys_of(Train), values)
+    )
+    parts.append("## data\n\nThe data of a task. `--seed` of a run changes none of it.\n")
+    for kind, names in settings_of_tasks().items():
+        titles = ", ".join(tasks.find(name).title for name in names)
+        here = {place: sections for place, sections in values.items() if place[1] in names}
+        parts.append(f"### {', '.join(names)}\n\n{titles}.\n\n{table('data', keys_of(kind), here)}")
+    return "\n".join([*parts, environment.section()])
+
+
+def settings_of_tasks() -> dict[type, list[str]]:
+    """The settings of the built-in tasks -> the tasks that have them, small images first; the arena's come first."""
+    import tasks
+
+    found: dict[type, list[str]] = {}
+    for name in dict.fromkeys([*tasks.ARENA, *tasks.names()]):
+        found.setdefault(tasks.find(name).settings, []).append(name)
+    return {kind: sorted(names, key=lambda name: tasks.find(name).size) for kind, names in found.items()}
+
+
+def keys_of(kind: type) -> list[Key]:
+    """The fields of a section's dataclass."""
+    from lra.config.descriptions import descriptions
+
+    meanings, types = descriptions(kind), get_type_hints(kind)
+    return [Key(field.name, types[field.name], field.default, meanings[field.name]) for field in fields(kind)]
+
+
+def resolved() -> Values:
+    """Every configuration that a shipped protocol gives to a built-in task."""
+    import tasks
+    from lra.config import protocol
+    from lra.config.resolve import as_dict
+    from lra.experiments.data import resolve_for
+
+    places = [
+        (name, task)
+        for name in protocol.protocols()
+        for task in protocol.read_protocol(name)["tasks"]
+        if task in tasks.names()
+    ]
+    return {(name, task): as_dict(resolve_for(task, name, [])) for name, task in places}
+
+
+def section(name: str, about: str, keys: Sequence[Key], values: Values) -> str:
+    return f"## {name}\n\n{about}\n\n{table(name, keys, values)}"
+
+
+def table(section: str, keys: Iterable[Key], values: Values) -> str:
+    """A line for each key of a section."""
+    lines = ["| key | takes | default | meaning | other values in |", "|---|---|---|---|---|"]
+    for key in keys:
+        given = {place: at[section].get(key.name, key.default) for place, at in values.items()}
+        shown, usual = default_of(key, given)
+        others = elsewhere(usual, given)
+        lines.append(f"| `{section}.{key.name}` | {takes(key.kind)} | {shown} | {plain(key.meaning)} | {others} |")
+    return "\n".join(lines) + "\n"
+
+
+def default_of(key: Key, given: Mapping[tuple[str, str], Any]) -> tuple[str, Mapping[str, Any]]:
+    """The default in words, and for each task; without one it is standard's value."""
+    names = {task for _, task in given}
+    if key.default is not MISSING:
+        return word(key.default), dict.fromkeys(names, key.default)
+    usual = {task: value for (name, task), value in given.items() if name == STANDARD}
+    values = set(usual.values())
+    return f"none; {STANDARD}: {word(values.pop()) if len(values) == 1 else BY_TASK}", usual
+
+
+def elsewhere(usual: Mapping[str, Any], given: Mapping[tuple[str, str], Any]) -> str:
+    """Which protocols have another value than the usual one of a task: 'deep: `6`; google: *by task*'."""
+    protocols: dict[str, list[str]] = {}  # what they have -> who has it
+    for name in dict.fromkeys(name for name, _ in given):
+        own = {task: value for (other, task), value in given.items() if other == name}
+        other = {task: value for task, value in own.items() if value != usual[task]}
+        if not other:
+            continue
+        text = word(next(iter(other.values()))) if len(set(other.values())) == 1 else BY_TASK
+        if len(other) < len(own) and text != BY_TASK:
+            text += f" on {', '.join(other)}" if len(other) <= 2 else f" on {len(other)} of {len(own)} tasks"
+        protocols.setdefault(text, []).append(name)
+    text = "; ".join(f"{', '.join(names)}: {value}" for value, names in protocols.items())
+    return text if len(text) <= MOST else ", ".join(name for names in protocols.values() for name in names)
+
+
+def takes(kind: Any) -> str:
+    """A type in words: 'a number', '`best` or `last`'."""
+    if get_origin(kind) is Literal:
+        *first, last = (f"`{choice}`" for choice in get_args(kind))
+        return f"{', '.join(first)} or {last}"
+    words = {bool: "`true` or `false`", int: "a whole number", float: "a number", str: "text"}
+    return words.get(kind, "whole numbers: `[1,2,1]`")
+
+
+def word(value: Any) -> str:
+    """A value as `--set` takes it."""
+    from lra.config import resolve
+
+    return f"`{written(resolve.written(value))}`"
