@@ -111,8 +111,9 @@ def folder_name(run: Run, data_hash: str) -> str:
 def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, observe: Observe) -> None:
     """Pretrains the encoder, or finds it, and puts its weights, all but the head's, into the model of the trainer.
 
-    work: the folder that holds the encoder's folder. Every process of the trainer's group calls this. A pretraining that
-    diverged ends the run, which has diverged, too. Raises Paused as a trainer does, and WorkError for damaged files.
+    work: the folder that holds the encoder's folder. Every process of the trainer's group calls this. A pretraining
+    that diverged ends the run, which has diverged, too. Raises Paused as a trainer does, and WorkError for damaged
+    files.
     """
     before, group = pretraining_of(run), trainer.step.group
     identity = identity_of_pretraining(before, data.hash)
