@@ -1,7 +1,7 @@
 # make demo    install, train softmax and pola side by side for a minute, print the table
 # make test    the test suite, in two processes; TESTS="tests/test_cli.py -k list" chooses some
 # make check   what continuous integration runs: format, lint, types, tests
-# make slow    the tests that take minutes each
+# make slow    the tests that take longer
 # make soak    kills, flipped bits, full disks and odd inputs for MINUTES (27); PARTS="flips fuzz" chooses some
 # make gpu     what is worth doing with one GPU for MINUTES (60): its tests, time and memory of a step, runs; again to go on
 # make tables  the tables of the committed runs: results/tables, and README's
