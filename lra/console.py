@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import time
@@ -32,6 +33,12 @@ def say(message: str) -> None:
         _Parent.send({"line": message})
     else:
         tqdm.write(message, file=sys.stderr)
+
+
+@functools.cache
+def say_once(message: str) -> None:
+    """The same, the first time that this process is to say it."""
+    say(message)
 
 
 def relay(send: Callable[[dict[str, Any]], None] | None, bars: bool = False) -> None:

@@ -159,7 +159,7 @@ def test_a_claim_is_touched_as_long_as_its_process_works(tmp_path, monkeypatch, 
 @pytest.mark.usefixtures("lockless")
 def test_of_many_that_take_over_one_succeeds(tmp_path, monkeypatch):
     """All at once, in threads, twenty times."""
-    monkeypatch.setattr(locks, "_say", lambda _: None)
+    monkeypatch.setattr(locks, "_say", lambda *_, **__: None)
     lock = tmp_path / "work" / "lock"
     claim = claim_of(lock)
     claim.parent.mkdir()

@@ -27,7 +27,7 @@ from lra.experiments.grid import run_grid
 from lra.experiments.job import open_job
 from lra.experiments.load import config_of
 from lra.experiments.plan import Request, plan
-from lra.experiments.states import read_cells
+from lra.experiments.states import read_statuses
 from lra.experiments.train_and_test import train_and_test
 from lra.results.record import load
 from lra.training import gears
@@ -240,7 +240,7 @@ def test_status_shows_the_runs_own_pretraining(tmp_path):
     (folder / "pretraining.json").unlink(missing_ok=True)
     plain = open_job(run_of("train.pretrain=none"), "0" * 12, tmp_path)
     plain.announce()
-    phases = {cell.protocol: (cell.phase, cell.step) for cell in read_cells(tmp_path)[0]}
+    phases = {found.protocol: (found.phase, found.step) for found in read_statuses(tmp_path)[0]}
     assert phases.pop(plain.run.protocol) == ("", 0)
     assert [*phases.values()] == [("pretraining", 20)]
 

@@ -10,7 +10,7 @@ import pytest
 from lra.cli import main
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
-from lra.experiments.states import Cell, estimated, plan_cells, read_cells
+from lra.experiments.states import RunStatus, estimated, plan_statuses, read_statuses
 from lra.results.locks import Holder, locked
 from lra.results.record import load
 
@@ -40,16 +40,16 @@ def grid(cache, tmp_path_factory):
     return tiny, out
 
 
-def by_name(cells: list[Cell]) -> dict[tuple[str, int], Cell]:
-    return {(cell.row, cell.seed): cell for cell in cells}
+def by_name(statuses: list[RunStatus]) -> dict[tuple[str, int], RunStatus]:
+    return {(status.row, status.seed): status for status in statuses}
 
 
 def test_runs_by_state(grid):
     tiny, out = grid
-    cells, problems = read_cells(out)
-    found = by_name(cells)
+    statuses, problems = read_statuses(out)
+    found = by_name(statuses)
     assert not problems
-    states = {name: (cell.state, cell.step, cell.steps) for name, cell in found.items()}
+    states = {name: (status.state, status.step, status.steps) for name, status in found.items()}
     assert states == {
         ("elu", 0): ("done", 60, 60),
         ("elu", 1): ("resumable", 40, 60),
@@ -60,9 +60,9 @@ def test_runs_by_state(grid):
     whole = sum(record.seconds.values())
     assert found["relu", 0].left == pytest.approx(whole), "as the other attention took"
     assert found["elu", 1].left == pytest.approx(whole / 3)
-    assert by_name(plan_cells(out, plan_of(tiny, out, ["elu", "relu"], [0, 1]))) == found
-    more = by_name(plan_cells(out, plan_of(tiny, out, ["elu", "pola"], [0])))
-    assert {name: cell.state for name, cell in more.items()} == {("elu", 0): "done", ("pola", 0): "missing"}
+    assert by_name(plan_statuses(out, plan_of(tiny, out, ["elu", "relu"], [0, 1]))) == found
+    more = by_name(plan_statuses(out, plan_of(tiny, out, ["elu", "pola"], [0])))
+    assert {name: status.state for name, status in more.items()} == {("elu", 0): "done", ("pola", 0): "missing"}
 
 
 def plan_of(tiny, out, attentions, seeds):
@@ -95,22 +95,27 @@ def test_who_is_running(grid, monkeypatch, capsys):
     (folder,) = (path for path in out.glob("work/*-elu-*") if (path / "resume.pt").exists())
     lock = folder / "lock"
     with locked(lock):
-        (cell,) = (cell for cell in read_cells(out)[0] if cell.state == "running")
-        assert (cell.row, cell.seed, cell.step, cell.holder and cell.holder.pid) == ("elu", 1, 40, os.getpid())
+        (status,) = (status for status in read_statuses(out)[0] if status.state == "running")
+        assert (status.row, status.seed, status.step, status.holder and status.holder.pid) == (
+            "elu",
+            1,
+            40,
+            os.getpid(),
+        )
         assert main(["status", str(out)]) == 0
         said = capsys.readouterr().out
         assert f"process {os.getpid()}, for " in said
         assert "4 runs: 1 running, 2 missing, 1 done" in said
     lock.write_bytes(Holder(host="other", place="another machine", pid=9).encoded())
-    assert by_name(read_cells(out)[0])["elu", 1].state == "running", "as far as can be known from here"
+    assert by_name(read_statuses(out)[0])["elu", 1].state == "running", "as far as can be known from here"
     monkeypatch.setenv("LRA_STALE", "10")
     for path in folder.iterdir():
         os.utime(path, (time.time() - 1000, time.time() - 1000))
-    assert by_name(read_cells(out)[0])["elu", 1].state == "silent"
+    assert by_name(read_statuses(out)[0])["elu", 1].state == "silent"
     assert main(["status", str(out)]) == 0
     assert "other, process 9, for 0 s; no sign for 17 min" in capsys.readouterr().out
     lock.write_bytes(replace(Holder(), pid=2**22 + 1).encoded())
-    assert by_name(read_cells(out)[0])["elu", 1].state == "resumable", "its process was killed"
+    assert by_name(read_statuses(out)[0])["elu", 1].state == "resumable", "its process was killed"
     lock.write_bytes(b"")
 
 
@@ -132,6 +137,6 @@ def test_failed_and_unreadable(tiny, tmp_path, capsys):
 
 
 def test_time_left_by_own_steps():
-    cell = Cell(task="t", row="r", protocol="p", seed=0, state="resumable", step=25, steps=100, seconds=50.0)
-    assert estimated([cell], [])[0].left == 150.0
-    assert estimated([replace(cell, phase="pretraining")], [])[0].left is None
+    status = RunStatus(task="t", row="r", protocol="p", seed=0, state="resumable", step=25, steps=100, seconds=50.0)
+    assert estimated([status], [])[0].left == 150.0
+    assert estimated([replace(status, phase="pretraining")], [])[0].left is None

@@ -14,42 +14,42 @@ from lra.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
-    from lra.experiments.states import Cell
+    from lra.experiments.states import RunStatus
 
 
 def dry_run(request: Request, sweep: list[str]) -> int:
     """Prints every run of the plan, how far it is, and the time that is left. Trains nothing and prepares no data."""
     from lra.commands.status import listing
     from lra.experiments.plan import part_of, plan
-    from lra.experiments.states import plan_cells
+    from lra.experiments.states import plan_statuses
 
     if sweep:
         from lra.experiments.sweep import plan_sweep
 
         runs, pilots, _, _ = plan_sweep(request, sweep)
-        print(listing(with_hours(plan_cells(request.out / "pilots", pilots))))
+        print(listing(with_hours(plan_statuses(request.out / "pilots", pilots))))
         print(f"these are pilots; {len(runs)} runs with the values that they choose follow")
         return 0
-    cells = plan_cells(request.out, part_of(plan(request), request.shard))
-    print(listing(with_hours(cells)))
+    statuses = plan_statuses(request.out, part_of(plan(request), request.shard))
+    print(listing(with_hours(statuses)))
     if request.match_params:
         print("--match-params adds rows of softmax's size; which ones is known once the data are prepared")
     return 0
 
 
-def with_hours(cells: list[Cell]) -> list[Cell]:
-    """The cells with the hours that `bench --hours` measured here, where no run like them has ended."""
-    if all(cell.left is not None or cell.protocol != "standard" for cell in cells):
-        return cells
+def with_hours(statuses: list[RunStatus]) -> list[RunStatus]:
+    """The statuses with the hours that `bench --hours` measured here, where no run like them has ended."""
+    if all(status.left is not None or status.protocol != "standard" for status in statuses):
+        return statuses
     from lra.commands.list import BENCHES, hours_here
 
     hours = hours_here(BENCHES)
     known = {(task, row): 3600 * float(number) for task, rows in hours.items() for row, number in rows.items()}
     return [
-        replace(cell, left=known[cell.task, cell.row] * (1 - cell.step / cell.steps))
-        if cell.left is None and cell.protocol == "standard" and (cell.task, cell.row) in known
-        else cell
-        for cell in cells
+        replace(status, left=known[status.task, status.row] * (1 - status.step / status.steps))
+        if status.left is None and status.protocol == "standard" and (status.task, status.row) in known
+        else status
+        for status in statuses
     ]
 
 

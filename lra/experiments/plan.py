@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import attention_zoo
 from lra.config.protocol import deviations_of
 from lra.config.resolve import has_cut_warmup, label_of
 from lra.config.schema import Config
-from lra.console import say
+from lra.console import say_once
 from lra.errors import ConfigError
 from lra.experiments.backbone import find_backbone
 from lra.experiments.data import expand_tasks, resolve_for
@@ -198,17 +197,11 @@ def _resolve(request: Request, task: str) -> tuple[str, Config]:
     plain = resolve_for(task, request.protocol, [])
     config = resolve_for(task, request.protocol, list(request.overrides))
     if has_cut_warmup(config, plain):
-        _say_once(
+        say_once(
             f"{task}: the warm-up is cut to {config.train.warmup} of {config.train.steps} steps, its share in the "
             f"protocol ({plain.train.warmup} of {plain.train.steps}); --set train.warmup=... gives it another length"
         )
     return label_of(request.protocol, config, plain), config
-
-
-@functools.cache
-def _say_once(line: str) -> None:
-    """A sweep and an audit plan many times."""
-    say(line)
 
 
 def name_rows(found: list[tuple[attention_zoo.Entry, dict[str, Any]]]) -> list[str]:

@@ -68,7 +68,7 @@ def logs_of(out: Path) -> Path:
 def script(file: Path, program: Sequence[str], words: Sequence[str], out: Path, runs: int, cpu: bool) -> str:
     """The text of the script. program: what starts the command line; words: after it, without --shard.
 
-    runs: that the grid has, or cells that a sweep tunes. cpu: needs no GPU. Raises ConfigError for a file in a folder
+    runs: that the grid has, or rows that a sweep tunes. cpu: needs no GPU. Raises ConfigError for a file in a folder
     that SLURM could not write its logs to.
     """
     logs = logs_of(out)

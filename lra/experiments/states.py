@@ -29,7 +29,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class RunStatus:
     """A run in a table.
 
     state: one of ORDER; a silent one has a holder on another machine that has given no sign for `LRA_STALE` seconds.
@@ -56,29 +56,31 @@ class Cell:
         return f"{self.task} {self.row} {self.protocol} seed {self.seed}"
 
 
-def read_cells(out: Path) -> tuple[list[Cell], list[str]]:
+def read_statuses(out: Path) -> tuple[list[RunStatus], list[str]]:
     """Every run that has a record or a folder in an output folder, and a line for each unreadable record."""
     records, problems = read_records(out)
     started = [path.parent.name for name in (ABOUT, "lock") for path in out.glob(f"work/*/{name}")]
     names = dict.fromkeys(name for name in (*records, *started) if not name.startswith("pretrained-"))
-    cells = [cell_of(out, name, records.get(name)) for name in names if name.count("-") == 4]
-    return estimated(cells, records.values()), problems
+    statuses = [status_of(out, name, records.get(name)) for name in names if name.count("-") == 4]
+    return estimated(statuses, records.values()), problems
 
 
-def plan_cells(out: Path, runs: Sequence[Run]) -> list[Cell]:
+def plan_statuses(out: Path, runs: Sequence[Run]) -> list[RunStatus]:
     """The state of each run of a plan, whose data need not be there: it is looked for under every data hash known."""
     records, _ = read_records(out)
     hashes: dict[str, set[str]] = {}
     for task in {run.task for run in runs}:
         known = {data.hash for data in tasks.prepared(tasks.cache_folder(), task)}
         hashes[task] = known | {str(record.data.get("hash")) for record in records.values() if record.task == task}
-    cells = []
+    statuses = []
     for run in runs:
         named = [replace(run, precision=precision).name(h) for h in hashes[run.task] for precision in PRECISIONS]
-        states = [cell_of(out, name, records.get(name), run.about()) for name in named]
-        missing = Cell(**run.about())
-        cells.append(min([*states, missing], key=lambda cell: (cell.state == "missing", cell.state == "failed")))
-    return estimated(cells, records.values())
+        states = [status_of(out, name, records.get(name), run.about()) for name in named]
+        missing = RunStatus(**run.about())
+        statuses.append(
+            min([*states, missing], key=lambda status: (status.state == "missing", status.state == "failed"))
+        )
+    return estimated(statuses, records.values())
 
 
 def read_records(out: Path) -> tuple[dict[str, Record], list[str]]:
@@ -92,33 +94,33 @@ def read_records(out: Path) -> tuple[dict[str, Record], list[str]]:
     return records, problems
 
 
-def cell_of(out: Path, name: str, record: Record | None, about: dict[str, Any] | None = None) -> Cell:
+def status_of(out: Path, name: str, record: Record | None, about: dict[str, Any] | None = None) -> RunStatus:
     """The state of the run of this name. about: as in `run.json`."""
     folder = out / "work" / name
     if record is not None:
         train = record.config.get("train", {})
-        cell = Cell(task=record.task, row=record.row, protocol=record.protocol, seed=record.seed,
+        status = RunStatus(task=record.task, row=record.row, protocol=record.protocol, seed=record.seed,
                     state=record.status, reason=record.reason, steps=train.get("steps", 0))  # fmt: skip
         if record.status in FINAL:
             last = record.curve[-1]["step"] if record.curve else 0
-            return replace(cell, step=int(last), seconds=sum(record.seconds.values()))
+            return replace(status, step=int(last), seconds=sum(record.seconds.values()))
     else:
         about = about or read_about(folder / ABOUT, name)
-        cell = Cell(**{key: value for key, value in about.items() if key != "pretraining"})
-    cell = replace(cell, **progress_of(folder))
+        status = RunStatus(**{key: value for key, value in about.items() if key != "pretraining"})
+    status = replace(status, **progress_of(folder))
     pretraining = read_about(folder / ABOUT, name).get("pretraining")
-    if cell.step == 0 and pretraining and not (out / "work" / pretraining / "pretraining.json").exists():
+    if status.step == 0 and pretraining and not (out / "work" / pretraining / "pretraining.json").exists():
         found = progress_of(out / "work" / pretraining)
-        cell = replace(cell, phase="pretraining", **found) if found["step"] else cell
+        status = replace(status, phase="pretraining", **found) if found["step"] else status
     holder = holder_of(folder / "lock")
     sign = time.time() - max((modified(path) for path in folder.glob("*")), default=time.time())
     if holder is not None and not holder.ended:
         here = holder.place == Holder().place
         state = "running" if here or sign < stale_after() else "silent"
-        return replace(cell, state=state, holder=holder, sign=sign)
-    if cell.state == "missing" and any(folder.glob("resume*.pt")):
-        return replace(cell, state="resumable")
-    return cell
+        return replace(status, state=state, holder=holder, sign=sign)
+    if status.state == "missing" and any(folder.glob("resume*.pt")):
+        return replace(status, state="resumable")
+    return status
 
 
 def modified(path: Path) -> float:
@@ -150,22 +152,22 @@ def progress_of(folder: Path) -> dict[str, Any]:
     return {"step": 0, "seconds": None}
 
 
-def estimated(cells: Iterable[Cell], records: Iterable[Record]) -> list[Cell]:
-    """The cells with the seconds that are left: by runs of the same row, else of the task, else by their own steps."""
+def estimated(statuses: Iterable[RunStatus], records: Iterable[Record]) -> list[RunStatus]:
+    """The statuses with the seconds left, by runs of the same row, else of the task, else by their own steps."""
     taken: dict[tuple[str, ...], list[float]] = {}
     for record in records:
         if record.status == "done":
             for key in ((record.task, record.protocol, record.row), (record.task, record.protocol)):
                 taken.setdefault(key, []).append(sum(record.seconds.values()))
     found = []
-    for cell in sorted(cells, key=lambda cell: (ORDER.index(cell.state), cell.title)):
-        if cell.state in FINAL:
-            found.append(replace(cell, left=0.0))
+    for status in sorted(statuses, key=lambda status: (ORDER.index(status.state), status.title)):
+        if status.state in FINAL:
+            found.append(replace(status, left=0.0))
             continue
-        whole = taken.get((cell.task, cell.protocol, cell.row)) or taken.get((cell.task, cell.protocol))
-        done = cell.step / cell.steps if cell.steps and not cell.phase else 0.0
+        whole = taken.get((status.task, status.protocol, status.row)) or taken.get((status.task, status.protocol))
+        done = status.step / status.steps if status.steps and not status.phase else 0.0
         left = mean(whole) * (1 - done) if whole else None
-        if left is None and done and cell.seconds:
-            left = cell.seconds / done * (1 - done)
-        found.append(replace(cell, left=left))
+        if left is None and done and status.seconds:
+            left = status.seconds / done * (1 - done)
+        found.append(replace(status, left=left))
     return found

@@ -139,7 +139,7 @@ def _flock(path: Path, file: int) -> bool:
         raise _busy(path, _read(path)) from None
     except OSError as error:
         why = f"no locks in {path.parent.parent} ({error.strerror})"
-        _say_once(f"{why}: runs are claimed by files, see docs/clusters.md")
+        _say(f"{why}: runs are claimed by files, see docs/clusters.md", once=True)
         return False
     return True
 
@@ -240,10 +240,7 @@ def _beat(path: Path, ours: Holder | None, done: threading.Event, pause: float) 
             os.utime(path)
 
 
-def _say(line: str) -> None:
-    from lra.console import say
+def _say(line: str, once: bool = False) -> None:
+    from lra.console import say, say_once
 
-    say(line)
-
-
-_say_once = functools.cache(_say)
+    (say_once if once else say)(line)

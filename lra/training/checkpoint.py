@@ -5,7 +5,6 @@ Nothing is unpickled but tensors and plain values.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 from dataclasses import fields
@@ -17,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lra.console import say
+from lra.console import say_once
 from lra.errors import WorkError
 from lra.results.files import write_atomically
 from lra.training.progress import Progress
@@ -46,7 +45,7 @@ def read_state(newest: Path, before: Path) -> dict[str, Any] | None:
         state = _read(path)
         if state is not None:
             if path != present[0]:
-                _say_once(f"checkpoint {newest} is damaged: the run goes on from the one before, {before.name}")
+                say_once(f"checkpoint {newest} is damaged: the run goes on from the one before, {before.name}")
             return state
     if present:
         raise WorkError(f"checkpoint {present[0]} is corrupt; delete it to start this run again")
@@ -66,11 +65,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     whole = isinstance(state, dict) and PARTS.keys() <= state.keys() <= known.keys()
     whole = whole and all(isinstance(part, known[name]) for name, part in state.items())
     return state if whole and state["progress"].keys() <= {field.name for field in fields(Progress)} else None
-
-
-@functools.cache
-def _say_once(line: str) -> None:
-    say(line)
 
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:

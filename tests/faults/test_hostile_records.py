@@ -16,7 +16,7 @@ import pytest
 from records import bench, make
 
 from lra.errors import RecordError
-from lra.experiments.states import read_cells
+from lra.experiments.states import read_statuses
 from lra.report import load as loading
 from lra.report import write
 from lra.results import bench_record, record
@@ -174,7 +174,7 @@ def report_on_changed(count: int, seed: int, tmp_path: Path) -> int:
             path.unlink()
     made = write([runs], tmp_path / "out")
     assert all(tmp_path / "out" in path.resolve().parents for path in made.files)
-    read_cells(runs)
+    read_statuses(runs)
     return tried
 
 

@@ -20,7 +20,7 @@ import tasks
 from lra.experiments.plan import Request, plan
 from lra.experiments.pretrain import hash_of
 from lra.experiments.pretrain import read as read_pretraining
-from lra.experiments.states import read_cells
+from lra.experiments.states import read_statuses
 from lra.report.page import inspected
 from lra.report.tables import published
 from lra.results import bench_record, reading, record
@@ -111,7 +111,7 @@ def of_a_log(folder: Path) -> Kind:
     (work / "metrics.jsonl").write_text(json.dumps({"step": 20, "train_loss": 2.3, "seconds": 1.5}) + "\n")
     (work / "lock").touch()
     return Kind(
-        "log of a run", [work / "run.json", work / "metrics.jsonl"], lambda: ("", read_cells(folder)), words=True
+        "log of a run", [work / "run.json", work / "metrics.jsonl"], lambda: ("", read_statuses(folder)), words=True
     )
 
 

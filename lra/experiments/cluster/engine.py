@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass
-class Cell:
+class Placement:
     """A job and where it is done.
 
     actor: what starts its process, and node, the machine; neither while the job waits. step: the last one that it told.
@@ -63,14 +63,14 @@ class Ray:
 
     def __init__(self, ray: Any, needs: Needs, prepared: dict[str, TaskData], request: Request):
         self.ray, self.needs, self.prepared, self.request = ray, needs, prepared, request
-        self.running: dict[Any, Cell] = {}  # by what the cell is to say next
+        self.running: dict[Any, Placement] = {}  # by what its process is to say next
         self.far: set[str] = set()  # nodes that cannot reach the output folder
         self.places, self.looked, self.stopping = 0, 0.0, False
         self.token = request.out / f".ray-{uuid.uuid4().hex}"
 
     def run(self, jobs: list[Job], board: Board) -> Generator[Ending, None, None]:
         """See `Engine`."""
-        waiting = [Cell(job) for job in jobs]
+        waiting = [Placement(job) for job in jobs]
         self.board = board
         try:
             self.prepare()
@@ -79,17 +79,17 @@ class Ray:
                     while waiting and not self.stopping and len(self.running) < self.count_places():
                         self.start(waiting.pop(0))
                     for words in self.wait():
-                        cell = self.running.pop(words)
-                        ending = self.attend(cell, words)
-                        if cell.actor is None and ending is None:
-                            waiting.insert(0, cell)
+                        placement = self.running.pop(words)
+                        ending = self.attend(placement, words)
+                        if placement.actor is None and ending is None:
+                            waiting.insert(0, placement)
                         if ending is not None:
                             yield ending
                     if signals.asked() and not self.stopping:
                         self.stop()
         finally:
-            for cell in list(self.running.values()):
-                self.release(cell)
+            for placement in list(self.running.values()):
+                self.release(placement)
             self.token.unlink(missing_ok=True)
 
     def prepare(self) -> None:
@@ -110,19 +110,19 @@ class Ray:
             self.places, self.looked = places, time.monotonic()
         return self.places
 
-    def start(self, cell: Cell) -> None:
+    def start(self, placement: Placement) -> None:
         """Lets the cluster choose a node for a run."""
-        patience = MARGIN + (stale_after() if cell.losses else 0.0)
+        patience = MARGIN + (stale_after() if placement.losses else 0.0)
         about = {"token": self.token.name, "gpu": self.needs.gpus > 0, "bars": self.board.shown, "patience": patience}
-        order = order_of(cell.job, self.prepared[cell.job.run.data_key], self.request, **about)
-        cell.actor = self.actors.remote(order, str(ROOT), self.digest, self.archive, variables())
-        self.listen(cell)
+        order = order_of(placement.job, self.prepared[placement.job.run.data_key], self.request, **about)
+        placement.actor = self.actors.remote(order, str(ROOT), self.digest, self.archive, variables())
+        self.listen(placement)
 
-    def listen(self, cell: Cell) -> None:
-        self.running[cell.actor.listen.remote(LISTENS)] = cell
+    def listen(self, placement: Placement) -> None:
+        self.running[placement.actor.listen.remote(LISTENS)] = placement
 
     def wait(self) -> list[Any]:
-        """The next words of cells, or of their nodes' end."""
+        """The next words of processes, or of their nodes' end."""
         if not self.running:
             time.sleep(ATTENTIVE)
             return []
@@ -132,29 +132,29 @@ class Ray:
     def stop(self) -> None:
         """Asks the processes to save their runs."""
         self.stopping = True
-        for cell in self.running.values():
-            cell.actor.tell.remote("stop")
+        for placement in self.running.values():
+            placement.actor.tell.remote("stop")
 
-    def attend(self, cell: Cell, words: Any) -> Ending | None:
-        """Takes in what a cell has said. Returns how its job has ended, if it has; a lost cell has no actor then."""
+    def attend(self, placement: Placement, words: Any) -> Ending | None:
+        """Takes in what a run's process has said. Returns how its job ended, if it did; a lost one has no actor."""
         try:
             for message in self.ray.get(words):
                 if "ended" in message:
-                    return self.finish(cell, message)
+                    return self.finish(placement, message)
                 if "exit" in message:
-                    return self.lose(cell, death_of(message))
-                if "node" in message and not self.settle(cell, **message):
-                    self.release(cell)
-                    return Ending(cell.job)
-                self.note(cell, message)
+                    return self.lose(placement, death_of(message))
+                if "node" in message and not self.settle(placement, **message):
+                    self.release(placement)
+                    return Ending(placement.job)
+                self.note(placement, message)
         except self.ray.exceptions.RayError as error:
-            return self.lose(cell, loss_of(error))
-        self.listen(cell)
+            return self.lose(placement, loss_of(error))
+        self.listen(placement)
         return None
 
-    def settle(self, cell: Cell, node: str, shared: bool) -> bool:
+    def settle(self, placement: Placement, node: str, shared: bool) -> bool:
         """Its process has started. Is the job free? A node that cannot reach the output folder cannot hold its lock."""
-        cell.node = node
+        placement.node = node
         if shared:
             return True
         if node not in self.far:
@@ -162,62 +162,68 @@ class Ray:
             say(f"{here}: what its runs make comes back when they end, and their checkpoints stay there")
             self.far.add(node)
         try:
-            cell.held.enter_context(cell.job.folder.lock())
+            placement.held.enter_context(placement.job.folder.lock())
         except BusyError as error:
-            say(f"{cell.job.title}: {error}; skipped")
+            say(f"{placement.job.title}: {error}; skipped")
             return False
-        cell.job.record = cell.job.outcome()
-        return not cell.job.final
+        placement.job.record = placement.job.outcome()
+        return not placement.job.final
 
-    def note(self, cell: Cell, message: dict[str, Any]) -> None:
+    def note(self, placement: Placement, message: dict[str, Any]) -> None:
         """Shows how far a run is, and says from where a lost one goes on."""
         if "start" in message:
-            cell.step = message["start"]
-            if cell.losses:
-                how = f"goes on from step {cell.step}" if cell.step else "begins anew, no checkpoint can be reached"
-                say(f"{cell.job.title}: {how} on {cell.node}")
+            placement.step = message["start"]
+            if placement.losses:
+                how = (
+                    f"goes on from step {placement.step}"
+                    if placement.step
+                    else "begins anew, no checkpoint can be reached"
+                )
+                say(f"{placement.job.title}: {how} on {placement.node}")
         elif "node" not in message:
-            cell.step = message.get("step", cell.step)
-            self.board.hear(cell.job.title, message)
+            placement.step = message.get("step", placement.step)
+            self.board.hear(placement.job.title, message)
 
-    def finish(self, cell: Cell, answer: dict[str, Any]) -> Ending | None:
+    def finish(self, placement: Placement, answer: dict[str, Any]) -> Ending | None:
         """Fetches what a run has made, if it is not there already."""
         if answer.get("stopped") and not self.stopping:
-            return self.lose(cell, "it was asked to stop")
+            return self.lose(placement, "it was asked to stop")
         problem = answer.get("problem", "")
         if files := answer.get("files"):
-            contents = {name: self.ray.get(cell.actor.fetch.remote(path)) for name, path in files.items()}
+            contents = {name: self.ray.get(placement.actor.fetch.remote(path)) for name, path in files.items()}
             try:
-                keep(cell.job, contents)
-                self.ray.get(cell.actor.tell.remote("kept"))
+                keep(placement.job, contents)
+                self.ray.get(placement.actor.tell.remote("kept"))
                 if answer.get("final"):  # let it delete what is here now
-                    self.ray.get(cell.actor.listen.remote(MARGIN))
+                    self.ray.get(placement.actor.listen.remote(MARGIN))
             except RecordError as error:
                 problem = str(error)
-        self.release(cell)
-        return None if answer.get("stopped") else Ending(cell.job, problem=problem)
+        self.release(placement)
+        return None if answer.get("stopped") else Ending(placement.job, problem=problem)
 
-    def lose(self, cell: Cell, why: str) -> Ending | None:
+    def lose(self, placement: Placement, why: str) -> Ending | None:
         """A node or a process was lost: its run moves, unless it was lost too often without a step forward."""
-        title, node = cell.job.title, cell.node or "a node"
-        self.release(cell)
+        title, node = placement.job.title, placement.node or "a node"
+        self.release(placement)
         if self.stopping:
             return None
-        cell.losses = 1 if cell.step > cell.lost_at else cell.losses + 1
-        cell.lost_at = max(cell.step, cell.lost_at)
-        if cell.losses > TRIES:
-            return Ending(cell.job, failure=f"lost {cell.losses} times in a row without a step, last on {node}: {why}")
-        say(f"{title}: lost on {node}, last heard of at step {cell.step} ({why}); it moves to another place")
+        placement.losses = 1 if placement.step > placement.lost_at else placement.losses + 1
+        placement.lost_at = max(placement.step, placement.lost_at)
+        if placement.losses > TRIES:
+            return Ending(
+                placement.job, failure=f"lost {placement.losses} times in a row without a step, last on {node}: {why}"
+            )
+        say(f"{title}: lost on {node}, last heard of at step {placement.step} ({why}); it moves to another place")
         return None
 
-    def release(self, cell: Cell) -> None:
-        """Gives a cell's place back."""
-        self.running = {words: other for words, other in self.running.items() if other is not cell}
-        if cell.actor is not None:
+    def release(self, placement: Placement) -> None:
+        """Ends the process of a job and gives its place back."""
+        self.running = {words: other for words, other in self.running.items() if other is not placement}
+        if placement.actor is not None:
             with contextlib.suppress(Exception):  # it has died
-                self.ray.kill(cell.actor)
-        cell.actor, cell.node = None, ""
-        cell.held.close()
+                self.ray.kill(placement.actor)
+        placement.actor, placement.node = None, ""
+        placement.held.close()
 
 
 def loss_of(error: Exception) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 PACKAGES = ("lra", "attention_zoo", "tasks")
-CELL = "lra.experiments.cluster.cell"
+RUN_PROCESS = "lra.experiments.cluster.run_process"
 TAIL = 2000  # bytes of what a process that died had written
 FOLDERS = ("LRA_CACHE", "LRA_DATA")  # variables that are passed on where the folder is there
 
@@ -90,7 +90,7 @@ class Node:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         code = find_code(Path(root), digest, archive)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", CELL],
+            [sys.executable, "-P", "-m", RUN_PROCESS],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
