@@ -377,8 +377,8 @@ def test_both_phases_shift_to_the_compiled_gear(tmp_path, monkeypatch):
     monkeypatch.setattr(gears, "EARNED_TOKENS", 1)
     monkeypatch.setattr(gears, "SHIFT_TOKENS", 10 * 8 * 30)
     monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: model)
-    monkeypatch.setattr("lra.experiments.beside.Beside", Stub)
-    monkeypatch.setattr("lra.experiments.pretrain.Beside", Stub)
+    monkeypatch.setattr("lra.experiments.background_compiler.BackgroundCompiler", Stub)
+    monkeypatch.setattr("lra.experiments.pretrain.BackgroundCompiler", Stub)
     (record,) = run_grid(asked(tmp_path))
     assert Stub.made == [True, False]
     assert record.environment["gear"] == record.pretraining["gear"] == "compiled"

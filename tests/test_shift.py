@@ -12,7 +12,7 @@ import torch
 from lra import signals
 from lra.config.schema import Train
 from lra.console import clock
-from lra.experiments.beside import Beside, first_rows
+from lra.experiments.background_compiler import BackgroundCompiler, first_rows
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
@@ -55,7 +55,7 @@ def shifting(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(gears, "EARNED_TOKENS", 1)
     monkeypatch.setattr(gears, "SHIFT_TOKENS", 10 * 8 * 30)
     monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: model)
-    monkeypatch.setattr("lra.experiments.beside.Beside", Stub)
+    monkeypatch.setattr("lra.experiments.background_compiler.BackgroundCompiler", Stub)
     asked: Any = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "protocol": tiny, "device": "cpu"}
     return Request(**asked, out=tmp_path / "runs", overrides=("model.dropout=0.0",))
 
@@ -171,7 +171,7 @@ def test_the_real_process_says_why_it_cannot(tiny, tmp_path):
     path.write_text(SUMMING)
     run = plan(Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path))[0]
     data = load_task_data("listops", run.config, None).data
-    with Beside(run, data.spec, data.train) as compiler:
+    with BackgroundCompiler(run, data.spec, data.train) as compiler:
         assert compiler.activity.startswith("compiling, 0 s")
         compiler.process.join(120)
         assert not compiler.busy

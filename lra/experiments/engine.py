@@ -50,7 +50,7 @@ class Engine(Protocol):
         ...
 
 
-class Here:
+class InProcess:
     """The engine that runs one job after the other in this process, or in all that torchrun started."""
 
     def __init__(self, prepared: dict[str, TaskData], group: Group, observe: Callable[[Progress], None] | None = None):

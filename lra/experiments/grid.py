@@ -14,7 +14,7 @@ from lra.errors import ConfigError, WorkError
 from lra.experiments.board import Board
 from lra.experiments.crew import choose_crew
 from lra.experiments.data import TaskData, describe_data, load_task_data, not_repeatable
-from lra.experiments.engine import Engine, Here, record_failure
+from lra.experiments.engine import Engine, InProcess, record_failure
 from lra.experiments.job import Job, open_job, titles
 from lra.experiments.plan import Request, parse_devices, part_of, plan
 from lra.experiments.run import Run
@@ -90,7 +90,7 @@ def choose_engine(request: Request, jobs: list[Job], prepared: dict[str, TaskDat
         from lra.experiments.workers import Workers
 
         return Workers(prepared, request, crew)
-    return Here(prepared, group, request.observe)
+    return InProcess(prepared, group, request.observe)
 
 
 def find_group(request: Request) -> Group:

@@ -23,7 +23,7 @@ import tasks
 from lra.config.resolve import set_fields
 from lra.console import say
 from lra.errors import BusyError, WorkError
-from lra.experiments.beside import Beside
+from lra.experiments.background_compiler import BackgroundCompiler
 from lra.experiments.blind import blind_scores
 from lra.experiments.build import make_denoiser, padding_of
 from lra.experiments.data import set_doubtful_aside
@@ -208,7 +208,7 @@ def pretrain(
     trainer.restore()
     with contextlib.ExitStack() as stack:
         if trainer.progress.step < step.gears.shift_at and group.rank == 0:
-            trainer.compiler = stack.enter_context(Beside(run, sizes, train, pretraining=True))
+            trainer.compiler = stack.enter_context(BackgroundCompiler(run, sizes, train, pretraining=True))
         progress = trainer.run(observe, stack)
     weights = {name: tensor.detach().cpu() for name, tensor in denoiser.encoder.state_dict().items()}
     about |= {

@@ -32,7 +32,7 @@ def train_and_test(
     `observe` is called after every step. Where it says so the run is saved, and Paused raised.
     Each process of the group that shares the run calls this.
     """
-    from lra.experiments.beside import Beside
+    from lra.experiments.background_compiler import BackgroundCompiler
     from lra.experiments.build import make_model, padding_of
     from lra.experiments.pretrain import start_pretrained
     from lra.results.machine import reset_peak
@@ -59,7 +59,7 @@ def train_and_test(
             start_pretrained(run, data, trainer, folder.resume.parent.parent, observe)
         with contextlib.ExitStack() as stack:
             if trainer.progress.step < step.gears.shift_at and group.rank == 0:
-                trainer.compiler = stack.enter_context(Beside(run, data.spec, data.train))
+                trainer.compiler = stack.enter_context(BackgroundCompiler(run, data.spec, data.train))
             trainer.run(observe, stack)
         check_intact(data, group, seconds=trainer.progress.seconds)
         return finish(run, prepared, trainer)

@@ -52,16 +52,16 @@ class Workers:
             crew = Crew(len(devices), len(devices), 1)
         store = open_store()  # lives as long as the workers do
         settings = Settings(request.data_dir, request.track, store.port, WORTH_A_PAUSE)
-        office = Office(jobs, self.prepared, crew, settings, board)
+        pool = WorkerPool(jobs, self.prepared, crew, settings, board)
         try:
             with signals.held():
-                office.workers += [start(device, settings) for device in devices]
-                yield from office.run()
+                pool.workers += [start(device, settings) for device in devices]
+                yield from pool.run()
         finally:
-            office.close()
+            pool.close()
 
 
-class Office:
+class WorkerPool:
     """Jobs that are left, workers, and the teams that have a job."""
 
     def __init__(self, jobs: list[Job], prepared: dict[str, TaskData], crew: Crew, settings: Settings, board: Board):

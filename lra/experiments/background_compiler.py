@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Model:
+class CompileOrder:
     """What to compile. A user's files are named, because a pickle only names what they define."""
 
     task_file: str  # of a user's task, or ""
@@ -36,15 +36,15 @@ class Model:
     pretraining: bool = False  # compile what pretrains the encoder
 
 
-class Beside:
+class BackgroundCompiler:
     """The process, for as long as the context lasts. busy: it is not done yet. refused: why there is no code, or ''."""
 
     def __init__(self, run: Run, sizes: tasks.Spec, train: Samples, pretraining: bool = False):
         file = tasks.file_of(run.task)
         batch = first_rows(train, run.config.train.batch)
-        model = Model(str(file) if file else "", run.spec, pickle.dumps(run), sizes, batch, pretraining)
+        order = CompileOrder(str(file) if file else "", run.spec, pickle.dumps(run), sizes, batch, pretraining)
         self.pipe, theirs = CONTEXT.Pipe(duplex=False)
-        self.process = CONTEXT.Process(target=compile_model, args=(theirs, model))
+        self.process = CONTEXT.Process(target=compile_model, args=(theirs, order))
         self.began, self._refused = time.monotonic(), ""
         self.process.start()
         theirs.close()
@@ -66,7 +66,7 @@ class Beside:
                 self._refused = f"the compiler's process ended with exit code {self.process.exitcode}"
         return self._refused
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> BackgroundCompiler:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
@@ -84,7 +84,7 @@ def first_rows(split: Samples, rows: int) -> tasks.Split:
     return tasks.Split(np.array(split.values[wanted]), np.array(split.lengths[wanted]), labels, pairs=pairs)
 
 
-def compile_model(pipe: Connection, model: Model) -> None:
+def compile_model(pipe: Connection, order: CompileOrder) -> None:
     """The process: compiles the model for training and evaluation, or says why it cannot."""
     import torch
 
@@ -98,17 +98,17 @@ def compile_model(pipe: Connection, model: Model) -> None:
 
     follow_parent()
     console.show(bars=False, lines=False)
-    if model.task_file:
-        find_task(model.task_file, silent=True)
-    attention_zoo.find(model.spec)
-    run: Run = pickle.loads(model.run)
+    if order.task_file:
+        find_task(order.task_file, silent=True)
+    attention_zoo.find(order.spec)
+    run: Run = pickle.loads(order.run)
     config = replace(run.config.train, gear="compiled")
     device = Device(torch.device("cpu"), run.precision)
     with fresh_state(threads_per_process()):  # the cache looks at PyTorch's settings, too
         set_backends(config.deterministic)
-        made = (make_denoiser if model.pretraining else make_model)(run, model.sizes)
-        step = Step(made, config, device, padding_of(run, model.sizes), run.seed)
-        step.dry_run(model.samples, np.arange(len(model.samples.labels)))
+        made = (make_denoiser if order.pretraining else make_model)(run, order.sizes)
+        step = Step(made, config, device, padding_of(run, order.sizes), run.seed)
+        step.dry_run(order.samples, np.arange(len(order.samples.labels)))
     if step.gears.gear.name != "compiled":
         pipe.send(step.gears.cause.removeprefix("compiled failed: "))
         raise SystemExit(1)
