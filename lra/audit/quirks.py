@@ -135,19 +135,20 @@ def _line(effect: Effect, difference: Difference | None, same: bool) -> dict[str
 def sheet_of(frame: pd.DataFrame) -> Table:
     """The table for people, in per cent and points."""
     from lra.report import render
-    from lra.report.format import DASH
-
-    def points(value: Any, form: str = "{:+.1f}") -> str:
-        return DASH if value is None or value != value else form.format(100 * value)
+    from lra.report.format import interval, points
 
     body = []
     for line in frame.to_dict("records"):
-        low, high = points(line.get("low")), points(line.get("high"))
-        interval = DASH if low == DASH else f"{low} to {high}"
         accuracies = [points(line.get(key), "{:.1f}") for key in ("without", "with")]
         noise = points(line.get("test_noise"), "±{:.1f}")
         names = [str(line[key]) for key in ("task", "quirk", "attention")]
-        seen = [points(line.get("difference")), interval, noise, str(line["seeds"]), str(line["verdict"])]
+        seen = [
+            points(line.get("difference")),
+            interval(line.get("low"), line.get("high")),
+            noise,
+            str(line["seeds"]),
+            str(line["verdict"]),
+        ]
         body.append([*names, *accuracies, *seen])
     header = ["Task", "Quirk", "Attention", "without", "with", "Difference", "95 %", "Test rows", "Seeds"]
     return render.table("The quirk audit", [*header, "Verdict"], body, left=3, note=LEGEND)

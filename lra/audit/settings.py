@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lra.experiments.data import prepare_data
 from lra.experiments.grid import run_jobs
@@ -115,26 +115,21 @@ def table(lines: Sequence[Line]) -> pd.DataFrame:
 def sheet_of(frame: pd.DataFrame) -> Table:
     """The table for people, in per cent and points."""
     from lra.report import render
-    from lra.report.format import DASH
-
-    def points(value: Any, form: str = "{:+.1f}") -> str:
-        return DASH if value is None or value != value else form.format(100 * value)
+    from lra.report.format import DASH, interval, points
 
     body = []
     for line in frame.to_dict("records"):
         spread = points(line["std"], " ± {:.1f}") if line["seeds"] > 1 else ""
-        low, high = points(line["low"]), points(line["high"])
         flops = DASH if line["flops"] != line["flops"] or line["flops"] is None else f"{line['flops'] / 1e6:,.1f}"
         words = [str(line[key]) for key in ("task", "attention", "settings")]
         accuracy = points(line["accuracy"], "{:.1f}") + spread
-        interval = DASH if low == DASH else f"{low} to {high}"
         body.append(
             [
                 *words,
                 accuracy,
                 str(line["seeds"]),
                 points(line["difference"]),
-                interval,
+                interval(line["low"], line["high"]),
                 f"{line['parameters']:,}",
                 flops,
             ]

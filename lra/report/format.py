@@ -19,6 +19,16 @@ def signed(accuracy: float, decimals: int = 2) -> str:
     return f"{100 * accuracy:+.{decimals}f}".replace("-", MINUS)
 
 
+def points(value: float | None, form: str = "{:+.1f}") -> str:
+    """0.012 -> '+1.2'; a dash for None and NaN, which a data frame makes of it."""
+    return DASH if value is None or value != value else form.format(100 * value)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """'-1.6 to +1.7' in points, or a dash."""
+    return DASH if points(low) == DASH else f"{points(low)} to {points(high)}"
+
+
 def span(values: Iterable[float | None], form: str = "{:,.0f}", digits: int = 12) -> str:
     """'12,300' or '12,300–15,100', rounded to `digits` significant digits; a dash for no value."""
     known = [float(f"{value:.{digits}g}") for value in values if value is not None]
