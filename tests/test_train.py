@@ -216,6 +216,16 @@ def test_interrupted_between_checkpoints(tiny, tmp_path, monkeypatch):
     assert record.seconds["train"] > 0
 
 
+def test_unused_memory_is_returned_once_a_minute(tiny, tmp_path, monkeypatch):
+    returned = []
+    monkeypatch.setattr("lra.training.loop.give_back", lambda: returned.append(1))
+    run_grid(request(tiny, tmp_path / "short"))
+    assert not returned
+    monkeypatch.setattr("lra.training.loop.TRIM_EVERY", 0.0)
+    (record,) = run_grid(request(tiny, tmp_path / "long"))
+    assert len(returned) == record.config["train"]["steps"]
+
+
 def stop_at(progress, step):
     if progress.step == step:
         raise KeyboardInterrupt

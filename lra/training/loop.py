@@ -18,6 +18,7 @@ from torch import Tensor
 from lra import signals
 from lra.errors import WorkError
 from lra.hashing import seed_of
+from lra.results.machine import give_back
 from lra.training.batches import Samples, order, validation_rows
 from lra.training.progress import Paused, Progress
 from lra.training.run_folder import NoFolder, RunFolder
@@ -26,6 +27,7 @@ from lra.training.step import Step
 
 LOG_EVERY = 50  # steps between lines of metrics.jsonl
 SAVE_EVERY = 60.0  # seconds between checkpoints
+TRIM_EVERY = 60.0  # seconds between returns of unused memory
 
 
 class Compiler(Protocol):
@@ -90,7 +92,7 @@ class Trainer:
         """
         progress, config, group = self.progress, self.config, self.step.group
         progress.shift_at = self.step.gears.shift_at
-        saved, first = time.monotonic(), progress.step
+        saved, trimmed, first = time.monotonic(), time.monotonic(), progress.step
         while progress.step < config.steps and progress.diverged_at is None:
             self.shift_up_in_time(observe)
             rows = order(len(self.train.labels), config.batch, self.seed, progress.step)
@@ -113,6 +115,9 @@ class Trainer:
                 if to_evaluate or time.monotonic() - saved > SAVE_EVERY:
                     self.save()
                     saved = time.monotonic()
+                if self.step.device.kind == "cpu" and time.monotonic() - trimmed > TRIM_EVERY:
+                    give_back()  # micro-batches have many sizes, and the gaps between them grow to gigabytes
+                    trimmed = time.monotonic()
                 progress.activity = self.compiler.activity if self.compiler else ""
                 if group.any(observe(progress)):
                     self.pause()
