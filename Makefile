@@ -1,4 +1,4 @@
-# make demo    install, train softmax and pola side by side for a minute, print the table
+# make demo    install, train softmax and pola, print the table: about 2 minutes
 # make test    the test suite, in two processes; TESTS="tests/test_cli.py -k list" chooses some
 # make check   what continuous integration runs: format, lint, types, tests
 # make slow    the tests that take longer

@@ -336,7 +336,7 @@ def test_without_ray_it_says_what_to_install(tiny, tmp_path, monkeypatch, capsys
     command = ["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path), "--engine", "ray"]
     assert main(command) == 2
     said = capsys.readouterr().err
-    assert said == "error: --engine ray needs Ray: pip install 'lra-suite[ray]' here and on every node\n"
+    assert said == "error: --engine ray needs Ray: pip install -e '.[ray]' here and on every node\n"
 
 
 def test_no_cluster_here(ray, monkeypatch):

@@ -1,6 +1,6 @@
 """Protocols, overrides and the message of every mistake in them."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,9 @@ from tasks.listops.task import Settings
 
 def resolve(protocol: object = "standard", *overrides: str):
     return resolve_config(str(protocol), "listops", list(overrides), Settings, None, find_backbone, owners())
+
+
+TRAIN = {"steps": 100, "batch": 8, "lr": 1e-3, "warmup": 10}
 
 
 def test_standard_is_what_the_table_of_skyformer_says():
@@ -187,6 +190,26 @@ def test_a_protocol_that_leads_back_by_another_path(tmp_path):
     path.write_text(f"base: ../{tmp_path.name}/mine.yaml")
     with pytest.raises(ConfigError, match="leads back to itself"):
         resolve(path)
+
+
+def test_values_that_cannot_be_written_are_one_line():
+    with pytest.raises(ConfigError, match=r"^[^\n]*Exceeds the limit[^\n]*$"):
+        resolve("standard", "train.steps=0x" + "f" * 4000)
+
+
+def test_only_what_cannot_change_is_shared():
+    """A configuration is made once; not with a user's settings that a task could change."""
+
+    @dataclass
+    class Loose:
+        words: list[str] = field(default_factory=list)
+
+    def resolved(kind: type):
+        return resolve_config("standard", "mine", [], kind, {"train": TRAIN}, find_backbone, owners())
+
+    assert resolved(Settings) is resolved(Settings)
+    assert resolved(Loose) == resolved(Loose)
+    assert resolved(Loose).data is not resolved(Loose).data
 
 
 def test_missing_file_and_name():

@@ -103,6 +103,15 @@ def test_files_of_users(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("text", ["base: quick\ntasks: 5", "tasks: {5: {}}", "base: quick\ntasks: {on: {}}"])
+def test_tasks_that_are_none(text, tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    for words in (["show", str(path)], ["show", str(path), "--task", "listops"], ["diff", "quick", str(path)]):
+        assert main(["protocol", *words]) == 2
+        assert capsys.readouterr().err.count("expected") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -23,6 +23,7 @@ from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
 from lra.experiments.plan import Request, plan
+from lra.results.machine import give_back
 from lra.results.record import hits
 from lra.training.batches import cut, order, validation_rows
 from lra.training.device import Device, Padding
@@ -214,6 +215,16 @@ def test_interrupted_between_checkpoints(tiny, tmp_path, monkeypatch):
     (record,) = run_grid(request(tiny, tmp_path / "stopped"))
     assert lines_of(tmp_path / "calm") == lines_of(tmp_path / "stopped")
     assert record.seconds["train"] > 0
+
+
+def test_returning_memory_never_fails(monkeypatch):
+    """On Windows there is no C library of the process to ask."""
+
+    def refuse(name):
+        raise TypeError(name)
+
+    monkeypatch.setattr("lra.results.machine.ctypes.CDLL", refuse)
+    give_back()
 
 
 def test_unused_memory_is_returned_once_a_minute(tiny, tmp_path, monkeypatch):

@@ -89,7 +89,7 @@ QUIRKS = (
 
 @functools.cache
 def suites_with(quirk: Quirk, task: str) -> list[str]:
-    """The suites of a quirk that have it on this task, as far as protocols here tell; all, where it is a choice."""
+    """The suites whose protocol here has the quirk on this task, and those without one; all, if it is a choice."""
     named = set(protocols())
     return [suite for suite in quirk.suites if quirk.choice or suite not in named or _has(suite, quirk, task)]
 

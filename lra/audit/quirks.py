@@ -69,19 +69,19 @@ def run_audit(request: Request) -> list[Effect]:
     If several tasks are requested, those without data are left out. Raises as `run_grid` does.
     """
     comparisons = compare(request)
-    runs = {run.cell: run for c in comparisons for run in (*c.without, *c.faulty)}
+    runs = {run.key: run for c in comparisons for run in (*c.without, *c.faulty)}
     several = len({run.task for run in runs.values()}) > 1
     jobs = run_jobs(request, list(runs.values()), several, shard=request.shard)
-    done = {job.run.cell: job.record for job in jobs if job.record and job.record.test_accuracy is not None}
+    done = {job.run.key: job.record for job in jobs if job.record and job.record.test_accuracy is not None}
     return [effect for comparison in comparisons for effect in effects_of(comparison, done)]
 
 
 def effects_of(comparison: Comparison, done: dict[Key, Record]) -> list[Effect]:
-    """The effects of a comparison, one for each attention. done: the finished records by `Run.cell`."""
+    """The effects of a comparison, one for each attention. done: the finished records by `Run.key`."""
     effects = []
     for row in dict.fromkeys(run.row for run in comparison.without):
         both = zip(comparison.without, comparison.faulty, strict=True)
-        keys = [(without.cell, faulty.cell) for without, faulty in both if without.row == row]
+        keys = [(without.key, faulty.key) for without, faulty in both if without.row == row]
         effects.append(Effect(comparison, row, [(done[a], done[b]) for a, b in keys if a in done and b in done]))
     return effects
 

@@ -49,13 +49,13 @@ def run_settings(request: Request, texts: list[str]) -> list[Line]:
     """Runs what is missing of every combination. Raises as `run_grid` does, and ConfigError for keys without values."""
     choices = read_choices(texts, request.overrides, "--settings")
     planned = {c: plan(replace(request, overrides=(*request.overrides, *c))) for c in choices}
-    runs = list({run.cell: run for runs in planned.values() for run in runs}.values())
+    runs = list({run.key: run for runs in planned.values() for run in runs}.values())
     jobs = run_jobs(request, runs, len({run.task for run in runs}) > 1, shard=request.shard)
-    done = {job.run.cell: job for job in jobs if job.record and job.record.test_accuracy is not None}
+    done = {job.run.key: job for job in jobs if job.record and job.record.test_accuracy is not None}
     lines = []
     for task, row in dict.fromkeys((run.task, run.row) for run in runs):
         for choice, its_runs in planned.items():
-            mine = [done[run.cell] for run in its_runs if (run.task, run.row) == (task, row) and run.cell in done]
+            mine = [done[run.key] for run in its_runs if (run.task, run.row) == (task, row) and run.key in done]
             if mine:
                 lines.append(replace(_line(choice, mine, request), first=choice == choices[0]))
     return lines

@@ -70,7 +70,7 @@ Those of others; *set*: the suite sets it where you have not.
 {_table("variable | default | meaning", OTHERS)}
 ## Extras
 
-`pip install -e '.[ladder]'`, or `pip install 'lra-suite[ladder]'`, installs what not everybody needs.
+`pip install -e '.[ladder]'` installs what not everybody needs.
 
 {_table("extra | installs | for", EXTRAS)}"""
 

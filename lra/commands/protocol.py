@@ -81,7 +81,7 @@ def overview(name: str) -> str:
     from lra.config import protocol
     from lra.experiments.data import resolve_for
 
-    sections = list(protocol.read_protocol(name).get("tasks") or {})
+    sections = list(protocol.sections_of(name, protocol.read_protocol(name)))
     known = [task for task in sections if task in tasks.names()]
     lines = [wrapped(protocol.comment_of(name) or f"{name} says nothing of itself in a first comment."), ""]
     if deviations := protocol.deviations_of(name):
@@ -123,7 +123,7 @@ def difference(first: str, second: str) -> str:
     import tasks
     from lra.config import protocol
 
-    sections = [set(protocol.read_protocol(name).get("tasks") or {}) for name in (first, second)]
+    sections = [set(protocol.sections_of(name, protocol.read_protocol(name))) for name in (first, second)]
     shared = [task for task in tasks.names() if task in sections[0] & sections[1]]
     found = {task: _lines(first, second, task) for task in shared}
     everywhere = [line for line in next(iter(found.values()), []) if all(line in lines for lines in found.values())]

@@ -23,9 +23,9 @@ docs/settings.md` makes this page from the comments beside the fields (`lra/conf
 A value comes from `--set`; else from the protocol's section for the task, then from its sections for all tasks; else,
 in the same order, from the protocol that it names as its `base:`; else it is the default. A key that does not exist, or
 a value outside its range, is an error of one line. A key without a default has a value in every protocol; standard's is
-shown. The last column names the shipped protocols that have another value than the one shown; *by task*: it differs
-from task to task. A key whose meaning begins with "quirk" is a fault of an earlier suite; [quirks.md](quirks.md) says
-what each does. A backbone or a task in a file of yours adds keys of its own.
+shown. The last column: shipped protocols with another value, or their names alone where these are many; *by task*: the
+value depends on the task. A key whose meaning begins with "quirk" is a habit or a fault of an earlier suite;
+[quirks.md](quirks.md) says what the faults do. A backbone or a task in a file of yours adds keys of its own.
 """
 STANDARD = "standard"
 BY_TASK = "*by task*"

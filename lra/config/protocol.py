@@ -30,6 +30,14 @@ def read_protocol(name: str) -> dict[str, Any]:
     return _read(_path_of(name), ())
 
 
+def sections_of(name: str, content: dict[str, Any]) -> dict[str, Any]:
+    """The sections of its tasks. content: of the protocol, as `read_protocol` gives it. Raises ConfigError."""
+    found = content.get("tasks") or {}
+    if not isinstance(found, dict) or not all(isinstance(task, str) for task in found):
+        raise ConfigError(f"protocol {name}: tasks: expected task names and their sections, found {str(found)[:200]}")
+    return found
+
+
 def deviations_of(name: str) -> dict[str, str]:
     """How a protocol differs from its source: a word for tables -> the explanation. Raises ConfigError."""
     found = read_protocol(name).get("deviations") or {}

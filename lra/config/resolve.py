@@ -4,6 +4,7 @@ Protocol files and overrides merge as plain dicts, and jsonargparse turns the re
 mistake is one line with the path of the key and the nearest key there is.
 """
 
+import contextlib
 import difflib
 import re
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from lra.config.protocol import merge, parse_override, protocols, read_protocol
+from lra.config.protocol import merge, parse_override, protocols, read_protocol, sections_of
 from lra.config.schema import Config, Keys, Model, Train, model_with
 from lra.errors import ConfigError, suggestion
 from lra.hashing import identity_of
@@ -44,9 +45,7 @@ def resolve(
     `model.backbone` stands for. owners: keys of backbones -> the backbone, for messages. Raises ConfigError.
     """
     merged = read_protocol(protocol)
-    sections = merged.get("tasks") or {}
-    if not isinstance(sections, dict):
-        raise ConfigError(f"protocol {protocol}: tasks: expected task names and their sections, found {sections!r}")
+    sections = sections_of(protocol, merged)
     if task not in sections and not section:
         raise ConfigError(f"protocol {protocol} has no section for task {task!r}; it has: {', '.join(sections)}")
     plain = merge({key: merged.get(key) or {} for key in ("model", "train", "data")}, sections.get(task, section))
@@ -142,14 +141,21 @@ def from_dict(plain: dict[str, Any], data_type: type, keys: Keys) -> Config:
 
 
 def _typed(plain: dict[str, Any], data_type: type, keys: Keys, where: str) -> Config:
-    """The configuration; nothing in it can be changed, so that callers may share one. It takes 30 ms to make."""
+    """The configuration, which takes 30 ms to make. Callers share one if nothing in it can be changed."""
     sections = {"model": model_with(keys), "train": Train, "data": data_type}
-    known = (repr(plain), *sections.values())
-    if known not in _made:
+    try:
+        known = (repr(plain), *sections.values())
+    except (ValueError, RecursionError):  # of a number with thousands of digits, of lists in lists
+        return _make(plain, sections, where)
+    if known in _made:
+        return _made[known]
+    made = _make(plain, sections, where)
+    with contextlib.suppress(TypeError):  # of a user's settings that are not frozen
+        hash(made)
         if len(_made) > MOST_KEPT:
             _made.clear()
-        _made[known] = _make(plain, sections, where)
-    return _made[known]
+        _made[known] = made
+    return made
 
 
 def _make(plain: dict[str, Any], sections: dict[str, type], where: str) -> Config:

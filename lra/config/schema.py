@@ -101,14 +101,14 @@ class Train:
     steps: int  # updates of the weights
     batch: int  # samples of a step
     lr: float  # the peak of the learning rate, reached after `warmup` steps; with rsqrt the factor
-    # steps in which the rate rises; cut to its share where only `steps` is set, to fewer than the warm-up has
+    # steps in which the rate rises; it shrinks with the steps where they alone are set, to fewer (not with rsqrt)
     warmup: int
     evaluate_every: int  # steps from one evaluation on the validation split to the next
     # linear: up to lr, then down; cosine: up to lr, then half a cosine; rsqrt: lr * min(1, t / W) / sqrt(max(t, W)) at
     # step t, with a warm-up of W steps
     schedule: Literal["linear", "cosine", "rsqrt"] = "linear"
     start_lr: float = 0.0  # the rate at the first step, as a fraction of the peak
-    end_lr: float = 0.0  # the rate after the last step, as a fraction of the peak
+    end_lr: float = 0.0  # the rate of the last step, as a fraction of the peak
     beta1: float = 0.9  # decay of AdamW's mean of gradients
     beta2: float = 0.999  # decay of AdamW's mean of squared gradients
     eps: float = 1e-6  # what AdamW adds to the root of that mean, by which it divides

@@ -26,7 +26,7 @@ BYTES = 1 << 30  # memory that a process may need
 class Crew:
     """The processes of a command.
 
-    workers: worker processes; 1 stands for this process, unless --devices asks for workers. at_once: runs at a time.
+    workers: processes that train; 1 is this process itself, unless --devices is given. at_once: runs at a time.
     each: processes that share a run; 0 for as many as are free. now: how many may compute as long as others use the
     machine; 0 for all.
     """

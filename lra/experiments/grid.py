@@ -51,8 +51,8 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     prepared = group.rank_zero_first(lambda: prepare_all(request, runs, forgiving))
     check_same_data(prepared, group)
     jobs = open_jobs(request, runs, prepared)
-    mine = {run.cell for run in part_of(runs, shard)}
-    missing = find_missing([job for job in jobs if shard == (1, 1) or job.run.cell in mine], group)
+    mine = {run.key for run in part_of(runs, shard)}
+    missing = find_missing([job for job in jobs if shard == (1, 1) or job.run.key in mine], group)
     for job, job.title in zip(missing, titles(missing), strict=True):
         if group.rank == 0:
             job.announce()

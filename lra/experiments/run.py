@@ -80,7 +80,7 @@ class Run:
         return self.config.model.length or spec.length
 
     @property
-    def cell(self) -> tuple[str, str, int, str]:
+    def key(self) -> tuple[str, str, int, str]:
         """Task, row, seed and protocol: what one run of a grid is told from the others by."""
         return self.task, self.row, self.seed, self.protocol
 

@@ -61,7 +61,7 @@ def held_bytes(device: torch.device) -> int | None:
 
 def give_back() -> None:
     """Returns to the system what the C library (glibc) keeps for later: it is resident, but unused."""
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
         ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -74,7 +74,7 @@ BACKENDS: dict[str, type[Backend]] = {"tensorboard": TensorBoard, "wandb": WandB
 def check_tracker(name: str) -> None:
     """Raises ConfigError when the package of this tracker is not installed; an empty name needs none."""
     if name and importlib.util.find_spec(name) is None:
-        raise ConfigError(f"--track {name} needs a package: pip install 'lra-suite[{name}]', or pip install {name}")
+        raise ConfigError(f"--track {name} needs a package: pip install -e '.[{name}]', or pip install {name}")
 
 
 class Tracker:

@@ -9,7 +9,7 @@ from tasks._data import check_ranges
 
 @dataclass(frozen=True)
 class Settings:
-    """The `data` section of a protocol for ListOps. With released files only max_length and brackets count."""
+    """The `data` section of a protocol for ListOps. With released files only max_length and brackets matter."""
 
     seed: int = 0  # fixes the generated trees; the `--seed` of a run does not change them
     train_rows: int = 96_000  # generated trees to train on

@@ -35,7 +35,7 @@ HASHED = 100  # images of a streamed split that its hash covers
 
 @dataclass(frozen=True)
 class Settings:
-    """The `data` section of a protocol for Pathfinder. With released images difficulty and split_rule count."""
+    """The `data` section of a protocol for Pathfinder. With released images only difficulty and split_rule matter."""
 
     seed: int = 0  # fixes the generated images; the `--seed` of a run does not change them
     train_rows: int = 160_000  # generated images to train on

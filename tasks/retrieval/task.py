@@ -43,8 +43,8 @@ class Settings:
 
     seed: int = 0  # fixes which rows are drawn when fewer than all are used
     length: int = 4000  # bytes kept from the start of a document
-    # official: LRA's list of pairs. Ours differ in how negatives were drawn: uniformly, or as often cited as the
-    # positives
+    # official: LRA's list of pairs; uniform: ours, negatives drawn uniformly; matched: ours, negatives cited as often
+    # as the positives
     retrieval_pairs: Literal["official", "uniform", "matched"] = "uniform"
     train_rows: int = 0  # pairs to train on; 0: all; otherwise a draw of this size that keeps the labels' shares
     validation_rows: int = 0  # pairs to validate on; 0: all

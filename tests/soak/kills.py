@@ -134,7 +134,7 @@ class Grid:
             if not path.exists() or path.read_bytes() != content:
                 self.plan.fault("losses", f"{path.name} was final and has changed")
         names = contents(self.out)
-        self.plan.counts["cells resumed"] += sum(
+        self.plan.counts["runs resumed"] += sum(
             f"{name}.json" in names and self.out / f"{name}.json" not in self.final for name in resumed
         )
         self.final |= {self.out / name: (self.out / name).read_bytes() for name in names}
@@ -185,4 +185,4 @@ def run(plan: Plan) -> None:
     plan.counts["kills survived"] = kills
     plan.take("kills survived", "killed while training", "killed while writing", "killed while starting",
               "kills of one process", "kills of a whole grid", "kills of a parent", "kills of a worker",
-              "grids killed and ended", "cells resumed", "records compared")  # fmt: skip
+              "grids killed and ended", "runs resumed", "records compared")  # fmt: skip

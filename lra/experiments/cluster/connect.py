@@ -18,7 +18,7 @@ from lra.experiments.plan import Request
 
 PORT = 6379  # where `ray start --head` listens
 PATIENCE = 5.0  # seconds in which the head of a cluster answers
-INSTALL = "--engine ray needs Ray: pip install 'lra-suite[ray]' here and on every node"
+INSTALL = "--engine ray needs Ray: pip install -e '.[ray]' here and on every node"
 JOIN = "start the command on a machine of the cluster; to join: ray start --address="
 
 
