@@ -87,7 +87,7 @@ def test_a_tracker_that_fails_is_named_once_and_ends_nothing(tiny, tmp_path, mon
 
 def test_a_missing_package_is_told_before_anything_runs(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"--track wandb needs a package: pip install 'lra-suite\[wandb\]'"):
+    with pytest.raises(ConfigError, match=r"--track wandb needs a package: pip install -e '\.\[wandb\]'"):
         run_grid(asked(tiny, tmp_path, track="wandb"))
     assert not list(tmp_path.iterdir())
     check_tracker("")
