@@ -139,6 +139,7 @@ def test_stages():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["model.stages=2"], r"model\.stages must be a list, as in \[2,4\], not 2"),
         (["model.stages=[2,2]"], r"model\.stages=\[2, 2\] are 4 layers and model\.layers=2: set both"),
         (["model.stage_heads=[2]"], r"one number for each of the 2 stages"),
         (["model.stage_heads=[2,3]"], r"stage 2: width 128 is not divisible by 3 heads"),

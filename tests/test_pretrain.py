@@ -419,7 +419,7 @@ def test_a_pretraining_that_diverges_ends_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.pretrain=yes", r"train\.pretrain must be one of \['none', 'masked'\]"),
+        ("train.pretrain=yes", r"train\.pretrain must be one of none, masked"),
         ("train.pretrain_share=0", r"train\.pretrain_share=0 would mask nothing"),
         ("train.pretrain_share=1", r"train\.pretrain_share must be 0 to below 1"),
         ("train.pretrain_steps=-1", r"train\.pretrain_steps must be at least 0"),

@@ -19,6 +19,12 @@ from lra.hashing import identity_of
 
 MOST_KEPT = 1000  # configurations that are not made again
 _made: dict[tuple[Any, ...], Config] = {}
+IN_WORDS = {  # jsonargparse's names of what a value must be
+    "int": "a whole number",
+    "float": "a number, as in 3e-4",
+    "bool": "true or false",
+    "tuple": "a list, as in [2,4]",
+}
 
 
 class Backbone(Protocol):
@@ -194,7 +200,9 @@ def _plainly(message: str) -> str:
     wrong = re.search(r'Parser key "([\w.]+)":\s+Expected a (.+?)\. Got value: (.*)', message, re.DOTALL)
     if wrong:
         key, kind, value = wrong.groups()
-        kind = re.sub(r"<class '(\w+)'>", r"\1", kind).replace("typing.Literal", "one of ")
-        return f"{key} must be {kind}, not {value.strip()}"
+        kind = re.sub(r"<class '(\w+)'>", r"\1", kind)
+        if kind.startswith("typing.Literal["):
+            kind = "one of " + re.sub(r"[\[\]']", "", kind.removeprefix("typing.Literal"))
+        return f"{key} must be {IN_WORDS.get(kind, kind)}, not {value.strip()}"
     missing = re.search(r"arguments are required: (.*)", message)
     return f"missing {missing.group(1)}" if missing else " ".join(message.split())
