@@ -94,7 +94,7 @@ def test_records_from_python(runs):
             ["--attn", "pola", "--task", "listops", "--set", "train.lrr=3"],
             "unknown key train.lrr, did you mean 'train.lr'?",
         ),
-        (["--attn", "pola", "--task", "listops", "--set", "train.lr=x"], "train.lr must be a number, as in 3e-4, not x"),
+        (["--attn", "pola", "--task", "listops", "--set", "train.lr=x"], "train.lr must be a number, as in"),
         (["--attn", "nowhere.py", "--task", "listops"], "no attention file at nowhere.py"),
         (["--attn", "pola", "--task", "listops", "--data-dir", "/nowhere"], "/nowhere is no folder"),
         (

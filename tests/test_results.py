@@ -7,6 +7,10 @@ import pandas as pd
 import pytest
 
 import lra
+import tasks
+from lra.audit.faults import QUIRKS
+from lra.config.descriptions import descriptions
+from lra.config.schema import Model, Train
 from lra.report import write
 from lra.report.excerpt import fill
 from lra.report.groups import grouped
@@ -66,6 +70,22 @@ def test_the_page_of_faults_says_what_the_audited_records_say():
     for fault in dict.fromkeys(line["quirk"] for line in lines):
         row = next(row for row in page.splitlines() if row.startswith(f"| {fault} | "))
         assert row.split("|")[2:5] == [f" {words(line)} " for line in lines if line["quirk"] == fault]
+
+
+def test_the_page_of_faults_names_every_setting_that_is_one():
+    """Those that the audit switches, and those that are called a quirk beside their field."""
+    page = (ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
+    switched = {quirk.switch.partition("=")[0] for quirk in QUIRKS}
+    sections = [("model", Model), ("train", Train), *(("data", tasks.find(task).settings) for task in tasks.names())]
+    called = {
+        f"{name}.{key}"
+        for name, section in sections
+        for key, meaning in descriptions(section).items()
+        if meaning.startswith("quirk:")
+    }
+    assert switched & called
+    missing = {setting for setting in switched | called if f"`{setting}" not in page}
+    assert missing == set()
 
 
 def words(line: dict[str, Any]) -> str:

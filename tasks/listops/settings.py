@@ -19,7 +19,7 @@ class Settings:
     max_length: int = 2000  # a tree has fewer tokens than this
     max_depth: int = 10  # levels of a tree, its digits included, so operators nest one level less
     max_args: int = 10  # arguments of an operator, at most
-    brackets: bool = True  # quirk: false drops the closing bracket of the same trees, as Skyformer did
+    brackets: bool = True  # quirk: false drops the closing brackets, as Nystromformer's and Skyformer's suites did
 
 
 def check(settings: Settings) -> None:
