@@ -1,6 +1,7 @@
 # make demo    install, train softmax and pola, print the table: about 2 minutes
 # make test    the test suite, in two processes; TESTS="tests/test_cli.py -k list" chooses some
 # make check   what continuous integration runs: format, lint, types, tests
+# make format  writes the code the way check wants it
 # make slow    the tests that take longer
 # make soak    kills, flipped bits, full disks and odd inputs for MINUTES (27); PARTS="flips fuzz" chooses some
 # make gpu     what is worth doing with one GPU for MINUTES (60): its tests, time and memory of a step, runs; again to go on
@@ -13,7 +14,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PYTEST := $(BIN)/python -m pytest $(TESTS)
 
-.PHONY: demo test slow soak gpu tables check format lint types clean
+.PHONY: demo test slow soak gpu tables check check-format format lint types clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -38,10 +39,15 @@ gpu: $(READY)
 	$(BIN)/python run_lra.py gpu --minutes $(MINUTES)
 
 tables: $(READY)
-	rm -rf results/tables
-	$(BIN)/python run_lra.py report results/records --out results/tables --into README.md
+	rm -rf results/tables.new
+	$(BIN)/python run_lra.py report results/records --out results/tables.new --into README.md
+	rm -rf results/tables && mv results/tables.new results/tables
 
 format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check-format: $(READY)
 	$(BIN)/ruff format --check .
 
 lint: $(READY)
@@ -50,7 +56,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/basedpyright
 
-check: format lint types test
+check: check-format lint types test
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

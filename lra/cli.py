@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
     words: tuple[str, ...] = ()
 
     def __init__(self, **settings: Any):
-        super().__init__(**settings)
+        super().__init__(**settings, allow_abbrev=False)
         self.register("action", None, Store)
 
     def parse(self, words: list[str]) -> argparse.Namespace:
@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         for word in self.words:
             name = word.partition("=")[0]
-            if len(name) > 2 and name.startswith("--") and not any(option.startswith(name) for option in options):
+            if len(name) > 2 and name.startswith("--") and name not in options:
                 message = f"{self.prog.split()[-1]} has no option {name}{suggestion(name, options)}"
                 break
         raise UserError(f"{message}; see `{self.prog} --help`")

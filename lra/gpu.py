@@ -43,7 +43,7 @@ class Request:
 
     out: Path
     minutes: float = 60.0
-    seeds: int = 3
+    seeds: tuple[int, ...] = (0, 1, 2)
     protocol: str = "standard"
     device: str = "cuda"
     attentions: Sequence[str] = SIX
@@ -103,7 +103,7 @@ def runs(request: Request) -> list[Part]:
     """A part for each task and seed."""
     found, run = [], str(ROOT / "run_lra.py")
     minutes = {task: estimate(request, task) for task in request.tasks}
-    for seed in range(request.seeds):
+    for seed in request.seeds:
         for task in request.tasks:
             words = (run, "--attn", *request.attentions, "--task", request.files.get(task, task), "--seed", str(seed))
             words += ("--out", str(request.out), *request.choice())

@@ -387,7 +387,7 @@ def test_a_gated_linear_attention_is_right(tmp_path):
 
 
 @pytest.mark.usefixtures("without_inductor")
-def test_new_attention_passes_its_own_test(tmp_path, capsys):
+def test_new_attention_passes_its_own_test(tmp_path, monkeypatch, capsys):
     assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 0
     assert len((tmp_path / "fresh.py").read_text().splitlines()) <= 28
     test = runpy.run_path(str(tmp_path / "test_fresh.py"))
@@ -403,3 +403,6 @@ def test_new_attention_passes_its_own_test(tmp_path, capsys):
     assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 2
     assert "exists and stays as it is" in capsys.readouterr().err
     assert (tmp_path / "fresh.py").read_bytes() == before
+    monkeypatch.syspath_prepend(tmp_path)  # where `python run_lra.py` finds modules, a file in the checkout is one
+    assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 2
+    assert "exists and stays as it is" in capsys.readouterr().err

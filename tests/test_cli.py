@@ -111,6 +111,8 @@ def test_records_from_python(runs):
         (["repotr"], "unknown command 'repotr', did you mean 'report'?"),
         (["lst"], "did you mean 'list'?"),
         (["report", "--bseline", "elu"], "report has no option --bseline, did you mean '--baseline'?"),
+        (["gpu", "--seeds", "2"], "gpu has no option --seeds, did you mean '--seed'?"),
+        (["report", "--base", "elu"], "report has no option --base"),
         (["--atn", "pola", "--task", "listops"], "run has no option --atn, did you mean '--attn'?"),
         (["--attn", "pola", "--task", "listops", "--set", "lr=3"], "unknown key 'lr', did you mean 'train.lr'?"),
         (["--attn", "pola", "--task", "listops", "--seed", "-1"], "--seed: takes numbers from 0"),

@@ -10,6 +10,7 @@ from lra.config.resolve import as_dict, config_hash, from_dict, label_of
 from lra.config.resolve import resolve as resolve_config
 from lra.errors import ConfigError
 from lra.experiments.backbone import find_backbone, owners
+from lra.experiments.data import resolve_for
 from tasks.listops.task import Settings
 
 
@@ -36,6 +37,11 @@ def test_skyformer_inherits_nystromformer():
     assert (model.vocab, model.length, model.pool_over_padding, model.attention_dropout) == (32, 2048, True, 0.1)
     assert resolve("skyformer").data == Settings(brackets=False, validation_rows=2000, test_rows=2000)
     assert resolve("nystromformer").train.clip == "none"
+
+
+@pytest.mark.parametrize("name", ["google", "nystromformer", "skyformer"])
+def test_historic_protocols_read_lras_own_pairs(name):
+    assert resolve_for("retrieval", name, []).data.retrieval_pairs == "official"
 
 
 @pytest.mark.parametrize("name", protocol.protocols())

@@ -16,7 +16,7 @@ def part(name: str, code: str, budget: float = 1.0) -> Part:
 
 
 def test_the_plan_is_printed_and_nothing_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    assert main(["gpu", "--dry-run", "--seeds", "1", "--out", str(tmp_path / "out")]) == 0
+    assert main(["gpu", "--dry-run", "--seed", "0", "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     order = ["tests that need a GPU", "step on listops", "listops under standard", "text under", "image under"]
     places = [shown.index(words) for words in [*order, "retrieval under", "pathfinder under"]]
@@ -30,7 +30,7 @@ def test_every_part_has_the_words_that_were_given(tmp_path: Path, capsys: pytest
     """Files as they were written, and what is timed is what runs."""
     command = ["gpu", "--dry-run", "--protocol", "quick", "--data-dir", str(tmp_path)]
     command += ["--set", "model.layers=1", "data.brackets=false"]
-    assert main([*command, "--attn", "./mine.py", "--task", "listops", "--seeds", "1"]) == 0
+    assert main([*command, "--attn", "./mine.py", "--task", "listops", "--seed", "0"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if " run_lra.py " in line]
     assert len(lines) == 3
     for line in lines:
@@ -79,7 +79,7 @@ def test_no_part_begins_when_the_time_is_used_up(tmp_path: Path):
 
 def test_runs_on_a_cpu_end_in_a_report(tiny: str, tmp_path: Path):
     request = Request(
-        out=tmp_path, seeds=1, protocol=tiny, device="cpu", attentions=["identity"], tasks=["listops"],
+        out=tmp_path, seeds=(0,), protocol=tiny, device="cpu", attentions=["identity"], tasks=["listops"],
         overrides=("train.steps=4", "train.warmup=1"),
     )  # fmt: skip
     parts = runs(request)

@@ -44,7 +44,7 @@ def with_hours(statuses: list[RunStatus]) -> list[RunStatus]:
     from lra.commands.list import BENCHES, hours_here
 
     hours = hours_here(BENCHES)
-    known = {(task, row): 3600 * float(number) for task, rows in hours.items() for row, number in rows.items()}
+    known = {(task, row): 3600 * number for task, rows in hours.items() for row, number in rows.items()}
     return [
         replace(status, left=known[status.task, status.row] * (1 - status.step / status.steps))
         if status.left is None and status.protocol == "standard" and (status.task, status.row) in known

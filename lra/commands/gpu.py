@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from lra.commands.choice import add_choice, count, place
+from lra.commands.choice import add_choice, place, seed
 from lra.errors import UserError
 
 EXAMPLES = """\
 examples:
   python run_lra.py gpu --dry-run                       the plan, with minutes
   python run_lra.py gpu --minutes 60                    give the same command again to go on
-  python run_lra.py gpu --minutes 15 --task listops --attn softmax pola --seeds 1
+  python run_lra.py gpu --minutes 15 --task listops --attn softmax pola --seed 0
 
 Parts that are done are not done again. OUT/summary.md says how each part ended, OUT/report has tables and the page.
 """
@@ -25,7 +25,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument("--attn", nargs="+", default=list(SIX), metavar="ATTENTION", help=f"default: {' '.join(SIX)}")
     add_choice(parser, required=False)
-    parser.add_argument("--seeds", type=count, default=3, metavar="N", help="runs of each cell (default 3)")
+    parser.add_argument(
+        "--seed", type=seed, nargs="+", default=[0, 1, 2], metavar="N", help="runs of each cell (default 0 1 2)"
+    )
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu to try the plan (default cuda)")
     parser.add_argument("--out", type=place, default=Path("results/runs/gpu"), help="default results/runs/gpu")
 
@@ -38,7 +40,7 @@ def main(parsed: argparse.Namespace) -> int:
     request = gpu.Request(
         out=parsed.out.resolve(),
         minutes=parsed.minutes,
-        seeds=parsed.seeds,
+        seeds=tuple(dict.fromkeys(parsed.seed)),
         protocol=parsed.protocol,
         device=parsed.device,
         attentions=parsed.attn,

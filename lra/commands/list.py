@@ -127,7 +127,7 @@ def long_listing(benches: Path, backbone: str = "flat") -> str:
         fidelity = "control" if entry.control else entry.fidelity()
         if entry.padding == "fixed":
             fidelity += ", fixed length"
-        hours = [measured[task].get(entry.name, DASH) for task in columns]
+        hours = [f"{measured[task][entry.name]:.1f}" if entry.name in measured[task] else DASH for task in columns]
         whole = sample_flops(make_model(run, sizes).eval(), sizes.length, sizes.pair)
         size = (f"{counts[run.row]:,}", difference, DASH if whole is None else f"{whole / 1e6:,.0f}")
         rows.append((entry.name, entry.family, *size, entry.cost, *of_layer, *hours, fidelity, entry.paper))
@@ -136,7 +136,7 @@ def long_listing(benches: Path, backbone: str = "flat") -> str:
     return "\n".join([*lines, "", LEGEND, HOURS if columns else NO_HOURS])
 
 
-def hours_here(benches: Path) -> dict[str, dict[str, str]]:
+def hours_here(benches: Path) -> dict[str, dict[str, float]]:
     """Task -> attention -> hours of a standard run on this machine, as `bench --hours` measured them last."""
     import tasks
     from lra.results.bench_record import read_benches
@@ -153,8 +153,8 @@ def hours_here(benches: Path) -> dict[str, dict[str, str]]:
         if (place.device, place.device_name, place.cores) == here and place.protocol == "standard"
         for run in runs
     ]
-    measured: dict[str, dict[str, str]] = {task: {} for task in tasks.ARENA}
+    measured: dict[str, dict[str, float]] = {task: {} for task in tasks.ARENA}
     for run in sorted(runs, key=lambda run: run.created):
         if run.hours is not None and run.task in measured:
-            measured[run.task][run.row] = f"{run.hours:.1f}"
+            measured[run.task][run.row] = run.hours
     return {task: hours for task, hours in measured.items() if hours}

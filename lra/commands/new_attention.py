@@ -75,16 +75,16 @@ def create(name: str, folder: Path) -> list[Path]:
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(f"new-attention {name!r}: a name is lower-case letters, digits and _, and starts with a letter")
+    files = {folder / f"{name}.py": MECHANISM, folder / f"test_{name}.py": TEST}
+    for path in files:
+        if path.exists():
+            raise UserError(f"{path} exists and stays as it is; choose another name or another --dir")
     if importlib.util.find_spec(name) is not None:
         raise UserError(f"new-attention {name!r}: a package has this name, which the file would hide; choose another")
     if name in attention_zoo.names():
         raise UserError(f"new-attention {name!r}: a built-in attention has this name; choose another")
     words = {"name": name, "title": name.replace("_", " ").capitalize()}
     words["cls"] = "".join(part.capitalize() for part in name.split("_"))
-    files = {folder / f"{name}.py": MECHANISM, folder / f"test_{name}.py": TEST}
-    for path in files:
-        if path.exists():
-            raise UserError(f"{path} exists and stays as it is; choose another name or another --dir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():

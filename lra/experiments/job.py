@@ -233,4 +233,4 @@ def quick_hint(run: Run, device: torch.device) -> str:
     """What to do instead of a long run on a CPU; empty elsewhere."""
     if device.type != "cpu" or run.protocol == "quick":
         return ""
-    return f"a first look takes about a minute: --attn {run.spec} --task {run.task} --protocol quick"
+    return f"a first look, in minutes: --attn {run.spec} --task {run.task} --protocol quick"

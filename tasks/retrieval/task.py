@@ -125,7 +125,7 @@ def find_source(
     raise MissingDataError(
         f"retrieval: data.retrieval_pairs=official needs new_aan_pairs.*.tsv or lra_release.gz, but {where}; with "
         f"either: {COMMAND_OFFICIAL} --data-dir DIR; without files: {COMMAND_OFFICIAL} --accept-mirror (10 GB of hub "
-        f"mirror {MIRROR}; terms: {TERMS})"
+        f"mirror {MIRROR}; terms: {TERMS}); on our own pairs: --set data.retrieval_pairs=uniform"
     )
 
 
