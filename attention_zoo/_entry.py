@@ -87,9 +87,9 @@ class Entry:
         return self.name if self.builtin else f"{self.path}:{self.name}"
 
     def fidelity(self, grid: bool = False, options: dict[str, Value] | None = None) -> str:
-        """'official', 'adapted: ...' with how, or 'own' for a user's. grid: are tokens given as rows and columns?"""
+        """'official', 'adapted: ...' with how, or "user's". grid: are tokens given as rows and columns?"""
         if not self.builtin:
-            return "own"
+            return "user's"
         return f"adapted: {how}" if (how := self.adaptation(grid, options or {})) else "official"
 
     def adaptation(self, grid: bool, options: dict[str, Value]) -> str:

@@ -27,7 +27,7 @@ PART = 8  # keys compared at once: bounds the memory
     cost="O(N log N)",
     family="sparse",
     state="every key and value, or, for a query that is not chosen, the mean of v",
-    blind="the order of tokens",
+    blind="the order of tokens, but for which keys a query samples",
     differs="the sample of keys is drawn once, not in every pass",
 )
 class InformerAttention(QKVAttention):

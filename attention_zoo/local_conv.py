@@ -1,4 +1,4 @@
-"""The depthwise convolution alone: what the local branch of FLatten, Agent and PolaFormer does without any attention.
+"""The depthwise convolution alone: what the local branch of FLatten and PolaFormer does without any attention.
 
 Miralles-González et al. 2025 (https://arxiv.org/abs/2501.14850) show how far short-range mixing goes on the Arena.
 Letters: N tokens, D width, K head width.

@@ -2,7 +2,9 @@
 
 After the authors' fairseq/modules/luna_attention.py, with separate keys and values as in their models/lra/model.py. The
 authors carry the packed memory, with a residual and a norm, into the next layer, which an attention x -> y cannot; here
-each layer has a memory of its own. Theirs also cuts it to the batch's longest row, so that neighbours matter.
+each layer has a memory of its own, which goes in raw. Theirs is scaled by sqrt D and gets sinusoidal positions and a
+layer norm first, so that its packing starts far less even. Theirs also cuts the memory to the batch's longest row, so
+that neighbours matter.
 Letters: B batch, N tokens, D width, H heads, K head width, M memory.
 """
 
@@ -18,7 +20,7 @@ from attention_zoo._parts import merge_heads, split_heads
     title="Luna",
     paper="https://arxiv.org/abs/2106.01540",
     cost="O(N)",
-    differs="each layer has its own memory, where the packed one is carried from layer to layer",
+    differs="each layer has its own memory, raw, where a scaled and normed one is carried from layer to layer",
     family="low_rank",
     state="a memory of `memory` tokens",
     blind="the order of tokens",

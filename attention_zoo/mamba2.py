@@ -2,8 +2,9 @@
 
 SSD is Dao and Gu's (2024, https://arxiv.org/abs/2405.21060); after mamba_ssm/modules/ssd_minimal.py of their
 state-spaces/mamba and hydra/modules/hydra.py of goombalab/hydra. Hydra shifts each direction by one token, so that a
-token meets itself only in the diagonal term. Letters: B batch, N tokens, D width, E inner width, H inner heads, K head
-width, S state, M chunks, P tokens of a chunk.
+token meets itself only in the diagonal term. Its authors keep r, d and the bias of t out of weight decay; here all
+parameters follow the protocol.
+Letters: B batch, N tokens, D width, E inner width, H inner heads, K head width, S state, M chunks, P tokens of a chunk.
 """
 
 import math

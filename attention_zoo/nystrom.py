@@ -5,6 +5,7 @@ number does not divide that of the tokens, which the authors require, neighbouri
 sequence of fewer tokens than landmarks has some landmarks twice, so that it is not softmax attention exactly. The
 authors start the pseudo-inverse from a maximum over the whole batch, so that a prediction depends on its neighbours in
 the batch; here every matrix has its own, as in the paper.
+Letters: B batch, H heads, N tokens, K head width, A landmarks; a, b: the landmarks of q and of k.
 """
 
 import torch
@@ -55,7 +56,10 @@ class NystromAttention(QKVAttention):
 
 
 def pseudo_inverse(matrix: Tensor, iterations: int) -> Tensor:
-    """The Moore-Penrose inverse of matrices (..., A, A) whose rows sum to 1, by Razavi et al.'s iteration (2014)."""
+    """The Moore-Penrose inverse of matrices (..., A, A), by Razavi et al.'s iteration (2014).
+
+    It converges for matrices whose rows sum to 1, and for symmetric ones of spectral radius 1, as Skyformer's.
+    """
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     guess = matrix.transpose(-2, -1) / matrix.sum(-2).amax(-1)[..., None, None]
     for _ in range(iterations):

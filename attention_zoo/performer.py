@@ -25,9 +25,10 @@ EPS = {"exponent": 1e-6, "authors": 1e-6, "port": 1e-4}  # stabiliser -> what is
     family="linear",
     state="F x K sums per head, F random features",
     blind="the order of tokens",
+    differs="features are drawn once, not at every call",
     departs={
         "stabiliser=exponent": "1e-6 is added to features without their whole exponent, the authors' after W t' alone",
-        "stabiliser=port": "stabilised as in the PyTorch port",
+        "stabiliser=port": "stabilised as in the PyTorch port, but by a maximum per sequence and head",
         "kernel": "the generalised form with 1 / sqrt F, so that 1e-3 weighs more",
         "scaled_twice": "q and k are scaled twice, as in Nystromformer's suite",
         "padding_counts": "padding counts in the normaliser, as in Nystromformer's suite",
@@ -42,7 +43,8 @@ class PerformerAttention(QKVAttention):
     ones, the same for all heads: a buffer, neither trained nor drawn again. Mixing costs 4 N F D multiply-adds.
     stabiliser: what is taken out of the exponents, as the largest of a query and of a sequence's keys, before a small
     number is added to the features: `exponent`, all of it, so that 1e-6 never hides a feature; `authors`, W t', so that
-    long queries and keys drown in 1e-6 and attend to all tokens alike; `port`, the same with 1e-4.
+    long queries and keys drown in 1e-6 and attend to all tokens alike; `port`, the same with 1e-4 (the port's
+    maximum of the keys is one of the whole batch, so that neighbours matter; here each sequence and head has its own).
     scaled_twice: t' = t / K^(1/2), a temperature of K where softmax has sqrt K. padding_counts: padding up to the
     longest length enters the normaliser as keys and values of zero. Both are faults, for the softmax kernel.
     Raises ValueError for no features, an unknown kernel or stabiliser, or a fault with the relu kernel.

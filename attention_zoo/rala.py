@@ -2,6 +2,7 @@
 
 After GateLinearAttentionNoSilu in the authors' classfication/RALA.py. The convolution in front of their block's norm,
 which its residual takes up too, belongs to their backbone and is left out.
+Convolutions start as PyTorch's do, uniform within 1 / sqrt(fan in); theirs as a normal of standard deviation 0.02.
 Letters: B batch, H heads, N tokens, D width, K head width, R real tokens.
 """
 

@@ -2,9 +2,10 @@
 
 After the paper; its authors' only code is the Arena's sinkhorn_attention.py, whose default sorts by a softmax without
 Sinkhorn's iterations, whose blocks hold tokens N / P apart, which sorts the sum of all blocks to every place, and which
-adds two attentions. As there, the sorting network is linear in the sum of a block's keys. One softmax over both blocks,
-the iterations and the temperature are those of the PyTorch form that is in use (lucidrains/sinkhorn-transformer), which
-keeps only the largest entry of a row of R; here, as in the paper, all are kept.
+adds two attentions. As there, the sorting network is linear in the sum of a block's keys; W is one for all heads there,
+one per head here. One softmax over both blocks, the iterations and the temperature are those of the PyTorch form that
+is in use (lucidrains/sinkhorn-transformer). That one reads the queries, too, takes log(relu) of what the network gives,
+and keeps only the largest entry of a row of R; here, as in the paper, nothing is cut and all are kept.
 Letters: B batch, H heads, N tokens, D width, K head width, P tokens of a block, C blocks.
 """
 
@@ -25,7 +26,7 @@ from attention_zoo._parts import first_columns, upcast
     family="sparse",
     state="the keys and values of its block and of one that is sorted there",
     blind="single tokens of other blocks, only their mixtures",
-    differs="no Gumbel noise in training",
+    differs="no Gumbel noise in training; a sorting network for each head",
 )
 class SinkhornAttention(QKVAttention):
     """softmax(q [k | k']^T / sqrt K) [v | v'] within a block; k'_c = sum_d R_cd k_d is what R sorts to block c.

@@ -25,7 +25,7 @@ TICKETS = 2**31  # a whole number below this is a place in [0, 1) that no change
     differs="the landmarks' tokens are drawn once, not at every pass",
     family="low_rank",
     state="`landmarks` tokens per head, each with K numbers",
-    blind="the order of tokens",
+    blind="the order of tokens, but for which become landmarks",
 )
 class SkyformerAttention(QKVAttention):
     """C(q, z) (C(z, z) + regulariser I)^-1 C(z, k) v, C the kernel of `kernelized`, z a few tokens of q and of k.

@@ -1,8 +1,9 @@
 """Fixed and strided patterns (Sparse Transformer; Child et al. 2019, https://arxiv.org/abs/1904.10509).
 
-The two patterns of a kind are merged into one mask for every head, as in the Arena's sparse_attention.py, from which
-the defaults come. There and in the authors' attention.py a token only looks back, which suits a language model; here
-it looks both ways. The Arena also frees its CLS token from the mask; here every token has the same pattern.
+The two patterns of a kind are merged into one mask for every head, as in the Arena's sparse_attention.py; the defaults
+are those of its utils/train_utils.py. There and in the authors' attention.py a token only looks back, which suits a
+language model; here it looks both ways. The Arena also frees its CLS token from the mask; here every token has the same
+pattern.
 Letters: B batch, H heads, N tokens, D width, K head width, P tokens of a block, C blocks, W near keys, S far keys.
 """
 

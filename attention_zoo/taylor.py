@@ -1,7 +1,7 @@
 """Linear attention with the Taylor expansion of exp (Arora et al. 2024, Based, https://arxiv.org/abs/2402.18668).
 
 After TaylorExp in the authors' based/models/mixers/linear_attention.py, on the whole head instead of 16 projected
-channels. The expansion is how linear attention was first argued to flatten the weights of softmax.
+channels.
 Letters: B batch, N tokens, H heads, K head width, D width.
 """
 

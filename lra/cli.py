@@ -32,12 +32,12 @@ class Store(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any):
         given = namespace.__dict__.setdefault("given", set())
-        if self.dest in given and self.option_strings:
+        if self.dest in given:
             held = getattr(namespace, self.dest)
             if not isinstance(held, list):
                 parser.error(f"{self.option_strings[0]} is given twice")
             values = [*held, *values]
-        given.add(self.dest)
+        given.update([self.dest] if self.option_strings else [])
         setattr(namespace, self.dest, values)
 
 

@@ -59,7 +59,9 @@ def prepare(
     folder = data_folder(data_dir)
     found = find_files(home, folder) if folder else None
     if found is None:
-        data = _store.find_prepared(cache, task, used)
+        data = _store.find_prepared(
+            cache, task, lambda about: all(about.get(key) == value for key, value in used.items())
+        )
         if data is not None:
             return data
         found = Found(home.repository, home.revision, [home.repository, home.revision], lambda: download(task, home))

@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tasks import _intact
-from tasks._data import GENERATED, SPLITS, Data, DataError, Spec, Split
+from tasks._data import GENERATED, SPLITS, USERS_FILES, Data, DataError, Spec, Split
 from tasks._files import locked
 from tasks._intact import MANIFEST
 
@@ -90,10 +90,14 @@ def prepared(cache: Path, task: str) -> list[Data]:
     return [data for manifest in manifests if (data := load(manifest.parent)) is not None]
 
 
-def find_prepared(cache: Path, task: str, about: dict[str, Any]) -> Data | None:
-    """The newest intact data of a task whose `about` holds these entries, whatever its source, or None."""
+def find_prepared(cache: Path, task: str, fits: Callable[[dict[str, Any]], bool]) -> Data | None:
+    """The newest intact data of a task whose `about` fits, or None.
+
+    Files of a user's that are not the released ones are used where they are named, and where they were unpacked.
+    """
     for data in prepared(cache, task):
-        if all(data.about.get(key) == value for key, value in about.items()) and verified(data):
+        usual = data.about.get("label") != USERS_FILES or (data.folder / UNPACKED).exists()
+        if usual and fits(data.about) and verified(data):
             return data
     return None
 

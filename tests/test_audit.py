@@ -82,6 +82,13 @@ def test_other_faults_of_retrieval_keep_the_protocols_pairs(tmp_path):
     assert set(pairs.values()) == {"uniform"}
 
 
+def test_the_audit_keeps_what_the_protocol_has(tmp_path):
+    """Only faults are taken out: where a protocol clips nothing, the other comparisons clip nothing, either."""
+    clip = {c.quirk.name: c.without[0].config.train.clip for c in compare(asked(tmp_path, protocol="nystromformer"))}
+    assert clip.pop("gradients clipped by value") == "norm"
+    assert set(clip.values()) == {"none"}
+
+
 def test_effects_are_what_the_records_say(tiny, tmp_path, capsys):
     command = ["audit", "--attn", "elu", "--task", "listops", "--protocol", tiny, "--seed", "0", "1", "2"]
     command += ["--set", "train.steps=20", "--out", str(tmp_path)]

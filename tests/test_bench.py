@@ -237,7 +237,7 @@ def test_tables():
         made(row="softmax", length=4000, status="out of memory", seconds=[], peak_bytes=None, held_bytes=None),
         made(length=1000),
         made(length=4000, seconds=[0.4]),
-        made(shape="listops", length=1999, seconds=[0.36]),
+        made(shape="listops", length=1999, seconds=[0.36], run_steps=20_000.0),
     ]
     text = tables(benches)
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
@@ -278,6 +278,29 @@ def test_compile_seconds_are_in_the_table():
         lines = [line.strip("|").split() for line in text[text.index(words) :].splitlines()]
         assert ["elu", "|", "44.0"] in lines
         assert ["relu", "|", "\u2013"] in lines
+
+
+def test_batches_of_a_task_are_columns():
+    """Not one figure above another, and no hours of a step that no run has."""
+    small, large = (made(shape="listops", batch=batch, seconds=[seconds]) for batch, seconds in ((4, 0.1), (32, 0.6)))
+    text = tables([large, small, made(row="pola", shape="listops", batch=32, seconds=[0.9])])
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert ["Attention", "ListOps, batch 4", "ListOps, batch 32"] in lines
+    assert ["elu", "100.0 (100.0\u2013100.0)", "600.0 (600.0\u2013600.0)"] in lines
+    assert ["pola", "\u2013", "900.0 (900.0\u2013900.0)"] in lines
+    assert "hours for" not in text
+
+
+@pytest.mark.parametrize("status", ["out of memory", "failed", "over budget"])
+def test_a_task_that_could_not_be_measured_has_a_record(tmp_path, status):
+    """Its length may be unknown."""
+    lost = {"status": status, "seconds": [], "peak_bytes": None, "held_bytes": None}
+    save(made(shape="listops", length=0, **lost), tmp_path)
+    (bench,), problems = read_benches([tmp_path])
+    assert (bench.status, problems) == (status, [])
+    save(made(length=0, **lost), tmp_path)
+    save(made(shape="listops", length=0), tmp_path)
+    assert len(read_benches([tmp_path])[1]) == 2
 
 
 def test_figures_of_other_machines_stay_apart():

@@ -52,6 +52,20 @@ def test_a_column_is_one_line(added: Column, tmp_path: Path):
     assert f">{span}</td>" in texts["report.html"]
 
 
+def test_speed_and_memory_are_those_of_one_machine():
+    """The one of most runs: other devices, threads and numbers of processes are left out."""
+    usual = {"device": "cpu", "device_name": "Core", "threads": 1, "processes": 1}
+    others = ({"device": "cuda", "device_name": "GPU"}, usual | {"threads": 4}, usual | {"processes": 2})
+    runs = [make("x", 0.4, seed=seed, environment=usual, tokens_per_second=1000.0, peak_bytes=10**9) for seed in (0, 1)]
+    runs += [make("y", 0.4, seed=2, environment=usual, tokens_per_second=2000.0, peak_bytes=10**9)]
+    for seed, other in enumerate(others, 3):
+        runs += [make(row, 0.4, seed=seed, environment=other, tokens_per_second=9e6, peak_bytes=10**11) for row in "xz"]
+    (group,) = grouped(runs)
+    texts = {c.heading: [c.text(row_of(group, row)) for row in "xyz"] for c in columns.COLUMNS}
+    assert texts["Tokens/s"] == ["1,000", "2,000", "\N{EN DASH}"]
+    assert texts["Peak GB"] == ["1.00", "1.00", "\N{EN DASH}"]
+
+
 def test_every_column_reads_a_row_that_says_nothing():
     (group,) = grouped([make("x", status="failed", parameters={}, tokens_per_second=None, config={})])
     for column in columns.COLUMNS:
@@ -92,4 +106,4 @@ def texts_of(path: Path) -> list[str]:
 def test_no_attention_and_no_task_by_name(path: Path):
     names = {*attention_zoo.names(), *tasks.names(), "softmax"} - ALSO_WORDS
     found = [text for text in texts_of(path) for name in names if re.search(rf"(?<![\w-]){name}(?![\w-])", text, re.I)]
-    assert bool(found) == (path.name == "legacy.py"), found
+    assert bool(found) == (path.name == "conventions.py"), found

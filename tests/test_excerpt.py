@@ -33,6 +33,18 @@ def test_rows_can_be_chosen():
     assert lines == ["Attention", "best trivial", "softmax", "mean"]
 
 
+def test_the_precision_is_named_where_there_are_several():
+    records = [make("softmax", 0.4, precision=precision) for precision in ("float32", "bfloat16", "bfloat16")]
+    records[2] = make("softmax", 0.5, seed=1, precision="bfloat16")
+    groups, text = grouped(records), TEXT.replace("standard", "quick")
+    with pytest.raises(RecordError, match="quick has records in bfloat16 and float32: <!-- table quick bfloat16 -->"):
+        fill(text, groups)
+    assert "40.0 (1)" in fill(text.replace("quick", "quick float32"), groups)
+    assert "45.0 ± 7.1 (2)" in fill(text.replace("quick", "quick bfloat16: softmax"), groups)
+    with pytest.raises(RecordError, match="no table of protocol quick in bfloat16; there is float32"):
+        fill(text.replace("quick", "quick bfloat16"), grouped(records[:1]))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -8,8 +8,8 @@ from lra.errors import ConfigError
 from lra.experiments.grid import run_grid
 from lra.experiments.match import matched_width
 from lra.experiments.plan import Request
+from lra.report.conventions import CONTROLS
 from lra.report.groups import grouped, rank
-from lra.report.legacy import CONTROLS
 from lra.results.record import Record
 
 

@@ -9,7 +9,7 @@ import attention_zoo
 from lra.cli import main
 from lra.experiments.plan import Request, expand_attentions, plan
 from lra.experiments.run import describe_attention
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.figures import curves, legend, style
 from lra.report.groups import base, grouped
 
@@ -26,7 +26,7 @@ def test_families_are_a_partition():
     families = [attention_zoo.names(family) for family in attention_zoo.FAMILIES]
     assert all(families)
     assert sorted(name for family in families for name in family) == attention_zoo.names()
-    assert set(attention_zoo.FAMILIES) | {""} == set(legacy.FAMILIES)
+    assert set(attention_zoo.FAMILIES) | {""} == set(conventions.FAMILIES)
 
 
 def test_a_family_in_place_of_names():
@@ -74,12 +74,12 @@ def test_a_users_file(tmp_path: Path):
 def test_records_carry_it_and_older_ones_get_it_by_name():
     (run,) = plan(Request(attentions=["agent"], tasks=["listops"], seeds=[0]))
     assert describe_attention(run)["family"] == "low_rank"
-    for family, names in legacy.FAMILIES.items():
+    for family, names in conventions.FAMILIES.items():
         assert {attention_zoo.find(name)[0].family for name in names} <= {family}
-    known = {name: legacy.family_of({}, name) for name in ("pola*2+relu*1", "softmax+pola", "mine", "mean")}
+    known = {name: conventions.family_of({}, name) for name in ("pola*2+relu*1", "softmax+pola", "mine", "mean")}
     assert known == {"pola*2+relu*1": "linear", "softmax+pola": "", "mine": "", "mean": "control"}
-    assert legacy.family_of({"control": True}, "mine") == "control"
-    assert legacy.family_of({"family": "sparse"}, "pola") == "sparse"
+    assert conventions.family_of({"control": True}, "mine") == "control"
+    assert conventions.family_of({"family": "sparse"}, "pola") == "sparse"
 
 
 def test_the_list_is_by_family(capsys: pytest.CaptureFixture[str]):

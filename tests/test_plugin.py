@@ -253,7 +253,7 @@ def test_titles_and_controls_reach_the_record(tiny, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(MINE.replace('title="Mine"', 'title="Mine & yours", control=True'))
     entry, _ = attention_zoo.find(str(path))
-    assert (entry.title, entry.control, entry.fidelity()) == ("Mine & yours", True, "own")
+    assert (entry.title, entry.control, entry.fidelity()) == ("Mine & yours", True, "user's")
     asked = Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
     (record,) = run_grid(asked)
     assert (record.attention["title"], record.attention["control"]) == ("Mine & yours", True)

@@ -129,9 +129,9 @@ def test_tasks_that_are_none(text, tmp_path, capsys):
         ),
         (["show", "quick", "--set", "train.lr=1"], "protocol show needs --task where there is --set"),
         (["show", "quick", "--tsk", "text"], "protocol has no option --tsk, did you mean '--task'?"),
-        (["show", "quick", "--page", "x.md"], "--page goes with `protocol keys`, not with `protocol show`"),
+        (["show", "quick", "--page", "x.md"], "protocol show does not take --page; it takes --task, --set"),
         (["diff", "quick"], "protocol diff takes two protocols: protocol diff standard skyformer"),
-        (["diff", "quick", "deep", "--task", "text"], "--task goes with `protocol show`, not with `protocol diff`"),
+        (["diff", "quick", "deep", "--task", "text"], "protocol diff does not take --task; it takes no options"),
         (["keys", "quick"], "protocol keys takes no protocol; protocol show takes one"),
     ],
 )

@@ -16,7 +16,7 @@ from records import LADDER, make
 import attention_zoo
 import tasks
 from lra.errors import RecordError, WorkError
-from lra.report import Report, legacy, read, terminal, write
+from lra.report import Report, conventions, read, terminal, write
 from lra.report.figures import curves, style
 from lra.report.format import DASH
 from lra.report.groups import Group, best_trivial, grouped
@@ -120,7 +120,7 @@ def test_two_tasks_average_only_where_both_ran():
         ["mean", "36.0 (1) ≈ a", DASH, DASH],
     ]
     note = comparison.comparison(group).note
-    assert note.endswith(". Rungs: ListOps: a root operator 36.4, b root operator + digits 37.1")
+    assert note.endswith(". Rungs: ListOps: (a) root operator 36.4, (b) root operator + digits 37.1")
 
 
 def test_averages_with_and_without_retrieval():
@@ -136,7 +136,7 @@ def test_averages_with_and_without_retrieval():
 
 @pytest.mark.parametrize("name", ["listops", "pathfinder", "pathfinder64", "pathx", "path256", "text", "retrieval"])
 def test_a_task_has_one_title(name: str):
-    assert legacy.task_title(name) == tasks.find(name).title
+    assert conventions.task_title(name) == tasks.find(name).title
 
 
 def test_rows_come_in_the_order_of_the_paper_and_controls_last():

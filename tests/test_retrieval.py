@@ -200,3 +200,17 @@ def test_without_files_the_remedy_names_the_task_that_was_asked_for(
     task = find(name)
     with pytest.raises(DataError, match=f"with them: python run_lra.py data prepare --task {name} --data-dir DIR"):
         task.prepare(task.settings(), None, tmp_path, progress=False)
+
+
+def test_prepared_pairs_are_used_again_without_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whatever the seed, where it draws nothing; and only the whole lists, unless the files are named."""
+    folder, cache = write_compact(tmp_path), tmp_path / "cache"
+    prepare(folder)
+    with pytest.raises(DataError, match="without files"):
+        TASK.prepare(SETTINGS, None, cache, progress=False)
+    monkeypatch.setattr(retrieval, "LISTED", {"train": 3, "validation": 2, "test": 2})
+    whole = prepare(folder, cache="other")
+    for seed in (0, 5):
+        assert TASK.prepare(replace(SETTINGS, seed=seed), None, tmp_path / "other", progress=False).hash == whole.hash
+    with pytest.raises(DataError, match="without files"):
+        TASK.prepare(replace(SETTINGS, seed=5, train_rows=2), None, tmp_path / "other", progress=False)

@@ -70,10 +70,23 @@ def test_splits(small, tmp_path):
 def test_reviews_prepared_before_their_leakage_was_counted_go_on(small, tmp_path):
     manifest = small.folder / "manifest.json"
     older = json.loads(manifest.read_text())
-    del older["about"]["leakage"]
+    del older["about"]["leakage"], older["digest"]
     manifest.write_text(json.dumps(older))
     again = TASK.prepare(SMALL, tmp_path / "data", tmp_path / "cache", False)
     assert (again.folder, again.hash) == (small.folder, small.hash)
+    assert "leakage" not in again.about, "it was not made anew"
+
+
+def test_what_was_prepared_is_used_again(small, tmp_path, monkeypatch):
+    """The released files without being named; others, such as a few reviews to try it out, only where they are."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match="forbids the download"):
+        TASK.prepare(SMALL, None, tmp_path / "cache", False)
+    manifest = small.folder / "manifest.json"
+    about = json.loads(manifest.read_text())
+    about["about"]["label"] = "official"
+    del about["digest"]
+    manifest.write_text(json.dumps(about))
     assert TASK.prepare(SMALL, None, tmp_path / "cache", False).folder == small.folder
 
 

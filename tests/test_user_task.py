@@ -4,6 +4,7 @@ import os
 import random
 import re
 import sys
+import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +20,17 @@ from lra.cli import main
 from lra.errors import ConfigError
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
+from lra.results.bench_record import read_benches
 from tasks import DataError
 
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-task.md"
 LISTING = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
+
+
+@pytest.fixture(autouse=True)
+def nothing_measures_elsewhere(tmp_path, monkeypatch):
+    """Another bench, or these tests, may be running on this machine."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture
@@ -294,6 +302,16 @@ def test_what_a_file_sets_for_the_process_is_taken_back(statement, names, majori
     said = capsys.readouterr().err
     assert (f"majority.py changes {names} when it is imported; this is taken back" in said) == bool(names)
     assert ("is taken back" in said) == bool(names)
+
+
+def test_bench_measures_it(majority, tmp_path):
+    """In a process of its own, which imports the file, too."""
+    out = tmp_path / "bench"
+    command = ["bench", "--attn", "mean", "--task", str(majority), "--repeats", "1", "--budget", "5", "--device", "cpu"]
+    assert main([*command, "--mode", "training", "--out", str(out)]) == 0
+    benches, problems = read_benches([out])
+    assert [(bench.status, bench.reason) for bench in benches] == [("done", "")]
+    assert problems == []
 
 
 def test_a_built_in_task_in_memory_is_no_users_task(majority, tmp_path):

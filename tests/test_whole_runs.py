@@ -201,6 +201,13 @@ def test_the_latest_measurement_counts():
         assert [run.hours for run in runs] == [pytest.approx(hours)]
 
 
+def test_an_ordinary_bench_leaves_the_hours():
+    """Its step has the same sizes, and is no run's."""
+    later = replace(timings_of_a_run()[-1], run_steps=0.0, seconds=[9.0], created="2026-04-01")
+    (runs,) = whole_runs([*timings_of_a_run(), later]).values()
+    assert [run.hours for run in runs] == [pytest.approx(2.5)]
+
+
 def test_tables_of_whole_runs():
     """The start, hours and tokens per second; a cold timing is in no other table but the last."""
     text = tables([*timings_of_a_run(), *timings_of_a_run(shape="image")[1:], made(row="mean", processes=1)])

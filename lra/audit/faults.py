@@ -26,7 +26,8 @@ class Quirk:
     """One historic fault. tasks: where it can occur, empty for everywhere; images: only on tasks of images.
 
     switch turns it on, and sound off, whatever the protocol says. choice: it is a choice between two data sets rather
-    than a fault of training; the other quirks are measured on the protocol's own data.
+    than a fault of training; the other quirks are measured on the protocol's own data. other_rows: it changes which
+    samples are tested, so that answers cannot be compared one by one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Quirk:
     suites: tuple[str, ...]  # on one of its tasks at least; `suites_with` says which
     images: bool = False
     choice: bool = False
+    other_rows: bool = False
 
     def concerns(self, task: str) -> bool:
         if self.images:
@@ -83,6 +85,7 @@ QUIRKS = (
         ("retrieval",),
         ("google",),
         choice=True,
+        other_rows=True,
     ),
 )
 
@@ -91,10 +94,11 @@ QUIRKS = (
 def suites_with(quirk: Quirk, task: str) -> list[str]:
     """The suites whose protocol here has the quirk on this task, and those without one; all, if it is a choice."""
     named = set(protocols())
-    return [suite for suite in quirk.suites if quirk.choice or suite not in named or _has(suite, quirk, task)]
+    return [suite for suite in quirk.suites if quirk.choice or suite not in named or has(suite, quirk, task)]
 
 
-def _has(protocol: str, quirk: Quirk, task: str) -> bool:
+def has(protocol: str, quirk: Quirk, task: str) -> bool:
+    """Does the protocol switch the quirk on for this task?"""
     try:
         return resolve_for(task, protocol, []) == resolve_for(task, protocol, [quirk.switch])
     except ConfigError:  # the protocol has no such task

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lra.audit.faults import QUIRKS, SUITES, Quirk, suites_with
+from lra.audit.faults import QUIRKS, SUITES, Quirk, has, suites_with
 from lra.errors import ConfigError
 from lra.experiments.grid import run_jobs
 from lra.experiments.plan import Request, plan
@@ -47,7 +47,8 @@ def compare(request: Request) -> list[Comparison]:
     for task in dict.fromkeys(run.task for run in plan(request)):
         quirks = [quirk for quirk in QUIRKS if quirk.concerns(task)]
         for quirk in quirks:
-            sound = [other.sound for other in quirks if other is quirk or not other.choice]
+            present = [other for other in quirks if not other.choice and has(request.protocol, other, task)]
+            sound = [other.sound for other in quirks if other is quirk or other in present]
             without = replace(request, tasks=[task], overrides=(*request.overrides, *sound))
             faulty = replace(without, overrides=(*without.overrides, quirk.switch))
             comparisons.append(Comparison(task, quirk, plan(without), plan(faulty)))
@@ -102,7 +103,7 @@ def table(effects: Sequence[Effect]) -> pd.DataFrame:
                 continue
             seeds = sorted(faulty.accuracies.keys() & without.accuracies.keys())
             gains[_name(effect)] = [faulty.accuracies[seed] - without.accuracies[seed] for seed in seeds]
-            noise[_name(effect)] = rows_variance(faulty, without, seeds)
+            noise[_name(effect)] = rows_variance(faulty, without, seeds, not effect.comparison.quirk.other_rows)
     differences = paired(gains, noise)
     return pd.DataFrame([_line(effect, differences.get(_name(effect)), _name(effect) in same) for effect in effects])
 
@@ -125,7 +126,7 @@ def _line(effect: Effect, difference: Difference | None, same: bool) -> dict[str
     if same or difference is None:
         return line | {"verdict": "same answers"}
     low, high = difference.interval or (None, None)
-    line |= {"difference": difference.mean, "low": low, "high": high}
+    line |= {"low": low, "high": high}
     line |= {"test_noise": difference.test_half_width, "p_adjusted": difference.adjusted}
     few = f"{difference.count} seed{'s' * (difference.count > 1)}: no interval"
     verdict = few if difference.count < FEWEST else "outside noise" if difference.separated else "inside noise"
@@ -157,8 +158,8 @@ def sheet_of(frame: pd.DataFrame) -> Table:
 LEGEND = (
     "Test accuracy in %; differences in points, with the quirk minus without, paired by seed. The 95 % interval holds "
     "the noise of the seeds, whose spread is estimated from all lines, and of the test rows, which 'Test rows' has "
-    "alone. 'Outside noise': p, adjusted over this table (Holm), is below 0.05. 'Same answers': the quirk changed "
-    "no answer, only which rows count, so there is nothing to test."
+    "alone; it is that of the one difference. 'Outside noise': p, adjusted over this table (Holm), is below 0.05. "
+    "'Same answers': the quirk changed no answer, only which rows count, so there is nothing to test."
 )
 
 

@@ -25,6 +25,7 @@ from lra.bench import workload
 from lra.bench.workload import Timing, Workload
 from lra.errors import CountError
 from lra.experiments.build import make_model, padding_of
+from lra.experiments.data import find_task
 from lra.results.bench_record import DONE, FAILED, NO_MEMORY, TOO_SLOW, Bench
 from lra.results.machine import environment, held_bytes, peak_bytes, reset_peak
 from lra.training.batches import documents, micro_batches, order, sizes
@@ -175,6 +176,8 @@ def operations(
 def main() -> None:
     fields = json.load(sys.stdin)
     timing = Timing(**fields | {"overrides": tuple(fields["overrides"])})
+    if timing.file:
+        find_task(timing.file, silent=True)
     if choose_device(timing.device).type == "cpu":
         limit_memory(timing.memory // timing.processes)
     with contextlib.ExitStack() as stack:

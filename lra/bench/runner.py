@@ -70,7 +70,7 @@ def plan(request: BenchRequest) -> list[Timing]:
         batch=template.batch or (CPU_BATCH if kind == "cpu" else 0),
     )
     timings = [
-        replace(template, spec=spec, row=row, mode=mode, gear=gear, shape=shape, length=length)
+        replace(template, spec=spec, row=row, mode=mode, gear=gear, shape=shape, length=length, file=users_file(shape))
         for spec, row in workload.rows_of(request.attentions).items()
         for mode in request.modes
         for gear in request.gears
@@ -79,6 +79,11 @@ def plan(request: BenchRequest) -> list[Timing]:
     for timing in timings:
         workload.resolve(timing)
     return timings
+
+
+def users_file(shape: str) -> str:
+    """The file of a user's task, for the process that measures; '' for any other shape."""
+    return str(tasks.file_of(shape) or "")
 
 
 def shared_by(template: Timing, device: torch.device) -> Timing:
@@ -100,7 +105,9 @@ def plan_whole_runs(request: BenchRequest, template: Timing, kind: str) -> list[
     for spec, row in workload.rows_of(request.attentions).items():
         for gear in request.gears:
             for task in tasks_asked:
-                training = replace(template, spec=spec, row=row, gear=gear, shape=task, processes=1)
+                training = replace(
+                    template, spec=spec, row=row, gear=gear, shape=task, file=users_file(task), processes=1
+                )
                 if task == tasks_asked[0]:
                     timings.append(replace(training, cold=True, repeats=1))
                 timings += [replace(training, processes=size) for size in dict.fromkeys((1, most))]

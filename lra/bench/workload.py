@@ -33,7 +33,7 @@ class Timing:
     repeats: timed blocks of steps. budget: seconds for all steps. memory: bytes the processes may take on a CPU, 0 for
     no limit. threads 0: torch's choice. processes: that share each step, on a CPU. whole_run: the step of a whole run,
     in the gear that it has, on samples that need not be prepared first. cache: folder for compiled code, "" for the
-    user's. cold: it is empty.
+    user's. cold: it is empty. file: of a user's task, which the process imports.
 
     Without spec, row, shape and length it is the template of a `BenchRequest`.
     """
@@ -57,6 +57,7 @@ class Timing:
     whole_run: bool = False
     cache: str = ""
     cold: bool = False
+    file: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lra.errors import UserError
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
@@ -32,6 +35,14 @@ def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
         "--accept-mirror", action="store_true", help="Retrieval: allow a public mirror of the pairs of LRA"
     )
+
+
+def refuse_others(parsed: argparse.Namespace, allowed: Collection[str], what: str) -> None:
+    """Raises UserError for an option that was given and that this use of the command would ignore."""
+    given: set[str] = getattr(parsed, "given", set())
+    if others := sorted(given - {*allowed}):
+        other, *takes = (f"--{name.replace('_', '-')}" for name in (others[0], *allowed))
+        raise UserError(f"{what} does not take {other}; it takes {', '.join(takes) or 'no options'}")
 
 
 def place(text: str) -> Path:

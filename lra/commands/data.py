@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import add_choice, place
+from lra.commands.choice import add_choice, place, refuse_others
 from lra.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,6 +16,16 @@ ACTIONS = (
     "prepare: make the data ready; status: say what is ready; verify: read it all against its hashes; "
     "ladder: compute what trivial readers score; pack, unpack: carry prepared data elsewhere in one archive"
 )
+
+PREPARING = ("task", "protocol", "set", "data_dir", "accept_mirror")
+OPTIONS = {  # of each action
+    "prepare": PREPARING,
+    "status": ("task",),
+    "verify": ("task",),
+    "ladder": (*PREPARING, "store"),
+    "pack": (*PREPARING, "file"),
+    "unpack": ("file",),
+}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +41,7 @@ def main(parsed: argparse.Namespace) -> int:
     import tasks
     from lra.experiments.data import expand_tasks
 
+    refuse_others(parsed, OPTIONS[parsed.action], f"data {parsed.action}")
     if parsed.action == "unpack":
         print("\n".join(f"unpacked {name}" for name in tasks.unpack(parsed.file, tasks.cache_folder())))
         return 0

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import place
+from lra.commands.choice import place, refuse_others
 from lra.commands.output import aligned, write_page
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
+    shows = "list --page" if parsed.page else "list --long" if parsed.long else "list without --long"
+    refuse_others(parsed, ("page",) if parsed.page else ("backbone",) if parsed.long else (), shows)
     if parsed.page:
         from lra.commands.zoo_page import page
 

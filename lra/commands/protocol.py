@@ -4,7 +4,7 @@ import argparse
 import textwrap
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import place
+from lra.commands.choice import place, refuse_others
 from lra.commands.output import aligned, write_page
 from lra.errors import UserError
 
@@ -21,7 +21,7 @@ EXAMPLES = {
     "show": (1, "takes one protocol: protocol show standard --task listops"),
     "keys": (0, "takes no protocol; protocol show takes one"),
 }
-OPTIONS = {"task": "show", "set": "show", "page": "keys"}  # option -> the action that has it
+OPTIONS = {"diff": (), "show": ("task", "set"), "keys": ("page",)}  # of each action
 COLUMNS = ("train.steps", "train.batch", "train.lr", "train.warmup", "model.layers", "model.dim")
 WIDTH = 120
 
@@ -41,9 +41,7 @@ def main(parsed: argparse.Namespace) -> int:
     count, example = EXAMPLES[parsed.action]
     if len(parsed.protocols) != count:
         raise UserError(f"protocol {parsed.action} {example}")
-    for option, action in OPTIONS.items():
-        if getattr(parsed, option) and action != parsed.action:
-            raise UserError(f"--{option} goes with `protocol {action}`, not with `protocol {parsed.action}`")
+    refuse_others(parsed, OPTIONS[parsed.action], f"protocol {parsed.action}")
     if parsed.set and not parsed.task:
         raise UserError("protocol show needs --task where there is --set")
     if parsed.action == "diff":

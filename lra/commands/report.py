@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import place
+from lra.commands.choice import place, refuse_others
 
 if TYPE_CHECKING:
     from lra.results.record import Record
@@ -42,6 +42,7 @@ def main(parsed: argparse.Namespace) -> int:
 
     runs = parsed.runs
     if parsed.pair:
+        refuse_others(parsed, ("pair",), "report --pair")
         print(compare_models(parsed.pair, runs))
         return 0
     made = write(runs, parsed.out, parsed.baseline, parsed.into)

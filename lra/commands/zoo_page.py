@@ -131,21 +131,30 @@ def written(value: object) -> str:
 
 
 def published_table(name: str, figures: Sequence[PublishedFigure]) -> str:
-    """Markdown: a line for each published row that stands for this mechanism on some task; empty if there is none."""
+    """Markdown: a line for each published row, of the tasks on which it stands for this mechanism; empty for none.
+
+    A row that stands for several mechanisms has its average in none of their tables.
+    """
     from lra.report.tables import published
 
-    rows: dict[tuple[str, str, str], dict[str, str]] = {}
-    ours: set[tuple[str, str, str]] = set()
+    known = published.tasks()
+    rows: dict[tuple[str, str, str], list[PublishedFigure]] = {}
     for figure in figures:
         key = (figure["citation"].partition(" (")[0], figure["mechanism"], figure["protocol"])
-        rows.setdefault(key, {})[figure["task"]] = figure["value"]
-        if figure["attention"].partition(":")[0] == name:
-            ours.add(key)
-    rows = {key: values for key, values in rows.items() if key in ours}
-    if not rows:
+        rows.setdefault(key, []).append(figure)
+    lines, shown = [], set()
+    for (source, mechanism, protocol), row in rows.items():
+        ours = [figure for figure in row if figure["attention"].partition(":")[0] == name]
+        ours = [figure for figure in ours if len(ours) == len(row) or known[figure["task"]].train]
+        if ours:
+            specs = [spec for spec in dict.fromkeys(figure["attention"] for figure in ours) if spec != name]
+            words = plain(mechanism) + (f" ({', '.join(f'`{spec}`' for spec in specs)})" if specs else "")
+            values = {figure["task"]: figure["value"] for figure in ours}
+            lines.append(([plain(source), words, plain(protocol)], values))
+            shown |= values.keys()
+    if not lines:
         return ""
-    tasks = {task: about.title for task, about in published.tasks().items() if any(task in v for v in rows.values())}
-    lines = ["| published in | as | protocol | " + " | ".join(tasks.values()) + " |", "|---" * (3 + len(tasks)) + "|"]
-    for key, values in rows.items():
-        lines.append("| " + " | ".join([*map(plain, key), *(values.get(task, DASH) for task in tasks)]) + " |")
-    return "\n".join(lines)
+    tasks = {task: about.title for task, about in known.items() if task in shown}
+    head = ["| published in | as | protocol | " + " | ".join(tasks.values()) + " |", "|---" * (3 + len(tasks)) + "|"]
+    body = ["| " + " | ".join([*words, *(values.get(task, DASH) for task in tasks)]) + " |" for words, values in lines]
+    return "\n".join([*head, *body])

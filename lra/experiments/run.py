@@ -81,7 +81,7 @@ class Run:
 
     @property
     def key(self) -> tuple[str, str, int, str]:
-        """Task, row, seed and protocol: what one run of a grid is told from the others by."""
+        """Task, row, seed and protocol: they identify a run within a grid."""
         return self.task, self.row, self.seed, self.protocol
 
     def about(self) -> dict[str, Any]:

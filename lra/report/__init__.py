@@ -4,7 +4,7 @@
     columns   the one list of columns beside accuracies          compare   rows against each other
     conditions   what two records must share to be compared
     tables/   each table in words        figures/   each figure        page/   the HTML page
-    render, latex, export, cite   the files        legacy   what older records do not say
+    render, latex, export, cite   the files        conventions   what is shown first, and averaged
 
 To add a column, add a line to `columns.COLUMNS`. The report imports results, stats, errors and hashing; no torch, no
 zoo, no tasks: whatever it says of a row is in the row's records.

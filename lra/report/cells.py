@@ -97,12 +97,13 @@ class TaskColumn:
         return min(near, key=lambda name: near[name]) if near else ""
 
 
-def rows_variance(first: Cell, second: Cell, seeds: Sequence[int]) -> float:
+def rows_variance(first: Cell, second: Cell, seeds: Sequence[int], same_rows: bool = False) -> float:
     """The variance of the difference of two cells that comes from the finite test split, however many seeds there are.
 
     It is estimated from the rows on which the models differ: the component of the test rows in a two-way analysis of
     seeds and rows. Where records do not say which rows they got right, or of other data, the two count as independent.
-    Of the same data a shorter list of answers lacks the last rows (`train.drop_last`).
+    Of the same data a shorter list of answers lacks the last rows (`train.drop_last`). same_rows: row i is the same
+    sample in both, although their data have different hashes, as of trees with and without brackets.
     """
     same = {record.data.get("hash") for cell in (first, second) for record in cell.done}
     pairs = [(first.right.get(seed), second.right.get(seed)) for seed in seeds]
@@ -110,7 +111,7 @@ def rows_variance(first: Cell, second: Cell, seeds: Sequence[int]) -> float:
     rows = min(first.test_rows, second.test_rows)
     if not rows:
         return math.inf
-    if len(known) < len(pairs) or len(same) > 1:
+    if len(known) < len(pairs) or (len(same) > 1 and not same_rows):
         means = [summary.mean for cell in (first, second) if (summary := cell.summary)]
         return sum(mean * (1 - mean) for mean in means) / rows
     return _rows_component(np.stack(known).astype(np.float64))

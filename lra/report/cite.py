@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.groups import is_control, rank
 from lra.report.latex import escape
 from lra.report.tables.published import folder
@@ -62,7 +62,7 @@ def _keywords(records: Sequence[Record]) -> dict[str, str]:
 
     Overrides do not change a protocol's origin.
     """
-    titles = {record.task: legacy.task_title(record.task, record.data) for record in records}
+    titles = {record.task: conventions.task_title(record.task, record.data) for record in records}
     protocols = sorted({record.protocol.partition("[")[0] for record in records})
     found = {f"task:{task}": f"task {titles[task]}" for task in sorted(titles)}
     found |= {f"protocol:{name}": f"protocol {name}" for name in protocols}

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from lra.report.cells import Cell, TaskColumn
+from lra.report.conditions import machine
 from lra.report.format import DASH, span
 from lra.report.groups import Group, fidelity
 from lra.results.record import Record, budget_of
@@ -39,6 +40,11 @@ class Row:
     @property
     def done(self) -> list[Record]:
         return [r for cell in self.cells for r in cell.done]
+
+    @property
+    def timed(self) -> list[Record]:
+        """The finished runs on the machine of the table, whose speed and memory can be compared."""
+        return [r for r in self.done if machine(r.environment) == self.group.machine]
 
 
 def row_of(group: Group, name: str, columns: Iterable[TaskColumn] | None = None) -> Row:
@@ -109,11 +115,11 @@ COLUMNS = (
     Column("without embeddings", _size("without_embeddings"), ranged(), (GIVEN, DEMAND),
            "parameters_without_embeddings", ascending=True),
     Column("attention's own", _size("attention"), ranged(), (GIVEN, DEMAND), "parameters_attention", ascending=True),
-    Column("Tokens/s", lambda row: (r.tokens_per_second for r in row.done), ranged(digits=3), (COMPARISON, PAGE),
+    Column("Tokens/s", lambda row: (r.tokens_per_second for r in row.timed), ranged(digits=3), (COMPARISON, PAGE),
            "tokens_per_second"),
     Column("ms/step at 4K", lambda row: [row.group.milliseconds.get(row.name)], ranged("{:.1f}"), (GIVEN, PAGE),
            ascending=True),
-    Column("Peak GB", lambda row: (r.peak_bytes for r in row.done), ranged("{:.2f}", scale=1e9), (GIVEN, PAGE),
+    Column("Peak GB", lambda row: (r.peak_bytes for r in row.timed), ranged("{:.2f}", scale=1e9), (GIVEN, PAGE),
            "peak_bytes", ascending=True),
     Column("Taps", lambda row: ((r.attention.get("options") or {}).get("conv") for r in row.records), ranged(),
            (GIVEN, DEMAND), "taps"),

@@ -39,7 +39,9 @@ def differences(first: Record, other: Record) -> str:
 
 
 def machine(environment: dict[str, Any]) -> str:
-    """What two records must share for their speeds to be compared: the device and, on a CPU, the threads."""
-    name = str(environment.get("device_name") or environment.get("device") or "unknown machine")
+    """What two records must share for speed and memory to be compared: device, processes and, on a CPU, threads."""
+    words = [str(environment.get("device_name") or environment.get("device") or "unknown machine")]
     threads = environment.get("threads") if environment.get("device") == "cpu" else None
-    return name if threads is None else f"{name}, {threads} {'thread' if threads == 1 else 'threads'}"
+    words += [] if threads is None else [f"{threads} thread{'s' * (threads != 1)}"]
+    processes = environment.get("processes") or 1
+    return ", ".join(words + [f"{processes} processes"] * (processes > 1))

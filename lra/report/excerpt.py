@@ -1,8 +1,12 @@
 """Comparison tables inside a Markdown file of the user's, such as a README, rewritten in place.
 
-A table stands between two comments, the first of which names the protocol and, if not all, the rows:
+A table is between two comments, the first of which names the protocol, the precision if the records have several, and
+the rows if not all are wanted:
 
     <!-- table quick: softmax relu elu pola -->
+    <!-- end of table -->
+
+    <!-- table standard bfloat16 -->
     <!-- end of table -->
 """
 
@@ -18,7 +22,7 @@ from lra.report.render import Table, markdown
 from lra.report.tables import comparison
 from lra.results.files import encoded
 
-START = re.compile(r"<!-- table (?P<protocol>[^\s:]+)(?P<rows>:[^\n]*?)? -->\n")
+START = re.compile(r"<!-- table (?P<protocol>[^\s:]+)(?: (?P<precision>\w+))?(?P<rows>:[^\n]*?)? -->\n")
 END = "<!-- end of table -->"
 
 
@@ -39,20 +43,14 @@ def fill(text: str, groups: Sequence[Group]) -> str:
         end = text.find(END, start.end())
         if end < 0 or START.search(text, start.end(), end):
             raise RecordError(f"{start[0].strip()} has no {END} after it")
-        parts += [text[place : start.end()], _table(start["protocol"], (start["rows"] or ":")[1:].split(), groups)]
+        parts += [text[place : start.end()], _table(start, groups)]
         place = end
     return "".join([*parts, text[place:]])
 
 
-def _table(protocol: str, rows: Sequence[str], groups: Sequence[Group]) -> str:
-    """The newest comparison table of a protocol, without the columns beside accuracies; its note below it."""
-    found = [group for group in groups if group.protocol == protocol and not group.apart]
-    if not found:
-        known = list(dict.fromkeys(group.protocol for group in groups))
-        raise RecordError(
-            f"no table of protocol {protocol!r}{suggestion(protocol, known)}; there are {', '.join(known)}"
-        )
-    group = max(found, key=lambda group: group.results_version)
+def _table(start: re.Match[str], groups: Sequence[Group]) -> str:
+    """The comparison table that a comment asks for, without the columns beside accuracies; its note below it."""
+    group, rows = _asked_for(start["protocol"], start["precision"], groups), (start["rows"] or ":")[1:].split()
     if unknown := [row for row in rows if row not in group.rows]:
         raise RecordError(f"no row {unknown[0]!r} in {group.heading}{suggestion(unknown[0], group.rows)}")
     table = comparison.comparison(group)
@@ -63,3 +61,22 @@ def _table(protocol: str, rows: Sequence[str], groups: Sequence[Group]) -> str:
     cut = Table(table.title, table.header, tuple(kept), bold=bold).part(range(width))
     note = textwrap.fill(f"{group.heading}. {table.note}.", 120, break_long_words=False, break_on_hyphens=False)
     return f"\n{markdown(cut)}\n{note}\n\n"
+
+
+def _asked_for(protocol: str, precision: str | None, groups: Sequence[Group]) -> Group:
+    """The newest table of a protocol and a precision. Raises RecordError for none, and for several precisions."""
+    found = [group for group in groups if group.protocol == protocol and not group.apart]
+    if not found:
+        known = list(dict.fromkeys(group.protocol for group in groups))
+        raise RecordError(
+            f"no table of protocol {protocol!r}{suggestion(protocol, known)}; there are {', '.join(known)}"
+        )
+    there = sorted({group.precision for group in found})
+    if len(there) > 1 and precision not in there:
+        raise RecordError(
+            f"protocol {protocol} has records in {' and '.join(there)}: <!-- table {protocol} {there[0]} -->"
+        )
+    found = [group for group in found if precision in (None, group.precision)]
+    if not found:
+        raise RecordError(f"no table of protocol {protocol} in {precision}; there is {there[0]}")
+    return max(found, key=lambda group: group.results_version)

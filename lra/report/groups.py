@@ -7,14 +7,15 @@ configuration; where a task has several, the one with most runs stays and every 
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
 
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.cells import Cell, TaskColumn
-from lra.report.conditions import conditions, differences
+from lra.report.conditions import conditions, differences, machine
 from lra.results.record import FINAL, RESULTS_VERSION, Record
 
 
@@ -41,11 +42,17 @@ class Group:
     @property
     def controls(self) -> frozenset[str]:
         """The rows that are no mechanisms, such as a plain mean."""
-        return frozenset(row for row, family in self.families.items() if family == legacy.CONTROL)
+        return frozenset(row for row, family in self.families.items() if family == conventions.CONTROL)
 
     @property
     def records(self) -> list[Record]:
         return [r for column in self.columns for cell in column.cells.values() for r in cell.records]
+
+    @cached_property
+    def machine(self) -> str:
+        """The one that most runs were made on, whose speed and memory the table shows; '' where none was timed."""
+        timed = [machine(r.environment) for r in self.records if r.status == "done" and r.tokens_per_second]
+        return Counter(sorted(timed)).most_common(1)[0][0] if timed else ""
 
     @property
     def backbones(self) -> list[str]:
@@ -64,11 +71,15 @@ class Group:
 
     @property
     def averages(self) -> dict[str, tuple[TaskColumn, ...]]:
-        """Heading -> its columns: all tasks but variants, and the same without the one whose data often differs."""
-        averaged = tuple(c for c in self.columns if c.task not in legacy.NOT_AVERAGED)
+        """Heading -> its columns: LRA's tasks, and the same without the one whose data often differs.
+
+        A table that has fewer than two of them, such as one of a user's tasks, averages all that it has.
+        """
+        averaged = tuple(c for c in self.columns if c.task in conventions.ARENA)
+        averaged = averaged if len(averaged) > 1 else self.columns
         found = {f"Average of {len(averaged)}": averaged}
         for left_out in averaged:
-            if left_out.task == legacy.AVERAGED_APART:
+            if left_out.task == conventions.AVERAGED_APART:
                 found[f"without {left_out.title}"] = tuple(c for c in averaged if c is not left_out)
         return {heading: columns for heading, columns in found.items() if len(columns) > 1}
 
@@ -88,7 +99,7 @@ def best_trivial(ladder: dict[str, float]) -> tuple[str, float] | None:
 
 def rank(row: str, control: bool = False) -> tuple[bool, int, str]:
     """Sort key: the known mechanisms in their order, the others by name, controls last; a row without options first."""
-    return control, legacy.row_order(base(row)), row
+    return control, conventions.row_order(base(row)), row
 
 
 def base(row: str) -> str:
@@ -98,12 +109,13 @@ def base(row: str) -> str:
 
 def is_control(record: Record) -> bool:
     """Whether the row is a control, such as a plain mean, rather than a mechanism."""
-    return legacy.is_control(record.attention, base(record.row))
+    return conventions.is_control(record.attention, base(record.row))
 
 
 def fidelity(record: Record) -> str:
-    """'official', 'adapted: ...' or 'control', for baselines that implement no published mechanism."""
-    return "control" if is_control(record) else str(record.attention.get("fidelity", ""))
+    """'official', 'adapted: ...', "user's", or 'control', for baselines that implement no published mechanism."""
+    said = str(record.attention.get("fidelity", ""))
+    return "control" if is_control(record) else "user's" if said == "own" else said  # as older records have it
 
 
 def one_per_cell(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
@@ -132,19 +144,19 @@ def grouped(records: Sequence[Record]) -> list[Group]:
 def _tables_of(key: tuple[str, str, int], records: list[Record]) -> list[Group]:
     """The main table of one protocol, precision and version, and one for each further variant of a task."""
     names = _row_names(records)
-    families = {names[r.identity]: legacy.family_of(r.attention, base(r.row)) for r in records}
+    families = {names[r.identity]: conventions.family_of(r.attention, base(r.row)) for r in records}
     variants: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for r in records:
         variants[r.task][conditions(r)].append(r)
     main, others = [], []
-    for task in sorted(variants, key=legacy.task_order):
+    for task in sorted(variants, key=conventions.task_order):
         first, *rest = sorted(variants[task].values(), key=lambda runs: (-len(runs), conditions(runs[0])))
         main.append(_task_column(first, names))
         others += [([_task_column(runs, names)], differences(first[0], runs[0])) for runs in rest]
     groups = []
     for columns, apart in ((main, ""), *others):
         rows = sorted(
-            {row for c in columns for row in c.cells}, key=lambda row: rank(row, families[row] == legacy.CONTROL)
+            {row for c in columns for row in c.cells}, key=lambda row: rank(row, families[row] == conventions.CONTROL)
         )
         groups.append(Group(*key, tuple(columns), tuple(rows), apart, families))
     return groups
@@ -154,11 +166,11 @@ def _task_column(records: list[Record], names: dict[str, str]) -> TaskColumn:
     cells: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         cells[names[record.identity]].append(record)
-    ladder = next((r.ladder for r in records if r.ladder), {})
+    ladder: dict[str, float] = max((r.ladder for r in records), key=len)  # a run may know fewer rungs than a later one
     data = records[0].data
     return TaskColumn(
         task=records[0].task,
-        title=legacy.task_title(records[0].task, data),
+        title=conventions.task_title(records[0].task, data),
         label=str(data.get("label", "")),
         data_hash=str(data.get("hash", "")),
         ladder=ladder,

@@ -77,7 +77,7 @@ class Bench:
     def cell(self) -> tuple[Any, ...]:
         """What was measured, and where: two files with the same cell are two measurements of one thing."""
         length = self.length if self.shape == UNIFORM else 0
-        return (self.row, self.shape, length, self.batch, self.mode, self.cold, *self.setting)
+        return (self.row, self.shape, length, self.batch, self.mode, self.cold, self.run_steps > 0, *self.setting)
 
     @property
     def setting(self) -> tuple[Any, ...]:
@@ -120,7 +120,9 @@ class Bench:
         wrong = [name for name, known in kinds.items() if getattr(self, name) not in known]
         wrong += [name for name in ("row", "protocol", "gear") if not is_line(getattr(self, name))]
         wrong += [] if is_name(self.shape) else ["shape"]
-        wrong += [name for name in ("length", "batch", "processes") if getattr(self, name) < 1]
+        wrong += [name for name in ("batch", "processes") if getattr(self, name) < 1]
+        known = self.shape == UNIFORM or self.status == DONE  # a task that could not be measured may have no length
+        wrong += ["length"] if self.length < (1 if known else 0) else []
         wrong += [] if all(second > 0 for second in self.seconds) else ["seconds"]
         optional = ("start_seconds", "real_tokens", "computed_tokens", "flops", "peak_bytes", "held_bytes", "run_steps")
         return wrong + [name for name in optional if not 0 <= (getattr(self, name) or 0) <= MOST]

@@ -10,7 +10,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -70,16 +70,16 @@ class Retrieval(Task):
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
         """The files of `data_dir`, else of LRA_DATA; else LRA's pairs from the mirror if accepted. Raises DataError."""
         check(settings)
+        used = without_idle_seed(asdict(settings))
         try:
             source = find_source(settings, _sources.data_folder(data_dir), cache, progress, self.name)
         except MissingDataError:
-            unpacked = _store.find_prepared(cache, self.name, {"settings": asdict(settings)})
-            if unpacked is None:
+            prepared = _store.find_prepared(
+                cache, self.name, lambda about: without_idle_seed(about.get("settings", {})) == used
+            )
+            if prepared is None:
                 raise
-            return unpacked
-        used = asdict(settings)
-        if not any(used[f"{split}_rows"] for split in FILES):
-            used["seed"] = None
+            return prepared
         folder = _store.folder_for(
             cache, self.name, {"source": stamps(source.files.values()), "label": source.label, **used}
         )
@@ -90,6 +90,12 @@ class Retrieval(Task):
         from tasks.retrieval import ladder
 
         return ladder.climb(data)
+
+
+def without_idle_seed(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the seed left out where no rows are drawn, so that it decides nothing."""
+    drawn = any(settings.get(f"{split}_rows") for split in FILES)
+    return settings if drawn else {**settings, "seed": None}
 
 
 def check(settings: Settings) -> None:

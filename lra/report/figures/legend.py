@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.figures.style import MUTED, Palette
 
 LINE_HEIGHT = 0.19  # inches
@@ -36,7 +36,7 @@ class Legend:
     def blocks(self) -> dict[str, list[str]]:
         """Family -> its rows, in the order in which they are shown."""
         found: dict[str, list[str]] = {}
-        for row in sorted(self.rows, key=lambda row: legacy.family_order(self.palette.family(row))):
+        for row in sorted(self.rows, key=lambda row: conventions.family_order(self.palette.family(row))):
             found.setdefault(self.palette.family(row), []).append(row)
         return found
 

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.conditions import machine
 from lra.report.figures import style
 from lra.report.figures.legend import Legend
@@ -31,7 +31,7 @@ class Scaling:
 
     @property
     def rows(self) -> list[str]:
-        controls = {b.row: legacy.is_control(b.attention, base(b.row)) for b in self.benches}
+        controls = {b.row: conventions.is_control(b.attention, base(b.row)) for b in self.benches}
         return sorted(controls, key=lambda row: rank(row, controls[row]))
 
     @property
@@ -78,7 +78,7 @@ def benches_of(scalings: Sequence[Scaling]) -> list[Bench]:
 
 def _scaling(found: list[Bench], place: int) -> Scaling:
     first = found[0]
-    shape = "" if first.shape == UNIFORM else f"{legacy.task_title(first.shape)} lengths, "
+    shape = "" if first.shape == UNIFORM else f"{conventions.task_title(first.shape)} lengths, "
     title = f"{first.mode.capitalize()} step, {shape}batch {first.batch}, {first.protocol}, {first.precision}"
     where = f"{machine(first.environment)}, {first.gear}"
     return Scaling(f"length-{place}", title, where, tuple(found))

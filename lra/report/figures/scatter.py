@@ -3,7 +3,6 @@
 Speed is real tokens per second in training, so a figure shows runs of one machine only: the one with most runs.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi, sqrt
@@ -13,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.cells import TaskColumn
 from lra.report.conditions import machine
 from lra.report.figures import style
@@ -65,10 +64,8 @@ def _beats(one: Bubble, other: Bubble) -> bool:
 
 def scatters(group: Group) -> list[Scatter]:
     """One per task and, where there are several, one for the table's average, of the rows that ran on all of them."""
-    runs = [r for c in group.columns for cell in c.cells.values() for r in cell.done if r.tokens_per_second]
-    if not runs:
+    if not (where := group.machine):
         return []
-    (where, _), *_ = Counter(sorted(machine(r.environment) for r in runs)).most_common()
     found: list[tuple[str, tuple[TaskColumn, ...]]] = [("", columns) for columns in [*group.averages.values()][:1]]
     found += [(c.task, (c,)) for c in group.columns]
     made = [_scatter(group, task, columns, where) for task, columns in found]
@@ -128,9 +125,9 @@ def _families(figure: Figure, bubbles: Sequence[Bubble], palette: Palette) -> No
     """Name the marker and the hue of each family below the axes."""
     first = {palette.family(b.row): b.row for b in reversed(bubbles)}
     handles = []
-    for family in sorted(first, key=legacy.family_order):
+    for family in sorted(first, key=conventions.family_order):
         marker, colour = palette.marker(first[family]), palette.colour(first[family])
-        fill = "none" if family == legacy.CONTROL else "full"
+        fill = "none" if family == conventions.CONTROL else "full"
         label = words(family)
         handles.append(Line2D([], [], linestyle="", marker=marker, color=colour, fillstyle=fill, label=label))
     where = {"loc": "lower center", "ncols": len(handles)}

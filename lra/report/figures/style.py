@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import matplotlib.style
 from matplotlib.figure import Figure
 
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.groups import Group, base, rank
 from lra.results.bench_record import Bench
 
@@ -25,7 +25,7 @@ from lra.results.bench_record import Bench
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00")
 COLOURS += ("#332288", "#882255", "#44AA99", "#999933", "#661100", "#6699CC")
 GREYS = ("#777777", "#AAAAAA")  # of controls
-# Of families in the order of legacy.FAMILIES, but for the controls. A search chose them: in Oklab any two are 0.10
+# Of families in the order of conventions.FAMILIES, but for the controls. A search chose them: in Oklab any two are 0.10
 # apart, 0.05 for readers with deuteranopia or protanopia and 0.06 with tritanopia (GREYS and black included).
 HUES = (
     ("#000000", "#45596B"),
@@ -36,7 +36,7 @@ HUES = (
     ("#C2A90F", "#C1CA84"),
     ("#4E3A1F", "#A9896C"),
 )
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "o")  # of families in the order of legacy.FAMILIES
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "o")  # of families in the order of conventions.FAMILIES
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (9, 2)), (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)))
 DOTS = (":", (0, (1, 3)), (0, (1, 1, 1, 4)))  # of controls
 MUTED, LINE = "#555555", "#888888"
@@ -74,11 +74,11 @@ class Palette:
         return self.families[base(row)]
 
     def is_control(self, row: str) -> bool:
-        return self.family(row) == legacy.CONTROL
+        return self.family(row) == conventions.CONTROL
 
     def marker(self, row: str) -> str:
         """Of points: a shape for each family, if the colours are by family."""
-        return MARKERS[legacy.family_order(self.family(row))] if self.by_family else "o"
+        return MARKERS[conventions.family_order(self.family(row))] if self.by_family else "o"
 
     def dashes(self, rows: Sequence[str]) -> dict[str, object]:
         """A pattern per row, so that rows of one colour differ; controls are dotted."""
@@ -94,22 +94,22 @@ class Palette:
 
 def palette(groups: Sequence[Group], benches: Sequence[Bench] = ()) -> Palette:
     """The palette of a report on these groups and bench records."""
-    measured = {b.row: legacy.family_of(b.attention, base(b.row)) for b in benches}
+    measured = {b.row: conventions.family_of(b.attention, base(b.row)) for b in benches}
     return palette_of(measured | {row: family for group in groups for row, family in group.families.items()})
 
 
 def palette_of(families: Mapping[str, str]) -> Palette:
     """Row -> family, for every row of a report. Colours follow the rows' ranks; controls are grey."""
     named = {base(row): family for row, family in families.items()}
-    names = sorted(named, key=lambda name: rank(name, named[name] == legacy.CONTROL))
+    names = sorted(named, key=lambda name: rank(name, named[name] == conventions.CONTROL))
     members: dict[str, list[str]] = {}
     for name in names:
         members.setdefault(named[name], []).append(name)
-    greys = dict(zip(members.pop(legacy.CONTROL, []), itertools.cycle(GREYS), strict=False))
+    greys = dict(zip(members.pop(conventions.CONTROL, []), itertools.cycle(GREYS), strict=False))
     coloured = [name for name in names if name not in greys]
     if len(coloured) <= len(COLOURS):
         return Palette(dict(zip(coloured, COLOURS, strict=False)) | greys, named)
-    shades = {family: itertools.cycle(HUES[legacy.family_order(family)]) for family in members}
+    shades = {family: itertools.cycle(HUES[conventions.family_order(family)]) for family in members}
     return Palette({name: next(shades[named[name]]) for name in coloured} | greys, named, by_family=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.cells import TaskColumn
 from lra.report.columns import row_of
 from lra.report.figures import scaling, scatter, style
@@ -22,7 +22,8 @@ from lra.results.record import Record
 
 TEMPLATES = Path(__file__).parent / "templates"
 FOREST_LEGEND = (
-    "Line and numbers: 95 % interval, from three seeds on; p is adjusted over the rows of a task. Filled: "
+    "Line and numbers: 95 % interval of the one difference, from three seeds on. p is adjusted over the rows of a "
+    "task, so that an interval can leave out 0 where a row is not separated. Filled: "
     "separated from the baseline, by more than the noise of the seeds and of the test rows together."
 )
 
@@ -95,7 +96,7 @@ def _count(number: int, noun: str) -> str:
 def _families(groups: Sequence[Group]) -> list[str]:
     """The families of these rows, in words, in the order in which they are shown."""
     found = {family for group in groups for family in group.families.values()}
-    return list(dict.fromkeys(words(family) for family in sorted(found, key=legacy.family_order)))
+    return list(dict.fromkeys(words(family) for family in sorted(found, key=conventions.family_order)))
 
 
 def _data_name(column: TaskColumn) -> str:

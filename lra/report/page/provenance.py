@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.cells import Cell, TaskColumn
 from lra.report.conditions import machine
 from lra.report.format import DASH, percent
@@ -93,7 +93,7 @@ def run(record: Record) -> list[str]:
     state = state_of(r).word + (f": {r.reason}" if r.reason else "")
     accuracies = (r.test_accuracy, r.test_accuracy_last, r.validation_accuracy)
     commit = str(environment.get("commit") or "")[:10] + (" (changed)" if environment.get("dirty") else "")
-    values = [legacy.task_title(r.task, r.data), r.seed, state]
+    values = [conventions.task_title(r.task, r.data), r.seed, state]
     values += [None if a is None else percent(a) for a in accuracies]
     values += [r.best_step, _rounded(r.seconds.get("train")), _rounded(r.seconds.get("evaluate"))]
     values += [_rounded(r.tokens_per_second), f"{r.peak_bytes / 1e9:.2f}" if r.peak_bytes else None]

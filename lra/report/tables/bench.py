@@ -1,5 +1,6 @@
 """Bench records -> tables: in our own form, and in the two forms in which such figures were published."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.escape import inert, shown, without_formulas
 from lra.report.format import DASH
 from lra.report.render import markdown, table
@@ -51,6 +52,7 @@ def detail(benches: Sequence[Bench]) -> str:
     header = [
         "Attention",
         "Lengths",
+        "Batch",
         "Mode",
         "ms",
         "Real tokens/s",
@@ -64,6 +66,7 @@ def detail(benches: Sequence[Bench]) -> str:
         [
             bench.row,
             _place(bench),
+            str(bench.batch),
             _how(bench),
             _milliseconds(bench),
             _number(bench.per_second(bench.real_tokens), 0),
@@ -77,7 +80,7 @@ def detail(benches: Sequence[Bench]) -> str:
         ]
         for bench in sorted(newest(benches), key=_group)
     ]
-    return markdown(table("", header, rows, left=3))
+    return markdown(table("", header, rows, left=4))
 
 
 def frame(benches: Sequence[Bench]) -> pd.DataFrame:
@@ -124,7 +127,19 @@ def _group(bench: Bench) -> tuple[str, ...]:
 
 
 def _place(bench: Bench) -> str:
-    return f"{bench.length:,}" if bench.shape == UNIFORM else legacy.task_title(bench.shape)
+    return f"{bench.length:,}" if bench.shape == UNIFORM else conventions.task_title(bench.shape)
+
+
+def _columns(benches: Sequence[Bench]) -> dict[str, list[Bench]]:
+    """Heading -> its measurements, oldest first: a length, or a task, with its batch where there are several."""
+    batches: dict[str, set[int]] = defaultdict(set)
+    for bench in benches:
+        batches[_place(bench)].add(bench.batch)
+    found: dict[str, list[Bench]] = defaultdict(list)
+    for bench in sorted(benches, key=lambda bench: (bench.length, bench.batch, bench.created)):
+        place = _place(bench)
+        found[f"{place}, batch {bench.batch}" if len(batches[place]) > 1 else place].append(bench)
+    return found
 
 
 def _how(bench: Bench) -> str:
@@ -134,8 +149,8 @@ def _how(bench: Bench) -> str:
 
 def _matrix(benches: Sequence[Bench], words: Words) -> str:
     """Attentions down, lengths or tasks across."""
-    across = {_place(bench): bench.length for bench in sorted(benches, key=lambda bench: bench.length)}
-    found = {(bench.row, _place(bench)): bench for bench in benches}
+    across = _columns(benches)
+    found = {(bench.row, place): bench for place, members in across.items() for bench in members}
     rows = [
         [row, *(words(found[row, place]) if (row, place) in found else DASH for place in across)]
         for row in dict.fromkeys(bench.row for bench in benches)
@@ -154,10 +169,10 @@ def _published(benches: Sequence[Bench]) -> list[str]:
         if bench.length == commonest(uniform, lengths)
     }
     if len({name for _, name in by_thousand}) > 1:
-        parts += [f"### {LRA_PAPER}: steps per second (times {legacy.BASELINE}'s)\n", _speeds(by_thousand)]
+        parts += [f"### {LRA_PAPER}: steps per second (times {conventions.BASELINE}'s)\n", _speeds(by_thousand)]
         parts += [f"### {LRA_PAPER}: peak memory, GB\n", _filled(by_thousand, list(THOUSANDS), _gigabytes)]
     order = _order_of(SKYFORMER_SOURCE)
-    by_task = {(bench.row, bench.shape): bench for bench in benches if bench.shape in order}
+    by_task = {(bench.row, bench.shape): bench for bench in benches if bench.shape in order and bench.run_steps}
     if by_task:
         tasks = [task for task in order if any(task == shape for _, shape in by_task)]
         hours = f"hours for {PUBLISHED_STEPS:,} steps, evaluations left out"
@@ -176,7 +191,7 @@ def _speeds(found: dict[tuple[str, str], Bench]) -> str:
     def speed(bench: Bench, column: str) -> str:
         if bench.median is None:
             return SHORT.get(bench.status, bench.status)
-        baseline = found.get((legacy.BASELINE, column))
+        baseline = found.get((conventions.BASELINE, column))
         ratio = f" ({baseline.median / bench.median:.1f}x)" if baseline is not None and baseline.median else ""
         return f"{1 / bench.median:.3g}{ratio}"
 
@@ -194,7 +209,9 @@ def _filled(found: dict[tuple[str, str], Bench], columns: list[str], words: Word
     ]
     return markdown(
         table(
-            "", ["Model", *(column if column in THOUSANDS else legacy.task_title(column) for column in columns)], rows
+            "",
+            ["Model", *(column if column in THOUSANDS else conventions.task_title(column) for column in columns)],
+            rows,
         )
     )
 

@@ -20,7 +20,8 @@ LEGEND = (
     f"trivial: the strongest rung that reads no nesting. {DAGGER}: a run had its best step in the last 5 % of "
     "training, so that longer training might score higher. Bold, from three seeds on, where some rows are separated: "
     f"the best row and every row that is not separated from it. {DASH}: no run. A row with a missing cell has no "
-    "average. Tokens/s: real tokens per second in training. A range covers all runs and tasks of a row."
+    "average, which is over the five tasks of LRA. Tokens/s: real tokens per second in training, of the runs on the "
+    "machine that most were made on. A range covers all runs and tasks of a row."
 )
 SHORT_LEGEND = (
     "Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung; † best step in the last 5 %."
@@ -40,7 +41,8 @@ Words = Callable[[TaskColumn, str], str]  # column, row -> a cell of the table
 
 def data_line(group: Group) -> str:
     """Label and hash of each task's data, and the subjects in which the protocol differs from its source."""
-    line = "Data: " + "; ".join(f"{c.title} {c.label} ({c.data_hash[:12]})" for c in group.columns)
+    labels = {c.task: "" if c.label in c.title else f" {c.label}" for c in group.columns}
+    line = "Data: " + "; ".join(f"{c.title}{labels[c.task]} ({c.data_hash[:12]})" for c in group.columns)
     words = {word for r in group.records for word in r.deviations}
     return f"{line}. Against the protocol's source: {', '.join(sorted(words))} differ" if words else line
 
@@ -110,11 +112,11 @@ def rung_letters(group: Group) -> Rungs:
 
 
 def rung_note(group: Group, letters: Rungs) -> str:
-    """'Rungs: ListOps: a constant 17.0, b root operator 36.4', or nothing."""
+    """'Rungs: ListOps: (a) constant 17.0, (b) root operator 36.4', or nothing."""
     parts = []
     for c in group.columns:
         named = [(letter, name) for (task, name), letter in letters.items() if task == c.task]
-        words = ", ".join(f"{letter} {name} {percent(c.ladder[name])}" for letter, name in named)
+        words = ", ".join(f"({letter}) {name} {percent(c.ladder[name])}" for letter, name in named)
         parts += [f"{c.title}: {words}"] if words else []
     return f"Rungs: {'; '.join(parts)}" if parts else ""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.cells import TaskColumn
 from lra.report.compare import against
 from lra.report.format import DASH, p_value, percent, signed
@@ -19,7 +19,8 @@ LEGEND = (
     "Test accuracy in percent over seeds, Student's 95 % interval of the mean from three seeds on, and half of the "
     "interval that remains because the test split is finite. Differences are taken over common seeds and tested by t "
     "with the spread of a run estimated from all rows of the task (Smyth 2004) and the noise of the test rows from the "
-    "samples on which two models differ; p is adjusted over the rows (Dunnett), and a row is separated below 0.05. "
+    "samples on which two models differ; p is adjusted over the rows (Dunnett), and a row is separated below 0.05. The "
+    "interval of a difference is not adjusted, so that it can leave out 0 where the row is not separated. "
     "Detectable: the smallest true difference that such runs would have separated in four of five repetitions."
 )
 
@@ -29,7 +30,7 @@ COLUMNS = ("table", "task", "data_hash", "baseline", "row", "seeds", "difference
 
 def baseline_of(group: Group, asked: str = "") -> str:
     """The row that differences are taken to: the one asked for, else the usual baseline, else the first."""
-    return next((row for row in (asked, legacy.BASELINE) if row in group.rows), group.rows[0])
+    return next((row for row in (asked, conventions.BASELINE) if row in group.rows), group.rows[0])
 
 
 def seeds(column: TaskColumn, rows: Sequence[str], baseline: str) -> Table:

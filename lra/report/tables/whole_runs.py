@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from lra.report import legacy
+from lra.report import conventions
 from lra.report.format import DASH
 from lra.report.render import markdown, table
 from lra.results.bench_record import Bench
@@ -21,7 +21,7 @@ def tables(benches: Sequence[Bench]) -> list[str]:
     for place, runs in whole_runs(benches).items():
         if not any(run.evaluation for run in runs):
             continue  # training alone was timed, for another question
-        tasks = sorted(dict.fromkeys(run.task for run in runs), key=legacy.task_order)
+        tasks = sorted(dict.fromkeys(run.task for run in runs), key=conventions.task_order)
         most = max(run.evaluation.processes for run in runs if run.evaluation)
         parts += [f"## {heading(place, runs, most)}\n\n{ABOUT}\n", _hours(runs, tasks)]
         where = f"in 1 process / in {most}" if most > 1 else "in 1 process"
@@ -49,7 +49,7 @@ def _hours(runs: Sequence[WholeRun], tasks: list[str]) -> str:
         hours = [by_cell[row, task].hours if (row, task) in by_cell else None for task in tasks]
         total = None if None in hours else sum(hour for hour in hours if hour is not None)
         body.append([row, *starts, *map(_number, hours), *([_number(total)] if len(tasks) > 1 else [])])
-    header = ["Attention", "Start cold, s", "Start warm, s", *(f"{legacy.task_title(task)}, h" for task in tasks)]
+    header = ["Attention", "Start cold, s", "Start warm, s", *(f"{conventions.task_title(task)}, h" for task in tasks)]
     return markdown(table("", [*header, *(["All, h"] if len(tasks) > 1 else [])], body))
 
 
@@ -58,7 +58,7 @@ def _filled(runs: Sequence[WholeRun], tasks: list[str], words: Callable[[WholeRu
     body = [
         [row, *(by_cell.get((row, task), DASH) for task in tasks)] for row in dict.fromkeys(run.row for run in runs)
     ]
-    return markdown(table("", ["Attention", *map(legacy.task_title, tasks)], body))
+    return markdown(table("", ["Attention", *map(conventions.task_title, tasks)], body))
 
 
 def _speeds(run: WholeRun) -> str:

@@ -1,7 +1,7 @@
-"""What older records do not say about themselves: titles, families, and the order in which rows and tasks are shown.
+"""Conventions of the tables: the order of rows and tasks, the baseline, what is averaged; titles and families.
 
-Records carry `attention["title"]`, `attention["family"]` and `data["title"]`; this file answers for those that were
-written before. It is the only one of this room that knows an attention or a task by name.
+It is the only file of this room that knows an attention or a task by name. Records carry `attention["title"]`,
+`attention["family"]` and `data["title"]`; for those that were written before they did, the answer is here.
 """
 
 import re
@@ -20,6 +20,7 @@ FAMILIES = {  # in the order in which they are shown -> the mechanisms of record
     "": (),  # hybrids of several families, and users' files that do not say theirs
     CONTROL: CONTROLS,
 }
+ARENA = ("listops", "text", "retrieval", "image", "pathfinder")  # the tasks of LRA's average
 TASKS = (
     "listops",
     "text",
@@ -31,7 +32,6 @@ TASKS = (
 TITLES = {"listops": "ListOps", "pathfinder64": "Pathfinder-64", "pathx": "Path-X", "path256": "Path-256"}
 BASELINE = "softmax"  # the row that differences are taken to, unless the user asks for another
 AVERAGED_APART = "retrieval"  # a second average leaves it out: its data is often not the official one
-NOT_AVERAGED = ("retrieval_matched",)  # a variant of a task that is in the average itself
 
 
 def family_of(attention: dict[str, Any], name: str) -> str:
