@@ -23,7 +23,7 @@ NEEDED = ("torch", "numpy", "scipy", "numba", "loky", "datasets", "PIL", "pandas
           "jsonargparse", "safetensors", "tabulate", "jinja2")  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 HELP = ("-h", "--help")
-COMPILING = ("run", "bench", "check", "audit")  # commands that may compile a model
+COMPILING = ("run", "bench", "check", "audit", "gpu")  # commands that may compile a model
 TRAINING = ("run", "audit", "gpu")  # commands that go on where they were stopped
 
 

@@ -5,10 +5,12 @@ uses up its budget is stopped; what it has written stays. A part that is done is
 stopped goes on, so the same command can be given until everything is done. The report and a summary come last, always.
 """
 
+import contextlib
 import json
 import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +32,7 @@ TOKENS = {"listops": 1035, "text": 1290, "retrieval": 7900, "image": 1024, "path
 RATE = 5e6  # tokens per second of a training step on an H100: assumed, nothing has been measured
 FORWARD = 1 / 3  # of the time of a training step
 START = 0.5  # minutes of a run before its first step: imports, data, compiling
+STEP = 1.5  # minutes to time a step in each gear, most of them to compile; assumed, too
 SLACK = 1.5  # a part may take so much longer than estimated
 PATIENCE = 60  # seconds to write a checkpoint in, once a part is told to stop
 
@@ -90,12 +93,15 @@ def plan(request: Request) -> list[Part]:
         parts.append(Part("tests", "the tests that need a GPU", words, 4, 8))
     gears = ("--gear", *(GEARS if request.device.startswith("cuda") else GEARS[1:]))
     for task in (task for task in SHAPES if task in request.tasks):
-        words = (run, "bench", "--yardstick", "--task", task, "--attn", *attentions, *gears, "--repeats", "5")
-        words += request.choice()
-        parts.append(Part(f"step-{task}", f"a training step on {task} in each gear", words, 3, 6))
-    words = (run, "bench", "--attn", *attentions, "--mode", "training", "--repeats", "5", "--budget", "10")
-    words += ("--lengths", "1024", "4096", "--out", str(request.out / "bench"), *request.choice(data=False))
-    parts.append(Part("memory", "time and memory against length", words, 3, 6))
+        for number, attention in enumerate(attentions):
+            words = (run, "bench", "--yardstick", "--task", task, "--attn", attention, *gears, "--repeats", "5")
+            title = f"a training step of {attention} on {task} in each gear"
+            parts.append(Part(f"step-{task}-{number}", title, words + request.choice(), STEP, 3 * STEP))
+    for number, attention in enumerate(attentions):
+        words = (run, "bench", "--attn", attention, "--mode", "training", "--repeats", "5", "--budget", "10")
+        words += ("--lengths", "1024", "4096", "--out", str(request.out / "bench"), *request.choice(data=False))
+        title = f"time and memory of {attention} against length"
+        parts.append(Part(f"memory-{number}", title, words, 1, 3))
     return [*parts, *runs(request)]
 
 
@@ -196,13 +202,16 @@ def _echo(process: subprocess.Popen, lines: list[str]) -> None:
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """By SIGTERM, on which a run writes its checkpoint; by force where that does not help."""
+    """By SIGTERM, on which a run writes its checkpoint; by force where that does not help, and what it has started."""
     process.terminate()  # SIGINT is ignored by what a shell runs in its background
     try:
         process.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    if hasattr(os, "killpg"):  # a timing that goes on would slow the next part
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _log(request: Request, part: Part) -> list[str]:

@@ -42,6 +42,8 @@ def test_no_mlp_is_small_enough():
     with pytest.raises(ConfigError, match=r"--match-params: huge has 50,100 .* leaves \+\d"):
         matched_width("huge", 100, 10_000, lambda width: 50_000 + width)
     assert matched_width("near", 100, 10_000, lambda width: 10_500 + 100 * (width - 100)) == (95, 0.0)
+    with pytest.raises(ConfigError, match=r"model\.mlp does not change the size of mine: leave it out"):
+        matched_width("mine", 100, 10_000, lambda _: 9_000)
 
 
 def test_rank_of_a_matched_row():

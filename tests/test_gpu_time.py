@@ -18,7 +18,7 @@ def part(name: str, code: str, budget: float = 1.0) -> Part:
 def test_the_plan_is_printed_and_nothing_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     assert main(["gpu", "--dry-run", "--seed", "0", "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
-    order = ["tests that need a GPU", "step on listops", "listops under standard", "text under", "image under"]
+    order = ["tests that need", "step of softmax on listops", "listops under standard", "text under", "image under"]
     places = [shown.index(words) for words in [*order, "retrieval under", "pathfinder under"]]
     assert places == sorted(places)
     assert "--gear captured compiled eager" in shown
@@ -87,6 +87,6 @@ def test_runs_on_a_cpu_end_in_a_report(tiny: str, tmp_path: Path):
     outcomes = carry_out(request, parts)
     assert [(o.part.name, o.state) for o in outcomes] == [("listops-0", "done"), ("report", "done")]
     assert (tmp_path / "report" / "report.html").exists()
-    assert [p.name for p in plan(request)][:2] == ["tests", "step-listops"]
+    assert [p.name for p in plan(request)][:3] == ["tests", "step-listops-0", "memory-0"]
     write_all({"listops-x.json": b"{"}, tmp_path)
     assert "failed" in carry_out(request, parts)[-1].state

@@ -11,7 +11,6 @@ import dataclasses
 import datetime
 import json
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -66,6 +65,8 @@ def measure(timing: Timing, group: Group | None = None) -> Bench:
 def limit_memory(size: int) -> None:
     """Lets the process take this many more bytes, so that it fails before the system has to stop some process."""
     if size and (held := held_bytes(torch.device("cpu"))):
+        import resource  # which Windows lacks
+
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (held + size, hard))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SHARED_TOKENS = 10_000_000
 # The same for all runs of a command together, from which it is worth having them in processes of their own.
 APART_TOKENS = 5_000_000
+CAN_SHARE = os.name != "nt"  # the processes of a run share memory and sockets in ways that Windows does not have
 BYTES = 1 << 30  # memory that a process may need
 
 
@@ -57,7 +59,7 @@ def tokens(run: Run, prepared: TaskData) -> int:
 
 def is_long(run: Run, prepared: TaskData) -> bool:
     """Is a run long enough to be shared by several processes?"""
-    return tokens(run, prepared) >= SHARED_TOKENS
+    return CAN_SHARE and tokens(run, prepared) >= SHARED_TOKENS
 
 
 def choose_crew(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData], group: Group) -> Crew:
@@ -89,7 +91,7 @@ def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) ->
     if each:
         at_once = min(len(runs), max(1, usable // each))
         return Crew(at_once * each, at_once, each)
-    long = max(work) >= SHARED_TOKENS
+    long = CAN_SHARE and max(work) >= SHARED_TOKENS
     if jobs:
         return Crew(max(jobs, usable if long else 1), jobs)
     workers = own if long else min(own, len(runs))

@@ -72,6 +72,8 @@ def matched_width(row: str, width: int, goal: int, count_at: Callable[[int], int
     """
     here = count_at(width)
     slope = count_at(width + 1) - here
+    if not slope:
+        raise ConfigError(f"--match-params: in this backbone model.mlp does not change the size of {row}: leave it out")
     best = max(1, width + round((goal - here) / slope))
     difference = count_at(best) / goal - 1
     if abs(difference) > TOLERANCE:

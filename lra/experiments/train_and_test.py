@@ -97,7 +97,7 @@ def finish(run: Run, prepared: TaskData, trainer: Trainer) -> Record:
             "evaluate": round(progress.evaluate_seconds, 3),
         },
         tokens_per_second=round(progress.real_tokens / max(progress.train_seconds, 1e-9), 1),
-        peak_bytes=peak_bytes(device),
+        peak_bytes=max(progress.peak_bytes, peak_bytes(device) or 0) or None,
         environment=environment(device, trainer.step.gears.name),
         **tested,
     )

@@ -86,6 +86,6 @@ def writable(folder: Path) -> None:
         remove_leftovers([*folder.glob(".*"), *folder.glob("work/*/.*")])
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # a process in another container may have the same number
     except OSError as error:
         raise WorkError(f"cannot write to the output folder {folder}: {error.strerror}; give another --out") from error

@@ -7,6 +7,8 @@ each micro-batch.
 
 import contextlib
 import functools
+import pickle
+import random
 from collections.abc import Callable
 from typing import Protocol
 
@@ -143,8 +145,10 @@ class CUDARecorder:
             side.wait_stream(current)
             try:
                 with torch.cuda.stream(side):
-                    for _ in range(3):  # to compile, choose kernels and make lazy state
+                    for _ in range(2):  # to compile, choose kernels and make lazy state
                         function()
+                    if draws_on_the_host(function):
+                        raise CaptureError("it draws random numbers on the host, of which a graph would keep the first")
                 return self.capture(function, side)
             finally:
                 current.wait_stream(side)
@@ -167,10 +171,23 @@ class CUDARecorder:
             torch.cuda.set_stream(current)
             with contextlib.suppress(Exception):
                 torch._C._cuda_endAllocateToPool(side.device.index, self.pool)
+            with contextlib.suppress(Exception):  # the capture held the pool, too, which could never be freed again
+                torch._C._cuda_releasePool(side.device.index, self.pool)
             generator.graphsafe_set_state(spare)
             cause = error.__context__ or error
             raise CaptureError(f"{type(cause).__name__}: {cause}") from error
         return graph.replay
+
+
+def draws_on_the_host(function: Callable[[], None]) -> bool:
+    """Does a call draw from the generators of Python, NumPy or PyTorch on the CPU, which a replay does not advance?"""
+
+    def states() -> bytes:
+        return pickle.dumps((random.getstate(), np.random.get_state(), torch.get_rng_state().numpy()))
+
+    before = states()
+    function()
+    return states() != before
 
 
 @functools.cache

@@ -131,20 +131,23 @@ class GearBox:
     def shift(self, error: Exception) -> None:
         """Goes on in a slower gear, after one line that says why; raises the error where there is none.
 
-        What only a graph refuses is compiled. What fails to compile, or is compiled again and again, runs eagerly; but
-        where kernels were combined, the same gear is first tried without.
+        What only a graph refuses is compiled, and what has no room beside the memory that graphs hold. What fails to
+        compile, or is compiled again and again, runs eagerly; but where kernels were combined, the same gear is first
+        tried without.
         """
         gear = self.gear
-        if gear.name == "eager" or isinstance(error, torch.OutOfMemoryError):
+        memory = isinstance(error, torch.OutOfMemoryError)
+        if gear.name == "eager" or (memory and gear.name != "captured"):
             raise error
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         what = gear.name
-        final = isinstance(error, CaptureError | RecompileError)
+        graph = memory or isinstance(error, CaptureError)
+        final = graph or isinstance(error, RecompileError)
         if isinstance(gear, Compiled) and gear.combined and not final:
             what = COMBINED
             gear.separate()
         else:
-            self.take(Compiled if isinstance(error, CaptureError) else Eager)
+            self.take(Compiled if graph else Eager)
         self.cause = f"{what} failed: {type(error).__name__}: {reason}"[:200]
         say(f"gear {self.gear.name}: {self.cause}")
 

@@ -38,8 +38,9 @@ EARNED_TOKENS = 100_000_000
 # the bits of a run do not, either.
 SHIFT_TOKENS = 16_000_000
 
-# torch's cap on compilations of the encoder in a process: the default of 8 is exhausted by the fifth of a grid.
-COMPILATIONS = 256
+# torch's caps on compilations of the encoder in a process: of the graphs that it keeps, whose default of 8 is exhausted
+# by the fifth run of a grid, and of all that it ever made, which a grid of every row on every task would reach.
+COMPILATIONS, ALL_COMPILATIONS = 256, 1 << 16
 FEW = 4  # graphs of the encoder that training, or evaluation, may need before the gear says so; one is the rule
 SIZES = 4  # sizes that a compiled gear rounds lengths up to when it has compiled more than a few times
 
@@ -75,7 +76,9 @@ class Compiled(Eager):
         self.compile()
 
     def compile(self) -> None:
-        setattr(dynamo, "recompile_limit" if hasattr(dynamo, "recompile_limit") else "cache_size_limit", COMPILATIONS)
+        former = not hasattr(dynamo, "recompile_limit")  # the names before torch 2.7
+        setattr(dynamo, "cache_size_limit" if former else "recompile_limit", COMPILATIONS)
+        setattr(dynamo, f"accumulated_{'cache_size' if former else 'recompile'}_limit", ALL_COMPILATIONS)
         options: Any = {"combo_kernels": True} if self.combined else None
         ours = self.backend == "inductor" and self.device.kind == "cpu"
         backend = inductor_for(self.model) if ours else self.backend

@@ -18,7 +18,7 @@ from torch import Tensor
 from lra import signals
 from lra.errors import WorkError
 from lra.hashing import seed_of
-from lra.results.machine import give_back
+from lra.results.machine import give_back, peak_bytes
 from lra.training.batches import Samples, order, validation_rows
 from lra.training.progress import Paused, Progress
 from lra.training.run_folder import NoFolder, RunFolder
@@ -73,6 +73,7 @@ class Trainer:
         self.folder.open_log(self.progress.log_bytes)
 
     def save(self) -> None:
+        self.progress.peak_bytes = max(self.progress.peak_bytes, peak_bytes(self.step.group.device) or 0)
         self.folder.save_state(
             {
                 "model": self.model.state_dict(),

@@ -53,7 +53,11 @@ class FlatAdamW:
         self.rates = torch.tensor(rates, dtype=torch.float32, device=device)
         if not self.optimizer.state:
             self.flat.zero_()
-            self.optimizer.step()  # with rate 0 and gradient 0 nothing moves
+            before = [parameter.detach().clone() for parameter in self.parameters]
+            self.optimizer.step()  # with rate 0 and gradient 0 nothing moves, unless eps is 0
+            with torch.no_grad():
+                for parameter, value in zip(self.parameters, before, strict=True):
+                    parameter.copy_(value)
             for state in self.optimizer.state.values():
                 state["step"].zero_()
         group["lr"] = torch.zeros((), device=device)

@@ -37,6 +37,7 @@ class Progress:
     train_seconds: float = 0.0
     compile_seconds: float = 0.0  # in neither of the other two
     evaluate_seconds: float = 0.0
+    peak_bytes: int = 0  # of the processes before this one
     log_bytes: int = 0
     phase: str = ""  # "pretraining", or empty in the training itself
     pretraining: dict[str, Any] = field(default_factory=dict)  # what the record says of it

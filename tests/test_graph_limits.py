@@ -1,0 +1,58 @@
+"""What a CUDA graph cannot do, as far as it shows without a GPU: draws on the host, no room, eps of 0."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from test_model_faults import SPLIT, TRAIN, Plain, Recorder, step_in  # noqa: F401 -- step_in is a fixture
+
+from lra.config.schema import Train
+from lra.training.cudagraphs import draws_on_the_host
+from lra.training.optimiser import FlatAdamW
+
+ROWS = np.arange(12)
+
+
+@pytest.mark.parametrize(
+    ("draw", "on_the_host"),
+    [
+        (lambda: random.random(), True),
+        (lambda: np.random.rand(), True),
+        (lambda: torch.rand(()), True),
+        (lambda: torch.rand((), generator=torch.Generator()), False),
+        (lambda: np.random.default_rng(0).random(), False),
+        (lambda: torch.ones(3).sum(), False),
+    ],
+)
+def test_draws_that_a_replay_would_not_repeat(draw, on_the_host):
+    assert draws_on_the_host(draw) == on_the_host
+
+
+class Full(Recorder):
+    """A GPU whose memory is full of the graphs that were made before."""
+
+    def __call__(self, function, touched):  # noqa: ARG002
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_without_room_for_another_graph_a_step_is_compiled(step_in, capsys):  # noqa: F811
+    """As where the capture itself fails; what is out of memory without graphs is out of memory."""
+    step, plain = step_in(Plain, "captured"), step_in(Plain, "compiled")
+    step.gears.gear.recorder = Full()
+    loss = step(SPLIT, ROWS, 0)
+    assert step.gears.gear.name == "compiled"
+    assert "captured failed: OutOfMemoryError: CUDA out of memory" in capsys.readouterr().err
+    torch.testing.assert_close(loss, plain(SPLIT, ROWS, 0))
+    with pytest.raises(torch.OutOfMemoryError):
+        step.gears.shift(torch.OutOfMemoryError("CUDA out of memory"))
+
+
+def test_the_first_state_of_the_optimiser_moves_nothing():
+    """Also where eps is 0, so that it divides 0 by 0."""
+    model = torch.nn.Linear(3, 2)
+    before = [p.detach().clone() for p in model.parameters()]
+    config = Train(**{**vars(TRAIN), "eps": 0.0})
+    FlatAdamW([*model.parameters()], config).set_static(True)
+    for parameter, value in zip(model.parameters(), before, strict=True):
+        assert torch.equal(parameter, value)
