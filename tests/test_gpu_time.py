@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lra import gpu
 from lra.cli import main
-from lra.gpu import Part, Request, carry_out, plan, runs
+from lra.gpu.carry_out import carry_out
+from lra.gpu.plan import GPURequest, Part, plan, runs
 from lra.results.files import write_all
 
 
@@ -53,10 +53,10 @@ time.sleep(60)
 
 
 def test_parts_fail_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(gpu, "PATIENCE", 5)
+    monkeypatch.setattr("lra.gpu.carry_out.PATIENCE", 5)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job of a shell
     parts = [part("good", "print('hello')"), part("bad", "raise SystemExit(3)"), part("slow", SAVES, budget=0.05)]
-    request = Request(out=tmp_path, minutes=5)
+    request = GPURequest(out=tmp_path, minutes=5)
     try:
         outcomes = carry_out(request, parts)
     finally:
@@ -73,12 +73,12 @@ def test_parts_fail_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_part_begins_when_the_time_is_used_up(tmp_path: Path):
-    outcomes = carry_out(Request(out=tmp_path, minutes=1e-9), [part("one", "print(1)")])
+    outcomes = carry_out(GPURequest(out=tmp_path, minutes=1e-9), [part("one", "print(1)")])
     assert [o.state for o in outcomes] == ["left out"]
 
 
 def test_runs_on_a_cpu_end_in_a_report(tiny: str, tmp_path: Path):
-    request = Request(
+    request = GPURequest(
         out=tmp_path, seeds=(0,), protocol=tiny, device="cpu", attentions=["identity"], tasks=["listops"],
         overrides=("train.steps=4", "train.warmup=1"),
     )  # fmt: skip

@@ -17,7 +17,7 @@ Parts that are done are not done again. OUT/summary.md says how each part ended,
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    from lra.gpu import SIX
+    from lra.gpu.plan import SIX
 
     parser.epilog = EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -33,28 +33,28 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra import gpu
+    from lra.gpu import carry_out, plan, summary
 
     if not 0 < parsed.minutes < float("inf"):
         raise UserError(f"--minutes must be positive, not {parsed.minutes}")
-    request = gpu.Request(
+    request = plan.GPURequest(
         out=parsed.out.resolve(),
         minutes=parsed.minutes,
         seeds=tuple(dict.fromkeys(parsed.seed)),
         protocol=parsed.protocol,
         device=parsed.device,
         attentions=parsed.attn,
-        tasks=expanded(parsed.task) or gpu.TASKS,
+        tasks=expanded(parsed.task) or plan.TASKS,
         files={expanded([word])[0]: word for word in parsed.task or [] if word.endswith(".py")},
         overrides=tuple(parsed.set),
         data_dir=str(parsed.data_dir.resolve()) if parsed.data_dir else "",
     )
-    parts = gpu.plan(request)
+    parts = plan.plan(request)
     if parsed.dry_run:
-        print(gpu.plan_text(parts, request))
+        print(summary.plan_text(parts, request))
         return 0
     check_device(parsed.device)
-    outcomes = gpu.carry_out(request, parts)
+    outcomes = carry_out.carry_out(request, parts)
     print(f"summary in {request.out / 'summary.md'}")
     return int(any(outcome.state.startswith("failed") for outcome in outcomes))
 
@@ -62,7 +62,7 @@ def main(parsed: argparse.Namespace) -> int:
 def expanded(tasks: list[str] | None) -> list[str]:
     """The tasks asked for, cheap ones first."""
     from lra.experiments.data import expand_tasks
-    from lra.gpu import TASKS
+    from lra.gpu.plan import TASKS
 
     names = expand_tasks(tasks or [])
     return sorted(names, key=lambda name: TASKS.index(name) if name in TASKS else len(TASKS))

@@ -1,0 +1,105 @@
+"""Does the parts one after another, each in a process of its own, within their minutes."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from lra.console import say
+from lra.gpu.plan import ROOT, GPURequest, Part
+from lra.gpu.summary import PartOutcome, summary
+from lra.results.files import write_all
+
+PATIENCE = 60  # seconds to write a checkpoint in, once a part is told to stop
+
+
+def carry_out(request: GPURequest, parts: Sequence[Part]) -> list[PartOutcome]:
+    """Does the parts one after another; writes the report and summary.md. Raises WorkError if that is impossible.
+
+    Ctrl-C, or a signal to stop, ends the part that is running, which saves its run, and all that follow; the summary is
+    written even so.
+    """
+    outcomes, started, stop = [], time.monotonic(), None
+    try:
+        for number, part in enumerate(parts, 1):
+            left = request.minutes - (time.monotonic() - started) / 60
+            outcomes.append(_do(request, part, left, f"part {number} of {len(parts)}"))
+    except KeyboardInterrupt as interruption:
+        stop = interruption
+    report = (str(ROOT / "run_lra.py"), "report", str(request.out), "--out", str(request.out / "report"))
+    if any(request.out.glob("*.json")):
+        outcomes.append(_run(request, Part("report", "tables, figures and the page", report, 1, 10), 10))
+    write_all({"summary.md": summary(request, outcomes).encode()}, request.out)
+    if stop is not None:
+        raise stop
+    return outcomes
+
+
+def _do(request: GPURequest, part: Part, left: float, place: str) -> PartOutcome:
+    """One part, unless it is done or there is no time left. left: minutes."""
+    mark = request.out / "parts" / f"{part.name}.done"
+    if mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == list(part.words):
+        return PartOutcome(part, "done before", lines=_log(request, part))
+    if left <= 0:
+        return PartOutcome(part, "left out")
+    budget = min(part.budget, left)
+    say(f"{place}: {part.title}, about {part.minutes:.0f} min, at most {budget:.0f}; {left:.0f} min left")
+    outcome = _run(request, part, budget)
+    if outcome.state == "done":
+        write_all({mark.name: json.dumps(list(part.words)).encode()}, mark.parent)
+    return outcome
+
+
+def _run(request: GPURequest, part: Part, budget: float) -> PartOutcome:
+    """Runs the command; its output goes to the terminal and to parts/NAME.log, which is kept if it is stopped, too."""
+    started, lines = time.monotonic(), []
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(places)}
+    settings = {"stdout": subprocess.PIPE, "env": environment, "encoding": "utf-8"}
+    # in a session of its own, so that Ctrl-C reaches it once, from here
+    with subprocess.Popen([sys.executable, *part.words], **settings, start_new_session=True) as process:
+        reader = threading.Thread(target=_echo, args=(process, lines), daemon=True)
+        reader.start()
+        try:
+            code = process.wait(timeout=60 * budget)
+            state = "done" if code == 0 else f"failed, exit code {code}"
+        except subprocess.TimeoutExpired:
+            _stop(process)
+            state = "stopped"
+        except KeyboardInterrupt:
+            _stop(process)
+            raise
+        finally:
+            reader.join(timeout=PATIENCE)
+            write_all({f"{part.name}.log": "\n".join([*lines, ""]).encode()}, request.out / "parts")
+    return PartOutcome(part, state, (time.monotonic() - started) / 60, lines)
+
+
+def _echo(process: subprocess.Popen, lines: list[str]) -> None:
+    """Prints what the command prints, and keeps it."""
+    for line in process.stdout or ():
+        print(line, end="", flush=True)
+        lines.append(line.rstrip("\n"))
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """By SIGTERM, on which a run writes its checkpoint; by force where that does not help, and what it has started."""
+    process.terminate()  # SIGINT is ignored by what a shell runs in its background
+    try:
+        process.wait(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if hasattr(os, "killpg"):  # a timing that goes on would slow the next part
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _log(request: GPURequest, part: Part) -> list[str]:
+    path = request.out / "parts" / f"{part.name}.log"
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []

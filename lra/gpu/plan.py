@@ -1,0 +1,103 @@
+"""The parts: the tests that need a GPU, time and memory of a step, then runs, task by task and seed by seed."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SIX = ("softmax", "relu", "elu", "flatten", "agent", "pola")
+TASKS = ("listops", "text", "image", "retrieval", "pathfinder")  # cheap ones first
+SHAPES = ("listops", "text", "image")  # tasks on which a step is timed
+GEARS = ("captured", "compiled", "eager")
+TOKENS = {"listops": 1035, "text": 1290, "retrieval": 7900, "image": 1024, "pathfinder": 1024}  # of a mean sample
+RATE = 5e6  # tokens per second of a training step on an H100: assumed, nothing has been measured
+FORWARD = 1 / 3  # of the time of a training step
+START = 0.5  # minutes of a run before its first step: imports, data, compiling
+STEP = 1.5  # minutes to time a step in each gear, most of them to compile; assumed, too
+SLACK = 1.5  # a part may take so much longer than estimated
+
+
+@dataclass(frozen=True)
+class GPURequest:
+    """minutes: for all parts together. overrides: KEY=VALUE for the runs. data_dir: as for a run, or empty.
+
+    files: the file of a user's task, by its name.
+    """
+
+    out: Path
+    minutes: float = 60.0
+    seeds: tuple[int, ...] = (0, 1, 2)
+    protocol: str = "standard"
+    device: str = "cuda"
+    attentions: Sequence[str] = SIX
+    tasks: Sequence[str] = TASKS
+    overrides: Sequence[str] = ()
+    data_dir: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def choice(self, data: bool = True) -> tuple[str, ...]:
+        """The words of the protocol and what is set in it, and of the data unless samples are drawn."""
+        overrides = [text for text in self.overrides if data or not text.startswith("data.")]
+        words = ("--protocol", self.protocol, "--device", self.device)
+        words += ("--set", *overrides) if overrides else ()
+        return words + (("--data-dir", self.data_dir) if data and self.data_dir else ())
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command after the interpreter's name, its estimated minutes, and the minutes after which it is stopped."""
+
+    name: str
+    title: str
+    words: tuple[str, ...]
+    minutes: float
+    budget: float
+
+
+def plan(request: GPURequest) -> list[Part]:
+    """The parts in their order. Raises ConfigError and DataError for a protocol or a task that does not exist."""
+    run = str(ROOT / "run_lra.py")
+    attentions, parts = tuple(request.attentions), []
+    if (ROOT / "tests" / "test_gpu.py").exists():
+        words = ("-m", "pytest", "-q", "-m", "gpu", str(ROOT / "tests" / "test_gpu.py"))
+        parts.append(Part("tests", "the tests that need a GPU", words, 4, 8))
+    gears = ("--gear", *(GEARS if request.device.startswith("cuda") else GEARS[1:]))
+    for task in (task for task in SHAPES if task in request.tasks):
+        for number, attention in enumerate(attentions):
+            words = (run, "bench", "--yardstick", "--task", task, "--attn", attention, *gears, "--repeats", "5")
+            title = f"a training step of {attention} on {task} in each gear"
+            parts.append(Part(f"step-{task}-{number}", title, words + request.choice(), STEP, 3 * STEP))
+    for number, attention in enumerate(attentions):
+        words = (run, "bench", "--attn", attention, "--mode", "training", "--repeats", "5", "--budget", "10")
+        words += ("--lengths", "1024", "4096", "--out", str(request.out / "bench"), *request.choice(data=False))
+        title = f"time and memory of {attention} against length"
+        parts.append(Part(f"memory-{number}", title, words, 1, 3))
+    return [*parts, *runs(request)]
+
+
+def runs(request: GPURequest) -> list[Part]:
+    """A part for each task and seed."""
+    found, run = [], str(ROOT / "run_lra.py")
+    minutes = {task: estimate(request, task) for task in request.tasks}
+    for seed in request.seeds:
+        for task in request.tasks:
+            words = (run, "--attn", *request.attentions, "--task", request.files.get(task, task), "--seed", str(seed))
+            words += ("--out", str(request.out), *request.choice())
+            expected = minutes[task] * len(request.attentions)
+            title = f"{task} under {request.protocol}, seed {seed}"
+            found.append(Part(f"{task}-{seed}", title, words, expected, SLACK * expected))
+    return found
+
+
+def estimate(request: GPURequest, task: str) -> float:
+    """Minutes of a run on an H100, from the tokens that it trains on and evaluates."""
+    from lra.experiments.plan import Request
+    from lra.experiments.plan import plan as plan_runs
+
+    overrides = tuple(request.overrides)
+    asked = Request(attentions=["softmax"], tasks=[task], seeds=[0], protocol=request.protocol, overrides=overrides)
+    config = plan_runs(asked)[0].config
+    train, rows = config.train, getattr(config.data, "validation_rows", 0) or 5000
+    evaluated = rows * math.ceil(train.steps / train.evaluate_every) * FORWARD
+    return START + TOKENS.get(task, 1000) * (train.steps * train.batch + evaluated) / RATE / 60
