@@ -67,6 +67,22 @@ def test_patches_do_not_know_where_they_are():
     assert (model(near) != model(blank)).any()
 
 
+def test_the_network_is_chosen_on_validation(monkeypatch):
+    """Of five looks validation is best at the second, and again at the fourth; the test split at the third."""
+    data, look = stripes(known=True, rows=32), 0
+    scores = {200: [0.5, 0.9, 0.6, 0.9, 0.7], 500: [0.1, 0.2, 0.95, 0.3, 0.4]}  # by the rows of a split
+
+    def fit(*_):
+        nonlocal look
+        for step in range(5):
+            look = step
+            yield step
+
+    monkeypatch.setattr(rungs, "fit", fit)
+    monkeypatch.setattr(rungs, "share_right", lambda _, split: scores[len(split[1])][look])
+    assert rungs.accuracy(SHORT["patches"], data) == 0.2
+
+
 def test_long_splits_are_read_in_part(monkeypatch):
     monkeypatch.setattr(rungs, "PIXELS", 10 * 1024)
     images, labels = rungs.read(stripes(known=True).train, (32, 32))

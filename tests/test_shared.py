@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 import torch
 
+import tasks
 from lra.errors import ConfigError
 from lra.experiments import crew
 from lra.experiments.crew import Crew, choose_crew
 from lra.experiments.grid import run_grid
-from lra.experiments.plan import Request
+from lra.experiments.plan import Request, plan
 from lra.training.distributed import Group, alone
 
 MANY = (
     "train.steps=20", "train.warmup=2", "train.evaluate_every=10", "train.batch=128", "train.gear=eager",
     "data.max_length=60", "data.validation_rows=500", "data.test_rows=500",
 )  # fmt: skip
+PRETRAINED = ("train.pretrain=masked", "train.pretrain_steps=20", "train.pretrain_batch=4", "train.pretrain_warmup=2")
 CPU = torch.device("cpu")
 
 
@@ -209,6 +211,24 @@ def machine(monkeypatch):
 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return choose
+
+
+@pytest.mark.parametrize(
+    ("overrides", "pair", "expected"),
+    [
+        ((), False, 60 * 8 * 30),
+        ((), True, 60 * 8 * 30 * 2),
+        (PRETRAINED, False, (60 * 8 + 20 * 4) * 30),
+        (("model.length=100",), False, 60 * 8 * 100),
+        ((*PRETRAINED, "model.length=100"), True, (60 * 8 + 20 * 4) * 100 * 2),
+    ],
+    ids=["plain", "pair", "pretrained", "length", "all of them"],
+)
+def test_how_many_tokens_a_run_trains_on(tiny, tmp_path, overrides, pair, expected):
+    """60 steps of 8 samples of 30 tokens; 20 steps of 4 before them; two documents to a sample."""
+    (run,) = plan(asked(tiny, tmp_path, overrides=overrides))
+    prepared: Any = SimpleNamespace(data=SimpleNamespace(spec=tasks.Spec(vocab=16, classes=10, length=30, pair=pair)))
+    assert crew.tokens(run, prepared) == expected
 
 
 LONG, SHORT = 10**9, 10**6

@@ -10,10 +10,12 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lra.experiments.train_and_test import learned
 from lra.stats import accuracy as stats
 from lra.stats.accuracy import binomial_half_width
 from lra.stats.differences import Difference, Family, holm, paired
 from lra.stats.spread import Spread, moderate, spreads
+from lra.training.progress import Progress
 
 
 def test_noise_is_binomial_and_over_seeds_in_quadrature():
@@ -34,6 +36,27 @@ def test_noise_is_binomial_and_over_seeds_in_quadrature():
     assert stats.half_width(three, 10**12) == pytest.approx((high - low) / 2, rel=1e-4)
     assert stats.within_noise(one, 10_000, 0.409)
     assert not stats.within_noise(one, 10_000, 0.41)
+
+
+HALF, MOST = np.array([0, 1, 1, 2]), np.array([3, 0, 3, 3, 3])  # labels: the commonest has 50 %, and 80 %
+
+
+@pytest.mark.parametrize(
+    ("labels", "rows", "evaluations", "inside"),
+    [
+        (HALF, 400, 1, 219),  # 400 (0.5 + 1.960 * 0.025) = 219.6
+        (HALF, 400, 20, 230),  # 400 (0.5 + 3.023 * 0.025) = 230.2: a twentieth of each tail for each evaluation
+        (MOST, 100, 1, 87),  # 100 (0.8 + 1.960 * 0.04) = 87.8
+        (MOST, 100, 20, 92),  # 100 (0.8 + 3.023 * 0.04) = 92.1
+    ],
+)
+def test_a_run_has_learned_once_it_leaves_the_band_of_the_constant_answer(
+    labels: np.ndarray, rows: int, evaluations: int, inside: int
+):
+    """inside: the most right answers that the constant answer's luck still explains."""
+    curve = [{"step": step} for step in range(evaluations)]
+    for right, expected in ((0, False), (inside, False), (inside + 1, True), (rows, True)):
+        assert learned(Progress(best_accuracy=right / rows, curve=curve), labels, rows) is expected, right
 
 
 def test_no_interval_below_three_seeds_and_students_from_there():

@@ -131,6 +131,15 @@ def test_splits_are_prefixes(short, tmp_path):
     assert (fewer.train.lengths == short.train.lengths[:90]).all()
 
 
+def test_a_tree_is_in_one_split_alone(short, tmp_path):  # noqa: ARG001 - the fixture sets numba's cache
+    """Of the 400 trees of two digits the splits take 390: a tree that two splits shared would show."""
+    few = replace(SHORT, min_length=3, max_length=5, max_args=2, train_rows=130, validation_rows=130, test_rows=130)
+    data = TASK.prepare(few, None, tmp_path, False)
+    trees = [{row.tobytes() for row in rows_of(split)} for split in (data.test, data.validation, data.train)]
+    assert [len(split) for split in trees] == [130] * 3
+    assert len(set().union(*trees)) == 390
+
+
 def test_without_brackets(short, tmp_path):
     bare = TASK.prepare(replace(SHORT, brackets=False), None, tmp_path, False)
     assert bare.spec == short.spec
