@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -171,12 +170,15 @@ def test_a_run_end_to_end(tiny, tmp_path):
     assert record.data["label"] == "generated"
     (path,) = out.glob("*.json")
     loaded = load_run(path)
-    data = tasks.find("listops").prepare(loaded.config.data, None, Path(os.environ["LRA_CACHE"]), False)
-    predictions, _ = evaluate(loaded.model(data.spec), data.test, np.arange(90), CPU, PADDING)
+    data = loaded.data()
+    predictions, _ = evaluate(loaded.model(), data.test, np.arange(90), CPU, PADDING)
     assert float(np.mean(predictions == data.test.labels)) == record.test_accuracy
     assert hits(record) == list(predictions == data.test.labels)
     assert record.accuracy_by == {"root operator": shares_right(record, *data.test.groups["root operator"])}
     assert record.learned is False
+    other = replace(loaded, config=replace(loaded.config, data=replace(loaded.config.data, seed=7)))
+    with pytest.raises(tasks.DataError, match=f"was trained on data {record.data['hash']}, here is "):
+        other.data()
     before = path.read_bytes()
     assert run_grid(request(tiny, out)) == [record], "a finished run is skipped"
     assert path.read_bytes() == before

@@ -13,7 +13,7 @@ from lra.config.schema import Config
 from lra.console import say
 from lra.errors import ConfigError
 from lra.experiments.backbone import DEFAULT, Backbone, find_backbone
-from lra.experiments.data import find_task
+from lra.experiments.data import find_task, prepare_data
 from lra.experiments.run import Run
 from lra.experiments.trust import REFUSAL, is_the_file, is_trusted
 from lra.results.record import Record
@@ -33,11 +33,23 @@ class Loaded:
     config: Config
     weights: dict[str, Tensor]
 
-    def model(self, spec: tasks.Spec) -> Classifier:
-        """The trained model, for a task of these sizes. Raises SpecError when its attention cannot be had any more."""
+    def data(self, data_dir: Path | None = None) -> tasks.Data:
+        """The splits that it was trained and tested on. data_dir: as --data-dir. Raises DataError."""
+        data = prepare_data(task_of(self.record), self.config, data_dir)
+        wanted = self.record.data.get("hash")
+        if data.hash != wanted:
+            name = self.record.name
+            raise tasks.DataError(f"{name} was trained on data {wanted}, here is {data.hash}: see --data-dir")
+        return data
+
+    def model(self, sizes: tasks.Spec | None = None) -> Classifier:
+        """The trained model, in evaluation. sizes: of the task; None: of the run's data, which are then prepared.
+
+        Raises SpecError when its attention cannot be had any more, and DataError.
+        """
         from lra.experiments.build import make_model
 
-        model = make_model(run_of(self.record, self.config), spec)
+        model = make_model(run_of(self.record, self.config), sizes or self.data().spec)
         model.load_state_dict(self.weights)
         return model.eval()
 

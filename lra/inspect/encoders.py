@@ -14,7 +14,7 @@ from lra.console import say
 from lra.errors import UserError
 from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import prepare_data
-from lra.experiments.load import load_run, task_of
+from lra.experiments.load import load_run
 from lra.experiments.plan import Request, plan
 from lra.report.groups import is_control, rank
 from lra.report.load import find
@@ -91,12 +91,8 @@ def trained(
     for path, record in chosen.items():
         run = load_run(path)
         if record.data["hash"] not in data:
-            data[record.data["hash"]] = prepare_data(task_of(record), run.config, data_dir)
+            data[record.data["hash"]] = run.data(data_dir)
         inputs = data[record.data["hash"]]
-        if inputs.hash != record.data["hash"]:
-            raise InspectError(
-                f"{path} was trained on data {record.data['hash']}, here is {inputs.hash}: see --data-dir"
-            )
         accuracy = f"test {100 * record.test_accuracy:.1f} %" if record.test_accuracy is not None else record.status
         subjects.append(
             Subject(
