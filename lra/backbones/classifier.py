@@ -124,9 +124,9 @@ class Classifier(nn.Module):
 
     def embed(self, ids: Tensor) -> Tensor:
         """ids (B, N) -> (B, N, D), with a learned token in front (B, N + 1, D)."""
-        return self.place(self.tokens(ids))
+        return self.add_positions(self.tokens(ids))
 
-    def place(self, x: Tensor) -> Tensor:
+    def add_positions(self, x: Tensor) -> Tensor:
         """Vectors of tokens (B, N, D) -> the same with positions, (B, N + 1, D) with a learned token in front."""
         if self.cls is not None:
             x = torch.cat((self.cls.weight.expand(len(x), 1, -1), x), dim=1)

@@ -50,7 +50,7 @@ class Denoiser(nn.Module):
         """ids (B, N), keep (B, N) -> (B,): the mean cross-entropy at the masked tokens; 0 where no token is real."""
         encoder = self.encoder
         masked = self.draw(ids, keep)
-        x = encoder.place(torch.where(masked.unsqueeze(-1), self.own.mask.weight, encoder.tokens(ids)))
+        x = encoder.add_positions(torch.where(masked.unsqueeze(-1), self.own.mask.weight, encoder.tokens(ids)))
         ahead = x.shape[1] - ids.shape[1]
         if ahead and keep is not None:
             keep = F.pad(keep, (ahead, 0), value=True)

@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from lra.commands.choice import add_choice, add_processes, make_request, place, seed
+from lra.commands.choice import add_choice, add_processes, make_request, seed, to_path
 
 EXAMPLE = """\
 examples:
@@ -22,7 +22,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--seed", nargs="+", type=seed, default=[0], metavar="N", help="default 0; three give an interval"
     )
     parser.add_argument(
-        "--out", type=place, default=Path("results/audit"), help="records, audit.md, audit.csv (default results/audit)"
+        "--out",
+        type=to_path,
+        default=Path("results/audit"),
+        help="records, audit.md, audit.csv (default results/audit)",
     )
     parser.add_argument(
         "--settings",

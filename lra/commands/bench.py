@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import add_choice, count, place
+from lra.commands.choice import add_choice, count, to_path
 from lra.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--memory", type=float, default=0.0, metavar="GB", help="limit for each on a CPU (default: what is free)"
     )
     parser.add_argument(
-        "--out", type=place, default=Path("results/runs/bench"), help="records (default results/runs/bench)"
+        "--out", type=to_path, default=Path("results/runs/bench"), help="records (default results/runs/bench)"
     )
     add_instruments(parser)
 

@@ -30,7 +30,7 @@ def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
     )
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="train.lr=3e-4 model.layers=4 ...")
     parser.add_argument(
-        "--data-dir", type=place, metavar="DIR", help="folder with the files of the data (default LRA_DATA)"
+        "--data-dir", type=to_path, metavar="DIR", help="folder with the files of the data (default LRA_DATA)"
     )
     parser.add_argument(
         "--accept-mirror", action="store_true", help="Retrieval: allow a public mirror of the pairs of LRA"
@@ -45,7 +45,7 @@ def refuse_others(parsed: argparse.Namespace, allowed: Collection[str], what: st
         raise UserError(f"{what} does not take {other}; it takes {', '.join(takes) or 'no options'}")
 
 
-def place(text: str) -> Path:
+def to_path(text: str) -> Path:
     """A path that could be that of a file or a folder, with ~ replaced."""
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"takes a path, not {text!r}")

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import add_choice, place, refuse_others
+from lra.commands.choice import add_choice, refuse_others, to_path
 from lra.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,9 +31,12 @@ OPTIONS = {  # of each action
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("prepare", "status", "verify", "ladder", "pack", "unpack"), help=ACTIONS)
     add_choice(parser, required=False)
-    parser.add_argument("--store", type=place, metavar="DIR", help="ladder: also write it to this folder")
+    parser.add_argument("--store", type=to_path, metavar="DIR", help="ladder: also write it to this folder")
     parser.add_argument(
-        "--file", type=place, default=Path("lra-data.tar"), help="pack, unpack: the archive (default lra-data.tar)"
+        "--file",
+        type=to_path,
+        default=Path("lra-data.tar"),
+        help="pack, unpack: the archive (default lra-data.tar)",
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lra.commands.choice import add_choice, place, seed
+from lra.commands.choice import add_choice, seed, to_path
 from lra.errors import UserError
 
 EXAMPLES = """\
@@ -29,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--seed", type=seed, nargs="+", default=[0, 1, 2], metavar="N", help="runs of each cell (default 0 1 2)"
     )
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu to try the plan (default cuda)")
-    parser.add_argument("--out", type=place, default=Path("results/runs/gpu"), help="default results/runs/gpu")
+    parser.add_argument("--out", type=to_path, default=Path("results/runs/gpu"), help="default results/runs/gpu")
 
 
 def main(parsed: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lra.commands.choice import add_choice, place
+from lra.commands.choice import add_choice, to_path
 from lra.errors import UserError
 
 
@@ -13,7 +13,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_choice(parser, required=False)
     parser.add_argument(
-        "--run", nargs="+", type=place, default=[], metavar="RUN", help="records or folders: look at trained models"
+        "--run",
+        nargs="+",
+        type=to_path,
+        default=[],
+        metavar="RUN",
+        help="records or folders: look at trained models",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of fresh weights (default 0)")
     parser.add_argument(
@@ -21,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=place,
+        type=to_path,
         default=Path("results/inspect"),
         help="folder for figures and tables (default results/inspect)",
     )

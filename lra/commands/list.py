@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import place, refuse_others
+from lra.commands.choice import refuse_others, to_path
 from lra.commands.output import aligned, write_page
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--page",
-        type=place,
+        type=to_path,
         metavar="FILE",
         help="write what is known of each attention as Markdown, as docs/zoo.md is",
     )

@@ -6,7 +6,7 @@ import keyword
 import re
 from pathlib import Path
 
-from lra.commands.choice import place
+from lra.commands.choice import to_path
 from lra.errors import UserError
 
 MECHANISM = '''\
@@ -56,7 +56,7 @@ def test_contract_with_options(spec, check):
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="name of the attention and its file: lower-case letters, digits, _")
-    parser.add_argument("--dir", type=place, default=Path(), help="folder for the two files (default: this one)")
+    parser.add_argument("--dir", type=to_path, default=Path(), help="folder for the two files (default: this one)")
 
 
 def main(parsed: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import place, refuse_others
+from lra.commands.choice import refuse_others, to_path
 
 if TYPE_CHECKING:
     from lra.results.record import Record
@@ -14,17 +14,24 @@ if TYPE_CHECKING:
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", nargs="*", type=place, default=[Path("results/runs")], help="records or folders (default results/runs)"
+        "runs",
+        nargs="*",
+        type=to_path,
+        default=[Path("results/runs")],
+        help="records or folders (default results/runs)",
     )
     parser.add_argument(
-        "--out", type=place, default=Path("results/report"), help="folder for the files (default results/report)"
+        "--out",
+        type=to_path,
+        default=Path("results/report"),
+        help="folder for the files (default results/report)",
     )
     parser.add_argument(
         "--baseline", default="", metavar="ROW", help="the row that others are compared with (default softmax)"
     )
     parser.add_argument(
         "--into",
-        type=place,
+        type=to_path,
         metavar="FILE",
         help="make the tables in a Markdown file anew: those between `<!-- table PROTOCOL: ROW ... -->` and "
         "`<!-- end of table -->`",

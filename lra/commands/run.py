@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from lra.commands.choice import add_choice, add_processes, make_request, place, seed
+from lra.commands.choice import add_choice, add_processes, make_request, seed, to_path
 
 EXAMPLES = """\
 examples:
@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_choice(parser)
     parser.add_argument("--seed", nargs="+", type=seed, default=[0], metavar="N", help="one run per seed (default 0)")
     parser.add_argument(
-        "--out", type=place, default=Path("results/runs"), help="folder for the records (default results/runs)"
+        "--out", type=to_path, default=Path("results/runs"), help="folder for the records (default results/runs)"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest available)")
     add_processes(parser)

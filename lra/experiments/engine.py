@@ -69,7 +69,7 @@ class InProcess:
                 raise WorkError(f"{device} is lost to this process after {job.title}: start the same command again")
 
 
-def record_failure(ending: Ending, prepared: TaskData) -> None:
+def write_failure(ending: Ending, prepared: TaskData) -> None:
     """Writes the record of a run whose processes have ended without one, unless another process works on it."""
     job, said = ending.job, ending.failure
     if ending.traceback:

@@ -14,7 +14,7 @@ from lra.errors import ConfigError, WorkError
 from lra.experiments.board import Board
 from lra.experiments.crew import choose_crew
 from lra.experiments.data import TaskData, describe_data, load_task_data, not_repeatable
-from lra.experiments.engine import Engine, InProcess, record_failure
+from lra.experiments.engine import Engine, InProcess, write_failure
 from lra.experiments.job import Job, open_job, titles
 from lra.experiments.plan import Request, parse_devices, part_of, plan
 from lra.experiments.run import Run
@@ -62,7 +62,7 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
         for ending in endings:
             job = ending.job
             if ending.failure:
-                record_failure(ending, prepared[job.run.data_key])
+                write_failure(ending, prepared[job.run.data_key])
             job.record = job.outcome()
             board.end(job.title)
             problems += [ending.problem] if ending.problem else []

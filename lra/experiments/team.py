@@ -14,7 +14,7 @@ from lra.experiments.data import TaskData
 from lra.experiments.engine import Ending
 from lra.experiments.job import Job
 from lra.experiments.spawn import CONTEXT
-from lra.experiments.worker import Answer, Order, Settings, work_loop
+from lra.experiments.worker import Answer, Order, WorkerSettings, work_loop
 
 GOES_ON = "the same command goes on from the last checkpoint"
 
@@ -83,7 +83,7 @@ class Team:
             worker.ready = message
 
 
-def start(device: str, settings: Settings) -> Worker:
+def start(device: str, settings: WorkerSettings) -> Worker:
     """Starts a worker."""
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(target=work_loop, args=(theirs, device, settings))

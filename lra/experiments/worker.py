@@ -29,7 +29,7 @@ PAUSE, STOP = "pause", "stop"  # what the parent may ask of a worker: to go on i
 
 
 @dataclass(frozen=True)
-class Settings:
+class WorkerSettings:
     """What every worker is started with.
 
     port: of the store where the workers of a team meet. worth_a_pause: seconds of a run that must be left for it to
@@ -78,7 +78,7 @@ class Answer:
     healthy: bool = True
 
 
-def work_loop(pipe: Connection, device_name: str, settings: Settings) -> None:
+def work_loop(pipe: Connection, device_name: str, settings: WorkerSettings) -> None:
     """The worker: says that it is ready, then does what comes through the pipe until the pipe is closed.
 
     It answers each order, and ends when its GPU is lost to it, or after a signal. It leaves a team only when it must:
@@ -89,7 +89,7 @@ def work_loop(pipe: Connection, device_name: str, settings: Settings) -> None:
         work_through(pipe, device_name, settings)
 
 
-def work_through(pipe: Connection, device_name: str, settings: Settings) -> None:
+def work_through(pipe: Connection, device_name: str, settings: WorkerSettings) -> None:
     """See `work_loop`."""
     import torch
 
@@ -138,7 +138,7 @@ def work(
     order: Order,
     pipe: Connection,
     device: torch.device,
-    settings: Settings,
+    settings: WorkerSettings,
     known: dict[str, TaskData],
     team: contextlib.ExitStack,
 ) -> Answer:
@@ -177,7 +177,7 @@ def work(
     return Answer(paused=job.paused)
 
 
-def receive(order: Order, settings: Settings, known: dict[str, TaskData]) -> tuple[Job, TaskData]:
+def receive(order: Order, settings: WorkerSettings, known: dict[str, TaskData]) -> tuple[Job, TaskData]:
     """The job of an order and its data. Raises WorkError when something has changed since the command started."""
     if order.task_file:
         find_task(order.task_file, silent=True)  # the parent has said it

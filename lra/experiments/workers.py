@@ -27,7 +27,7 @@ from lra.experiments.engine import Ending
 from lra.experiments.job import Job
 from lra.experiments.plan import Request, parse_devices
 from lra.experiments.team import Team, Worker, ending_of, send, start
-from lra.experiments.worker import PAUSE, STOP, Settings
+from lra.experiments.worker import PAUSE, STOP, WorkerSettings
 
 WORTH_A_PAUSE = 60.0  # seconds of a run that must be left for it to go on in more processes
 LOOK_AGAIN = 10.0  # seconds after which cores that others used may have become free
@@ -51,7 +51,7 @@ class Workers:
             devices = parse_devices(request.devices)[: len(jobs)]
             crew = Crew(len(devices), len(devices), 1)
         store = open_store()  # lives as long as the workers do
-        settings = Settings(request.data_dir, request.track, store.port, WORTH_A_PAUSE)
+        settings = WorkerSettings(request.data_dir, request.track, store.port, WORTH_A_PAUSE)
         pool = WorkerPool(jobs, self.prepared, crew, settings, board)
         try:
             with signals.held():
@@ -64,7 +64,9 @@ class Workers:
 class WorkerPool:
     """Jobs that are left, workers, and the teams that have a job."""
 
-    def __init__(self, jobs: list[Job], prepared: dict[str, TaskData], crew: Crew, settings: Settings, board: Board):
+    def __init__(
+        self, jobs: list[Job], prepared: dict[str, TaskData], crew: Crew, settings: WorkerSettings, board: Board
+    ):
         self.prepared, self.crew, self.settings, self.board = prepared, crew, settings, board
         self.left = list(jobs)
         self.workers: list[Worker] = []

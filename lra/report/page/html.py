@@ -136,7 +136,7 @@ def _group(group: Group, material: Material, palette: Palette) -> dict[str, Any]
     }
 
 
-def _row(group: Group, place: int, row: str, board: leaderboard.Board, palette: Palette) -> dict[str, Any]:
+def _row(group: Group, place: int, row: str, board: leaderboard.Leaderboard, palette: Palette) -> dict[str, Any]:
     records = row_of(group, row).records
     title = str(records[0].attention.get("title", ""))
     return {

@@ -37,7 +37,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Board:
+class Leaderboard:
     """The figures of every row; the page writes the row's name itself."""
 
     headings: tuple[Heading, ...]
@@ -50,7 +50,7 @@ def data_key(column: TaskColumn) -> str:
     return f"{column.task}-{column.data_hash[:12]}"
 
 
-def board(group: Group) -> Board:
+def board(group: Group) -> Leaderboard:
     """The leaderboard of one group: tasks, averages, and the columns that some row fills."""
     known = {row: columns.row_of(group, row) for row in group.rows}
     others = [
@@ -71,7 +71,7 @@ def board(group: Group) -> Board:
         rows[row] = (*figures, *(_other(column, known[row]) for column in others))
     sorts = [any(figure.sort is not None for figure in place) for place in zip(*rows.values(), strict=True)]
     headings = [replace(heading, sorts=found) for heading, found in zip(headings, sorts, strict=True)]
-    return Board(tuple(headings), tuple(_trivial(group, len(headings))), rows)
+    return Leaderboard(tuple(headings), tuple(_trivial(group, len(headings))), rows)
 
 
 def _heading(column: Column) -> Heading:
