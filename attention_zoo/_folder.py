@@ -2,6 +2,9 @@
 
 In `/home/me/a/mine.py` the statement `import kernel` is compiled as `from lra_user_1a2b3c4d import kernel` when there
 is a `/home/me/a/kernel.py`; an import inside a function, which runs later, is led to the same module.
+
+`tasks/_user.py` keeps the same rule for tasks, which need no torch; neither room imports the other. Look for a fault
+that is found here there, too.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 So the file may import its neighbours, and where two folders each hold a `grammar.py`, each file gets its own: in
 `/home/me/a/mine.py` the statement `import grammar` is compiled as `from lra_tasks_1a2b3c4d import grammar`. An import
 inside a function, which runs later, reaches the same module.
+
+`attention_zoo/_folder.py` keeps the same rule for attentions; neither room imports the other. Look for a fault that is
+found here there, too.
 """
 
 from __future__ import annotations

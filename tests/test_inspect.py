@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 import attention_zoo
 from attention_zoo import Attention, Dims, QKVAttention
-from lra import inspect
 from lra.backbones.flat import Encoder
 from lra.backbones.weights import initialise
 from lra.cli import main
 from lra.config.schema import Model
-from lra.inspect import figures, figures_of_one, mechanism_parts, powers, tables
+from lra.inspect import figures, figures_of_one, mechanism_parts, powers, tables, writing
 from lra.inspect.calls import Call, Skipped, record_calls
 from lra.inspect.findings import examine
 from lra.inspect.numbers import describe, effective_rank, numerical_rank, row_entropy
@@ -329,8 +328,8 @@ def test_a_gate_is_shown_as_it_multiplies():
 
 def test_folders_of_long_names_differ():
     names = [f"text-standard[model.dim=128,model.heads=4,{'x' * 60},train.steps={steps}]" for steps in (5000, 9000)]
-    assert len({inspect._slug(name) for name in names}) == 2
-    assert all(len(inspect._slug(name)) <= 80 for name in names)
+    assert len({writing._slug(name) for name in names}) == 2
+    assert all(len(writing._slug(name)) <= 80 for name in names)
 
 
 def test_parts_that_only_some_have():

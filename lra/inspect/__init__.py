@@ -3,7 +3,7 @@
     encoders   which encoders, and the samples they read       calls     what each attention receives
     probe      the matrix of any map that is linear in v       numbers   what a matrix is like
     powers, mechanism_parts   powers, gates, scales, agents    findings  all of it, of one encoder
-    tables, figures (all encoders), figures_of_one             what is written
+    tables, figures (all encoders), figures_of_one, writing    what is written
 
 Mechanisms are read by what they do: the token-to-token matrix is probed, and parts such as a gate are found by the
 names of their parameters. Only MLLA is known by its class, because a SiLU follows its gate. Sequences have up to 4,096
@@ -11,109 +11,8 @@ tokens. The matrices held at a time take at most 64 MB, and about 0.5 GB with wh
 only some rows are read, and a note says so.
 """
 
-from __future__ import annotations
-
-import json
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import lra.report.figures  # noqa: F401 - takes MPLBACKEND away before matplotlib is imported
-from lra.console import say
-from lra.hashing import identity_of
-from lra.inspect import figures, figures_of_one, tables
 from lra.inspect.encoders import InspectError, Subject, fresh, samples, trained
-from lra.inspect.findings import Findings, examine
-from lra.report.escape import without_formulas
-from lra.results.files import encoded, write_all
-
-if TYPE_CHECKING:
-    import pandas as pd
+from lra.inspect.findings import examine
+from lra.inspect.writing import Written, write
 
 __all__ = ["InspectError", "Subject", "Written", "examine", "fresh", "samples", "trained", "write"]
-
-
-@dataclass(frozen=True)
-class Written:
-    """The folder of a group, its table for the terminal, and notes on what was left out or sampled."""
-
-    folder: Path
-    text: str
-    notes: tuple[str, ...]
-    readable: int  # subjects with at least one layer that could be read
-
-
-def write(subjects: Sequence[Subject], count: int, out: Path) -> list[Written]:
-    """Examine each subject on `count` samples; write figures, CSVs and figures.json below `out`/group.
-
-    The subjects of one task and protocol, trained or fresh, make a group. Raises InspectError, and WorkError when the
-    folder cannot be written to.
-    """
-    groups: dict[str, list[Subject]] = {}
-    for subject in subjects:
-        groups.setdefault(subject.group, []).append(subject)
-    return [_write_group(members, count, out / _slug(name)) for name, members in groups.items()]
-
-
-def _write_group(subjects: Sequence[Subject], count: int, folder: Path) -> Written:
-    found = []
-    for subject in subjects:
-        inputs = samples(subject, count)
-        say(f"{subject.task} {subject.row}: {subject.origin}, {len(inputs)} validation samples")
-        found.append(examine(subject.row, subject.origin, subject.model, inputs, subject.data.spec.grid))
-    first = subjects[0]
-    where = f"{first.task}, {first.protocol.replace(',', ', ')}"
-    data = {
-        "numbers": tables.numbers(found),
-        "powers": tables.powers(found),
-        "gates": tables.gates(found),
-        "learned": tables.learned(found),
-    }
-    pictures = figures.compare(found, data["numbers"], data["powers"], where)
-    pictures += [picture for one in found for picture in figures_of_one.figures_of(one, where)]
-    contents = {f"{name}.csv": _csv(table) for name, table in data.items() if len(table)}
-    index = _index(subjects, found, pictures, list(contents), count)
-    for picture in pictures:
-        contents |= picture.render()
-    contents["figures.json"] = encoded(json.dumps(index, indent=1, ensure_ascii=False) + "\n")
-    write_all(contents, folder)
-    notes = tuple(note for one in found for note in one.notes)
-    return Written(folder, tables.summary(data["numbers"]), notes, sum(bool(one.numbers) for one in found))
-
-
-def _index(
-    subjects: Sequence[Subject],
-    found: Sequence[Findings],
-    pictures: Sequence[figures.Picture],
-    names: list[str],
-    n: int,
-) -> dict[str, object]:
-    """What the page of a report needs to know to show the folder."""
-    first = subjects[0]
-    state = "trained" if first.trained else "fresh"
-    return {
-        "schema_version": 1,
-        "title": f"Inside the attention: {first.task}, {first.protocol}, {state} encoders",
-        "task": first.task,
-        "protocol": first.protocol,
-        "trained": first.trained,
-        "data_hash": first.data.hash,
-        "samples": n,
-        "subjects": [{"row": s.row, "seed": s.seed, "origin": s.origin} for s in subjects],
-        "notes": [note for one in found for note in one.notes],
-        "figures": [
-            {"title": p.title, "file": f"{p.name}.png", "svg": f"{p.name}.svg", "alt": p.alt} for p in pictures
-        ],
-        "tables": names,
-    }
-
-
-def _slug(name: str) -> str:
-    text = re.sub(r"[^a-z0-9._=-]+", ".", name.lower()).strip(".")
-    return text if len(text) <= 80 else f"{text[:71]}-{identity_of({'name': name})[:8]}"
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    return encoded(without_formulas(table).to_csv(index=False, lineterminator="\n", float_format="%.8g"))

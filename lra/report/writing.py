@@ -1,0 +1,94 @@
+"""What the user gets of a set of records: the text for the terminal, and every file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lra.errors import RecordError, suggestion
+from lra.report import excerpt, export
+from lra.report.escape import shown
+from lra.report.figures import curves, forest, scaling, scatter, style
+from lra.report.groups import Group, grouped, one_per_cell
+from lra.report.load import find, frame, none_found
+from lra.report.page import html, inspected
+from lra.report.render import markdown
+from lra.report.tables import comparison, seeds
+from lra.results.bench_record import read_benches
+from lra.results.files import encoded, write_all
+from lra.results.record import Record
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the user sees: the text for the terminal, the files written, and a line for each unreadable record."""
+
+    text: str
+    files: tuple[Path, ...]
+    problems: tuple[str, ...]
+
+
+def write(paths: Sequence[Path], out: Path, baseline: str = "", into: Path | None = None) -> Report:
+    """Read the records of files and folders; write report.html, report.md, report.json, *.csv, *.tex and figures/.
+
+    The page takes in what `inspect` wrote in or beside `out`. baseline: the row that differences are taken to; softmax
+    where it ran. into: a Markdown file whose tables are made anew, see `excerpt`. The same records give the same bytes.
+    Everything is computed before the first file is written. Raises RecordError when there is no record at all, no such
+    baseline, or no such table as `into` wants, WorkError when a file cannot be read or written.
+    """
+    found, problems = find(paths)
+    if not found:
+        raise none_found(paths, problems)
+    benches, unread_benches = read_benches(paths)
+    folders, unread_folders = inspected.find(out)
+    unreadable = (*problems, *unread_benches, *unread_folders)
+    found = {path: shown(record) for path, record in found.items()}
+    records, repeated = one_per_cell(list(found.values()))
+    scalings = scaling.collect([shown(bench) for bench in benches])
+    groups = [replace(g, milliseconds=scaling.milliseconds(scalings, g)) for g in grouped(records)]
+    _check_baseline(baseline, groups)
+    drawn = _figures(groups, baseline, scalings)
+    notes = [*repeated, *unreadable]
+    frames = export.frames(groups, frame(list(found.values()), list(found)), baseline)
+    contents = export.data_files(groups, frames) | export.latex_files(groups, baseline) | drawn
+    material = html.Material(groups, drawn, notes, baseline, scalings, folders)
+    contents["report.html"] = encoded(html.render(material))
+    contents["report.md"] = encoded(export.text(groups, list(contents), notes, baseline))
+    filled = {into.name: excerpt.fill_file(into, groups)} if into else {}
+    files = write_all(contents, out)
+    if into:
+        write_all(filled, into.parent)
+    named = [f"wrote {file}" for file in files if file.suffix in (".html", ".md")]
+    named.append(f"and {len(files) - len(named)} more in {out}")
+    return Report("\n".join([_tables(groups), *repeated, *named]), tuple(files), unreadable)
+
+
+def terminal(records: Sequence[Record]) -> str:
+    """The comparison tables of these records alone, for the end of a run; writes nothing."""
+    return _tables(grouped(one_per_cell([shown(record) for record in records])[0]))
+
+
+def _tables(groups: Sequence[Group]) -> str:
+    tables = [comparison.comparison(group) for group in groups]
+    parts = [f"{table.title}. {table.note}\n\n{markdown(table, bold=False)}" for table in tables]
+    return "\n".join([*parts, comparison.SHORT_LEGEND, ""])
+
+
+def _check_baseline(baseline: str, groups: Sequence[Group]) -> None:
+    rows = list(dict.fromkeys(row for group in groups for row in group.rows))
+    if baseline and baseline not in rows:
+        hint = suggestion(baseline, rows)
+        raise RecordError(f"no row {baseline!r} to take differences to{hint}; rows: {', '.join(rows)}")
+
+
+def _figures(groups: Sequence[Group], baseline: str, scalings: Sequence[scaling.Scaling]) -> dict[str, bytes]:
+    """Name below the report's folder -> content of every figure."""
+    palette = style.palette(groups, scaling.benches_of(scalings))
+    drawn: dict[str, bytes] = {}
+    for group in groups:
+        drawn |= curves.draw(group, palette)
+        for chosen in scatter.scatters(group):
+            drawn |= scatter.draw(group, chosen, palette)
+        drawn |= forest.draw(group, seeds.baseline_of(group, baseline), palette)
+    for measured in scalings:
+        drawn |= scaling.draw(measured, palette)
+    return {f"figures/{name}": content for name, content in drawn.items()}
