@@ -3,15 +3,20 @@
 To add a mechanism, add a file with a class that is decorated with `register`; its name is the name of the file. The
 room imports torch alone, and only when a class is asked for. Files with an underscore hold what mechanisms share, and
 what finds them.
+
+`process` keeps the settings of the process as they are; `file_at` and `load_file` find and import any file of a user,
+as the suite does for backbones, too.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
+from attention_zoo import _process as process
 from attention_zoo._entry import FAMILIES, Entry
 from attention_zoo._options import SpecError
+from attention_zoo._plugin import load as load_file
 from attention_zoo._registry import find, names, register
-from attention_zoo._source import PUBLIC
+from attention_zoo._source import PUBLIC, file_at
 from attention_zoo._stack import Stack
 
 if TYPE_CHECKING:
@@ -28,9 +33,12 @@ __all__ = [
     "QKVAttention",
     "SpecError",
     "Stack",
+    "file_at",
     "find",
     "linear_attention",
+    "load_file",
     "names",
+    "process",
     "register",
     "softmax_attention",
 ]

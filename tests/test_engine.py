@@ -21,7 +21,7 @@ from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
 from lra.training.cudagraphs import Captured, CaptureError
 from lra.training.device import Device, Padding, choose_device
-from lra.training.distributed import Group, alone
+from lra.training.distributed import alone
 from lra.training.eager import Eager
 from lra.training.gears import Compiled, choose_gear
 from lra.training.optimiser import FlatAdamW
@@ -254,34 +254,6 @@ def test_first_bad_step_is_remembered(setup, recorder):
             model.head[0].weight.data[0, 0] = math.nan
         step(data.train, ROWS, number)
     assert int(step.optimiser.bad_step) == 3
-
-
-class HalfOf(Group):
-    """The first of two processes; the other one's share is computed here."""
-
-    other: torch.Tensor
-
-    @property
-    def takes_turns(self) -> bool:
-        return False  # as on a GPU
-
-    def average(self, flat):
-        flat.add_(self.other).div_(2)
-
-
-def test_processes_average_their_shares_before_clipping(setup):
-    """Two processes' shares, averaged, are the batch."""
-    cell, data, model, place = setup()
-    config = replace(cell.config.train, clip_at=0.05, eps=1e-3)
-    group = HalfOf(0, 2, CPU.torch_device)
-    falling = ROWS[np.argsort(-data.train.lengths[ROWS], kind="stable")]
-    object.__setattr__(group, "other", gradient(Eager(model, *place), model, data.train, falling[1::2]))
-    alone, shared = (Step(make_model(cell, data.spec), config, *place, seed=0, group=each) for each in (None, group))
-    for step in (alone, shared):
-        step(data.train, ROWS, 3)
-    for name, value in alone.model.state_dict().items():
-        assert_close(shared.model.state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
-    assert shared.real_tokens == alone.real_tokens
 
 
 BRANCHING = """

@@ -1,6 +1,7 @@
 """A run that begins in the eager gear while the compiler works beside it, and goes on in the compiled one."""
 
 import os
+import pickle
 import signal
 from dataclasses import replace
 from typing import Any
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from attention_zoo import process
 from lra import signals
 from lra.config.schema import Train
 from lra.console import clock
-from lra.experiments.background_compiler import BackgroundCompiler, first_rows
+from lra.experiments.background_compiler import BackgroundCompiler, CompileOrder, compile_model, first_rows
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
+from lra.experiments.spawn import CONTEXT
 from lra.training import gears
 from lra.training.cores import crowding
 from lra.training.progress import COMPILED, Bar, Progress
@@ -154,6 +157,30 @@ def test_the_compiler_gets_a_batch_by_itself(tiny, tmp_path):
     assert batch.pairs is not None
     assert np.array_equal(batch.values[batch.pairs[1, 1]], data.train.values[1])
     assert np.array_equal(batch.lengths[batch.pairs[0]], data.train.lengths[[5, 3]])
+
+
+def test_the_compilers_process_has_the_settings_of_the_run(shifting, monkeypatch):
+    """Whatever they were when it started: the cache looks at them, and with others the run would not find the code."""
+    seen = []
+    monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: (seen.append(process.look()), model)[1])
+    monkeypatch.setattr("lra.experiments.background_compiler.follow_parent", lambda: None)
+    monkeypatch.setattr("lra.console.show", lambda **_: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    shifting = replace(shifting, overrides=(*shifting.overrides, "train.steps=20", "train.warmup=2"))
+    (record,) = run_grid(shifting)
+    assert record.environment["gear"] == "compiled"
+    (run,) = plan(shifting)
+    data = load_task_data("listops", run.config, None).data
+    order = CompileOrder("", run.spec, pickle.dumps(run), data.spec, first_rows(data.train, 8))
+    theirs: Any = CONTEXT.Pipe(duplex=False)[1]
+    with process.kept():
+        torch.set_num_threads(3)
+        torch.set_float32_matmul_precision("medium")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        compile_model(theirs, order)
+    of_the_run, of_the_compiler = seen
+    assert of_the_compiler == of_the_run
 
 
 SUMMING = """

@@ -38,15 +38,13 @@ def find_backbone(spec: str) -> Backbone:
 
 
 def _of_file(text: str, name: str) -> Backbone:
-    from attention_zoo import SpecError
-    from attention_zoo._plugin import load
-    from attention_zoo._source import file_at
+    from attention_zoo import SpecError, file_at, load_file
 
     path = file_at(text)
     if path is None:
         raise ConfigError(f"no backbone file at {Path(text[:300])}: check the path, or see docs/add-a-backbone.md")
     try:
-        plugin = load(path)
+        plugin = load_file(path)
     except SpecError as error:
         raise ConfigError(str(error).replace("BackboneError: ", "")) from error
     found = {key: backbone for (where, key), backbone in registry.registered.items() if where == path}

@@ -41,12 +41,12 @@ def find_task(spec: str, *, silent: bool = False) -> tasks.Task:
     """
     if not spec.endswith(".py"):
         return tasks.find(spec)
-    from attention_zoo._process import kept, taken_back  # torch
+    from attention_zoo import process
 
-    with kept(search=False) as touched:
+    with process.kept(search=False) as touched:
         task = tasks.find(spec)
     if touched and not silent:
-        say(taken_back(Path(spec), touched, "set it in `prepare`, and back"))
+        say(process.taken_back(Path(spec), touched, "set it in `prepare`, and back"))
     return task
 
 

@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.testing import assert_close
 
 import attention_zoo
-from attention_zoo import _process
+from attention_zoo import process
 from lra.testing._setup import Grid, build_attention, dims_of, make, padding, sample
 
 
@@ -42,7 +42,7 @@ def seeded(spec: str, grid: Grid = None) -> None:
     """The seed of torch decides everything: draw from torch, not from numpy, `random`, the clock or the system."""
 
     def results(others: int) -> dict[str, Tensor]:
-        with _process.seeded(0, others):
+        with process.seeded(0, others):
             attention, x = build_attention(spec, grid=grid, dropout=0.5), sample(grid).float()
             found = copied(attention.state_dict().items())
             for training in (False, True):
@@ -61,15 +61,15 @@ def settings(spec: str, grid: Grid = None) -> None:
     """It leaves dtype, device, seed, threads and other settings of the process alone: they hold for every other run."""
     entry, options = attention_zoo.find(spec)
     assert not entry.notes, entry.notes[0]
-    before, x = _process.look(), sample(grid).float()
+    before, x = process.look(), sample(grid).float()
     try:
         attention = entry.load()(dims_of(grid), **options)
-        with _process.seeded(5, 5) as used:
+        with process.seeded(5, 5) as used:
             for training in (False, True):
                 attention.train(training)(x, padding(x))
-        changed = [*_process.changed(before), *(name for name in used if name == "torch's seed")]
+        changed = [*process.changed(before), *(name for name in used if name == "torch's seed")]
     finally:
-        _process.restore(before)
+        process.restore(before)
     assert not changed, f"it sets {', '.join(changed)}"
 
 

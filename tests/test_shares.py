@@ -1,0 +1,119 @@
+"""Processes that each compute a share of the rows, as on GPUs: here two on the CPU, told not to take turns."""
+
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from steps import CPU
+from torch import nn
+from torch.testing import assert_close
+
+import tasks
+from lra.config.schema import Train
+from lra.experiments.build import make_model, padding_of
+from lra.experiments.plan import Request, plan
+from lra.experiments.run import Run
+from lra.training.device import Padding
+from lra.training.distributed import Group, alone, open_store, together
+from lra.training.step import Step
+
+SPEC = tasks.Spec(vocab=16, classes=10, length=40)
+ROWS = np.random.default_rng(0).permutation(100)[:30]  # of a batch
+TESTED = (89, 1)  # rows of an evaluation: of the first one process has more, of the second one process has none
+
+
+class Sharing(Group):
+    """A group on the CPU that shares the rows as GPUs do. Everything else is the group's own."""
+
+    @property
+    def takes_turns(self) -> bool:
+        return False
+
+
+def samples() -> tasks.Split:
+    """A hundred rows of random lengths, each of a token of its class, so that three steps learn something."""
+    random = np.random.default_rng(1)
+    lengths, labels = random.integers(1, 41, 100).astype(np.int32), random.integers(0, 10, 100)
+    values = np.where(np.arange(40) < lengths[:, None], labels[:, None], 0).astype(np.uint8)
+    return tasks.Split(values, lengths, labels)
+
+
+def train(run: Run, group: Group) -> dict[str, Any]:
+    """Three steps and two evaluations, and all that they have computed."""
+    # A large eps: with a small one Adam makes a step of the rounding of a zero, and the same step of a doubled gradient
+    config = replace(run.config.train, steps=9, warmup=0, lr=0.03, clip="value", clip_at=0.02, eps=1e-3)
+    model, split = make_model(run, SPEC), samples()
+    step = Step(model, config, CPU, padding_of(run, SPEC), seed=0, group=group)
+    losses = [float(step(split, (ROWS + number) % 100, number)) for number in range(3)]
+    evaluations = [step.evaluate(split, np.arange(rows)) for rows in TESTED]
+    return {
+        "losses": losses + [loss for _, loss in evaluations],
+        "weights": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        "predictions": [predictions.tolist() for predictions, _ in evaluations],
+        "tokens": step.real_tokens,
+    }
+
+
+def share(rank: int, port: int, run: Run, answers: Any) -> None:
+    """A process of the two."""
+    torch.set_num_threads(1)
+    with together(port, "shares", rank, 2) as group:
+        found = train(run, Sharing(group.rank, group.size, group.device, group.store))
+    answers.put((rank, found | {"weights": {name: t.numpy() for name, t in found["weights"].items()}}))
+
+
+def in_two_processes(run: Run) -> list[dict[str, Any]]:
+    """What `train` has found in each."""
+    context, store = multiprocessing.get_context("spawn"), open_store()
+    answers = context.Queue()
+    both = [context.Process(target=share, args=(rank, store.port, run, answers), daemon=True) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    try:
+        found = dict(answers.get(timeout=120) for _ in both)
+    finally:
+        for process in both:
+            process.join(10)
+            process.kill()
+    return [found[0], found[1]]
+
+
+def test_two_shares_are_the_batch(tiny: str):
+    """The mean gradient, clipped after it was averaged, and predictions of all rows, in every process."""
+    overrides = ("model.dropout=0.0", "train.batch=30")
+    asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=Path("unused"))
+    (run,) = plan(replace(asked, overrides=overrides))
+    one = train(run, alone(CPU.torch_device))
+    assert len({prediction for found in one["predictions"] for prediction in found}) > 3
+    two = in_two_processes(run)
+    for each in two:
+        assert each["losses"] == pytest.approx(one["losses"], rel=1e-5)
+        assert each["predictions"] == one["predictions"]
+        assert each["tokens"] == one["tokens"]
+        for name, weights in one["weights"].items():
+            assert_close(torch.from_numpy(each["weights"][name]), weights, rtol=1e-5, atol=1e-6, msg=name)
+            np.testing.assert_array_equal(each["weights"][name], two[0]["weights"][name], err_msg="ranks differ")
+
+
+def mask(group: Group, number: int = 5, micro_batch: int = 2) -> list[float]:
+    """What dropout leaves of a hundred ones in a micro-batch of a step."""
+    config = Train(steps=9, batch=6, lr=0.0, warmup=0, evaluate_every=1)
+    step = Step(nn.Linear(2, 2), config, CPU, Padding(length=4), seed=3, group=group)
+    step.number = number
+    step.reseed(micro_batch)
+    return nn.functional.dropout(torch.ones(100)).tolist()
+
+
+def test_dropout_differs_between_shares_and_not_between_turns():
+    """A micro-batch that any process may take has one mask; each share has its own."""
+    single, *turns = (mask(Group(rank, size, CPU.torch_device)) for rank, size in ((0, 1), (0, 2), (1, 2)))
+    assert turns == [single, single]
+    shares = [mask(Sharing(rank, 3, CPU.torch_device)) for rank in (0, 1, 2)]
+    assert len(set(map(tuple, shares))) == 3
+    assert shares[1] == mask(Sharing(1, 3, CPU.torch_device)), "a function of seed, process, step and micro-batch"
+    others = [mask(Sharing(1, 3, CPU.torch_device), *at) for at in ((6, 2), (5, 3))]
+    assert all(other not in shares for other in others)
