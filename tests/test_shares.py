@@ -42,11 +42,20 @@ def samples() -> tasks.Split:
     return tasks.Split(values, lengths, labels)
 
 
-def train(run: Run, group: Group) -> dict[str, Any]:
+def watch(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """A running statistic, as of BatchNorm, that training updates."""
+    if model.training:
+        model.seen.mul_(0.9).add_(inputs[0].float().mean())  # pyright: ignore[reportCallIssue]
+
+
+def train(run: Run, group: Group, watched: bool = False) -> dict[str, Any]:
     """Three steps and two evaluations, and all that they have computed."""
     # A large eps: with a small one Adam makes a step of the rounding of a zero, and the same step of a doubled gradient
     config = replace(run.config.train, steps=9, warmup=0, lr=0.03, clip="value", clip_at=0.02, eps=1e-3)
     model, split = make_model(run, SPEC), samples()
+    if watched:
+        model.register_buffer("seen", torch.zeros(()))
+        model.register_forward_pre_hook(watch)
     step = Step(model, config, CPU, padding_of(run, SPEC), seed=0, group=group)
     losses = [float(step(split, (ROWS + number) % 100, number)) for number in range(3)]
     evaluations = [step.evaluate(split, np.arange(rows)) for rows in TESTED]
@@ -58,19 +67,21 @@ def train(run: Run, group: Group) -> dict[str, Any]:
     }
 
 
-def share(rank: int, port: int, run: Run, answers: Any) -> None:
+def share(rank: int, port: int, run: Run, watched: bool, answers: Any) -> None:
     """A process of the two."""
     torch.set_num_threads(1)
     with together(port, "shares", rank, 2) as group:
-        found = train(run, Sharing(group.rank, group.size, group.device, group.store))
+        found = train(run, Sharing(group.rank, group.size, group.device, group.store), watched)
     answers.put((rank, found | {"weights": {name: t.numpy() for name, t in found["weights"].items()}}))
 
 
-def in_two_processes(run: Run) -> list[dict[str, Any]]:
+def in_two_processes(run: Run, watched: bool = False) -> list[dict[str, Any]]:
     """What `train` has found in each."""
     context, store = multiprocessing.get_context("spawn"), open_store()
     answers = context.Queue()
-    both = [context.Process(target=share, args=(rank, store.port, run, answers), daemon=True) for rank in (0, 1)]
+    both = [
+        context.Process(target=share, args=(rank, store.port, run, watched, answers), daemon=True) for rank in (0, 1)
+    ]
     for process in both:
         process.start()
     try:
@@ -97,6 +108,15 @@ def test_two_shares_are_the_batch(tiny: str):
         for name, weights in one["weights"].items():
             assert_close(torch.from_numpy(each["weights"][name]), weights, rtol=1e-5, atol=1e-6, msg=name)
             np.testing.assert_array_equal(each["weights"][name], two[0]["weights"][name], err_msg="ranks differ")
+
+
+def test_what_training_updates_is_the_same_in_every_process(tiny: str):
+    """Each has seen other rows; weights, best checkpoints and predictions are one model's."""
+    asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=Path("unused"))
+    (run,) = plan(replace(asked, overrides=("model.dropout=0.0", "train.batch=30", "train.gear=eager")))
+    first, second = (found["weights"]["seen"] for found in in_two_processes(run, watched=True))
+    assert first > 0
+    assert first == second
 
 
 def mask(group: Group, number: int = 5, micro_batch: int = 2) -> list[float]:

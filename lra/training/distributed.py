@@ -92,6 +92,11 @@ class Group:
             dist.all_reduce(flat)
             flat /= self.size
 
+    def spread(self, tensor: Tensor) -> None:
+        """Replaces the tensor by that of process 0."""
+        if self.size > 1:
+            dist.broadcast(tensor, src=0)
+
     def add(self, array: np.ndarray) -> np.ndarray:
         """The sum of the processes' arrays, in every process."""
         if self.size == 1:

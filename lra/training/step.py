@@ -77,9 +77,17 @@ class Step:
                 if buffers is not None:
                     buffers.restore()
         self.computed_tokens += turns.add_up()
+        self.spread_buffers()
         self.real_tokens += int(samples.lengths[documents(samples, rows)].sum())
         self.move(number)
         return self.optimiser.loss
+
+    def spread_buffers(self) -> None:
+        """Process 0's buffers that training updates, such as running statistics, in all: each saw other rows."""
+        if self.shares > 1 and self.gears.moving:
+            for name, buffer in self.gears.model.named_buffers():
+                if name in self.gears.moving:
+                    self.group.spread(buffer)
 
     def dry_run(self, samples: Samples, rows: np.ndarray) -> None:
         """Tries the model, and finds out whether processes can take turns at it."""
