@@ -1,6 +1,7 @@
 """What the training loop keeps and writes down: the best weights by validation, the mean loss, the accuracies."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lra.experiments.plan import Request, plan
 from lra.experiments.train_and_test import train_and_test
 from lra.results.record import Record
 from lra.training.distributed import alone
+from lra.training.progress import Paused, Progress
 from lra.training.run_folder import RunFolder
 from lra.training.step import Step
 
@@ -31,14 +33,24 @@ def split(rows: int) -> tasks.Split:
 DATA = tasks.Data(SPEC, split(300), split(70), split(90), "0" * 12, {"label": "generated"}, Path("none"))
 
 
-def trained(folder: Path, *overrides: str) -> Record:
+def trained(folder: Path, *overrides: str, observe: Callable[[Progress], bool] = lambda _: False) -> Record:
     """A run of 20 steps on random data."""
     overrides = ("train.steps=20", "train.warmup=4", "train.evaluate_every=5", *overrides)
     asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=TINY, overrides=overrides)
     place = alone(torch.device("cpu"))
-    record = train_and_test(plan(asked)[0], TaskData(DATA, {}), RunFolder(folder), place, lambda _: False)
+    record = train_and_test(plan(asked)[0], TaskData(DATA, {}), RunFolder(folder), place, observe)
     assert record.status == "done", record.reason
     return record
+
+
+def test_the_most_memory_is_that_of_all_processes_of_a_run(tmp_path, monkeypatch):
+    """The one that goes on after a stop may only have an evaluation left to do."""
+    monkeypatch.setattr("lra.training.loop.peak_bytes", lambda _: 5_000_000_000)
+    monkeypatch.setattr("lra.results.machine.peak_bytes", lambda _: 1_000_000_000)
+    with pytest.raises(Paused):
+        trained(tmp_path, observe=lambda progress: progress.step == 7)
+    monkeypatch.setattr("lra.training.loop.peak_bytes", lambda _: 2_000_000_000)
+    assert trained(tmp_path).peak_bytes == 5_000_000_000
 
 
 def weights_of(step: Step) -> dict[str, Tensor]:
