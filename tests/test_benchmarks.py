@@ -102,7 +102,7 @@ def test_on_the_command_line(monkeypatch, capsys):
     rows = [timing.row for timing in asked[0][0]]
     assert rows == ["softmax", "pola", "agent", "elu", "identity"]
     assert asked[0][1:] == (["eager", "compiled"], True)
-    words = "--attn elu pola:alpha=5 --task text --gear eager --rounds 3 --threads 2 --batch 4 --set train.lr=1e-4"
+    words = "--attn elu pola:alpha=5 --task text --gear eager --repeats 3 --threads 2 --batch 4 --set train.lr=1e-4"
     assert main(["bench", "--yardstick", "--no-baseline", "--device", "cpu", *words.split()]) == 0
     timings, gears, with_baseline = asked[-1]
     assert [timing.row for timing in timings] == ["elu", "pola:alpha=5.0", "identity"]

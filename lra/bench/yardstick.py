@@ -2,7 +2,7 @@
 
     python run_lra.py bench --yardstick                                    softmax, pola, agent, elu on three tasks
     python run_lra.py bench --yardstick --batch 4 --repeats 3              a first look
-    python run_lra.py bench --yardstick --task listops --attn pola --rounds 20
+    python run_lra.py bench --yardstick --task listops --attn pola --repeats 20
 
 In every round each contender takes one step on the same samples, so that other work on the machine slows all of them
 alike. The table has medians over the rounds, and ratios of medians. docs/speed.md explains the columns.

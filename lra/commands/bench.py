@@ -65,7 +65,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument(
         "--repeats",
-        "--rounds",
         type=int,
         metavar="N",
         help=f"how often to time each (default {REPEATS}, {FEW_REPEATS} with --hours)",
