@@ -30,15 +30,29 @@ TRAINING = ("run", "audit", "gpu")  # commands that go on where they were stoppe
 class Store(argparse.Action):
     """Stores a value. An option that takes several words may be given again and adds to them; any other may not."""
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any):
-        given = namespace.__dict__.setdefault("given", set())
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ):
+        given = namespace.__dict__.setdefault("given", {})
         if self.dest in given:
             held = getattr(namespace, self.dest)
             if not isinstance(held, list):
                 parser.error(f"{self.option_strings[0]} is given twice")
             values = [*held, *values]
-        given.update([self.dest] if self.option_strings else [])
+        if option:
+            given[self.dest] = option
         setattr(namespace, self.dest, values)
+
+
+class Flag(argparse.Action):
+    """Stores True, and that it was given."""
+
+    def __init__(self, option_strings: list[str], dest: str, **settings: Any):
+        super().__init__(option_strings, dest, nargs=0, default=False, **settings)
+
+    def __call__(self, _: argparse.ArgumentParser, namespace: argparse.Namespace, *values: Any):
+        namespace.__dict__.setdefault("given", {})[self.dest] = values[-1]
+        setattr(namespace, self.dest, True)
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,6 +63,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings: Any):
         super().__init__(**settings, allow_abbrev=False)
         self.register("action", None, Store)
+        self.register("action", "store_true", Flag)
 
     def parse(self, words: list[str]) -> argparse.Namespace:
         self.words = tuple(words)

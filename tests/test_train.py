@@ -161,7 +161,7 @@ def shares_right(record: Record, names: list[str], codes: np.ndarray) -> dict[st
     return shares
 
 
-def test_a_run_end_to_end(tiny, tmp_path):
+def test_a_run_end_to_end(tiny, tmp_path, monkeypatch):
     out = tmp_path / "runs"
     (record,) = run_grid(request(tiny, out))
     assert record.status == "done"
@@ -176,6 +176,7 @@ def test_a_run_end_to_end(tiny, tmp_path):
     assert hits(record) == list(predictions == data.test.labels)
     assert record.accuracy_by == {"root operator": shares_right(record, *data.test.groups["root operator"])}
     assert record.learned is False
+    monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
     other = replace(loaded, config=replace(loaded.config, data=replace(loaded.config.data, seed=7)))
     with pytest.raises(tasks.DataError, match=f"was trained on data {record.data['hash']}, here is "):
         other.data()

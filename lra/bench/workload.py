@@ -134,6 +134,7 @@ def about(timing: Timing, run: Run) -> dict[str, Any]:
         "length": run.config.model.length or timing.length,
         "batch": run.config.train.batch,
         "mode": timing.mode,
+        "run_steps": 0.0 if timing.batch or timing.shape == UNIFORM else float(run.config.train.steps),
         "gear": timing.gear,
         "processes": timing.processes,
         "cold": timing.cold,

@@ -39,10 +39,10 @@ def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 def refuse_others(parsed: argparse.Namespace, allowed: Collection[str], what: str) -> None:
     """Raises UserError for an option that was given and that this use of the command would ignore."""
-    given: set[str] = getattr(parsed, "given", set())
-    if others := sorted(given - {*allowed}):
-        other, *takes = (f"--{name.replace('_', '-')}" for name in (others[0], *allowed))
-        raise UserError(f"{what} does not take {other}; it takes {', '.join(takes) or 'no options'}")
+    given: dict[str, str] = getattr(parsed, "given", {})
+    for other in given.keys() - {*allowed}:
+        takes = ", ".join(f"--{name.replace('_', '-')}" for name in allowed) or "no options"
+        raise UserError(f"{what} does not take {given[other]}; it takes {takes}")
 
 
 def to_path(text: str) -> Path:

@@ -54,8 +54,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    shows = "list --page" if parsed.page else "list --long" if parsed.long else "list without --long"
-    refuse_others(parsed, ("page",) if parsed.page else ("backbone",) if parsed.long else (), shows)
+    if parsed.page:
+        refuse_others(parsed, ("page",), "list --page")
+    elif not parsed.long:
+        refuse_others(parsed, (), "list without --long and --page")
     if parsed.page:
         from lra.commands.zoo_page import page
 

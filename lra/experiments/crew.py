@@ -82,6 +82,8 @@ def choose_crew(request: Request, runs: Sequence[Run], prepared: dict[str, TaskD
 def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) -> Crew:
     """The processes as far as memory does not count."""
     jobs, each = request.jobs, request.processes
+    if each > 1 and not CAN_SHARE:
+        raise ConfigError("--processes: on Windows a run has one process; use --jobs for several runs at a time")
     if jobs and each:
         return Crew(jobs * each, jobs, each)
     work = [tokens(run, prepared[run.data_key]) for run in runs]

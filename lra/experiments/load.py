@@ -35,21 +35,24 @@ class Loaded:
 
     def data(self, data_dir: Path | None = None) -> tasks.Data:
         """The splits that it was trained and tested on. data_dir: as --data-dir. Raises DataError."""
-        data = prepare_data(task_of(self.record), self.config, data_dir)
-        wanted = self.record.data.get("hash")
+        name, wanted = task_of(self.record), self.record.data.get("hash")
+        kept = [data for data in tasks.prepared(tasks.cache_folder(), name) if data.hash == wanted]
+        data = kept[0] if kept else prepare_data(name, self.config, data_dir)
         if data.hash != wanted:
-            name = self.record.name
-            raise tasks.DataError(f"{name} was trained on data {wanted}, here is {data.hash}: see --data-dir")
+            raise tasks.DataError(
+                f"{self.record.name} was trained on data {wanted}, here is {data.hash}: name the folder of its files, "
+                "as data_dir or --data-dir"
+            )
         return data
 
-    def model(self, sizes: tasks.Spec | None = None) -> Classifier:
-        """The trained model, in evaluation. sizes: of the task; None: of the run's data, which are then prepared.
+    def model(self, sizes: tasks.Spec | None = None, data_dir: Path | None = None) -> Classifier:
+        """The trained model, in evaluation. sizes: of the task; None: of the run's data, which `data` gets.
 
         Raises SpecError when its attention cannot be had any more, and DataError.
         """
         from lra.experiments.build import make_model
 
-        model = make_model(run_of(self.record, self.config), sizes or self.data().spec)
+        model = make_model(run_of(self.record, self.config), sizes or self.data(data_dir).spec)
         model.load_state_dict(self.weights)
         return model.eval()
 

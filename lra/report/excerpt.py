@@ -72,11 +72,14 @@ def _asked_for(protocol: str, precision: str | None, groups: Sequence[Group]) ->
             f"no table of protocol {protocol!r}{suggestion(protocol, known)}; there are {', '.join(known)}"
         )
     there = sorted({group.precision for group in found})
-    if len(there) > 1 and precision not in there:
-        raise RecordError(
-            f"protocol {protocol} has records in {' and '.join(there)}: <!-- table {protocol} {there[0]} -->"
-        )
+    if precision and precision not in there:
+        raise RecordError(f"no table of protocol {protocol} in {precision}; there is {' and '.join(there)}")
     found = [group for group in found if precision in (None, group.precision)]
-    if not found:
-        raise RecordError(f"no table of protocol {protocol} in {precision}; there is {there[0]}")
-    return max(found, key=lambda group: group.results_version)
+    newest = max(group.results_version for group in found)
+    chosen = {group.precision: group for group in found if group.results_version == newest}
+    if len(chosen) > 1:
+        names = sorted(chosen)
+        raise RecordError(
+            f"protocol {protocol} has records in {' and '.join(names)}: <!-- table {protocol} {names[0]} -->"
+        )
+    return chosen.popitem()[1]

@@ -73,10 +73,10 @@ class Group:
     def averages(self) -> dict[str, tuple[TaskColumn, ...]]:
         """Heading -> its columns: LRA's tasks, and the same without the one whose data often differs.
 
-        A table that has fewer than two of them, such as one of a user's tasks, averages all that it has.
+        A table that has none of them, such as one of a user's tasks, averages all that it has.
         """
         averaged = tuple(c for c in self.columns if c.task in conventions.ARENA)
-        averaged = averaged if len(averaged) > 1 else self.columns
+        averaged = averaged or self.columns
         found = {f"Average of {len(averaged)}": averaged}
         for left_out in averaged:
             if left_out.task == conventions.AVERAGED_APART:

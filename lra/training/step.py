@@ -48,6 +48,7 @@ class Step:
         self.optimiser = self.gears.optimiser
         self.training, self.evaluation = Turns(self.group, self.optimiser.flat), Turns(self.group)
         self.real_tokens = self.computed_tokens = self.number = 0
+        self.spread: list[str] = []  # buffers that process 0 gives to the others after each step
 
     def share(self, samples: Samples, rows: np.ndarray) -> np.ndarray:
         """Positions of the rows that this process computes, or takes turns at with the others."""
@@ -84,10 +85,9 @@ class Step:
 
     def spread_buffers(self) -> None:
         """Process 0's buffers that training updates, such as running statistics, in all: each saw other rows."""
-        if self.shares > 1 and self.gears.moving:
-            for name, buffer in self.gears.model.named_buffers():
-                if name in self.gears.moving:
-                    self.group.spread(buffer)
+        buffers = dict(self.gears.model.named_buffers()) if self.spread else {}
+        for name in self.spread:
+            self.group.spread(buffers[name])
 
     def dry_run(self, samples: Samples, rows: np.ndarray) -> None:
         """Tries the model, and finds out whether processes can take turns at it."""
@@ -95,6 +95,8 @@ class Step:
         if moving and self.group.takes_turns:
             say(f"{min(moving)} changes with every micro-batch, in their order: one process computes them all")
             self.training.undivided = self.evaluation.undivided = True
+        if self.shares > 1:  # only what a checkpoint keeps: the rest may have another size in each process
+            self.spread = self.group.broadcast(sorted(moving & self.gears.names))
         self.prepare(samples)
 
     def shift_up(self, samples: Samples, compiled: bool, refused: str) -> None:

@@ -193,11 +193,12 @@ class Ray:
             contents = {name: self.ray.get(placement.actor.fetch.remote(path)) for name, path in files.items()}
             try:
                 keep(placement.job, contents)
+            except (RecordError, OSError) as error:  # such as a full disk, which the other runs may survive
+                problem = str(error)
+            else:
                 self.ray.get(placement.actor.tell.remote("kept"))
                 if answer.get("final"):  # let it delete what is here now
                     self.ray.get(placement.actor.listen.remote(MARGIN))
-            except (RecordError, OSError) as error:  # such as a full disk, which the other runs may survive
-                problem = str(error)
         self.release(placement)
         return None if answer.get("stopped") else Ending(placement.job, problem=problem)
 

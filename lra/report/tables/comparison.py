@@ -20,8 +20,8 @@ LEGEND = (
     f"trivial: the strongest rung that reads no nesting. {DAGGER}: a run had its best step in the last 5 % of "
     "training, so that longer training might score higher. Bold, from three seeds on, where some rows are separated: "
     f"the best row and every row that is not separated from it. {DASH}: no run. A row with a missing cell has no "
-    "average, which is over the five tasks of LRA. Tokens/s: real tokens per second in training, of the runs on the "
-    "machine that most were made on. A range covers all runs and tasks of a row."
+    "average, which is over the tasks of LRA that the table has. Tokens/s: real tokens per second in training, of the "
+    "runs on the machine that most were made on. A range covers all runs and tasks of a row."
 )
 SHORT_LEGEND = (
     "Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung; † best step in the last 5 %."
