@@ -84,8 +84,8 @@ def test_every_key_has_a_line_in_its_section(page: str):
         "MLP | deep: `6`; google: *by task*; pyramid: `3` |",
         "| `model.grid` | `true` or `false` | `false` | let mechanisms see an image as rows and columns; LRA's rule is "
         "a flat sequence of pixels | pyramid: `true` on 5 of 9 tasks |",
-        "| `data.brackets` | `true` or `false` | `true` | quirk: false drops the closing bracket of the same trees, as "
-        "Skyformer did | nystromformer, skyformer: `false` |",
+        "| `data.brackets` | `true` or `false` | `true` | quirk: false drops the closing brackets, as "
+        "Nystromformer's and Skyformer's suites did | nystromformer, skyformer: `false` |",
         "| `model.widen` | a whole number | `2` | growth of width and MLP from stage to stage |  |",
     ],
 )

@@ -59,10 +59,13 @@ def test_hub_snapshot_and_missing_folder(small, tmp_path):
 
 
 def test_prepared_once_found_without_the_folder(small, tmp_path, monkeypatch):
+    """If the files are the whole release; here that is a few reviews."""
     monkeypatch.setattr(_sources, "download", lambda *_: pytest.fail("went to the hub"))
-    assert TASK.prepare(SMALL, None, tmp_path / "cache", False).hash == small.hash
+    monkeypatch.setattr("tasks.text.task.HOME", replace(HOME, rows={"train": len(TEXTS), "test": len(TEXTS)}))
+    TASK.prepare(SMALL, tmp_path / "data", tmp_path / "whole", False)
+    assert TASK.prepare(SMALL, None, tmp_path / "whole", False).hash == small.hash
     with pytest.raises(pytest.fail.Exception, match="went to the hub"):
-        TASK.prepare(replace(SMALL, length=9), None, tmp_path / "cache", False)
+        TASK.prepare(replace(SMALL, length=9), None, tmp_path / "whole", False)
 
 
 @pytest.fixture
