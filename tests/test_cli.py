@@ -113,7 +113,7 @@ def test_records_from_python(runs):
         (["report", "--bseline", "elu"], "report has no option --bseline, did you mean '--baseline'?"),
         (["data", "prepare", "--task", "text", "--store", "x"], "data prepare does not take --store; it takes --task,"),
         (["data", "status", "--data-dir", "x"], "data status does not take --data-dir; it takes --task"),
-        (["list", "--backbone", "pyramid"], "list without --long and --page does not take --backbone"),
+        (["list", "--backbone", "pyramid"], "--backbone goes with --long: list --long --backbone pyramid"),
         (["list", "--page", "x", "--long"], "list --page does not take --long; it takes --page"),
         (["data", "status", "--accept-mirror"], "data status does not take --accept-mirror; it takes --task"),
         (["data", "verify", "--backbone", "flat"], "data verify does not take --backbone; it takes --task"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lra.commands.choice import refuse_others, to_path
 from lra.commands.output import aligned, write_page
+from lra.errors import UserError
 
 if TYPE_CHECKING:
     import attention_zoo
@@ -56,8 +57,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def main(parsed: argparse.Namespace) -> int:
     if parsed.page:
         refuse_others(parsed, ("page",), "list --page")
-    elif not parsed.long:
-        refuse_others(parsed, (), "list without --long and --page")
+    elif not parsed.long and parsed.backbone != "flat":
+        raise UserError(f"--backbone goes with --long: list --long --backbone {parsed.backbone}")
     if parsed.page:
         from lra.commands.zoo_page import page
 
