@@ -13,7 +13,7 @@ from tasks._intact import find_fault, has_hashes, is_doubtful, verify
 from tasks._ladders import store_ladder
 from tasks._memory import in_memory
 from tasks._pack import pack, unpack
-from tasks._store import UNPACKED, prepared
+from tasks._store import UNPACKED, find_by_hash, prepared
 from tasks._task import Network, Task
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "expand",
     "file_of",
     "find",
+    "find_by_hash",
     "find_fault",
     "has_hashes",
     "in_memory",

@@ -102,6 +102,11 @@ def find_prepared(cache: Path, task: str, fits: Callable[[dict[str, Any]], bool]
     return None
 
 
+def find_by_hash(cache: Path, task: str, wanted: str) -> Data | None:
+    """The intact data of a task that have this hash, whatever their source, or None."""
+    return next((data for data in prepared(cache, task) if data.hash == wanted and verified(data)), None)
+
+
 def find_unpacked(cache: Path, task: str, settings: dict[str, Any]) -> Data | None:
     """The newest data read from files with these settings that `data unpack` brought here, or None."""
     for data in prepared(cache, task):

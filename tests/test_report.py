@@ -139,6 +139,10 @@ def test_a_task_has_one_title(name: str):
     assert conventions.task_title(name) == tasks.find(name).title
 
 
+def test_the_average_is_over_the_tasks_of_the_arena():
+    assert conventions.ARENA == tasks.ARENA
+
+
 def test_rows_come_in_the_order_of_the_paper_and_controls_last():
     rows = ["identity", "pola:alpha=5.0", "zeta", "mean", "agent", "softmax:conv=5", "alpha", "pola", "elu", "softmax"]
     group = only([make(row, 0.4) for row in rows])

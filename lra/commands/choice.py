@@ -40,9 +40,9 @@ def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
 def refuse_others(parsed: argparse.Namespace, allowed: Collection[str], what: str) -> None:
     """Raises UserError for an option that was given and that this use of the command would ignore."""
     given: dict[str, str] = getattr(parsed, "given", {})
-    for other in given.keys() - {*allowed}:
+    if others := [option for name, option in given.items() if name not in allowed]:
         takes = ", ".join(f"--{name.replace('_', '-')}" for name in allowed) or "no options"
-        raise UserError(f"{what} does not take {given[other]}; it takes {takes}")
+        raise UserError(f"{what} does not take {others[0]}; it takes {takes}")
 
 
 def to_path(text: str) -> Path:

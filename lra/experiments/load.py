@@ -35,9 +35,8 @@ class Loaded:
 
     def data(self, data_dir: Path | None = None) -> tasks.Data:
         """The splits that it was trained and tested on. data_dir: as --data-dir. Raises DataError."""
-        name, wanted = task_of(self.record), self.record.data.get("hash")
-        kept = [data for data in tasks.prepared(tasks.cache_folder(), name) if data.hash == wanted]
-        data = kept[0] if kept else prepare_data(name, self.config, data_dir)
+        name, wanted = task_of(self.record), str(self.record.data.get("hash"))
+        data = tasks.find_by_hash(tasks.cache_folder(), name, wanted) or prepare_data(name, self.config, data_dir)
         if data.hash != wanted:
             raise tasks.DataError(
                 f"{self.record.name} was trained on data {wanted}, here is {data.hash}: name the folder of its files, "

@@ -21,14 +21,7 @@ FAMILIES = {  # in the order in which they are shown -> the mechanisms of record
     CONTROL: CONTROLS,
 }
 ARENA = ("listops", "text", "retrieval", "image", "pathfinder")  # the tasks of LRA's average
-TASKS = (
-    "listops",
-    "text",
-    "retrieval",
-    "retrieval_matched",
-    "image",
-    "pathfinder",
-)  # in the order in which they come first
+TASKS = (*ARENA[:3], "retrieval_matched", *ARENA[3:])  # in the order in which they come first
 TITLES = {"listops": "ListOps", "pathfinder64": "Pathfinder-64", "pathx": "Path-X", "path256": "Path-256"}
 BASELINE = "softmax"  # the row that differences are taken to, unless the user asks for another
 AVERAGED_APART = "retrieval"  # a second average leaves it out: its data is often not the official one

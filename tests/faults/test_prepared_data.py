@@ -86,6 +86,10 @@ def test_a_run_verifies_what_is_due(copied: Path, original: tasks.Data, capsys, 
     data = prepare(copied.parent)
     assert f"prepared data in {copied} is damaged and not used: train-values.npy has changed" in capsys.readouterr().err
     assert (data.train.values == original.train.values).all()
+    assert getattr(tasks.find_by_hash(copied.parent, "listops", original.hash), "folder", None) == data.folder
+    damaged.write_bytes(content)
+    os.utime(copied / "verified", (0, 0))
+    assert tasks.find_by_hash(copied.parent, "listops", original.hash) is None, "a run that is loaded does so, too"
     monkeypatch.setenv("LRA_VERIFY_DAYS", "often")
     with pytest.raises(DataError, match="LRA_VERIFY_DAYS must be a number of days, not 'often'"):
         prepare(copied.parent)
