@@ -262,7 +262,7 @@ def test_hash_sees_changes_and_not_new_defaults():
 
 def test_deviations_of_a_protocol(tmp_path):
     google = protocol.deviations_of("google")
-    assert list(google)[:2] == ["sizes", "biases"]
+    assert list(google)[:2] == ["sizes", "ListOps of Table 1"]
     assert "transformer's configuration" in google["sizes"]
     assert {"initialisation", "Pathfinder pooling", "Retrieval head"} <= set(google)
     assert protocol.deviations_of("standard") == {}

@@ -78,7 +78,9 @@ def test_what_is_printed(capsys):
 def test_a_protocol_without_a_task(capsys):
     text = shown(capsys, "google")
     lines = text.splitlines()
-    assert lines[0].startswith("Google's original configurations (Tay et al. 2021), with its transformer's sizes")
+    assert lines[0].startswith(
+        "Google's configurations (Tay et al. 2021) as its code has them last, with its transformer's sizes"
+    )
     assert "  biases: attention has biases here, none there" in lines
     assert "task        steps  batch      lr  warmup  layers  dim  length" in lines
     assert "listops      5000     32    0.05    1000       4  512  2000 (data.max_length)" in lines

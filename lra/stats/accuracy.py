@@ -55,12 +55,9 @@ def t_half_width(deviation: float, count: int) -> float:
 
 
 @cache
-def t_quantile(count: int, tests: int = 1) -> float:
-    """Half of Student's interval in standard errors: 4.3 for three runs, 1.96 for very many.
-
-    tests: how many such intervals must hold at once (Bonferroni).
-    """
-    return float(special.stdtrit(count - 1, 1 - LEVEL / 2 / tests))
+def t_quantile(count: int) -> float:
+    """Half of Student's interval in standard errors: 4.3 for three runs, 1.96 for very many."""
+    return float(special.stdtrit(count - 1, 1 - LEVEL / 2))
 
 
 def half_width(summary: Summary, rows: int) -> float:

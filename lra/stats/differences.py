@@ -134,7 +134,10 @@ class Family:
 
 
 def paired(gains: Mapping[str, Sequence[float]], rows_variance: Mapping[str, float]) -> dict[str, Difference]:
-    """Differences that share no row, from their values by seed; spreads moderated, p adjusted together (Holm 1979)."""
+    """Differences from their values by seed; spreads moderated, p adjusted together (Holm 1979).
+
+    They may share runs: Holm's adjustment holds whatever the dependence, moderation takes their spreads as independent.
+    """
     known = {name: Spread(float(np.var(g, ddof=1)), len(g) - 1) for name, g in gains.items() if len(g) >= FEWEST}
     known = dict(zip(known, moderate([*known.values()]), strict=True))
     found = {}
