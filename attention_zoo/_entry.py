@@ -21,10 +21,10 @@ FAMILIES = {  # name on the command line -> what its mechanisms have in common
     "softmax": "a weight for every pair of tokens",
     "linear": "features of queries and keys, so that keys and values are summed once for all queries",
     "low_rank": "through a few landmarks, agents, projections or a packed memory",
-    "sparse": "within windows, blocks or buckets, or of chosen queries",
+    "sparse": "attention within windows, blocks or buckets, or from selected queries only",
     "recurrent": "a state that is carried along the sequence",
     "mixing": "no query is compared with a key",
-    "control": "no published mechanism, but what one has to beat",
+    "control": "no published mechanisms, but baselines to beat",
 }
 classes: dict[tuple[Path, str], type[Attention]] = {}  # every class registered so far, by file and name
 

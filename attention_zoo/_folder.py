@@ -66,7 +66,7 @@ class Folder(importlib.abc.MetaPathFinder):
         return list(dict.fromkeys(touched))
 
     def has(self, name: str) -> bool:
-        """Does `import name` mean a module of this folder? An installed package goes before a folder without code."""
+        """Does `import name` mean a module of this folder? An installed package wins over a folder without code."""
         top = name.partition(".")[0]
         if top in OURS or top in sys.builtin_module_names:
             return False

@@ -1,6 +1,6 @@
 """Functions with gradients written by hand: what autograd would find by itself, in a third of the passes over memory.
 
-The formulas stand where these functions are used: `read` in `_parts`, `elu` and `pola`. The gradients can be
+The formulas are where these functions are used: `read` in `_parts`, `elu` and `pola`. The gradients can be
 differentiated again. Letters: B batch, N tokens, H heads, K head width, F features, G flows.
 """
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from lra import signals
 from lra.commands import NAMES
+from lra.commands.output import first_process
 from lra.errors import UserError, suggestion
 
 NEEDED = ("torch", "numpy", "scipy", "numba", "loky", "datasets", "PIL", "pandas", "matplotlib", "tqdm", "yaml",
@@ -134,7 +135,7 @@ def parse(name: str, words: list[str]) -> argparse.Namespace:
 
 def say(line: str) -> None:
     """Prints on stderr; of several processes under torchrun only the first one does."""
-    if os.environ.get("TORCHELASTIC_RUN_ID") is None or os.environ.get("RANK") == "0":
+    if first_process():
         print(line, file=sys.stderr)
 
 

@@ -28,6 +28,11 @@ class CountError(UserError, ValueError):
     """Operations that cannot be counted, or a declared cost that cannot be read."""
 
 
+def in_one_line(error: BaseException, most: int = 500) -> str:
+    """The kind of an error and its message, cut to so many characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
+
+
 def suggestion(word: str, known: Sequence[str]) -> str:
     """', did you mean ...?' with the nearest known word, or nothing."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)

@@ -116,11 +116,6 @@ def asked() -> bool:
     return _State.number != 0
 
 
-def reason() -> str:
-    """The name of the signal that has asked, or 'another process' where one of the group was asked."""
-    return signal.Signals(_State.number).name if _State.number else "another process"
-
-
 def stopped() -> Stopped:
     """What to raise when everything is saved."""
     return Stopped(_State.number or signal.SIGTERM)

@@ -1,9 +1,9 @@
 """The data: a file or a folder per task, found by its name. It knows files and labels, and nothing of models.
 
 To add a task, add a file `name.py`, or a folder `name/` with a file `task.py`, that ends in `task = MyTask()`. It may
-import the shared pieces `tasks/_*.py` and its own folder; the shared pieces import numpy, numba and `datasets`, and
-none of the suite's other packages. Importing this package is cheap: numba and `datasets` are imported when data is
-generated, read or measured.
+import the shared pieces `tasks/_*.py` and its own folder; the shared pieces import numpy, numba, `datasets`
+and the like, and none of the suite's other packages. Importing this package is cheap: numba and `datasets` are imported
+when data is generated, read or measured.
 """
 
 from tasks._cache import cache_folder

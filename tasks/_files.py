@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tasks._data import DataError
@@ -28,6 +28,13 @@ def readable(what: object = None) -> Iterator[None]:
     except OSError as error:
         name = error.filename if what is None else what
         raise DataError(f"cannot read {name}: {error.strerror or error}") from error
+
+
+def changed(path: Path) -> int:
+    """When the file changed, in nanoseconds; 0 where another process has just replaced or deleted it."""
+    with suppress(OSError):
+        return path.stat().st_mtime_ns
+    return 0
 
 
 def sha256(path: Path) -> str:

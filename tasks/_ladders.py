@@ -1,4 +1,4 @@
-"""Ladders: what trivial readers of a task score; one JSON file per data hash, shipped or beside the data.
+"""Ladders: what trivial baselines of a task score; one JSON file per data hash, shipped or beside the data.
 
 Here are also the rungs that several ladders share: the commonest answer, and linear models.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
@@ -19,7 +20,7 @@ MEMBER = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}/(manifest\.json|[a-z]+(-[a-z-]+)?\
 
 def pack(sets: Sequence[Data], archive: Path) -> None:
     """Writes the cache folders of these data sets, all or nothing. Raises DataError."""
-    temporary = archive.with_name(f".{archive.name}.tmp")
+    temporary = archive.with_name(f".{archive.name}.{os.getpid()}.tmp")
     try:
         with tarfile.open(temporary, "w") as tar:
             for data in sets:
@@ -42,8 +43,7 @@ def unpack(archive: Path, cache: Path) -> list[str]:
     Only regular files with the names of prepared data are accepted, whose arrays have the hashes in their manifests.
     Raises DataError for any other archive.
     """
-    temporary = cache / f".{archive.name}.unpacked"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = cache / f".{archive.name}.{os.getpid()}.tmp"
     with readable(archive):
         if not stat.S_ISREG(archive.stat().st_mode):
             raise DataError(f"{archive} is no file")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from tasks import _intact
 from tasks._data import GENERATED, SPLITS, USERS_FILES, Data, DataError, Spec, Split
-from tasks._files import locked
+from tasks._files import changed, locked
 from tasks._intact import MANIFEST
 
 FORMAT = 2  # raised when folders of an older format can no longer be read
@@ -86,7 +86,7 @@ def verified(data: Data | None) -> Data | None:
 
 def prepared(cache: Path, task: str) -> list[Data]:
     """All intact data sets of a task in a cache, the newest first."""
-    manifests = sorted(cache.glob(f"{task}-*/{MANIFEST}"), key=lambda path: -path.stat().st_mtime_ns)
+    manifests = sorted(cache.glob(f"{task}-*/{MANIFEST}"), key=changed, reverse=True)
     return [data for manifest in manifests if (data := load(manifest.parent)) is not None]
 
 

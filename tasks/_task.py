@@ -28,13 +28,14 @@ class Network:
 
 
 class Task(ABC):
-    """A task: its name, the fields of its `data` section, how its data is made, and what trivial readers score."""
+    """A task: its name, the fields of its `data` section, how its data is made, and what trivial baselines score."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     images: ClassVar[bool] = False  # are samples images, whose spec has a grid?
     size: ClassVar[int] = 0  # rows, and columns, of square images
     settings: ClassVar[type]  # a frozen dataclass with typed defaults: the `data.*` keys of a protocol
+    streamed: ClassVar[bool] = False  # are samples made when they are read, and not stored?
     section: ClassVar[dict[str, Any]] = {}  # model, train and data keys for protocols without a section for the task
     networks: ClassVar[dict[str, Network]] = {}  # rungs of the ladder that are trained; only `data ladder` does so
 

@@ -7,7 +7,6 @@ import pytest
 from records import make
 
 from lra.report.cells import Cell, TaskColumn, rows_variance, same_answers
-from lra.report.compare import against, not_separated, paired
 from lra.report.groups import grouped
 from lra.results.record import pack
 
@@ -22,31 +21,31 @@ def test_only_common_seeds_are_paired():
     runs += [make("pola", 0.50, seed=1), make("pola", 0.51, seed=2), make("pola", 0.9, seed=7)]
     runs += [make("elu", 0.3, seed=9), make("relu", status="diverged")]
     (group,) = grouped(runs)
-    found = paired(group, "softmax")["listops"]
+    found = group.columns[0].against("softmax")
     assert set(found) == {"pola"}
     assert (found["pola"].count, found["pola"].mean) == (2, pytest.approx(0.045))
-    assert paired(group, "agent") == {}
+    assert group.columns[0].against("agent") == {}
 
 
 def test_bold_is_the_best_and_what_is_not_separated_from_it():
     far, near = [0.30, 0.301, 0.299], [0.50, 0.505, 0.501]
     column = column_of({"pola": [0.501, 0.502, 0.5], "softmax": near, "elu": far, "relu": [0.1]})
-    assert not_separated(column) == {"softmax", "pola"}
-    found = against(column, "softmax")
+    assert column.not_separated == {"softmax", "pola"}
+    found = column.against("softmax")
     assert found["elu"].separated
     assert (found["relu"].count, found["relu"].p) == (1, None)
 
 
 def test_nothing_is_bold_where_nothing_is_separated():
-    assert not_separated(column_of({"pola": [0.9, 0.91], "elu": [0.1, 0.11]})) == set()
-    assert not_separated(column_of({"pola": [0.9, 0.91, 0.92]})) == set()
-    assert not_separated(column_of({"pola": [0.9, 0.91, 0.92], "elu": [0.91, 0.93, 0.9], "relu": [0.1]})) == set()
+    assert column_of({"pola": [0.9, 0.91], "elu": [0.1, 0.11]}).not_separated == set()
+    assert column_of({"pola": [0.9, 0.91, 0.92]}).not_separated == set()
+    assert column_of({"pola": [0.9, 0.91, 0.92], "elu": [0.91, 0.93, 0.9], "relu": [0.1]}).not_separated == set()
 
 
 def test_the_noise_of_the_test_rows_keeps_rows_together():
     values = {"pola": [0.510, 0.511, 0.512], "elu": [0.500, 0.501, 0.502]}
-    assert not_separated(column_of(values, rows=10**8)) == {"pola"}
-    assert not_separated(column_of(values, rows=1000)) == set()
+    assert column_of(values, rows=10**8).not_separated == {"pola"}
+    assert column_of(values, rows=1000).not_separated == set()
 
 
 def cell_of(right: np.ndarray, **changes: Any) -> Cell:
@@ -93,6 +92,6 @@ def test_the_truly_best_row_is_bold_in_nineteen_of_twenty(gaps: tuple[float, ...
     for _ in range(trials):
         shared = rng.normal(0.5, 0.01, 4)
         rows = {f"row{i}": list(shared - gap + rng.normal(0, 0.01, 4)) for i, gap in enumerate((0, *gaps))}
-        bold = not_separated(column_of(rows))
+        bold = column_of(rows).not_separated
         missed += bool(bold) and "row0" not in bold
     assert missed / trials <= 0.05

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from steps import evaluate
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch.testing import assert_close
@@ -25,7 +26,7 @@ from lra.training.distributed import alone
 from lra.training.eager import Eager
 from lra.training.gears import Compiled, choose_gear
 from lra.training.optimiser import FlatAdamW
-from lra.training.step import Step, evaluate
+from lra.training.step import Step
 from lra.training.turns import Turns
 
 TINY = str(Path(__file__).parent / "tiny.yaml")

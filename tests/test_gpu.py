@@ -11,7 +11,7 @@ from lra.experiments.data import load_task_data
 from lra.experiments.plan import Request, plan
 from lra.results.machine import graph_bytes
 from lra.training.cudagraphs import Captured, CaptureError, CUDARecorder
-from lra.training.device import Device
+from lra.training.device import Device, set_backends
 from lra.training.distributed import alone
 from lra.training.eager import Eager
 from lra.training.optimiser import FlatAdamW
@@ -28,9 +28,14 @@ def device():
 
 
 def gears(tiny, attention, *overrides, precision="float32"):
-    """An eager and a captured gear of one model, with their optimisers, and the samples."""
+    """An eager and a captured gear of one model, with their optimisers, and the samples; set up as in a run."""
+    set_backends(False)
     asked = Request(
-        attentions=[attention], tasks=["listops"], seeds=[0], protocol=tiny, overrides=("train.batch=30", *overrides)
+        attentions=[attention],
+        tasks=["listops"],
+        seeds=[0],
+        protocol=tiny,
+        overrides=("train.batch=30", "data.max_length=32", *overrides),
     )
     cell = plan(asked)[0]
     data = load_task_data("listops", cell.config, None).data

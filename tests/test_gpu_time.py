@@ -39,6 +39,23 @@ def test_every_part_has_the_words_that_were_given(tmp_path: Path, capsys: pytest
         assert (f"data.brackets=false --data-dir {tmp_path}" in line) == ("--lengths" not in line)
 
 
+def test_parts_can_be_chosen(capsys: pytest.CaptureFixture[str]):
+    words = "gpu --dry-run --parts runs tests --task listops --attn elu --seed 0"
+    assert main(words.split()) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")][2:]
+    assert ["tests" in lines[0], "listops under standard" in lines[1], len(lines)] == [True, True, 2]
+
+
+def test_the_log_has_what_goes_wrong(tmp_path: Path):
+    code = "import sys; print('gear eager: captured failed', file=sys.stderr); raise KeyError('this')"
+    request = GPURequest(tmp_path, minutes=1)
+    (outcome,) = carry_out(request, [Part("one", "one", ("-c", code), 0.1, 0.5)])
+    assert outcome.state == "failed, exit code 1"
+    log = (tmp_path / "parts" / "one.log").read_text()
+    assert "captured failed" in log
+    assert "KeyError: 'this'" in log
+
+
 def test_without_the_device_one_line_says_so(capsys: pytest.CaptureFixture[str]):
     assert main(["gpu", "--device", "cuda:7"]) == 2
     assert "cuda:7" in capsys.readouterr().err

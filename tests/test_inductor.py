@@ -16,8 +16,8 @@ import tasks
 from lra.experiments.build import make_model, padding_of
 from lra.experiments.plan import Request, plan
 from lra.training.device import Device
-from lra.training.gears import Compiled
-from lra.training.inductor import code_hash, largest, smallest
+from lra.training.gears import Compiled, quiet
+from lra.training.inductor import code_hash, inductor_for, largest, smallest
 
 # Rows and tokens: on either side of 4,096 in all, and of what else code is written apart for.
 SIZES = [(2, 1999), (3, 700), (2, 8), (40, 110), (17, 64), (40, 8), (8, 1999)]
@@ -66,7 +66,7 @@ SECOND = """
 import torch
 from torch._dynamo.utils import counters
 from lra.training.device import Device, Padding
-from lra.training.gears import Compiled
+from lra.training.gears import Compiled, quiet
 from attention_zoo import Dims, find
 
 torch.set_num_threads(1)
@@ -116,3 +116,17 @@ def test_sizes_of_the_compiler_are_numbers():
     """It reads a graph from its cache with hints of sizes that are sympy's; a stride may hold max(2, size)."""
     assert (largest(sympy.Integer(3), 2), smallest(sympy.Integer(3), 2, 5)) == (3, 2)
     assert (largest(1.5, 2), smallest(7)) == (2, 7)
+
+
+def test_a_compiled_dropout_draws_as_an_eager_one():
+    """The compiler's own draws take longer, which a dropout of attention weights shows."""
+    x = torch.ones(64, 64)
+    model = nn.Dropout(0.3)
+    compiled = torch.compile(model, fullgraph=True, backend=inductor_for(model))
+    found = []
+    for call in (compiled, model):
+        torch.manual_seed(5)
+        with quiet():
+            found.append(call(x))
+    torch.compiler.reset()
+    assert torch.equal(*found)

@@ -15,7 +15,7 @@ import pytest
 
 from lra import signals
 from lra.cli import main
-from lra.errors import BusyError, ConfigError
+from lra.errors import BusyError, ConfigError, WorkError
 from lra.results import locks
 from lra.results.locks import Holder, claim_of, holder_of, locked
 from lra.results.record import load
@@ -44,6 +44,32 @@ def test_a_lock_says_who_holds_it(tmp_path):
             pass
     assert holder_of(lock) is None
     assert [path.name for path in lock.parent.iterdir()] == ["lock"]
+
+
+def test_a_number_beyond_all_processes_is_that_of_none(tmp_path):
+    """A damaged lock file may hold any number."""
+    assert replace(Holder(), pid=2**40).ended
+    lock = tmp_path / "work" / "lock"
+    lock.parent.mkdir()
+    claim_of(lock).write_bytes(replace(Holder(), pid=2**40).encoded())
+    with locked(lock):
+        pass
+
+
+@pytest.mark.usefixtures("lockless")
+@pytest.mark.parametrize("function", ["write_bytes", "touch"])
+def test_a_claim_on_a_full_disk_is_one_line(function, tmp_path, monkeypatch):
+    lock = tmp_path / "work" / "lock"
+    lock.parent.mkdir()
+    lock.write_bytes(b"")
+    claim_of(lock).write_bytes(replace(Holder(), place="elsewhere").encoded())
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, function, full)
+    with pytest.raises(WorkError, match="No space left"), locked(lock):
+        pass
 
 
 @pytest.mark.usefixtures("lockless")

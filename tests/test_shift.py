@@ -140,9 +140,10 @@ def test_a_resumed_run_stays_in_the_gear_it_has_fallen_back_to(shifting, tmp_pat
 
 def test_the_step_depends_on_the_configuration_alone():
     config = Train(steps=5000, batch=32, lr=1.0, warmup=0, evaluate_every=1)
-    assert gears.shift_step(config, "compiled", 2000) == 250
-    assert gears.shift_step(config, "eager", 2000) == 0
-    assert gears.shift_step(replace(config, gear="compiled"), "compiled", 2000) == 0, "asked for from the first step"
+    assert gears.shift_step(config, "compiled", "cpu", 2000) == 250
+    assert gears.shift_step(config, "eager", "cpu", 2000) == 0
+    assert gears.shift_step(config, "compiled", "cuda", 2000) == 0, "no CPU compiler works for a GPU"
+    assert gears.shift_step(replace(config, gear="compiled"), "compiled", "cpu", 2000) == 0, "asked for"
 
 
 def test_the_compiler_gets_a_batch_by_itself(tiny, tmp_path):

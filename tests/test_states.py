@@ -136,6 +136,16 @@ def test_failed_and_unreadable(tiny, tmp_path, capsys):
     assert main(["status", str(tmp_path / "nowhere")]) == 2
 
 
+@pytest.mark.parametrize("about", ["[]", "[" * 100_000, '{"task": 1e999}', "\\xff"])
+def test_odd_files_in_the_folder_of_a_run(about, tmp_path):
+    folder = tmp_path / "work" / "listops-elu-quick-s3-0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(about)
+    (folder / "metrics.jsonl").write_text('{"step": Infinity, "seconds": 1.0}\n')
+    statuses, problems = read_statuses(tmp_path)
+    assert ([(s.title, s.step) for s in statuses], problems) == ([("listops elu quick seed 3", 0)], [])
+
+
 def test_time_left_by_own_steps():
     status = RunStatus(task="t", row="r", protocol="p", seed=0, state="resumable", step=25, steps=100, seconds=50.0)
     assert estimated([status], [])[0].left == 150.0

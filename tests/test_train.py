@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from steps import evaluate
 from torch.testing import assert_close
 
 import tasks
@@ -28,7 +29,7 @@ from lra.training.batches import cut, order, validation_rows
 from lra.training.device import Device, Padding
 from lra.training.loading import load, release, resident
 from lra.training.schedule import learning_rate, momentum
-from lra.training.step import Step, evaluate
+from lra.training.step import Step
 
 CPU = Device(torch.device("cpu"))
 PADDING = Padding()

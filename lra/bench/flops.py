@@ -82,9 +82,9 @@ def _count(module: nn.Module, inputs: list[Tensor | None], training: bool) -> in
     return int(counter.get_total_flops())
 
 
-def exponent(make: Callable[[int], nn.Module], *, dim: int, lengths: Sequence[int] = LENGTHS) -> float:
+def exponent(make: Callable[[int], nn.Module], *, dim: int) -> float:
     """The slope of log FLOPs over log N between the first and the last length; arguments as for `attention_flops`."""
-    first, last = lengths[0], lengths[-1]
+    first, last = LENGTHS[0], LENGTHS[-1]
     few, many = (attention_flops(make, length, dim=dim) for length in (first, last))
     return math.log(many / few) / math.log(last / first)
 
@@ -114,9 +114,9 @@ def growth(cost: str, length: float) -> float:
     return value
 
 
-def agrees(measured: float, cost: str, lengths: Sequence[int] = LENGTHS) -> bool:
+def agrees(measured: float, cost: str) -> bool:
     """Does a measured exponent agree with the declared cost? Raises CountError."""
-    return abs(measured - declared_exponent(cost, lengths)) <= TOLERANCE
+    return abs(measured - declared_exponent(cost)) <= TOLERANCE
 
 
 def _fourier(shape: Sequence[int], axes: Sequence[int], scale: float) -> int:

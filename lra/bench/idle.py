@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lra.console import say
-from lra.errors import BusyError, RecordError
+from lra.errors import BusyError
 from lra.results.locks import locked
 from lra.training.cores import busy_cores
 
@@ -19,7 +19,7 @@ IDLE_CORES = 0.25  # busy cores that a measurement tolerates
 
 @contextlib.contextmanager
 def device_lock(device: str) -> Iterator[None]:
-    """Keeps a second bench of this user off the device. Raises BusyError, or RecordError without a lock file."""
+    """Keeps a second bench of this user off the device. Raises BusyError, or WorkError without a lock file."""
     from lra.training.device import choose_device
 
     name = str(choose_device(device)).replace(":", "")
@@ -30,8 +30,6 @@ def device_lock(device: str) -> Iterator[None]:
             stack.enter_context(locked(folder / "lock"))
         except BusyError:
             raise BusyError(f"another bench is measuring on {name}: wait for it, or choose another --device") from None
-        except OSError as error:
-            raise RecordError(f"cannot write the lock {folder}: {error.strerror}") from error
         yield
 
 

@@ -26,8 +26,7 @@ from lra.training.cores import affinity, free_bytes, physical_cores, threads_per
 if TYPE_CHECKING:
     import torch
 
-LENGTHS = {"cpu": (256, 512, 1024, 2048, 4096)}  # doublings, by default
-LONG = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
+LENGTHS = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536)
 PUBLISHED = (1000, 2000, 3000, 4000)  # the lengths of the LRA paper's efficiency tables, in batches of 32
 CPU_BATCH = 4
 COMMAND = [sys.executable, "-m", "lra.bench.measure"]
@@ -58,27 +57,25 @@ def plan(request: BenchRequest) -> list[Timing]:
 
     device = choose_device(request.template.device)
     kind, template = device.type, shared_by(request.template, device)
-    if template.whole_run:
-        timings = plan_whole_runs(request, template, kind)
-        for timing in timings:
-            workload.resolve(timing)
-        return timings
+    timings = plan_whole_runs(request, template, kind) if template.whole_run else plan_steps(request, template, kind)
+    for timing in timings:
+        workload.resolve(timing)
+    return timings
+
+
+def plan_steps(request: BenchRequest, template: Timing, kind: str) -> list[Timing]:
+    """The timings of steps, not of whole runs. kind: of the device."""
     shapes = [(task, 0) for task in expand_tasks(request.tasks)]
-    shapes = shapes or [(UNIFORM, length) for length in sorted(set(request.lengths or LENGTHS.get(kind, LONG)))]
-    template = replace(
-        template,
-        batch=template.batch or (CPU_BATCH if kind == "cpu" else 0),
-    )
-    timings = [
+    lengths = request.lengths or (LENGTHS[:5] if kind == "cpu" else LENGTHS)
+    shapes = shapes or [(UNIFORM, length) for length in sorted(set(lengths))]
+    template = replace(template, batch=template.batch or (CPU_BATCH if kind == "cpu" else 0))
+    return [
         replace(template, spec=spec, row=row, mode=mode, gear=gear, shape=shape, length=length, file=users_file(shape))
         for spec, row in workload.rows_of(request.attentions).items()
         for mode in request.modes
         for gear in request.gears
         for shape, length in shapes
     ]
-    for timing in timings:
-        workload.resolve(timing)
-    return timings
 
 
 def users_file(shape: str) -> str:

@@ -35,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="instead of the faults: every combination of these values, with parameters and operations",
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest available)")
-    add_processes(parser)
+    add_processes(parser, engines=("local", "ray"))
 
 
 def main(parsed: argparse.Namespace) -> int:

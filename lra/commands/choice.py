@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,14 @@ def to_path(text: str) -> Path:
     return path
 
 
+def to_file(text: str) -> Path:
+    """A path that could be that of a file."""
+    path = to_path(text)
+    if not path.name or path.is_dir():
+        raise argparse.ArgumentTypeError(f"takes a file, and {text} is a folder")
+    return path
+
+
 def seed(text: str) -> int:
     """One value of --seed."""
     if len(text) > 18:
@@ -85,7 +93,7 @@ def share(text: str) -> float:
     return value
 
 
-def add_processes(parser: argparse.ArgumentParser) -> None:
+def add_processes(parser: argparse.ArgumentParser, engines: Sequence[str] = ("local", "ray", "slurm")) -> None:
     parser.add_argument("--devices", default="", metavar="0-7", help="use these GPUs, one process and one run on each")
     parser.add_argument(
         "--jobs", type=count, default=0, metavar="K", help="K runs at a time (default on a CPU: one per core)"
@@ -97,21 +105,22 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="N processes share each run on a CPU (default: the free cores)",
     )
-    parser.add_argument(
-        "--engine",
-        choices=["local", "ray", "slurm"],
-        default="local",
-        help="where the runs are done: on this machine, on a Ray cluster, or by a job array that --emit writes",
-    )
+    where = "on this machine, on a Ray cluster" + (", by a job array that --emit writes" if "slurm" in engines else "")
+    parser.add_argument("--engine", choices=engines, default="local", help=f"where the runs are done: {where}")
     parser.add_argument(
         "--address", default="", metavar="HOST:PORT", help="of the Ray cluster (default auto: this machine's)"
     )
     parser.add_argument(
-        "--gpus-per-run", type=share, metavar="G", help="Ray: GPUs for each run, or a share such as 0.5 (default 1)"
+        "--gpus-per-run",
+        type=share,
+        metavar="G",
+        help="Ray: GPUs for each run, or a share such as 0.5 (default 1 if there are any)",
     )
-    parser.add_argument("--cpus-per-run", type=count, default=0, metavar="C", help="Ray: processors for each run (1)")
+    parser.add_argument("--cpus-per-run", type=count, default=0, metavar="C", help="Ray: cores for each run (1)")
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="do the I-th of N parts of the runs (job arrays)")
-    parser.add_argument("--track", choices=["tensorboard", "wandb"], default="", help="send the progress there, too")
+    parser.add_argument(
+        "--track", choices=["tensorboard", "wandb"], default="", help="also log the progress to this tracker"
+    )
 
 
 def make_request(parsed: argparse.Namespace) -> Request:

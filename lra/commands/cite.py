@@ -4,19 +4,26 @@ import argparse
 import sys
 from pathlib import Path
 
+from lra.commands.choice import to_path
+
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="*", default=["results/runs"], help="records or folders (default results/runs)")
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        type=to_path,
+        default=[Path("results/runs")],
+        help="records or folders (default results/runs)",
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:
     from lra.report.cite import cite, read
     from lra.report.load import find, none_found
 
-    paths = [Path(run) for run in parsed.runs]
-    found, problems = find(paths)
+    found, problems = find(parsed.runs)
     if not found:
-        raise none_found(paths, problems)
+        raise none_found(parsed.runs, problems)
     print(cite(list(found.values()), read()), end="")
     for problem in problems:
         print(f"skipped: {problem}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""prepare the data of tasks, see what there is, carry it elsewhere, compute ladders"""
+"""prepare, list, verify or move the data of tasks, and compute ladders"""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import add_choice, refuse_others, to_path
+from lra.commands.choice import add_choice, refuse_others, to_file, to_path
 from lra.errors import UserError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ACTIONS = (
     "prepare: make the data ready; status: say what is ready; verify: read it all against its hashes; "
-    "ladder: compute what trivial readers score; pack, unpack: carry prepared data elsewhere in one archive"
+    "ladder: compute what trivial baselines score; pack, unpack: carry prepared data elsewhere in one archive"
 )
 
 PREPARING = ("task", "protocol", "set", "data_dir", "accept_mirror")
@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", type=to_path, metavar="DIR", help="ladder: also write it to this folder")
     parser.add_argument(
         "--file",
-        type=to_path,
+        type=to_file,
         default=Path("lra-data.tar"),
         help="pack, unpack: the archive (default lra-data.tar)",
     )
@@ -131,7 +131,7 @@ def status(task_name: str) -> str:
     from lra.experiments.data import describe_data
 
     prepared = tasks.prepared(tasks.cache_folder(), task_name)
-    if not prepared and (getattr(tasks.find(task_name), "streamed", False) or tasks.file_of(task_name)):
+    if not prepared and (tasks.find(task_name).streamed or tasks.file_of(task_name)):
         return f"{task_name}: generated while it is read, nothing to prepare"
     if not prepared:
         return f"{task_name}: not prepared; python run_lra.py data prepare --task {task_name} [--data-dir DIR]"

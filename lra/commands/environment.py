@@ -39,7 +39,10 @@ OTHERS = {
     "WANDB_PROJECT": ("`lra`", "the project of `--track wandb`"),
     "RAY_ADDRESS": (NONE, "the cluster that `--address auto` means"),
     "RAY_USAGE_STATS_ENABLED": ("`0`, set", "whether Ray reports its use to its makers"),
-    "GLOO_SOCKET_IFNAME": ("`lo`, on macOS `lo0`; set", "the network by which the processes of a run on a CPU talk"),
+    "GLOO_SOCKET_IFNAME": (
+        "`lo`, on macOS `lo0`; set",
+        "the network interface that connects the processes of a run on a CPU",
+    ),
     "TORCHELASTIC_RUN_ID": ("torchrun's", "whether torchrun has started the command"),
     "RANK": ("torchrun's", "the number of this process"),
     "WORLD_SIZE": ("torchrun's", "how many processes share the run"),
@@ -65,7 +68,7 @@ def section() -> str:
 The suite's own ([clusters.md](clusters.md) says which of them reach the nodes of a Ray cluster):
 
 {_table("variable | default | meaning", OURS)}
-Those of others; *set*: the suite sets it where you have not.
+Variables of other software; *set*: the suite sets it unless you do.
 
 {_table("variable | default | meaning", OTHERS)}
 ## Extras

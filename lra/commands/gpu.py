@@ -1,4 +1,4 @@
-"""use a GPU for a short time, in order of worth: its tests, time and memory of a step, runs"""
+"""make the most of limited GPU time: GPU tests, then time and memory of a step, then runs"""
 
 import argparse
 from pathlib import Path
@@ -11,13 +11,14 @@ examples:
   python run_lra.py gpu --dry-run                       the plan, with minutes
   python run_lra.py gpu --minutes 60                    give the same command again to go on
   python run_lra.py gpu --minutes 15 --task listops --attn softmax pola --seed 0
+  python run_lra.py gpu --minutes 10 --parts steps runs --task listops --attn softmax pola --seed 0
 
 Parts that are done are not done again. OUT/summary.md says how each part ended, OUT/report has tables and the page.
 """
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    from lra.gpu.plan import SIX
+    from lra.gpu.plan import PARTS, SIX
 
     parser.epilog = EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -26,7 +27,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attn", nargs="+", default=list(SIX), metavar="ATTENTION", help=f"default: {' '.join(SIX)}")
     add_choice(parser, required=False)
     parser.add_argument(
-        "--seed", type=seed, nargs="+", default=[0, 1, 2], metavar="N", help="runs of each cell (default 0 1 2)"
+        "--seed",
+        type=seed,
+        nargs="+",
+        default=[0, 1, 2],
+        metavar="N",
+        help="one run of each cell for each seed (default 0 1 2)",
+    )
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="only these (default: all, in this order)"
     )
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu to try the plan (default cuda)")
     parser.add_argument("--out", type=to_path, default=Path("results/runs/gpu"), help="default results/runs/gpu")
@@ -48,6 +57,7 @@ def main(parsed: argparse.Namespace) -> int:
         files={expanded([word])[0]: word for word in parsed.task or [] if word.endswith(".py")},
         overrides=tuple(parsed.set),
         data_dir=str(parsed.data_dir.resolve()) if parsed.data_dir else "",
+        parts=parsed.parts,
     )
     parts = plan.plan(request)
     if parsed.dry_run:
@@ -69,7 +79,10 @@ def expanded(tasks: list[str] | None) -> list[str]:
 
 
 def check_device(name: str) -> None:
-    """Raises UserError where there is no such device, before anything runs."""
-    from lra.training.device import choose_device
+    """Raises UserError where there is no such device, before anything runs.
 
-    choose_device(name)
+    It takes no memory of a GPU: what a part times would then have another process beside it.
+    """
+    from lra.experiments.grid import check_devices
+
+    check_devices(["cuda:0" if name == "cuda" else name])

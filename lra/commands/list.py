@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import refuse_others, to_path
+from lra.commands.choice import refuse_others, to_file
 from lra.commands.output import aligned, write_page
 from lra.errors import UserError
 
@@ -48,9 +48,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--page",
-        type=to_path,
+        type=to_file,
         metavar="FILE",
-        help="write what is known of each attention as Markdown, as docs/zoo.md is",
+        help="write the page of all attentions, docs/zoo.md, to FILE",
     )
 
 

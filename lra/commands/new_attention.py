@@ -56,7 +56,9 @@ def test_contract_with_options(spec, check):
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", help="name of the attention and its file: lower-case letters, digits, _")
-    parser.add_argument("--dir", type=to_path, default=Path(), help="folder for the two files (default: this one)")
+    parser.add_argument(
+        "--dir", type=to_path, default=Path(), help="folder for the two files (default: the current folder)"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """What several commands print or write: columns for a terminal, and pages such as those of docs/."""
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -14,6 +15,11 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[
         ).rstrip()
         for row in rows
     ]
+
+
+def first_process() -> bool:
+    """Is this the only process of a command, or under torchrun the first of them?"""
+    return os.environ.get("TORCHELASTIC_RUN_ID") is None or os.environ.get("RANK") == "0"
 
 
 def write_page(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ import argparse
 import textwrap
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import refuse_others, to_path
+from lra.commands.choice import refuse_others, to_file
 from lra.commands.output import aligned, write_page
 from lra.errors import UserError
 
@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     names.required = False  # with nargs="*" a name after an option would be refused
     parser.add_argument("--task", metavar="TASK", help="show: a name from `list`, or a file")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="show: train.lr=3e-4 ...")
-    parser.add_argument("--page", type=to_path, metavar="FILE", help="keys: write to this file, as docs/settings.md is")
+    parser.add_argument("--page", type=to_file, metavar="FILE", help="keys: write to this file, as docs/settings.md is")
 
 
 def main(parsed: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import refuse_others, to_path
+from lra.commands.choice import refuse_others, to_file, to_path
 
 if TYPE_CHECKING:
     from lra.results.record import Record
@@ -31,7 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--into",
-        type=to_path,
+        type=to_file,
         metavar="FILE",
         help="make the tables in a Markdown file anew: those between `<!-- table PROTOCOL: ROW ... -->` and "
         "`<!-- end of table -->`",
@@ -39,8 +39,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pair",
         nargs=2,
+        type=lambda text: str(to_path(text)),
         metavar="RECORD",
-        help="instead compare two models sample by sample: paths, or how their names begin",
+        help="instead compare two models sample by sample: paths, or prefixes of their names",
     )
 
 

@@ -1,10 +1,10 @@
 """train attentions on tasks (the default command)"""
 
 import argparse
-import os
 from pathlib import Path
 
-from lra.commands.choice import add_choice, add_processes, make_request, seed, to_path
+from lra.commands.choice import add_choice, add_processes, make_request, seed, to_file, to_path
+from lra.commands.output import first_process
 
 EXAMPLES = """\
 examples:
@@ -34,7 +34,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest available)")
     add_processes(parser)
-    parser.add_argument("--match-params", action="store_true", help="add to each row one of softmax's size")
+    parser.add_argument(
+        "--match-params", action="store_true", help="also run each row with softmax's number of parameters"
+    )
     parser.add_argument(
         "--sweep",
         nargs="+",
@@ -48,7 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print the runs, how far they are, and hours; run nothing"
     )
-    parser.add_argument("--emit", type=Path, metavar="FILE", help="write a SLURM job array of the runs; run nothing")
+    parser.add_argument("--emit", type=to_file, metavar="FILE", help="write a SLURM job array of the runs; run nothing")
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -97,7 +99,7 @@ def examine(specs: list[str]) -> None:
     from lra.experiments.plan import expand_attentions
 
     users = [spec for spec in expand_attentions(specs) if not attention_zoo.find(spec)[0].builtin]
-    if users and os.environ.get("RANK", "0") == "0":
+    if users and first_process():
         from lra.console import say
         from lra.testing.outcomes import complaints
 
@@ -108,7 +110,7 @@ def examine(specs: list[str]) -> None:
 def examine_backbone(overrides: list[str]) -> None:
     """The same for a user's backbone, with softmax in it. Raises ConfigError when there is none."""
     named = [value for key, _, value in (text.partition("=") for text in overrides) if key == "model.backbone"]
-    if named and ".py" in named[0] and os.environ.get("RANK", "0") == "0":
+    if named and ".py" in named[0] and first_process():
         from lra.console import say
         from lra.experiments.backbone import find_backbone
         from lra.testing.backbones import CHECKS, outcomes

@@ -1,4 +1,4 @@
-"""see which runs of a folder are done, running where, stopped, failed or missing, and what is left"""
+"""see which runs of a folder are done, running where, resumable, failed or missing, and what is left"""
 
 import argparse
 from collections import Counter
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lra.commands.choice import to_path
 from lra.commands.output import aligned
 
 if TYPE_CHECKING:
@@ -16,7 +17,13 @@ STOPPED = "goes on from its checkpoint"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="*", type=Path, default=[Path("results/runs")], help="default results/runs")
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        type=to_path,
+        default=[Path("results/runs")],
+        help="default results/runs; silent: on another machine that gives no sign; resumable: has a checkpoint",
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:

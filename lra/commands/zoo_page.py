@@ -21,7 +21,7 @@ family.
 N tokens, D width of the model, K width of a head; the file of a mechanism explains its other letters. Costs are those
 of mixing, as N grows. Positions that are added to the input may still tell a mechanism what it cannot see by itself.
 Published figures are test accuracies in percent. Only where their protocol is one of ours (`list` shows these) can they
-be set beside ours; `own` is its authors' set-up, and `unpublished` is what it says.
+be set beside ours; `own` is its authors' own set-up; `unpublished`: the settings were never released.
 """
 OFFICIAL = "official"  # what records and tables call a mechanism that is as its authors have it
 DASH = "\N{EN DASH}"
@@ -119,7 +119,7 @@ def words(adaptation: str) -> str:
 
 
 def condition(entry: Entry, text: str) -> str:
-    """`conv` -> 'another `conv`', `conv=0` as it is, `conv!=0` -> '`conv` other than 0'."""
+    """`conv` -> '`conv` other than 0', `conv=0` as it is, `conv!=0` -> '`conv` other than 0'."""
     option, unequal, value = text.partition("!=")
     if unequal:
         return f"`{option}` other than {value}"

@@ -40,8 +40,8 @@ class Model:
     mlp: int  # hidden width of the block's MLP
     head: int  # hidden width of the classifier
     dropout: float  # share of values set to 0 after the embedding, after the attention and in the MLP
-    attention_dropout: float = 0.0  # the same of attention weights, in mechanisms that have them
-    # what tells the places of tokens: a learned table, fixed sines and cosines, rotated queries and keys, or nothing
+    attention_dropout: float = 0.0  # the same for attention weights, in mechanisms that have them
+    # position encoding: a learned table, fixed sinusoids, rotary (queries and keys are rotated), or none
     positions: Literal["learned", "sincos", "rope", "none"] = "learned"
     embedding_std: float = 0.02  # standard deviation of the weights that embeddings start with
     vocab: int = 0  # rows of the embedding; 0: as many as the task has ids
@@ -101,17 +101,17 @@ class Train:
     steps: int  # updates of the weights
     batch: int  # samples of a step
     lr: float  # the peak of the learning rate, reached after `warmup` steps; with rsqrt the factor
-    # steps in which the rate rises; it shrinks with the steps where they alone are set, to fewer (not with rsqrt)
+    # steps in which the learning rate rises; scaled down where `--set` lowers `train.steps` alone (not with rsqrt)
     warmup: int
     evaluate_every: int  # steps from one evaluation on the validation split to the next
     # linear: up to lr, then down; cosine: up to lr, then half a cosine; rsqrt: lr * min(1, t / W) / sqrt(max(t, W)) at
     # step t, with a warm-up of W steps
     schedule: Literal["linear", "cosine", "rsqrt"] = "linear"
-    start_lr: float = 0.0  # the rate at the first step, as a fraction of the peak
-    end_lr: float = 0.0  # the rate of the last step, as a fraction of the peak
+    start_lr: float = 0.0  # the learning rate at the first step, as a fraction of the peak
+    end_lr: float = 0.0  # the learning rate at the last step, as a fraction of the peak
     beta1: float = 0.9  # decay of AdamW's mean of gradients
     beta2: float = 0.999  # decay of AdamW's mean of squared gradients
-    eps: float = 1e-6  # what AdamW adds to the root of that mean, by which it divides
+    eps: float = 1e-6  # AdamW's epsilon, added to the denominator
     weight_decay: float = 0.0  # AdamW's, of every parameter
     cycle_beta1: bool = False  # quirk: OneCycleLR's momentum as beta1: 0.95, at the peak 0.85, at the end 0.95
     clip: Literal["norm", "value", "none"] = "norm"  # cut the gradient to a norm, cut each of its values, or neither
@@ -130,8 +130,8 @@ class Train:
     pretrain_share: float = 0.15  # share of a sequence's real tokens that is masked
     pretrain_steps: int = 0  # steps of the pretraining; 0: as many as the training has
     pretrain_batch: int = 0  # samples of a step of the pretraining; 0: as many as in the training
-    pretrain_lr: float = 0.0  # the peak of the pretraining's rate; 0: that of the training
-    pretrain_warmup: int = 0  # steps in which that rate rises; 0: the same share of the steps as in the training
+    pretrain_lr: float = 0.0  # the peak of the pretraining's learning rate; 0: that of the training
+    pretrain_warmup: int = 0  # steps in which it rises; 0: the same share of the steps as in the training
 
     def __post_init__(self):
         check_range(self, "train", 1, MOST_STEPS, "steps", "evaluate_every")

@@ -80,7 +80,7 @@ def choose_crew(request: Request, runs: Sequence[Run], prepared: dict[str, TaskD
 
 
 def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) -> Crew:
-    """The processes as far as memory does not count."""
+    """The processes, leaving memory aside."""
     jobs, each = request.jobs, request.processes
     if each > 1 and not CAN_SHARE:
         raise ConfigError("--processes: on Windows a run has one process; use --jobs for several runs at a time")
@@ -105,7 +105,7 @@ def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) ->
 
 
 def count_cores() -> tuple[int, int]:
-    """How many processes would have a core each, or as many as each has threads: without others' work, and now."""
+    """How many processes fit with a core for each of their threads: on an idle machine, and now."""
     from lra.training.cores import own_cores, threads_per_process, usable_cores
 
     threads = threads_per_process()

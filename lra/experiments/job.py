@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lra import signals
 from lra.config.resolve import as_dict
 from lra.console import clock, say
-from lra.errors import BusyError, WorkError
+from lra.errors import BusyError, WorkError, in_one_line
 from lra.experiments.data import TaskData
 from lra.experiments.run import Run, make_record
 from lra.experiments.train_and_test import train_and_test
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lra.training.run_folder import NoFolder, RunFolder
 
 
-ABOUT = "run.json"  # in the folder of a run: what it is, for those who look on
+ABOUT = "run.json"  # in the folder of a run: what it is, for `status`
 PAUSES = "pauses, to go on in more processes"
 
 
@@ -62,7 +62,7 @@ class Job:
         return load(self.path) if self.path.exists() else None
 
     def outcome(self) -> Record | None:
-        """The record on disk, unless it says that an attempt failed that was over before this job was opened."""
+        """The record on disk, unless it is a failure from before this job was opened."""
         record = self.read()
         return None if record is not None and record.status not in FINAL and self.file() == self.earlier else record
 
@@ -216,9 +216,8 @@ def record_failure(job: Job, prepared: TaskData, group: Group, error: Exception,
 
     with contextlib.suppress(OSError):  # a full disk may be what failed
         path.write_text(traceback.format_exc(), encoding="utf-8")
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     about = {"ladder": prepared.ladder, "environment": environment(group.device)}
-    return make_record(job.run, prepared.data, status="failed", reason=reason, **about)
+    return make_record(job.run, prepared.data, status="failed", reason=in_one_line(error), **about)
 
 
 def summary(record: Record) -> str:

@@ -16,7 +16,7 @@ from lra.errors import ConfigError
 from lra.experiments.data import TaskData
 from lra.experiments.run import Run
 
-TARGET = "softmax"  # the attention whose number the others are brought to
+TARGET = "softmax"  # the attention whose number of parameters the others match
 TOLERANCE = 0.01
 
 

@@ -34,9 +34,9 @@ class Request:
     devices: run on these GPUs, "0-3,6" or "cuda:0", one run on each. jobs: how many runs at a time; processes: how many
     share each run, on a CPU. 0 leaves the number to the suite: as many as the machine has free cores, if the runs are
     long enough to be worth it.
-    engine: local, in processes of this machine, or ray, on the cluster at `address`: HOST:PORT, or auto, as an empty
-    one, for that of this machine. Each run gets `cpus_per_run` processors, 0 meaning one, and `gpus_per_run` GPUs, None
-    meaning one where the cluster has any.
+    engine: local, in processes of this machine; slurm, by a job array; or ray, on the cluster at `address`: HOST:PORT,
+    or auto, as an empty one, for that of this machine. There each run gets `cpus_per_run` cores, 0 meaning one, and
+    `gpus_per_run` GPUs, None meaning one where the cluster has any.
     shard: (i, n), from 1: the i-th of n parts of the runs, for a job array.
     match_params: add to each row one with as many parameters as softmax has.
     track: tensorboard or wandb, which then also get the progress of every run.

@@ -85,7 +85,7 @@ class Run:
         return self.task, self.row, self.seed, self.protocol
 
     def about(self) -> dict[str, Any]:
-        """What the run is, for those who look on."""
+        """What the run is, for `status`."""
         about = {"task": self.task, "row": self.recorded_row, "protocol": self.protocol, "seed": self.seed}
         return about | {"steps": self.config.train.steps}
 

@@ -21,11 +21,11 @@ from lra.experiments.job import ABOUT
 from lra.experiments.run import Run
 from lra.results.bench_record import is_bench
 from lra.results.locks import Holder, holder_of, stale_after
+from lra.results.reading import PRECISIONS, content_of, parse
 from lra.results.record import FINAL, Record, load
 
 ORDER = ("running", "silent", "resumable", "failed", "missing", "diverged", "done")
 TAIL = 4096  # bytes that hold the last line of a log
-PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +133,8 @@ def read_about(path: Path, name: str) -> dict[str, Any]:
     """What `run.json` says, or the name of the folder, where there is none."""
     task, row, protocol, seed, _ = name.split("-")
     known = {"task": task, "row": row, "protocol": protocol, "seed": int(seed[1:]) if seed[1:].isdecimal() else 0}
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
+        found = parse(content_of(path))
         kinds = {"task": str, "row": str, "protocol": str, "seed": int, "steps": int, "pretraining": str}
         known |= {key: found[key] for key, kind in kinds.items() if isinstance(found.get(key), kind)}
     return known
@@ -142,7 +142,7 @@ def read_about(path: Path, name: str) -> dict[str, Any]:
 
 def progress_of(folder: Path) -> dict[str, Any]:
     """The step and the seconds in the last line of a run's log."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         with (folder / "metrics.jsonl").open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - TAIL))

@@ -124,7 +124,7 @@ def ending_of(team: Team) -> Ending:
 
 
 def in_words(code: int) -> str:
-    """An exit code that tells of no good end."""
+    """Describes the exit code of a process that failed."""
     if code >= 0:
         return f"with exit code {code}"
     return f"by signal {signal.Signals(-code).name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")

@@ -56,7 +56,7 @@ def train_and_test(
         trainer = Trainer(step, data.train, data.validation, folder, run.seed)
         trainer.restore()
         if config.pretrain != "none" and not trainer.progress.pretraining:
-            start_pretrained(run, data, trainer, folder.resume.parent.parent, observe)
+            start_pretrained(run, data, trainer, folder.folder.parent, observe)
         with contextlib.ExitStack() as stack:
             if trainer.progress.step < step.gears.shift_at and group.rank == 0:
                 trainer.compiler = stack.enter_context(BackgroundCompiler(run, data.spec, data.train))

@@ -1,4 +1,4 @@
-"""Which code a record may have run: only what the user has run himself on this machine, or lets run by a variable.
+"""Which code a record may have run: only what the user has run on this machine, or allowed by an environment variable.
 
 A record names files of users and holds their texts, and a record may come from anywhere. So each run notes in the cache
 the hash of the users' texts that it ran, and no text that is not noted is imported because a record names it.

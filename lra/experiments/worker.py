@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import attention_zoo
 import tasks
 from lra import console, signals
-from lra.errors import WorkError
+from lra.errors import WorkError, in_one_line
 from lra.experiments.data import TaskData, find_task, load_task_data, not_repeatable
 from lra.experiments.job import Job, open_job, run_job
 from lra.experiments.spawn import follow_parent
@@ -170,9 +170,9 @@ def work(
 
         run_job(job, prepared, group, title, pause=pause, raises=order.size > 1)
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = in_one_line(error)
         if order.size > 1:
-            return Answer(failure=reason[:500], traceback=traceback.format_exc())
+            return Answer(failure=reason, traceback=traceback.format_exc())
         return Answer(problem=reason)
     return Answer(paused=job.paused)
 

@@ -56,11 +56,11 @@ def _do(request: GPURequest, part: Part, left: float, place: str) -> PartOutcome
 
 
 def _run(request: GPURequest, part: Part, budget: float) -> PartOutcome:
-    """Runs the command; its output goes to the terminal and to parts/NAME.log, which is kept if it is stopped, too."""
+    """Runs the command; what it prints goes to the terminal and to parts/NAME.log, which is kept if it is stopped."""
     started, lines = time.monotonic(), []
     places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(places)}
-    settings = {"stdout": subprocess.PIPE, "env": environment, "encoding": "utf-8"}
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": environment, "encoding": "utf-8"}
     # in a session of its own, so that Ctrl-C reaches it once, from here
     with subprocess.Popen([sys.executable, *part.words], **settings, start_new_session=True) as process:
         reader = threading.Thread(target=_echo, args=(process, lines), daemon=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("tests", "steps", "memory", "runs")
 SIX = ("softmax", "relu", "elu", "flatten", "agent", "pola")
 TASKS = ("listops", "text", "image", "retrieval", "pathfinder")  # cheap ones first
 SHAPES = ("listops", "text", "image")  # tasks on which a step is timed
@@ -22,7 +23,7 @@ SLACK = 1.5  # a part may take so much longer than estimated
 class GPURequest:
     """minutes: for all parts together. overrides: KEY=VALUE for the runs. data_dir: as for a run, or empty.
 
-    files: the file of a user's task, by its name.
+    files: the file of a user's task, by its name. parts: those of PARTS that are wanted.
     """
 
     out: Path
@@ -35,6 +36,7 @@ class GPURequest:
     overrides: Sequence[str] = ()
     data_dir: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    parts: Sequence[str] = PARTS
 
     def choice(self, data: bool = True) -> tuple[str, ...]:
         """The words of the protocol and what is set in it, and of the data unless samples are drawn."""
@@ -57,23 +59,38 @@ class Part:
 
 def plan(request: GPURequest) -> list[Part]:
     """The parts in their order. Raises ConfigError and DataError for a protocol or a task that does not exist."""
-    run = str(ROOT / "run_lra.py")
-    attentions, parts = tuple(request.attentions), []
-    if (ROOT / "tests" / "test_gpu.py").exists():
-        words = ("-m", "pytest", "-q", "-m", "gpu", str(ROOT / "tests" / "test_gpu.py"))
-        parts.append(Part("tests", "the tests that need a GPU", words, 4, 8))
+    makers = {"tests": tests, "steps": steps, "memory": memory, "runs": runs}
+    return [part for name in PARTS if name in request.parts for part in makers[name](request)]
+
+
+def tests(request: GPURequest) -> list[Part]:  # noqa: ARG001
+    """The tests that need a GPU, each named when it ends; a warning of torch's does not fail one here."""
+    path = ROOT / "tests" / "test_gpu.py"
+    words = ("-m", "pytest", "-v", "--tb=short", "-W", "default", "-m", "gpu", str(path))
+    return [Part("tests", "the tests that need a GPU", words, 4, 8)] if path.exists() else []
+
+
+def steps(request: GPURequest) -> list[Part]:
+    """The time of a training step in each gear, for each task and attention."""
+    run, parts = str(ROOT / "run_lra.py"), []
     gears = ("--gear", *(GEARS if request.device.startswith("cuda") else GEARS[1:]))
     for task in (task for task in SHAPES if task in request.tasks):
-        for number, attention in enumerate(attentions):
+        for number, attention in enumerate(request.attentions):
             words = (run, "bench", "--yardstick", "--task", task, "--attn", attention, *gears, "--repeats", "5")
             title = f"a training step of {attention} on {task} in each gear"
             parts.append(Part(f"step-{task}-{number}", title, words + request.choice(), STEP, 3 * STEP))
-    for number, attention in enumerate(attentions):
+    return parts
+
+
+def memory(request: GPURequest) -> list[Part]:
+    """Time and memory against length, for each attention."""
+    run, parts = str(ROOT / "run_lra.py"), []
+    for number, attention in enumerate(request.attentions):
         words = (run, "bench", "--attn", attention, "--mode", "training", "--repeats", "5", "--budget", "10")
         words += ("--lengths", "1024", "4096", "--out", str(request.out / "bench"), *request.choice(data=False))
         title = f"time and memory of {attention} against length"
         parts.append(Part(f"memory-{number}", title, words, 1, 3))
-    return [*parts, *runs(request)]
+    return parts
 
 
 def runs(request: GPURequest) -> list[Part]:

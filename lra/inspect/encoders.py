@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lra.config.schema import Config
 from lra.console import say
 from lra.errors import UserError
 from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import prepare_data
-from lra.experiments.load import load_run
+from lra.experiments.load import load_run, run_of
 from lra.experiments.plan import Request, plan
 from lra.report.groups import is_control, rank
 from lra.report.load import find
@@ -102,7 +101,7 @@ def trained(
                 record.seed,
                 f"trained, seed {record.seed}, {accuracy}",
                 run.model(inputs.spec).double().eval(),
-                _padding(run.config, inputs, record),
+                padding_of(run_of(record, run.config), inputs.spec),
                 inputs,
             )
         )
@@ -129,16 +128,6 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str
     order = {key: rows.index(key[2]) if rows else rank(key[2], is_control(found[path])) for key, path in kept.items()}
     ranked = sorted(kept, key=lambda key: (key[0], key[1], order[key]))
     return {kept[key]: found[kept[key]] for key in ranked}
-
-
-def _padding(config: Config, data: Data, record: Record) -> Padding:
-    """How the run of a record reads its samples."""
-    return Padding(
-        length=config.model.length or data.spec.length,
-        to_full_length=record.attention.get("padding") == "fixed",
-        padded=data.spec.padded,
-        zero_is_padding=config.model.zero_is_padding,
-    )
 
 
 def samples(subject: Subject, count: int) -> list[tuple[Tensor, Tensor | None]]:

@@ -90,11 +90,11 @@ def correlation(a: Tensor, b: Tensor) -> float:
     return float((a * b).sum()) / scale if scale else 0.0
 
 
-def shrink(matrix: Tensor, side: int = SIDE) -> Tensor:
+def shrink(matrix: Tensor) -> Tensor:
     """A large matrix (..., R, N) as a small picture (..., r, n): each pixel is the mean of a block.
 
     The mass is kept; single peaks get paler.
     """
-    size = min(side, matrix.shape[-2]), min(side, matrix.shape[-1])
+    size = min(SIDE, matrix.shape[-2]), min(SIDE, matrix.shape[-1])
     flat = matrix.reshape(-1, *matrix.shape[-2:])
     return F.adaptive_avg_pool2d(flat, size).reshape(*matrix.shape[:-2], *size)

@@ -9,7 +9,7 @@ import numpy as np
 
 from lra.results.record import Record, hits
 from lra.stats.accuracy import Summary, summarise, within_noise
-from lra.stats.differences import Family
+from lra.stats.differences import Difference, Family
 
 LATE = 0.95  # of the training steps: a best step beyond it is called late
 PLAIN = ("", "generated", "official", "user's", "own")  # labels of data that a heading need not name
@@ -83,10 +83,19 @@ class TaskColumn:
         return self.title if self.label in PLAIN or self.label in self.title else f"{self.title} ({self.label})"
 
     @cached_property
-    def family(self) -> Family:
-        """The rows of the column, to be tested against each other."""
+    def tests(self) -> Family:
+        """The rows of the column, tested against each other."""
         values = {row: cell.accuracies for row, cell in self.cells.items() if cell.done}
         return Family(values, lambda row, other, seeds: rows_variance(self.cells[row], self.cells[other], seeds))
+
+    @property
+    def not_separated(self) -> set[str]:
+        """The rows that may be the best: see `Family.best`; empty where no row is separated from it."""
+        return self.tests.best
+
+    def against(self, baseline: str) -> dict[str, Difference]:
+        """Row -> its difference to the baseline over common seeds, adjusted over the rows; empty if that has no run."""
+        return self.tests.against(baseline) if baseline in self.tests.values else {}
 
     def rung_of(self, row: str) -> str:
         """The nearest rung of the ladder, if the cell's mean is within noise of it; else nothing."""

@@ -8,7 +8,6 @@ import pandas as pd
 
 from lra.report import columns
 from lra.report.cells import TaskColumn
-from lra.report.compare import not_separated
 from lra.report.escape import inert, without_formulas
 from lra.report.groups import Group, average
 from lra.report.latex import latex
@@ -60,7 +59,7 @@ def _numbers(group: Group, column: TaskColumn, row: str) -> dict[str, Any]:
     numbers |= {"min": min(cell.accuracies.values()), "max": max(cell.accuracies.values())}
     noise = binomial_half_width(summary.mean, cell.test_rows) if cell.test_rows else None
     numbers |= {"test_rows": cell.test_rows, "test_half_width_95": noise, "rung": column.rung_of(row)}
-    return numbers | {"late": cell.late, "not_separated_from_best": row in not_separated(column)}
+    return numbers | {"late": cell.late, "not_separated_from_best": row in column.not_separated}
 
 
 def means(group: Group) -> pd.DataFrame:

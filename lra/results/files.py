@@ -60,21 +60,24 @@ def remove_leftovers(files: Iterable[Path]) -> None:
     for file in files:
         named = re.fullmatch(r"\.(probe-(\d{1,9})|.+\.(\d{1,9}|[0-9a-f]{32})\.tmp)", file.name)
         with contextlib.suppress(OSError):  # another process may have removed it
-            if named and time.time() - file.stat().st_mtime > 3600 and not _is_running(named[2] or named[3]):
+            if named and time.time() - file.stat().st_mtime > 3600 and not _in_use(named[2] or named[3]):
                 file.unlink()
 
 
-def _is_running(process: str) -> bool:
-    """Is there a process of this number? There is none of a token, whose file lives for a moment."""
-    if not process.isdecimal() or len(process) > 9:
-        return False
+def _in_use(owner: str) -> bool:
+    """Is this the number of a process that runs? The file of a token, 32 digits, lives for a moment."""
+    return len(owner) <= 9 and is_running(int(owner))
+
+
+def is_running(process: int) -> bool:
+    """Is there a process of this number on this machine? True where that cannot be known."""
     if os.name == "nt":  # there signal 0 is Ctrl-C, not a question
         return True
     try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
         return False
-    except OSError:
+    except OSError:  # another user's
         return True
     return True
 

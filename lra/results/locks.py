@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lra import signals
 from lra.errors import BusyError, ConfigError, WorkError
-from lra.results.files import write_atomically
+from lra.results.files import is_running, write_atomically
 
 try:
     import fcntl
@@ -33,7 +33,7 @@ BEATS = 10  # signs in that time
 
 
 @functools.cache
-def place() -> str:
+def namespace() -> str:
     """Where a process number means one process: machines and containers may share a host's name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -49,7 +49,7 @@ class Holder:
     host: str = field(default_factory=platform.node)
     pid: int = field(default_factory=os.getpid)
     since: float = field(default_factory=time.time)
-    place: str = field(default_factory=lambda: place())
+    place: str = field(default_factory=namespace)
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __str__(self) -> str:
@@ -58,15 +58,7 @@ class Holder:
     @property
     def ended(self) -> bool:
         """Is it a process of this machine that has ended? False where that cannot be known."""
-        if self.place != place() or os.name == "nt":  # on Windows signal 0 is Ctrl-C, not a question
-            return False
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:  # another user's
-            return False
-        return False
+        return self.place == namespace() and not is_running(self.pid)
 
     def encoded(self) -> bytes:
         return (json.dumps(asdict(self)) + "\n").encode()
@@ -102,17 +94,13 @@ def _read(path: Path) -> Holder | None:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file for this process. Raises BusyError when another holds it, WorkError when it cannot be made."""
-    try:
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         opened = path.open("ab")
-    except OSError as error:
-        raise WorkError(f"cannot write {path}: {error.strerror or error}; mend that and start again") from error
     with opened as file:
         stale = stale_after()
         if not _flock(path, file.fileno()):
             with _claimed(claim_of(path), stale):
-                if (held := _read(path)) and not _is_stale(path, stale):
-                    raise _busy(path, held)  # a machine to which the file system gives locks
                 yield
             return
         with contextlib.suppress(OSError):  # a full disk
@@ -144,20 +132,33 @@ def _flock(path: Path, file: int) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raises WorkError where the file system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(f"cannot write {path}: {error.strerror or error}; fix that and start again") from error
+
+
 def _busy(path: Path, holder: Holder | None) -> BusyError:
     return BusyError(f"another process is working in {path.parent}{f' ({holder})' if holder else ''}")
 
 
 @contextlib.contextmanager
 def _claimed(path: Path, stale: float) -> Iterator[None]:
-    """Holds a folder by a file that only one process can create."""
-    ours = Holder()
-    if not _create(path, ours):
-        held = _read(path)
-        if not _is_stale(path, stale) or not _take_over(path, ours, stale):
-            raise _busy(path, held)
-        _say(f"{path.parent}: {held or 'its process'} has given no sign and counts as ended: its run goes on here")
+    """Holds a folder by a file that only one process can create. Raises BusyError and WorkError."""
+    ours, lock = Holder(), path.with_name(path.name.removesuffix(".claim"))
+    with _writing(path):
+        if not _create(path, ours):
+            held = _read(path)
+            if not _is_stale(path, stale) or not _take_over(path, ours, stale):
+                raise _busy(path, held)
+            _say(f"{path.parent}: {held or 'its process'} has given no sign and counts as ended: its run goes on here")
     try:
+        with _writing(path):
+            if (held := _read(lock)) and not _is_stale(lock, stale):
+                raise _busy(lock, held)  # a machine to which the file system gives locks
         with _beating(path, ours, stale):
             yield
     finally:

@@ -23,6 +23,7 @@ def reset_peak(device: torch.device) -> None:
     """Starts a new measurement of peak memory, without what an earlier run of this process has left."""
     gc.collect()
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # pools of graphs that are gone would count as graphs
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR.exists():
         give_back()

@@ -12,7 +12,7 @@ from lra.results.bench_record import UNIFORM, Bench, newest
 TRAINING, FORWARD = "training", "forward"
 
 
-class Place(NamedTuple):
+class Conditions(NamedTuple):
     """What hours must share to stand side by side: the machine, and how it was used but for the number of processes."""
 
     device: str
@@ -47,28 +47,28 @@ class WholeRun:
         return max((bench.created for bench in (self.shared, self.evaluation) if bench), default="")
 
 
-def place_of(bench: Bench) -> Place:
+def conditions_of(bench: Bench) -> Conditions:
     device, name, cores, threads = (bench.environment.get(key) for key in ("device", "device_name", "cores", "threads"))
-    return Place(str(device), str(name), cores, threads, bench.gear, bench.precision, bench.protocol)
+    return Conditions(str(device), str(name), cores, threads, bench.gear, bench.precision, bench.protocol)
 
 
-def whole_runs(benches: Iterable[Bench]) -> dict[Place, list[WholeRun]]:
-    """Place -> the whole runs measured there, in the order in which they first came. benches: oldest first.
+def whole_runs(benches: Iterable[Bench]) -> dict[Conditions, list[WholeRun]]:
+    """Conditions -> the whole runs measured there, in the order in which they first came. benches: oldest first.
 
     Where runs were timed in several numbers of processes, the one whose evaluation was timed last counts.
     """
-    groups: dict[tuple[Place, str, str], list[Bench]] = {}
+    groups: dict[tuple[Conditions, str, str], list[Bench]] = {}
     for bench in sorted(newest(benches), key=lambda bench: bench.created):
         if bench.run_steps and bench.shape != UNIFORM:
-            groups.setdefault((place_of(bench), bench.row, bench.shape), []).append(bench)
-    places: dict[Place, list[WholeRun]] = {}
-    for (place, row, task), members in groups.items():
-        places.setdefault(place, []).append(whole_run(row, task, members))
-    return places
+            groups.setdefault((conditions_of(bench), bench.row, bench.shape), []).append(bench)
+    found: dict[Conditions, list[WholeRun]] = {}
+    for (conditions, row, task), members in groups.items():
+        found.setdefault(conditions, []).append(whole_run(row, task, members))
+    return found
 
 
 def whole_run(row: str, task: str, benches: list[Bench]) -> WholeRun:
-    """From the timings of one attention on one task at one place, oldest first."""
+    """From the timings of one attention on one task under one set of conditions, oldest first."""
     warm = {(bench.mode, bench.processes): bench for bench in benches if not bench.cold}
     most = next((processes for mode, processes in reversed(warm) if mode == FORWARD), 1)
     return WholeRun(

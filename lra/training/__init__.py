@@ -4,6 +4,6 @@ loop calls step; step calls a gear (gears and cudagraphs; gearbox holds the one 
 says which rows a step reads, and loading makes tensors of them. distributed is the group of processes, run_folder what
 is kept on disk.
 
-To add a gear, subclass `gears.Eager`; all gears must give the same gradients (tests/test_engine.py). This room imports
-config, results, console, hashing and errors only.
+To add a gear, subclass `eager.Eager`; all gears must give the same gradients (tests/test_engine.py). This package
+imports config, results, console, hashing, signals and errors only.
 """

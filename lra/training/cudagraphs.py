@@ -168,11 +168,12 @@ class CUDARecorder:
         except Exception as error:
             # After a failed capture its stream is still current, the generator refuses to draw outside of a graph, the
             # allocator refuses to release its cache, and the error raised hides the cause.
-            torch.cuda.set_stream(current)
-            with contextlib.suppress(Exception):
-                torch._C._cuda_endAllocateToPool(side.device.index, self.pool)
-            with contextlib.suppress(Exception):  # the capture held the pool, too, which could never be freed again
-                torch._C._cuda_releasePool(side.device.index, self.pool)
+            if torch.cuda.current_stream() != current:  # else the capture has ended as usual, as where memory ran out
+                torch.cuda.set_stream(current)
+                with contextlib.suppress(Exception):
+                    torch._C._cuda_endAllocateToPool(side.device.index, self.pool)
+                with contextlib.suppress(Exception):  # the capture held the pool, too, which could never be freed again
+                    torch._C._cuda_releasePool(side.device.index, self.pool)
             generator.graphsafe_set_state(spare)
             cause = error.__context__ or error
             raise CaptureError(f"{type(cause).__name__}: {cause}") from error

@@ -49,7 +49,7 @@ class GearBox:
         self.rounded = False  # were lengths rounded at the checkpoint that the run goes on from?
         self.moving: set[str] | None = None  # buffers that training updates; None before the dry run
         wanted, self.cause = ("captured", "") if recorder else choose_gear(config, device.kind, padding.length)
-        self.shift_at = shift_step(config, wanted, padding.length)  # step from which it is compiled, or 0
+        self.shift_at = shift_step(config, wanted, device.kind, padding.length)  # step from which it is compiled, or 0
         if wanted == "captured":
             self.gear: Eager = Captured(model, device, padding, self.optimiser, config.batch, recorder)
         else:
@@ -131,9 +131,9 @@ class GearBox:
     def shift(self, error: Exception) -> None:
         """Goes on in a slower gear, after one line that says why; raises the error where there is none.
 
-        What only a graph refuses is compiled, and what has no room beside the memory that graphs hold. What fails to
-        compile, or is compiled again and again, runs eagerly; but where kernels were combined, the same gear is first
-        tried without.
+        If only the capture fails, or graphs leave too little memory, the run goes on compiled. If the compiler fails,
+        or compiles again and again, the run goes on eagerly; where kernels were combined, the same gear is first tried
+        without.
         """
         gear = self.gear
         memory = isinstance(error, torch.OutOfMemoryError)

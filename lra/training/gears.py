@@ -224,8 +224,8 @@ def choose_gear(config: Train, kind: str, length: int) -> tuple[str, str]:
     return wanted, ""
 
 
-def shift_step(config: Train, gear: str, length: int) -> int:
-    """The step from which a run that begins in the eager gear goes on in `gear`; 0 if it begins there."""
-    if config.gear != "auto" or gear != "compiled":
+def shift_step(config: Train, gear: str, kind: str, length: int) -> int:
+    """The step from which a run on a CPU that begins in the eager gear goes on in `gear`; 0 if it begins there."""
+    if config.gear != "auto" or gear != "compiled" or kind != "cpu":
         return 0
     return -(-SHIFT_TOKENS // (config.batch * length))

@@ -2,7 +2,8 @@
 
 By default its cache leaves out graphs with an autocast block or a custom autograd function, so that every process
 compiles them again; a sum of more than 4,096 numbers gets other code than a shorter one, so that one compilation does
-not serve both; and kernels carry line tables for debuggers. What is here changes all three.
+not serve both; kernels carry line tables for debuggers; and generated draws are slower than PyTorch's. What is here
+changes all of that.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from torch.fx.experimental import symbolic_shapes
 # The graph holds their arguments, which is all that they depend on.
 AUTOCAST = ("torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast")
 SETTINGS = {
+    "fallback_random": True,  # draws as in the eager gear; generated ones take longer, and dropout of weights has N^2
     "unsafe_marked_cacheable_functions": dict.fromkeys(AUTOCAST, torch.__version__),
     "aot_inductor.enable_line_tables": False,  # of all kernels, whatever the name says; a seventh of g++'s time
     "aot_inductor.enable_frame_pointer": False,
@@ -61,7 +63,7 @@ def remember_strides() -> None:
 
 
 def one_code(compile_graph: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes this function, which writes the code of a graph, take no decision by a size that varies."""
+    """Makes this function, which writes the code of a graph, branch on no size that varies."""
 
     def compile_for_all(*arguments: Any, **options: Any) -> Any:
         with patched(shapes, "backed_size_oblivious", True):

@@ -105,7 +105,8 @@ class Trainer:
                 last = progress.step == config.steps
                 to_log = last or progress.step % LOG_EVERY == 0
                 to_evaluate = last or progress.step % config.evaluate_every == 0
-                if to_log or to_evaluate or self.step.device.kind == "cpu":  # reading waits for a GPU
+                to_save = to_evaluate or time.monotonic() - saved > SAVE_EVERY
+                if to_log or to_save or self.step.device.kind == "cpu":  # reading waits for a GPU, as saving does
                     self.read_loss()
             if to_log and progress.diverged_at is None:
                 self.log()
@@ -113,7 +114,7 @@ class Trainer:
                 with self.seconds("evaluate"):
                     self.evaluate()
             if progress.diverged_at is None:
-                if to_evaluate or time.monotonic() - saved > SAVE_EVERY:
+                if to_save:
                     self.save()
                     saved = time.monotonic()
                 if self.step.device.kind == "cpu" and time.monotonic() - trimmed > TRIM_EVERY:

@@ -1,6 +1,6 @@
 """The state of this process that a run depends on: random number generators and PyTorch's settings.
 
-In a grid, a user's file may have changed either, at import or in an earlier run; every run shall compute what it would
+In a grid, a user's file may have changed either, at import or in an earlier run; every run must compute what it would
 compute alone.
 """
 

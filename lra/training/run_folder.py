@@ -91,7 +91,7 @@ class RunFolder:
 
     def finish(self) -> None:
         """Deletes what only a resumed or a failed run needs."""
-        for path in (self.resume, self.before, self.doubtful, self.error):
+        for path in (self.resume, self.before, self.doubtful, *self.folder.glob("error*.txt")):
             with contextlib.suppress(OSError):  # the next command tries again
                 path.unlink(missing_ok=True)
 
@@ -100,7 +100,7 @@ class NoFolder:
     """Stands in for the folder where process 0 keeps the run's files; only its traceback is written."""
 
     def __init__(self, folder: Path, rank: int):
-        self.resume, self.error = folder / "resume.pt", folder / f"error-{rank}.txt"
+        self.folder, self.resume, self.error = folder, folder / "resume.pt", folder / f"error-{rank}.txt"
 
     def save_state(self, state: dict[str, Any]) -> None: ...
     def load_state(self) -> None: ...

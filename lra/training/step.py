@@ -16,7 +16,6 @@ from lra.training.batches import Samples, documents, sizes
 from lra.training.cudagraphs import Recorder
 from lra.training.device import Device, Padding
 from lra.training.distributed import Group, alone
-from lra.training.eager import Eager
 from lra.training.gearbox import GearBox
 from lra.training.process import seed_everything
 from lra.training.turns import Turns
@@ -147,11 +146,3 @@ class Step:
             except Exception as error:
                 self.gears.shift(error)
         return self.group.add(predictions), self.evaluation.total(losses) / len(rows)
-
-
-def evaluate(
-    model: nn.Module, samples: Samples, rows: np.ndarray, device: Device, padding: Padding
-) -> tuple[np.ndarray, float]:
-    """Predicted classes of these rows, uint8 in their order, and the mean loss, in the eager gear."""
-    predictions, losses = Eager(model, device, padding).evaluate(samples, rows)
-    return predictions, float(losses.sum()) / len(rows)

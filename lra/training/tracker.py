@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lra.console import say
-from lra.errors import ConfigError
+from lra.errors import ConfigError, in_one_line
 from lra.hashing import identity_of
 
 
@@ -118,6 +118,6 @@ class Tracker:
 
     def drop(self, error: Exception) -> None:
         """Sends no more of this run to the tracker."""
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = in_one_line(error, 200)
         say(f"{self.name} failed and gets no more of this run; metrics.jsonl has all of it: {reason}")
         self.name, self.backend = "", None

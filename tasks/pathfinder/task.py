@@ -55,7 +55,6 @@ class Pathfinder(Task):
     settings = Settings
     images = True
     networks: ClassVar = {"small CNN": Network(kind="convolutions", width=16, steps=1000, batch=64)}
-    streamed: ClassVar[bool] = False  # generated images are made when read, not stored
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
         """The images of `data_dir`, else of LRA_DATA, unpacked or not, where it holds any, else generated ones.

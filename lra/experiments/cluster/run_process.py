@@ -25,7 +25,7 @@ from typing import Any
 
 import tasks
 from lra import console, signals
-from lra.errors import BusyError, WorkError
+from lra.errors import BusyError, UserError, WorkError, in_one_line
 from lra.experiments.cluster.order import FILES, run_of_order
 from lra.experiments.data import TaskData, prepare_data
 from lra.experiments.job import Job, open_job, run_job
@@ -96,7 +96,8 @@ def do(order: dict[str, Any], send: Send) -> dict[str, Any]:
         send({"start": state["progress"]["step"] if state else 0})
         run(job, prepared, order["gpu"])
     except Exception as error:
-        return {"problem": " ".join(f"{node}: {error}".split())[:500]}
+        known = isinstance(error, UserError | ValueError)
+        return {"problem": " ".join(f"{node}: {error if known else in_one_line(error)}".split())[:500]}
     if job.record is None:
         return {"stopped" if job.paused or signals.asked() else "busy": True}
     if shared:

@@ -2,7 +2,6 @@
 
 from matplotlib.figure import Figure
 
-from lra.report.compare import paired
 from lra.report.figures import style
 from lra.report.figures.style import Palette
 from lra.report.groups import Group
@@ -13,7 +12,7 @@ CAPTION = "Percentage points. Line: 95 % interval, from three common seeds on. F
 
 def draw(group: Group, baseline: str, palette: Palette) -> dict[str, bytes]:
     """'slug-differences.svg' and '.pdf' -> content: a panel per task; nothing where no row has a pair."""
-    panels = {task: found for task, found in paired(group, baseline).items() if found}
+    panels = {column.task: found for column in group.columns if (found := column.against(baseline))}
     rows = [row for row in group.rows if any(row in found for found in panels.values())]
     if not rows:
         return {}

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lra.report.compare import against
 from lra.report.figures.legend import words
 from lra.report.format import p_value, signed
 from lra.report.groups import Group
@@ -26,7 +25,7 @@ class ForestLine:
 
 def forests(group: Group) -> list[dict[str, Any]]:
     """The tables of differences, one for each row that can be the baseline."""
-    known = {c.task: {row: against(c, row) for row in c.cells} for c in group.columns}
+    known = {c.task: {row: c.against(row) for row in c.cells} for c in group.columns}
     limits = {task: _limit([d for found in by_row.values() for d in found.values()]) for task, by_row in known.items()}
     made = []
     for baseline in group.rows:

@@ -8,7 +8,6 @@ from typing import Any
 from lra.report import columns
 from lra.report.cells import Cell, TaskColumn
 from lra.report.columns import Column, Row
-from lra.report.compare import not_separated
 from lra.report.format import DAGGER, DASH, percent
 from lra.report.groups import Group, average, best_trivial
 
@@ -61,7 +60,7 @@ def board(group: Group) -> Leaderboard:
     headings = [Heading(c.heading, data_key(c)) for c in group.columns]
     headings += [Heading(title) for title in group.averages]
     headings += [_heading(column) for column in others]
-    best = {c.task: not_separated(c) for c in group.columns}
+    best = {c.task: c.not_separated for c in group.columns}
     rows = {}
     for row in group.rows:
         figures = [_accuracy(c, row, row in best[c.task]) for c in group.columns]

@@ -18,7 +18,8 @@ from lra.results.files import encoded, write_all
 
 ABOUT = (
     "Time is the median over repeats of a step, with the quartiles. Memory is what a step takes beyond what is held "
-    "between steps (parameters, optimiser, data; on a CPU the libraries, too)."
+    "between steps (parameters, optimiser, data; on a CPU the libraries, too); of captured steps it is what their "
+    "graphs reserve."
 )
 SHORT = {"out of memory": "OOM", "over budget": "> budget", "failed": "failed"}
 THOUSANDS = {"1K": (1000, 1024), "2K": (2000, 2048), "3K": (3000, 3072), "4K": (4000, 4096)}
@@ -97,12 +98,11 @@ def write(benches: Sequence[Bench], out: Path) -> list[Path]:
 
 
 def heading(group: Sequence[Bench]) -> str:
-    """What the figures of a group share; for the gear `auto`, the gear that it chose."""
+    """What the figures of a group share, with the gears that ran, which `auto` chose or a fallback took."""
     bench = group[0]
     device, name, threads, processes, gear, precision, protocol = bench.setting
-    if gear == "auto":
-        used = {str(member.environment["gear"]) for member in group if member.seconds and "gear" in member.environment}
-        gear = " or ".join(sorted(used)) or gear
+    used = {str(member.environment["gear"]) for member in group if member.seconds and "gear" in member.environment}
+    gear = " or ".join(sorted(used)) or gear
     where = f"{name}, {threads} thread{'s' if threads != 1 else ''}" if device == "cpu" else f"{name}"
     where = f"{where} in each of {processes} processes" if processes > 1 else where
     what = "Sequences of one length" if bench.shape == UNIFORM else "Tasks' own lengths"

@@ -5,7 +5,6 @@ from statistics import fmean
 
 from lra.report import columns
 from lra.report.cells import Cell, TaskColumn
-from lra.report.compare import not_separated
 from lra.report.escape import inert
 from lra.report.format import CIRCLE, DAGGER, DASH, TIMES, percent
 from lra.report.groups import Group, average, best_trivial, fidelity, rank
@@ -93,7 +92,7 @@ def _table(group: Group, rungs: Rungs, headings: Sequence[str], words: Words) ->
         means = [average(averaged, row) for averaged in group.averages.values()]
         line += [percent(mean) if mean is not None else DASH for mean in means]
         body.append((*line, *(column.text(columns.row_of(group, row)) for column in others)))
-    bold = [(group.rows.index(row) + first, 1 + i) for i, c in enumerate(group.columns) for row in not_separated(c)]
+    bold = [(group.rows.index(row) + first, 1 + i) for i, c in enumerate(group.columns) for row in c.not_separated]
     header = ["Attention", *headings, *group.averages, *(column.heading for column in others)]
     return Table(group.heading, tuple(header), tuple(body), bold=frozenset(bold))
 

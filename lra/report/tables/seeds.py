@@ -8,7 +8,6 @@ import pandas as pd
 
 from lra.report import conventions
 from lra.report.cells import TaskColumn
-from lra.report.compare import against
 from lra.report.format import DASH, p_value, percent, signed
 from lra.report.groups import Group
 from lra.report.render import Table, table
@@ -35,7 +34,7 @@ def baseline_of(group: Group, asked: str = "") -> str:
 
 def seeds(column: TaskColumn, rows: Sequence[str], baseline: str) -> Table:
     """A line per row that has finished on this task; no differences where the baseline has not."""
-    found = against(column, baseline)
+    found = column.against(baseline)
     header = ["Attention", "Mean", "sd", "n", "95 %", "Test rows"]
     breaks = (len(header),) if found else ()
     header += [f"less {baseline}", "95 % of it", "p", "Verdict", "Detectable"] if found else []
@@ -90,7 +89,7 @@ def numbers(groups: Sequence[Group], baseline: str = "") -> pd.DataFrame:
         theirs = baseline_of(group, baseline)
         for column in group.columns:
             place = {"table": group.slug, "task": column.task, "data_hash": column.data_hash, "baseline": theirs}
-            for row, d in against(column, theirs).items():
+            for row, d in column.against(theirs).items():
                 low, high = d.interval or (None, None)
                 found.append(
                     place

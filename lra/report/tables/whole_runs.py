@@ -6,7 +6,7 @@ from lra.report import conventions
 from lra.report.format import DASH
 from lra.report.render import markdown, table
 from lra.results.bench_record import Bench
-from lra.results.whole_runs import Place, WholeRun, whole_runs
+from lra.results.whole_runs import Conditions, WholeRun, whole_runs
 
 ABOUT = (
     "Hours: all steps and evaluations of a run, by the median times of a few. Start: seconds of the first step in one "
@@ -18,26 +18,29 @@ ABOUT = (
 def tables(benches: Sequence[Bench]) -> list[str]:
     """Markdown, two tables for each machine and way to use it; empty without a timing of a whole run's step."""
     parts = []
-    for place, runs in whole_runs(benches).items():
+    for conditions, runs in whole_runs(benches).items():
         if not any(run.evaluation for run in runs):
             continue  # training alone was timed, for another question
         tasks = sorted(dict.fromkeys(run.task for run in runs), key=conventions.task_order)
         most = max(run.evaluation.processes for run in runs if run.evaluation)
-        parts += [f"## {heading(place, runs, most)}\n\n{ABOUT}\n", _hours(runs, tasks)]
+        parts += [f"## {heading(conditions, runs, most)}\n\n{ABOUT}\n", _hours(runs, tasks)]
         where = f"in 1 process / in {most}" if most > 1 else "in 1 process"
         parts += [f"Real tokens per second, {where}\n", _filled(runs, tasks, _speeds)]
     return parts
 
 
-def heading(place: Place, runs: Sequence[WholeRun], processes: int) -> str:
-    """Where and how the runs were timed."""
+def heading(shared: Conditions, runs: Sequence[WholeRun], processes: int) -> str:
+    """Where and how the runs were timed, with the gears that ran."""
     timed = [run.shared for run in runs if run.shared]
-    used = {str(bench.environment.get("gear", place.gear)) for bench in timed} if place.gear == "auto" else {place.gear}
-    where = place.device_name
-    if place.device == "cpu":
-        where += f", {place.cores} core{'s' * (place.cores != 1)}"
-        where += f", {processes} process{'es' * (processes != 1)} of {place.threads} thread{'s' * (place.threads != 1)}"
-    return f"Whole runs of {place.protocol}: {' or '.join(sorted(used)) or place.gear}, {place.precision}, {where}"
+    used = {str(bench.environment.get("gear", shared.gear)) for bench in timed}
+    where = shared.device_name
+    if shared.device == "cpu":
+        where += f", {shared.cores} core{'s' * (shared.cores != 1)}"
+        where += (
+            f", {processes} process{'es' * (processes != 1)} of {shared.threads} thread{'s' * (shared.threads != 1)}"
+        )
+    gears = " or ".join(sorted(used)) or shared.gear
+    return f"Whole runs of {shared.protocol}: {gears}, {shared.precision}, {where}"
 
 
 def _hours(runs: Sequence[WholeRun], tasks: list[str]) -> str:
