@@ -40,8 +40,8 @@ def test_every_part_has_the_words_that_were_given(tmp_path: Path, capsys: pytest
 
 
 def test_parts_can_be_chosen(capsys: pytest.CaptureFixture[str]):
-    words = "gpu --dry-run --parts runs tests --task listops --attn elu --seed 0"
-    assert main(words.split()) == 0
+    words = ["gpu", "--dry-run", "--parts", "runs", "tests", "--task", "listops", "--attn", "elu", "--seed", "0"]
+    assert main(words) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")][2:]
     assert ["tests" in lines[0], "listops under standard" in lines[1], len(lines)] == [True, True, 2]
 
