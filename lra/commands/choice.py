@@ -93,6 +93,11 @@ def share(text: str) -> float:
     return value
 
 
+def add_runs(parser: argparse.ArgumentParser, about: str) -> None:
+    """The records that a command reads."""
+    parser.add_argument("runs", nargs="*", type=to_path, default=[Path("results/runs")], help=about)
+
+
 def add_processes(parser: argparse.ArgumentParser, engines: Sequence[str] = ("local", "ray", "slurm")) -> None:
     parser.add_argument("--devices", default="", metavar="0-7", help="use these GPUs, one process and one run on each")
     parser.add_argument(

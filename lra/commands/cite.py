@@ -2,19 +2,12 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from lra.commands.choice import to_path
+from lra.commands.choice import add_runs
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "runs",
-        nargs="*",
-        type=to_path,
-        default=[Path("results/runs")],
-        help="records or folders (default results/runs)",
-    )
+    add_runs(parser, "records or folders (default results/runs)")
 
 
 def main(parsed: argparse.Namespace) -> int:

@@ -6,20 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import refuse_others, to_file, to_path
+from lra.commands.choice import add_runs, refuse_others, to_file, to_path
 
 if TYPE_CHECKING:
     from lra.results.record import Record
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "runs",
-        nargs="*",
-        type=to_path,
-        default=[Path("results/runs")],
-        help="records or folders (default results/runs)",
-    )
+    add_runs(parser, "records or folders (default results/runs)")
     parser.add_argument(
         "--out",
         type=to_path,

@@ -3,10 +3,9 @@
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.commands.choice import to_path
+from lra.commands.choice import add_runs
 from lra.commands.output import aligned
 
 if TYPE_CHECKING:
@@ -17,13 +16,7 @@ STOPPED = "goes on from its checkpoint"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "runs",
-        nargs="*",
-        type=to_path,
-        default=[Path("results/runs")],
-        help="default results/runs; silent: on another machine that gives no sign; resumable: has a checkpoint",
-    )
+    add_runs(parser, "default results/runs; silent: on another machine that gives no sign; resumable: has a checkpoint")
 
 
 def main(parsed: argparse.Namespace) -> int:
