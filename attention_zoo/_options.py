@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import math
+from typing import Any
 
 TYPES = {"int": int, "float": float, "bool": bool, "str": str}
 LARGEST = 10**6  # of an option that is an integer; they are sizes
@@ -32,8 +33,20 @@ def options_of(cls: type) -> Options:
             raise SpecError(
                 f"{cls.__name__}: option {parameter.name!r} needs a type of {', '.join(TYPES)} and a default"
             )
+        if not _is_value(default, TYPES[hint]):
+            wanted = "a finite number" if hint == "float" else f"of type {hint}"
+            raise SpecError(f"{cls.__name__}: the default of {parameter.name!r} must be {wanted}, not {default!r:.100}")
         options[parameter.name] = (TYPES[hint], default)
     return options
+
+
+def _is_value(value: Any, kind: type) -> bool:
+    """Is this a value that an option of this type can have, and a record can keep?"""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value) if abs(value) < 2**53 else math.inf
+    if type(value) is not kind:
+        return False
+    return abs(value) <= LARGEST if kind is int else math.isfinite(value) if kind is float else True
 
 
 def read_options(text: str, known: Options, name: str) -> dict[str, Value]:
@@ -52,8 +65,8 @@ def read_options(text: str, known: Options, name: str) -> dict[str, Value]:
                 raise ValueError
             if kind is int and not -LARGEST <= int(value) <= LARGEST:
                 raise SpecError(f"attention {name}: {key} must be at most {LARGEST:,}, not {value[:40]}")
-            if kind is float and math.isnan(float(value)):
-                raise SpecError(f"attention {name}: {key} must be a number, not {value!r}")
+            if kind is float and not math.isfinite(float(value)):
+                raise SpecError(f"attention {name}: {key} must be a finite number, not {value!r}")
             options[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
         except SpecError:
             raise

@@ -14,7 +14,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +64,7 @@ def register(
     def add(cls: type[Attention]) -> type[Attention]:
         path = Path(inspect.getfile(cls)).resolve()
         _check(name, path, cls, padding, family)
-        classes[path, name] = cls
-        _entries[path, name] = Entry(
+        entry = Entry(
             name=name,
             path=path,
             title=title,
@@ -83,6 +82,8 @@ def register(
             expected_failures=expected_failures or {},
             options=options_of(cls),
         )
+        _check_texts(entry)
+        classes[path, name], _entries[path, name] = cls, entry
         return cls
 
     return add
@@ -103,6 +104,18 @@ def _check(name: str, path: Path, cls: type, padding: str, family: str) -> None:
         raise SpecError(f"{path}: padding is 'masked' or 'fixed', not {padding!r}")
     if family and family not in FAMILIES:
         raise SpecError(f"{path}: {_unknown(family)}")
+
+
+def _check_texts(entry: Entry) -> None:
+    """Raises SpecError where an argument of `register` that a record keeps or a command prints is no text."""
+    for field in fields(Entry):
+        value = getattr(entry, field.name)
+        if field.type == "str" and not isinstance(value, str):
+            raise SpecError(f"{entry.path}: {field.name} of @register must be a text in quotes, not {value!r:.100}")
+        texts = [*value, *value.values()] if isinstance(value, dict) else [None]
+        if field.type == "dict[str, str]" and not all(isinstance(text, str) for text in texts):
+            wanted = f"{field.name} of @register must be texts by name, such as {{'name': 'why'}}"
+            raise SpecError(f"{entry.path}: {wanted}, not {value!r:.100}")
 
 
 def _unknown(family: str) -> str:

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from lra import signals
-from lra.commands import NAMES
+from lra.commands import NAMES, streams
 from lra.commands.output import first_process
 from lra.errors import UserError, suggestion
 
@@ -101,15 +101,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     name, *words = arguments if arguments and not arguments[0].startswith("-") else ["run", *arguments]
     try:
-        with signals.caught() if name in TRAINING else contextlib.nullcontext():
+        with streams.steady(), signals.caught() if name in TRAINING else contextlib.nullcontext():
             parsed = parse(name, words)
             return command(name).main(parsed)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except streams.ReaderGone:  # such as `head`, which has seen enough
         return 0
     except KeyboardInterrupt as stop:
         by = f" by {stop}" if isinstance(stop, signals.Stopped) else ""
-        say(f"stopped{by}; the same command continues where it was")
+        say(f"stopped{by}" + ("; the same command continues where it was" if name in TRAINING else ""))
         return stop.code if isinstance(stop, signals.Stopped) else signals.INTERRUPTED
     except Exception as error:
         if not is_users(error):

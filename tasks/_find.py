@@ -78,6 +78,8 @@ def _load(path: Path) -> Task:
     for field, example in (("name", '"mine"'), ("title", '"Mine"'), ("settings", "Settings")):
         if not hasattr(task, field):
             raise DataError(f"{path}: {type(task).__name__} has no {field}: add the line `{field} = {example}`")
+    if not isinstance(task.title, str):
+        raise DataError(f"{path}: title must be a text in quotes, not {task.title!r}")
     if not (isinstance(task.settings, type) and dataclasses.is_dataclass(task.settings)):
         raise DataError(f"{path}: settings must be a dataclass, not {task.settings!r}")
     if not isinstance(task.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", task.name):

@@ -59,6 +59,20 @@ def store_ladder(folder: Path, data: Data, rungs: dict[str, float]) -> Path:
     return path
 
 
+def checked(task: str, rungs: Any) -> dict[str, float]:
+    """The rungs that `climb` of a task gave, as plain floats. Raises DataError for what is no accuracy."""
+    fault = "" if isinstance(rungs, dict) else f"not {type(rungs).__name__}"
+    for rung, accuracy in rungs.items() if not fault else ():
+        try:
+            good = isinstance(rung, str) and 0 <= float(accuracy) <= 1
+        except (TypeError, ValueError):
+            good = False
+        fault = fault or ("" if good else f"not {str(rung)[:100]!r}: {str(accuracy)[:100]}")
+    if fault:
+        raise DataError(f"{task}: climb gives accuracies as fractions of 1, such as {{'constant': 0.1}}, {fault}")
+    return {rung: float(accuracy) for rung, accuracy in rungs.items()}
+
+
 def _name(data: Data) -> str:
     return f"{data.about['task']}-{data.hash}.json"
 

@@ -19,7 +19,9 @@ MEMBER = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}/(manifest\.json|[a-z]+(-[a-z-]+)?\
 
 
 def pack(sets: Sequence[Data], archive: Path) -> None:
-    """Writes the cache folders of these data sets, all or nothing. Raises DataError."""
+    """Writes the cache folders of these data sets, all or nothing. Raises DataError, also for another file there."""
+    if archive.exists() and not _is_packed(archive):
+        raise DataError(f"{archive} is there, and is no packed data: delete it, or give another --file")
     temporary = archive.with_name(f".{archive.name}.{os.getpid()}.tmp")
     try:
         with tarfile.open(temporary, "w") as tar:
@@ -35,6 +37,16 @@ def pack(sets: Sequence[Data], archive: Path) -> None:
         raise DataError(f"cannot write {archive}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_packed(archive: Path) -> bool:
+    """Does the file begin as one that `pack` writes?"""
+    try:
+        with tarfile.open(archive, "r:", tarinfo=Header) as tar:
+            first = tar.next()
+    except (OSError, tarfile.TarError):
+        return False
+    return first is not None and MEMBER.fullmatch(first.name) is not None
 
 
 def unpack(archive: Path, cache: Path) -> list[str]:

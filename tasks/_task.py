@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from tasks._ladders import constant, find_ladder, store_ladder
+from tasks._ladders import checked, constant, find_ladder, store_ladder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,15 +47,22 @@ class Task(ABC):
         """Computes the ladder: rung -> accuracy on the test split; each rung reads more than the one before."""
         return {"constant": constant(data)}
 
+    def climbed(self, data: Data) -> dict[str, float]:
+        """What `climb` gives. Raises DataError for rungs that are no accuracies."""
+        return checked(self.name, self.climb(data))
+
     def quick_rungs(self, data: Data) -> dict[str, float] | None:  # noqa: ARG002
         """The rungs a run can wait for where the whole ladder takes long or needs an extra; None: the whole ladder."""
         return None
 
     def ladder(self, data: Data) -> dict[str, float]:
-        """The ladder of this data: shipped, else cached, else its quick rungs, else computed and cached."""
+        """The ladder of this data: shipped, else cached, else its quick rungs, else computed and cached.
+
+        Raises DataError for rungs that are no accuracies.
+        """
         rungs = find_ladder(data) or self.quick_rungs(data)
         if rungs is None:
-            rungs = self.climb(data)
+            rungs = self.climbed(data)
             with suppress(OSError):
                 store_ladder(data.folder, data, rungs)
         return rungs

@@ -111,10 +111,13 @@ def test_bad_override(override, message):
         ("- a list", "holds no mapping"),
         ("{", "protocol file"),
         ("base: standard\ntrain: {clip_at: [1]}", r"train\.clip_at must be a number"),
-        ("tasks: 5", "tasks: expected task names and their sections, found 5"),
-        ("tasks: {text: {}}", "has no section for task 'listops'; it has: text"),
+        ("tasks: 5", "tasks: expected keys and values, found 5"),
+        ("tasks: {text: {}}", "has no section for task 'listops'; it has: text; a line `base: standard` adds"),
         ("tasks: {listops: {train: {steps: 5}}}", "missing"),
-        ("base: standard\ntasks: {listops: 3}", "expected keys and values"),
+        ("base: standard\ntasks: {listops: 3}", r"tasks\.listops: expected keys and values, found 3"),
+        ("base: standard\ntasks: {listops: {data: 3}}", r"tasks\.listops\.data: expected keys and values, found 3"),
+        ("base: standard\ntrain: {steps: 0100}", "line 2: 0100 is no number here"),
+        ("base: standard\ntrain: {steps: 1:30}", "line 2: 1:30 is no number here"),
         ("train: {lr: 1}\nmodel: {dim: 8}\ntrain: {lr: 2}", r"mine\.yaml: line 3: 'train' is already set in line 1"),
         (
             "base: standard\ntasks:\n  listops:\n    train:\n      lr: 1\n      lr: 2",
@@ -282,3 +285,26 @@ def test_deviations_are_in_the_cell_and_leave_its_identity_alone(tmp_path):
              for name in ("quick", str(tmp_path / "mine.yaml"))]  # fmt: skip
     assert [cell.deviations for cell in cells] == [{}, {"sizes": "smaller here"}]
     assert cells[0].identity("0") == cells[1].identity("0")
+
+
+def test_an_empty_section_is_none(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: quick\nmodel:\ntrain:\ntasks:\n  listops:\n    train:\n")
+    assert resolve(path) == resolve("quick")
+    path.write_text("base: quick\ntasks:\n")
+    assert resolve(path) == resolve("quick")
+
+
+@pytest.mark.parametrize("value", ["0100", "1:30", "-010"])
+def test_numbers_that_yaml_reads_otherwise_than_people(value):
+    with pytest.raises(ConfigError, match="is no number here"):
+        resolve("standard", f"train.steps={value}")
+
+
+def test_a_misspelt_task_section_is_named(tmp_path, capsys):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: quick\ntasks: {listopps: {train: {lr: 1e-3}}, my_own: {train: {lr: 1e-3}}}\n")
+    resolve_for("listops", str(path), [])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert "no task 'listopps', and its section is not used, did you mean 'listops'?" in lines[0]

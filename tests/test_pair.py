@@ -75,13 +75,15 @@ def test_older_records_are_judged_by_their_data(tmp_path: Path, capsys: pytest.C
         (("listops-pola", "listops-softmax"), "2 records start so"),
         (("text", "listops-softmax"), "different test rows"),
         (("image", "image"), "has no predictions: it is diverged"),
-        (("listops-mean", "listops-mean"), "its data is not here"),
+        (("listops-mean", "listops-mean"), "is named twice"),
+        (("listops-mean", "listops-identity"), "its data is not here"),
     ],
 )
 def test_mistakes_are_one_line(folder: Path, capsys: pytest.CaptureFixture[str], names: tuple[str, str], words: str):
     save(answered("softmax", np.ones(101, bool), task="text"), folder)
     save(make("softmax", task="image", status="diverged"), folder)
-    save(dataclasses.replace(committed("mean"), correct="", data={"hash": "f" * 12}), folder)
+    for row in ("mean", "identity"):
+        save(dataclasses.replace(committed(row), correct="", data={"hash": "f" * 12}), folder)
     assert main(["report", str(folder), "--pair", *names]) == 2
     captured = capsys.readouterr()
     assert words in captured.err

@@ -203,8 +203,8 @@ def test_bad_spec(spec, message):
         ("agent:agents=10", {"length": 12, "grid": (3, 4)}, "agents=10: must be positive, and a square on a grid"),
         ("pola", {"dim": 6}, "head width must be even"),
         ("pola:alpha=-1", {}, "alpha=-1.0: must be at least 0"),
-        ("pola:alpha=inf", {}, "alpha=inf: must be at least 0"),
-        ("sinkhorn:temperature=nan", {}, "temperature must be a number, not 'nan'"),
+        ("pola:alpha=inf", {}, "alpha must be a finite number, not 'inf'"),
+        ("sinkhorn:temperature=nan", {}, "temperature must be a finite number, not 'nan'"),
         ("flatten:power=0", {}, "power=0: must be at least 1"),
     ],
 )

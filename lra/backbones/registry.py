@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Keys = dict[str, tuple[Any, Any]]  # name -> type, default
 
 HERE = Path(__file__).parent
+LARGEST = 2**63  # beyond it no record holds a whole number
 SHARED = ("classifier", "denoiser", "layers", "registry", "weights")  # files here that are no backbone
 ANNOTATIONS = {"Literal": Literal}  # what the types of a built-in's keys are written with, besides Python's own
 
@@ -85,6 +86,8 @@ def register(name: str, *, title: str = "", paper: str = "") -> Callable[[type[C
             raise BackboneError(f"{path}: a name is lower-case letters, digits and _, not {name!r}")
         if path.parent != HERE and name in names():
             raise BackboneError(f"{path}: the name {name!r} is taken by a built-in backbone; choose another")
+        if not isinstance(title, str) or not isinstance(paper, str):
+            raise BackboneError(f"{path}: title and paper of @register must be texts in quotes")
         if not issubclass(cls, Classifier):
             raise BackboneError(f"{path}: {cls.__name__} must extend lra.backbones.Classifier")
         classes[path, name] = cls
@@ -101,8 +104,20 @@ def keys_of(cls: type[Classifier], path: Path) -> Keys:
         if argument.kind is inspect.Parameter.KEYWORD_ONLY:
             if argument.default is inspect.Parameter.empty or argument.name not in hints:
                 raise BackboneError(f"{path}: {argument.name} of build_body needs a type and a default")
+            if not _is_value(argument.default):
+                wanted = "a finite number, True, False, None, a text or a tuple of them"
+                raise BackboneError(f"{path}: the default of {argument.name} must be {wanted}, not {argument.default}")
             keys[argument.name] = (hints[argument.name], argument.default)
     return keys
+
+
+def _is_value(default: Any) -> bool:
+    """Can a configuration hold this, and a record?"""
+    if isinstance(default, tuple):
+        return all(map(_is_value, default))
+    if isinstance(default, int | float):
+        return abs(default) < LARGEST  # not for nan
+    return default is None or isinstance(default, str)
 
 
 def names() -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.errors import ConfigError
+from lra.errors import ConfigError, WorkError
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
@@ -56,8 +56,8 @@ def with_hours(statuses: list[RunStatus]) -> list[RunStatus]:
 def emit(request: Request, parsed: argparse.Namespace) -> int:
     """Writes the job script. Raises ConfigError for options that a job array decides by itself, and WorkError."""
     from lra.experiments.plan import plan
-    from lra.experiments.slurm import LARGEST, logs_of, script
-    from lra.results.files import writable, write_all
+    from lra.experiments.slurm import LARGEST, NAMED, logs_of, script
+    from lra.results.files import check_replaceable, encoded, writable, write_atomically
 
     if request.devices or request.jobs or request.processes or request.shard != (1, 1):
         raise ConfigError(
@@ -69,8 +69,13 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
     if not Path(program[1]).exists():
         program = [shutil.which("lra") or "lra"]
     text = script(parsed.emit, program, words_of(parsed), request.out, count, request.device == "cpu")
+    check_replaceable(parsed.emit, NAMED, "--emit")
     writable(logs_of(request.out))
-    write_all({parsed.emit.name: text.encode()}, parsed.emit.parent)
+    try:
+        parsed.emit.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(parsed.emit, encoded(text))
+    except OSError as error:
+        raise WorkError(f"cannot write {parsed.emit}: {error.strerror}; give another file to --emit") from error
     print(f"{parsed.emit}: an array of {min(count, LARGEST)}; to submit it: bash {shlex.quote(str(parsed.emit))}")
     return 0
 

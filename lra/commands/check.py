@@ -23,6 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
+    from lra.experiments.backbone import find_backbone
     from lra.experiments.plan import expand_attentions
     from lra.testing import backbones
     from lra.testing.outcomes import outcomes, parts, title
@@ -31,6 +32,7 @@ def main(parsed: argparse.Namespace) -> int:
     if not parsed.attn and not parsed.backbone:
         raise UserError("check needs an attention (./mine.py, pola, ...) or --backbone ./mine.py")
     if parsed.backbone:
+        find_backbone(parsed.backbone)
         name, attentions = parsed.backbone, expand_attentions(parsed.attn) or ["softmax"]
         bad = sum(_print(f"{name} with {spec}", backbones.outcomes(name, spec, grid)) for spec in attentions)
     else:

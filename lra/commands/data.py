@@ -107,9 +107,9 @@ def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
 def climb(task_name: str, data: "tasks.Data", store: Path | None) -> str:
     """Computes the ladder of a task's data anew, and writes it to `store` too. Raises DataError or UserError."""
     import tasks
+    from lra.experiments.data import climb as rungs_of
 
-    task = tasks.find(task_name)
-    rungs = task.climb(data)
+    task, rungs = tasks.find(task_name), rungs_of(task_name, data)
     if task.networks:
         from lra.experiments.ladder import accuracy
 

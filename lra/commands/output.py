@@ -23,10 +23,11 @@ def first_process() -> bool:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page where --page says, and say so. Raises WorkError."""
+    """Write a page where --page says, and say so. Raises WorkError, also for a file that is there and no such page."""
     from lra.errors import WorkError
-    from lra.results.files import encoded, write_atomically
+    from lra.results.files import check_replaceable, encoded, write_atomically
 
+    check_replaceable(path, text.partition("\n")[0], "--page")
     try:
         write_atomically(path, encoded(text))
     except OSError as error:

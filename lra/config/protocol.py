@@ -9,6 +9,7 @@ import copy
 import itertools
 import re
 import stat
+from collections.abc import Collection
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from typing import Any
 from lra.errors import ConfigError, suggestion
 
 PROTOCOLS = Path(__file__).parent.parent / "protocols"
+ODD = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")  # numbers of YAML, octal or with base 60
+NO_NUMBER = "is no number here: write it without a 0 in front and without colons"
 MOST_BYTES, MOST_VALUES = 10**6, 10_000  # of a protocol file; ours have 3,000 and 100
-KEYS = ["base", "deviations", "model", "train", "data", "tasks"]
+SECTIONS = ("model", "train", "data")
+KEYS = ["base", "deviations", *SECTIONS, "tasks"]
 
 
 def protocols() -> list[str]:
@@ -32,8 +36,8 @@ def read_protocol(name: str) -> dict[str, Any]:
 
 def sections_of(name: str, content: dict[str, Any]) -> dict[str, Any]:
     """The sections of its tasks. content: of the protocol, as `read_protocol` gives it. Raises ConfigError."""
-    found = content.get("tasks") or {}
-    if not isinstance(found, dict) or not all(isinstance(task, str) for task in found):
+    found = content.get("tasks", {})
+    if not all(isinstance(task, str) for task in found):
         raise ConfigError(f"protocol {name}: tasks: expected task names and their sections, found {str(found)[:200]}")
     return found
 
@@ -86,17 +90,27 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     for key in content:
         if key not in KEYS:
             raise ConfigError(f"{path}: unknown key {key!r}{suggestion(str(key), KEYS)}")
+    content |= _mappings(content, (*SECTIONS, "tasks"), f"{path}: ")
+    for task, section in content.get("tasks", {}).items():
+        content["tasks"] |= _mappings({task: section}, (task,), f"{path}: tasks.")
+        content["tasks"][task] |= _mappings(content["tasks"][task], SECTIONS, f"{path}: tasks.{task}.")
     base = content.pop("base", None)
     if base is None:
         return content
     below = _read(path.parent / base if str(base).endswith((".yaml", ".yml")) else _path_of(str(base)), (*seen, place))
     # A file's values for all tasks override even its base's values for one task.
-    general = {key: content[key] for key in ("model", "train", "data") if content.get(key)}
-    sections = below.get("tasks")
-    if isinstance(sections, dict):
-        changed = {task: merge(section, general) for task, section in sections.items() if isinstance(section, dict)}
-        below["tasks"] = sections | changed
+    general = {key: content[key] for key in SECTIONS if content.get(key)}
+    below["tasks"] = {task: merge(section, general) for task, section in below.get("tasks", {}).items()}
     return merge(below, content)
+
+
+def _mappings(content: dict[str, Any], keys: Collection[str], where: str) -> dict[str, dict[str, Any]]:
+    """These keys of a file, where it has them; an empty one is an empty mapping. Raises ConfigError for a value."""
+    found = {key: {} if content[key] is None else content[key] for key in keys if key in content}
+    for key, value in found.items():
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}{key}: expected keys and values, found {str(value)[:200]}")
+    return found
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -154,7 +168,10 @@ def _loaded(text: str) -> Any:
 
 @cache
 def _loader() -> type:
-    """PyYAML's safe loader, which keeps the last of several equal keys without a word; this one refuses them."""
+    """PyYAML's safe loader, but for what it reads otherwise than people do.
+
+    Of several equal keys it keeps the last without a word, and 010 is 8, 1:30 is 90 to it; this one refuses them.
+    """
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -168,6 +185,13 @@ def _loader() -> type:
                 lines[key.value] = line
             return node
 
+        def construct_number(self, node: yaml.ScalarNode) -> int | float:
+            if ODD.fullmatch(node.value):
+                raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value} {NO_NUMBER}")
+            return (self.construct_yaml_int if node.tag.endswith("int") else self.construct_yaml_float)(node)
+
+    for kind in ("int", "float"):
+        Loader.add_constructor(f"tag:yaml.org,2002:{kind}", Loader.construct_number)
     return Loader
 
 
@@ -189,6 +213,8 @@ def parse_override(text: str) -> dict[str, Any]:
     path = key.strip().split(".")
     if not equals or not all(path) or not value.strip() or len(path) > 2 or len(text) > 10_000:
         raise ConfigError(f"--set takes section.key=value, as in train.lr=3e-4, not {text[:200]!r}")
+    if ODD.fullmatch(value.strip()):
+        raise ConfigError(f"--set {text}: {value.strip()} {NO_NUMBER}")
     try:
         nested: Any = plain_yaml(value)
     except (yaml.YAMLError, ValueError):

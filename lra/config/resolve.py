@@ -53,7 +53,9 @@ def resolve(
     merged = read_protocol(protocol)
     sections = sections_of(protocol, merged)
     if task not in sections and not section:
-        raise ConfigError(f"protocol {protocol} has no section for task {task!r}; it has: {', '.join(sections)}")
+        there = ", ".join(sections) or "none"
+        remedy = "; a line `base: standard` adds all" if Path(protocol).suffix else ""
+        raise ConfigError(f"protocol {protocol} has no section for task {task!r}; it has: {there}{remedy}")
     plain = merge({key: merged.get(key) or {} for key in ("model", "train", "data")}, sections.get(task, section))
     merged, changes = plain, {}
     for change in map(parse_override, overrides):

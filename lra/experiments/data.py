@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import tasks
+from lra.config.protocol import read_protocol, sections_of
 from lra.config.resolve import resolve
 from lra.config.schema import Config
-from lra.console import say
-from lra.errors import WorkError
+from lra.console import say, say_once
+from lra.errors import WorkError, suggestion
 from lra.experiments.backbone import find_backbone, owners
 
 if TYPE_CHECKING:
@@ -61,13 +62,28 @@ def expand_tasks(specs: Sequence[str]) -> list[str]:
 def resolve_for(task_name: str, protocol: str, overrides: list[str]) -> Config:
     """The configuration of a task under a protocol. Raises DataError or ConfigError."""
     task = tasks.find(task_name)
+    if protocol.endswith((".yaml", ".yml")):
+        _name_strays(protocol)
     return resolve(protocol, task.name, overrides, task.settings, task.section, find_backbone, owners())
+
+
+def _name_strays(protocol: str) -> None:
+    """Says which sections of a protocol's tasks are probably misspelt: no task has their name, and one is like it."""
+    for name in sections_of(protocol, read_protocol(protocol)):
+        known = tasks.names()
+        if name not in known and tasks.file_of(name) is None and (near := suggestion(name, known)):
+            say_once(f"protocol {protocol}: there is no task {name!r}, and its section is not used{near}")
 
 
 def load_task_data(task_name: str, config: Config, data_dir: Path | None) -> TaskData:
     """The data and the ladder of a task, from the cache where it has them. Raises DataError."""
     data = prepare_data(task_name, config, data_dir)
-    return TaskData(data, _call(task_name, "ladder", lambda: tasks.find(task_name).ladder(data)))
+    return TaskData(data, _call(task_name, "climb", lambda: tasks.find(task_name).ladder(data)))
+
+
+def climb(task_name: str, data: tasks.Data) -> dict[str, float]:
+    """The ladder of a task's data, computed anew. Raises DataError."""
+    return _call(task_name, "climb", lambda: tasks.find(task_name).climbed(data))
 
 
 def prepare_data(task_name: str, config: Config, data_dir: Path | None) -> tasks.Data:
@@ -75,9 +91,13 @@ def prepare_data(task_name: str, config: Config, data_dir: Path | None) -> tasks
     task = tasks.find(task_name)
 
     def prepare() -> tasks.Data:
-        return _call(
+        made = _call(
             task_name, "prepare", lambda: task.prepare(config.data, data_dir, tasks.cache_folder(), progress=True)
         )
+        if not isinstance(made, tasks.Data) or not {"task", "label", "source", "rows"} <= {*made.about}:
+            where = tasks.file_of(task_name) or task_name
+            raise tasks.DataError(f"{where}: prepare must return what tasks.in_memory makes, not {str(made)[:100]}")
+        return made
 
     started = time.monotonic()
     data = prepare()

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import tasks
 from lra import signals
 from lra.console import say
-from lra.errors import ConfigError, WorkError
+from lra.errors import ConfigError, RecordError, WorkError
 from lra.experiments.board import Board
 from lra.experiments.crew import choose_crew
 from lra.experiments.data import TaskData, describe_data, load_task_data, not_repeatable
 from lra.experiments.engine import Engine, InProcess, write_failure
-from lra.experiments.job import Job, open_job, titles
+from lra.experiments.job import Job, check_recordable, open_job, titles
 from lra.experiments.plan import Request, parse_devices, part_of, plan
 from lra.experiments.run import Run
 from lra.results.files import writable
@@ -50,13 +50,15 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     runs = fit_to(runs, group)
     prepared = group.rank_zero_first(lambda: prepare_all(request, runs, forgiving))
     check_same_data(prepared, group)
-    jobs = open_jobs(request, runs, prepared)
+    jobs, problems = open_jobs(request, runs, prepared)
     mine = {run.key for run in part_of(runs, shard)}
     missing = find_missing([job for job in jobs if shard == (1, 1) or job.run.key in mine], group)
+    for job in missing:
+        check_recordable(job, prepared[job.run.data_key])
     for job, job.title in zip(missing, titles(missing), strict=True):
         if group.rank == 0:
             job.announce()
-    engine, problems = choose_engine(request, missing, prepared, group), []
+    engine = choose_engine(request, missing, prepared, group)
     board = Board(missing, prepared)
     with contextlib.closing(board), contextlib.closing(engine.run(missing, board)) as endings:
         for ending in endings:
@@ -193,17 +195,23 @@ def check_same_data(prepared: dict[str, TaskData], group: Group) -> None:
             raise tasks.DataError(not_repeatable(key.split()[0]))
 
 
-def open_jobs(request: Request, runs: list[Run], prepared: dict[str, TaskData]) -> list[Job]:
-    """A job for each run with data, and for those that `match_params` adds. Raises ConfigError or RecordError."""
+def open_jobs(request: Request, runs: list[Run], prepared: dict[str, TaskData]) -> tuple[list[Job], list[str]]:
+    """A job for each run with data, and for those that `match_params` adds; a line for each unreadable record.
+
+    A run with an unreadable record is left out after that line. Raises ConfigError.
+    """
     if request.match_params:
         from lra.experiments.match import match
 
         runs = match(runs, prepared)
-    return [
-        open_job(run, prepared[run.data_key].data.hash, request.out, request.track)
-        for run in runs
-        if run.data_key in prepared
-    ]
+    jobs, problems = [], []
+    for run in (run for run in runs if run.data_key in prepared):
+        try:
+            jobs.append(open_job(run, prepared[run.data_key].data.hash, request.out, request.track))
+        except RecordError as error:
+            problems.append(f"{error}; move it away to run it again")
+            say(problems[-1])
+    return jobs, problems
 
 
 def find_missing(jobs: list[Job], group: Group) -> list[Job]:

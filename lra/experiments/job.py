@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from lra import signals
 from lra.config.resolve import as_dict
 from lra.console import clock, say
-from lra.errors import BusyError, WorkError, in_one_line
+from lra.errors import BusyError, RecordError, WorkError, in_one_line
 from lra.experiments.data import TaskData
 from lra.experiments.run import Run, make_record
 from lra.experiments.train_and_test import train_and_test
 from lra.results.files import write_atomically
-from lra.results.record import FINAL, Record, load, save
+from lra.results.record import FINAL, Record, faults, load, save
 from lra.training.progress import Bar, Paused, Progress
 from lra.training.tracker import Tracker
 
@@ -119,6 +119,17 @@ def open_job(run: Run, data_hash: str, out: Path, track: str = "") -> Job:
     return job
 
 
+def check_recordable(job: Job, prepared: TaskData) -> None:
+    """Raises RecordError where what is known of a run before its first step is nothing that a record can keep."""
+    check_readable(make_record(job.run, prepared.data, status="failed", ladder=prepared.ladder))
+
+
+def check_readable(record: Record) -> None:
+    """Raises RecordError for a record that could be written and not read back."""
+    if wrong := faults(record):
+        raise RecordError(f"{record.row} on {record.task}: no record can keep its {', '.join(wrong)}")
+
+
 def titles(jobs: list[Job]) -> list[str]:
     """What each job is called while it runs, with its protocol where that alone tells it from another."""
     names = [f"{job.run.task} {job.run.row} seed {job.run.seed}" for job in jobs]
@@ -165,6 +176,7 @@ def run_job(
             bar = Bar(title, run.config.train, rows, quick_hint(run, group.device), crowding(group.size))
             try:
                 job.record = train_and_test(run, prepared, folder, group, watch)
+                check_readable(job.record)
                 bar.close(summary(job.record))
             except Paused:
                 bar.close(f"saved at {bar.where}, stops" if group.any(signals.asked()) else PAUSES)

@@ -15,12 +15,14 @@ from lra.signals import UNFINISHED
 
 LARGEST = 1000  # tasks of an array; SLURM's MaxArraySize is 1001 unless a site has changed it
 
+NAMED = "#SBATCH --job-name=lra"  # a line of every such script
+
 SCRIPT = """\
 #!/bin/bash
 # {runs} in an array of {parts}, one device each. To submit them, and a job that makes the report when all have ended:
 #     bash {file} [options of sbatch, such as --partition=gpu --time=08:00:00]
 # `sbatch {file}` submits the array alone. Submitted again, it goes on with what is not done.
-#SBATCH --job-name=lra
+{named}
 #SBATCH --array=1-{parts}
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
@@ -79,6 +81,7 @@ def script(file: Path, program: Sequence[str], words: Sequence[str], out: Path, 
         return shlex.join([*program, *after])
 
     return SCRIPT.format(
+        named=NAMED,
         runs="1 run" if runs == 1 else f"{runs} runs",
         parts=min(runs, LARGEST),
         file=shlex.quote(file.name),

@@ -82,6 +82,16 @@ def is_running(process: int) -> bool:
     return True
 
 
+def check_replaceable(path: Path, mark: str, option: str) -> None:
+    """Raises WorkError for a file that is there and is not what the command writes, whose text has this mark."""
+    try:
+        there = path.read_bytes()
+    except OSError:  # there is none, or writing it will say what is wrong
+        return
+    if there and mark.encode() not in there:
+        raise WorkError(f"{path} is there, and is none that {option} has written: delete it, or give {option} another")
+
+
 def writable(folder: Path) -> None:
     """Make the folder, and remove what killed processes left. Raises WorkError when nothing can be written to it."""
     try:

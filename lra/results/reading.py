@@ -66,12 +66,16 @@ def read_record(cls: type[T], path: Path, version: int) -> T:
         record = cls(**fields)
     except TypeError as error:
         raise RecordError(f"{path} is not {cls.kind_of_file}: {str(error)[:200]}") from error
-    wrong = list(_wrong_types(cls, fields)) or record.wrong_values()
-    if wrong:
+    if wrong := wrong_fields(record, fields):
         raise RecordError(f"{path} is not {cls.kind_of_file}: bad {', '.join(wrong)[:200]}")
     if digest is not None and digest != digest_of(fields):  # older records have none
         raise RecordError(f"{path} is damaged: it has changed since it was written")
     return record
+
+
+def wrong_fields(record: Stored, fields: Mapping[str, Any]) -> list[str]:
+    """Names of the fields that cannot be so. fields: those of the record, as they are in its file."""
+    return list(_wrong_types(type(record), fields)) or record.wrong_values()
 
 
 def content_of(path: Path) -> bytes:

@@ -17,7 +17,17 @@ from typing import Any, ClassVar
 from lra.errors import RecordError
 from lra.results import shapes
 from lra.results.files import write_atomically
-from lra.results.reading import LARGEST, PRECISIONS, is_line, is_name, read_record, written
+from lra.results.reading import (
+    LARGEST,
+    MOST_BYTES,
+    PRECISIONS,
+    is_line,
+    is_name,
+    parse,
+    read_record,
+    written,
+    wrong_fields,
+)
 
 SCHEMA_VERSION = 2  # version 2 added tuning and correct
 RESULTS_VERSION = 3  # raised when numbers or identities change; 3: identities cover the shared pieces of a mechanism
@@ -166,6 +176,17 @@ def hits(record: Record) -> list[bool] | None:
     except ValueError as error:
         raise RecordError(f"{record.name} is damaged: correct: {error}") from error
     return [bool(packed[i // 8] >> (7 - i % 8) & 1) for i in range(record.test_rows)]
+
+
+def faults(record: Record) -> list[str]:
+    """What `load` would refuse in the file of this record, a few words each; nothing if it could be read back."""
+    try:
+        content = written(dataclasses.asdict(record))
+        fields = parse(content)
+    except (TypeError, ValueError, RecursionError) as error:
+        return [str(error)[:200]]
+    del fields["digest"]
+    return [f"more than {MOST_BYTES:,} bytes"] if len(content) > MOST_BYTES else wrong_fields(record, fields)
 
 
 def save(record: Record, folder: Path) -> Path:

@@ -62,10 +62,12 @@ def declared(spec: str) -> attention_zoo.Entry:
 def parametrize_with_checks(*specs: str, thorough: bool = True) -> Callable[[Any], Any]:
     """A pytest decorator that calls the test with each (spec, check); a failure that a mechanism declares must come.
 
-    thorough: with the checks that take seconds. Raises SpecError for an unknown spec.
+    thorough: with the checks that take seconds. Raises SpecError for an unknown spec, or for none.
     """
     import pytest
 
+    if not specs:
+        raise attention_zoo.SpecError("parametrize_with_checks needs an attention: './mine.py', 'pola', ...")
     cases = []
     for spec in specs:
         entry = declared(spec)

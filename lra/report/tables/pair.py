@@ -31,10 +31,12 @@ def find_run(text: str, runs: Sequence[Path]) -> Record:
 
 
 def check(first: Record, second: Record) -> None:
-    """Raises RecordError unless both models answered the same test rows."""
+    """Raises RecordError unless two different models answered the same test rows."""
     for record in (first, second):
         if record.status != "done" or not record.predictions:
             raise RecordError(f"{record.name} has no predictions: it is {record.status}")
+    if first == second:
+        raise RecordError(f"{first.name} is named twice: name two runs")
     same = (first.task, first.data.get("hash"), first.test_rows) == (
         second.task,
         second.data.get("hash"),

@@ -1,0 +1,37 @@
+"""An option that names a file to write replaces what the command wrote before, and never a file of the user's."""
+
+import pytest
+
+from lra.cli import main
+
+RUNS = ("--attn", "mean", "--task", "listops")
+
+
+@pytest.fixture
+def commands(tiny, tmp_path):
+    few = ("--protocol", tiny, "--set", "data.train_rows=20", "data.validation_rows=5", "data.test_rows=5")
+    return {
+        "--emit": ("run", *RUNS, "--protocol", tiny, "--out", str(tmp_path / "runs"), "--emit"),
+        "--page": ("list", "--page"),
+        "keys --page": ("protocol", "keys", "--page"),
+        "--file": ("data", "pack", "--task", "listops", *few, "--file"),
+    }
+
+
+@pytest.mark.parametrize("option", ["--emit", "--page", "keys --page", "--file"])
+def test_a_file_of_the_users_stays(option, commands, tmp_path, capsys):
+    path, words = tmp_path / "thesis", commands[option]
+    path.write_text("# My thesis\n")
+    assert main([*words, str(path)]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"error: {path} is there, and is no")
+    assert path.read_text() == "# My thesis\n"
+    path.unlink()
+    for _ in range(2):  # the second time it replaces its own
+        assert main([*words, str(path)]) == 0
+        written = path.read_bytes()
+        path.write_bytes(written)
+    path.write_text("")  # as `mktemp` leaves it
+    if option != "--file":
+        assert main([*words, str(path)]) == 0
+        assert path.read_bytes() == written
