@@ -70,3 +70,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "| softmax " in page.read_text(encoding="utf-8")
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "out"), "--into", str(tmp_path / "none.md")]) == 2
     assert "none.md, the Markdown file that --into names" in capsys.readouterr().err
+    page.write_text("# No table\n", encoding="utf-8")
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out"), "--into", str(page)]) == 2
+    assert "has no place for a table: write <!-- table PROTOCOL -->" in capsys.readouterr().err

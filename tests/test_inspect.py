@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from naive import Row
 from naive.agent import agent_bias, pools
+from records import make
 from torch import Tensor, nn
 
 import attention_zoo
@@ -22,10 +23,12 @@ from lra.cli import main
 from lra.config.schema import Model
 from lra.inspect import figures, figures_of_one, mechanism_parts, powers, tables, writing
 from lra.inspect.calls import Call, Skipped, record_calls
+from lra.inspect.encoders import choose
 from lra.inspect.findings import examine
 from lra.inspect.numbers import describe, effective_rank, numerical_rank, row_entropy
 from lra.inspect.probe import NotAMatrixError, probe
 from lra.report.figures import style
+from lra.results.record import save
 from tasks import Spec
 
 SPECS = ["softmax", "relu", "elu", "flatten", "agent:agents=5,bias=true", "agent", "pola", "pola:alpha=5"]
@@ -440,7 +443,8 @@ def test_command_with_a_row_that_cannot_be_read(tmp_path, tiny, capsys):
         (["--attn", "elu", "--task", "listops", "--samples", "0"], "--samples must be at least 1"),
         (["--attn", "eul", "--task", "listops"], "unknown attention 'eul'"),
         (["--run", "nowhere"], "no finished run of these attentions and tasks in nowhere"),
-        (["--run", "nowhere", "--protocol", "quick"], "--run takes the protocol and the seed of the records"),
+        (["--run", "nowhere", "--protocol", "quick"], "inspect --run does not take --protocol; it takes --run"),
+        (["--run", "nowhere", "--seed", "0"], "inspect --run does not take --seed"),
     ],
 )
 def test_mistakes(arguments, message, capsys, tmp_path):
@@ -525,3 +529,33 @@ def test_modules_are_named_by_their_parameters_only():
     found = examine("mine", "fresh", encoder(Gated), [inputs(False)])
     assert [gate.layer for gate in found.gates] == ["0", "1"]
     assert "correlation_between" not in found.gates[0].numbers()
+
+
+def test_of_several_versions_the_newest_is_taken(tmp_path, capsys):
+    """Whatever their seeds and names are."""
+    for seed, code, created in ((0, "old1", "2026-01-01"), (1, "new2", "2026-02-01"), (2, "new2", "2026-03-01")):
+        attention = {"name": "mine", "source_hash": code}
+        save(make("mine", 0.4, seed=seed, attention=attention, created=created), tmp_path)
+    (chosen,) = choose([tmp_path], [], [], []).values()
+    assert (chosen.seed, chosen.attention["source_hash"]) == (1, "new2")
+    assert "1 runs of another version are left out" in capsys.readouterr().err
+
+
+def test_a_users_attention_of_a_wrong_shape_is_one_line(tmp_path, tiny, capsys):
+    path = tmp_path / "mine.py"
+    path.write_text(WRONG)
+    given = ["inspect", "--task", "listops", "--protocol", tiny, "--samples", "1", "--out", str(tmp_path / "out")]
+    assert main([*given, "--attn", str(path)]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: mine: ")
+    assert last.endswith(f"python run_lra.py check {path}")
+
+
+WRONG = """
+from attention_zoo import QKVAttention, register
+
+@register("mine", title="Mine")
+class Mine(QKVAttention):
+    def attend(self, q, k, v, keep):
+        return v[..., :-1]
+"""

@@ -16,6 +16,7 @@ from records import LADDER, make
 import attention_zoo
 import tasks
 from lra.errors import RecordError, WorkError
+from lra.experiments.states import read_statuses
 from lra.report import Report, conventions, read, terminal, write
 from lra.report.figures import curves, style
 from lra.report.format import DASH
@@ -164,7 +165,8 @@ def test_words_beside_a_cell():
 
 def test_best_trivial_rung_reads_no_level():
     assert best_trivial(LADDER) == ("root operator + digits", 0.371)
-    assert best_trivial({"constant": 0.1, "level 1": 0.6}) == ("constant", 0.1)
+    assert best_trivial({"constant": 0.1, "1 level": 0.6, "12 levels": 0.9}) == ("constant", 0.1)
+    assert best_trivial({"constant": 0.1, "grey level": 0.6}) == ("grey level", 0.6)  # of a user's task
     assert best_trivial({}) is None
 
 
@@ -195,6 +197,35 @@ def test_a_tables_curves_stand_below_it_alone(tmp_path: Path):
     lines = (tmp_path / "out" / "report.md").read_text(encoding="utf-8").splitlines()
     pictures = [line for line in lines if line.startswith("![")]
     assert len(pictures) == len(set(pictures)) == 2
+
+
+def test_a_report_may_stand_among_its_records(runs: Path, tmp_path: Path):
+    """Its own files are no records, and those that only the report before had are gone."""
+    for file in runs.glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "table-mine.tex").write_text("the user's")
+    first = write([tmp_path], tmp_path)
+    assert write([tmp_path], tmp_path) == first
+    assert not first.problems
+    assert read_statuses(tmp_path)[1] == []
+    for file in tmp_path.glob("listops-pola*.json"):
+        file.unlink()
+    save(make("relu", 0.4, protocol="other"), tmp_path)
+    second = write([tmp_path], tmp_path)
+    gone = {*first.files} - {*second.files}
+    assert not any(file.exists() for file in gone)
+    assert all(file.exists() for file in second.files)
+    assert (tmp_path / "table-mine.tex").exists()
+
+
+@pytest.mark.parametrize("names", [["../outside.csv"], ["/outside.csv"], ["figures/../../outside.csv"], [3], 3])
+def test_a_report_removes_nothing_elsewhere(names: Any, runs: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "outside.csv").write_text("")
+    (out / "report.json").write_text(json.dumps({"files": names}))
+    write([runs], out)
+    assert (tmp_path / "outside.csv").exists()
 
 
 def test_json_has_as_many_digits_as_csv(tmp_path: Path):

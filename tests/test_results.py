@@ -14,7 +14,8 @@ from lra.config.schema import Model, Train
 from lra.report import write
 from lra.report.excerpt import fill
 from lra.report.groups import grouped
-from lra.report.load import find, frame
+from lra.report.load import frame
+from lra.results.find import find_records
 
 ROOT = Path(__file__).parent.parent
 TEXT = (".md", ".csv", ".tex", ".json")
@@ -41,7 +42,7 @@ def test_the_figures_that_the_report_shows_are_there():
 
 
 def test_the_readme_shows_the_tables_of_the_records():
-    found, problems = find([ROOT / "results" / "records"])
+    found, problems = find_records([ROOT / "results" / "records"])
     assert not problems
     assert len(frame(list(found.values()))) == len(found) > 0
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,7 +53,7 @@ def test_the_readme_shows_the_tables_of_the_records():
 
 def test_older_records_are_kept():
     """They are in no table, but a record once written is never lost."""
-    found, problems = find([ROOT / "results" / "records" / "version-2"])
+    found, problems = find_records([ROOT / "results" / "records" / "version-2"])
     assert not problems
     assert {record.results_version for record in found.values()} == {2}
     assert len(found) == 72

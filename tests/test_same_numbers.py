@@ -11,7 +11,7 @@ from attention_zoo._same_numbers import CHANGES, Change
 from lra.config.resolve import config_hash
 from lra.experiments.data import resolve_for
 from lra.experiments.load import config_of, run_of
-from lra.report.load import find
+from lra.results.find import find_records
 from lra.results.record import RESULTS_VERSION, Record
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +31,7 @@ def test_an_entry_is_of_the_code_as_it_is(change: Change):
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
     """The committed ones of this version that ran no user's file."""
-    found, problems = find([ROOT / "results" / "records", ROOT / "results" / "records" / "audit"])
+    found, problems = find_records([ROOT / "results" / "records", ROOT / "results" / "records" / "audit"])
     assert not problems
     kept = [record for record in found.values() if record.results_version == RESULTS_VERSION]
     assert len(kept) > 100

@@ -12,9 +12,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     from lra.report.cite import cite, read
-    from lra.report.load import find, none_found
+    from lra.report.load import none_found
+    from lra.results.find import find_records
 
-    found, problems = find(parsed.runs)
+    found, problems = find_records(parsed.runs)
     if not found:
         raise none_found(parsed.runs, problems)
     print(cite(list(found.values()), read()), end="")

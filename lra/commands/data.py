@@ -137,7 +137,7 @@ def status(task_name: str) -> str:
         return f"{task_name}: not prepared; python run_lra.py data prepare --task {task_name} [--data-dir DIR]"
     lines = []
     for data in prepared:
-        size = sum(path.stat().st_size for path in data.folder.iterdir())
+        size = sum(path.stat().st_size for path in data.folder.iterdir() if path.is_file())
         lines.append(f"{describe_data(task_name, data, None)}, {size / 1e6:,.0f} MB in {data.folder}")
         lines.append(f"  terms: {data.about.get('terms', 'generated here, none')}")
         for split, shares in data.about.get("leakage", {}).items():

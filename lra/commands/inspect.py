@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lra.commands.choice import add_choice, to_path
+from lra.commands.choice import add_choice, refuse_others, to_path
 from lra.errors import UserError
 
 
@@ -37,8 +37,8 @@ def main(parsed: argparse.Namespace) -> int:
         raise UserError(f"--samples must be at least 1, not {parsed.samples}")
     if not parsed.run and not (parsed.attn and parsed.task):
         raise UserError("inspect needs --attn and --task for fresh weights, or --run with the record of a run")
-    if parsed.run and (parsed.protocol != "standard" or parsed.set or parsed.seed):
-        raise UserError("--run takes the protocol and the seed of the records: leave out --protocol, --set and --seed")
+    if parsed.run:  # the protocol and the seed are those of the records
+        refuse_others(parsed, ("run", "attn", "task", "data_dir", "samples", "out"), "inspect --run")
     from lra.inspect import write
 
     written = write(subjects(parsed), parsed.samples, parsed.out)

@@ -16,13 +16,12 @@ from statistics import mean
 from typing import Any
 
 import tasks
-from lra.errors import RecordError
 from lra.experiments.job import ABOUT
 from lra.experiments.run import Run
-from lra.results.bench_record import is_bench
+from lra.results.find import find_records
 from lra.results.locks import Holder, holder_of, stale_after
 from lra.results.reading import PRECISIONS, content_of, parse
-from lra.results.record import FINAL, Record, load
+from lra.results.record import FINAL, Record
 
 ORDER = ("running", "silent", "resumable", "failed", "missing", "diverged", "done")
 TAIL = 4096  # bytes that hold the last line of a log
@@ -85,13 +84,8 @@ def plan_statuses(out: Path, runs: Sequence[Run]) -> list[RunStatus]:
 
 def read_records(out: Path) -> tuple[dict[str, Record], list[str]]:
     """Records by their file's name, and a line for each unreadable one."""
-    records, problems = {}, []
-    for path in sorted(path for path in out.glob("*.json") if not is_bench(path)):
-        try:
-            records[path.stem] = load(path)
-        except RecordError as error:
-            problems.append(str(error))
-    return records, problems
+    found, problems = find_records([out])
+    return {path.stem: record for path, record in found.items()}, problems
 
 
 def status_of(out: Path, name: str, record: Record | None, about: dict[str, Any] | None = None) -> RunStatus:

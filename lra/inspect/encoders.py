@@ -16,7 +16,7 @@ from lra.experiments.data import prepare_data
 from lra.experiments.load import load_run, run_of
 from lra.experiments.plan import Request, plan
 from lra.report.groups import is_control, rank
-from lra.report.load import find
+from lra.results.find import find_records
 from lra.training.device import Padding
 from lra.training.loading import load
 
@@ -46,6 +46,7 @@ class Subject:
     model: Classifier
     padding: Padding
     data: Data
+    users: str = ""  # how `check` finds the attention, if it is a user's
 
     @property
     def trained(self) -> bool:
@@ -71,6 +72,7 @@ def fresh(request: Request) -> list[Subject]:
             make_model(run, data[run.task].spec).double().eval(),
             padding_of(run, data[run.task].spec),
             data[run.task],
+            "" if run.attention.builtin else run.spec,
         )
         for run in runs
     ]
@@ -103,19 +105,31 @@ def trained(
                 run.model(inputs.spec).double().eval(),
                 padding_of(run_of(record, run.config), inputs.spec),
                 inputs,
+                "" if record.attention.get("builtin", True) else str(record.attention.get("address", record.row)),
             )
         )
     return subjects
 
 
 def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str]) -> dict[Path, Record]:
-    """One finished record per row, task and protocol, in the order of `rows`. Raises InspectError."""
-    found, problems = find(runs)
-    kept: dict[tuple[str, str, str], Path] = {}
-    for path, record in sorted(found.items(), key=lambda item: item[1].seed):
+    """One finished record per row, task and protocol, in the order of `rows`. Raises InspectError.
+
+    Where the runs of a row have several versions (another code, configuration, data or precision), that of the newest
+    run is taken, after a line.
+    """
+    found, problems = find_records(runs)
+    several: dict[tuple[str, str, str], list[Path]] = {}
+    for path, record in found.items():
         wanted = (not rows or record.row in rows) and (not tasks or record.task in tasks)
         if wanted and record.status == "done":
-            kept.setdefault((record.task, record.protocol, record.row), path)
+            several.setdefault((record.task, record.protocol, record.row), []).append(path)
+    kept: dict[tuple[str, str, str], Path] = {}
+    for key, paths in several.items():
+        newest = version(found[max(paths, key=lambda path: found[path].created)])
+        same = [path for path in paths if version(found[path]) == newest]
+        kept[key] = min(same, key=lambda path: found[path].seed)
+        if len(same) < len(paths):
+            say(f"{key[0]} {key[2]}: {len(paths) - len(same)} runs of another version are left out; name one's record")
     missing = [row for row in needed if row not in {key[2] for key in kept}]
     if missing or not kept:
         where, what = ", ".join(map(str, runs)), ", ".join(missing) or "these attentions and tasks"
@@ -128,6 +142,12 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str
     order = {key: rows.index(key[2]) if rows else rank(key[2], is_control(found[path])) for key, path in kept.items()}
     ranked = sorted(kept, key=lambda key: (key[0], key[1], order[key]))
     return {kept[key]: found[kept[key]] for key in ranked}
+
+
+def version(record: Record) -> tuple[object, ...]:
+    """What the seeds of one row share."""
+    source, data = record.attention.get("source_hash"), record.data.get("hash")
+    return record.results_version, record.precision, record.config_hash, source, data
 
 
 def samples(subject: Subject, count: int) -> list[tuple[Tensor, Tensor | None]]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import lra.report.figures  # noqa: F401 - takes MPLBACKEND away before matplotlib is imported
 from lra.console import say
+from lra.errors import in_one_line
 from lra.hashing import identity_of
 from lra.inspect import figures, figures_of_one, tables
-from lra.inspect.encoders import Subject, samples
+from lra.inspect.encoders import InspectError, Subject, samples
 from lra.inspect.findings import Findings, examine
 from lra.report.escape import without_formulas
 from lra.results.files import encoded, write_all
@@ -49,7 +50,14 @@ def _write_group(subjects: Sequence[Subject], count: int, folder: Path) -> Writt
     for subject in subjects:
         inputs = samples(subject, count)
         say(f"{subject.task} {subject.row}: {subject.origin}, {len(inputs)} validation samples")
-        found.append(examine(subject.row, subject.origin, subject.model, inputs, subject.data.spec.grid))
+        try:
+            found.append(examine(subject.row, subject.origin, subject.model, inputs, subject.data.spec.grid))
+        except Exception as error:
+            if not subject.users:
+                raise
+            raise InspectError(
+                f"{subject.row}: {in_one_line(error)}; python run_lra.py check {subject.users}"
+            ) from error
     first = subjects[0]
     where = f"{first.task}, {first.protocol.replace(',', ', ')}"
     data = {

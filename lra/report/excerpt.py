@@ -33,6 +33,8 @@ def fill_file(path: Path, groups: Sequence[Group]) -> bytes:
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise RecordError(f"cannot read {path}, the Markdown file that --into names: {why}") from error
+    if not START.search(text):
+        raise RecordError(f"{path} has no place for a table: write <!-- table PROTOCOL --> and {END} where it goes")
     return encoded(fill(text, groups))
 
 

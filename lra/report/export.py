@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,9 +15,12 @@ from lra.report.latex import latex
 from lra.report.render import markdown
 from lra.report.tables import comparison, given, published, reproduction, seeds
 from lra.results.files import encoded
+from lra.results.reading import content_of
 from lra.stats.accuracy import binomial_half_width
 
 JSON_SCHEMA = 1
+REPORT = "report.json"
+ENDINGS = (".csv", ".html", ".md", ".pdf", ".png", ".svg", ".tex")  # of the other files
 DIGITS = 12  # significant ones: more than an accuracy has, fewer than two machines agree on
 SCALES = (
     "Accuracies are fractions of 1, except in `reproduction`, where they are percent as printed; times are seconds, "
@@ -72,13 +76,29 @@ def means(group: Group) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["row", *(c.task for c in group.columns), *group.averages])
 
 
-def data_files(groups: Sequence[Group], found: dict[str, pd.DataFrame]) -> dict[str, bytes]:
-    """A CSV per frame and per table, and report.json: every frame as a Table Schema resource (fields, then rows)."""
+def csv_files(groups: Sequence[Group], found: dict[str, pd.DataFrame]) -> dict[str, bytes]:
+    """A CSV per frame and per table."""
+    files = {f"{name}.csv": csv(table) for name, table in found.items()}
+    return files | {f"table-{group.slug}.csv": csv(means(group)) for group in groups}
+
+
+def json_file(found: dict[str, pd.DataFrame], names: Sequence[str]) -> bytes:
+    """report.json: every frame as a Table Schema resource (fields, then rows). names: of the report's other files."""
     parts = [f'"schema_version": {JSON_SCHEMA}', f'"scales": {json.dumps(SCALES)}']
     parts += [f"{json.dumps(name)}: {_resource(table)}" for name, table in found.items()]
-    files = {f"{name}.csv": csv(table) for name, table in found.items()}
-    files["report.json"] = encoded("{\n" + ",\n".join(parts) + "\n}\n")
-    return files | {f"table-{group.slug}.csv": csv(means(group)) for group in groups}
+    parts.append(f'"files": {json.dumps(sorted(names))}')
+    return encoded("{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """What the report that is in a folder says it wrote there; nothing where it does not say."""
+    try:
+        names = json.loads(content_of(folder / REPORT))["files"]
+        paths = [Path(name) for name in names]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    inside = [path for path in paths if path.parts[:-1] in ((), ("figures",)) and path.suffix in ENDINGS]
+    return [folder / path for path in inside]
 
 
 def latex_files(groups: Sequence[Group], baseline: str = "") -> dict[str, bytes]:

@@ -92,8 +92,8 @@ def average(columns: Sequence[TaskColumn], row: str) -> float | None:
 
 
 def best_trivial(ladder: dict[str, float]) -> tuple[str, float] | None:
-    """The strongest rung that reads no nesting, i.e. whose name speaks of no level ('2 levels')."""
-    trivial = {name: accuracy for name, accuracy in ladder.items() if not re.search(r"\blevels?\b", name)}
+    """The strongest rung that reads no nesting: those that do are called '1 level', '2 levels', ..."""
+    trivial = {name: accuracy for name, accuracy in ladder.items() if not re.fullmatch(r"\d+ levels?", name)}
     return max(trivial.items(), key=lambda rung: rung[1]) if trivial else None
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from lra.errors import RecordError
-from lra.results.bench_record import is_bench
 from lra.results.files import printable
-from lra.results.record import Record, load
+from lra.results.find import find_records
+from lra.results.record import Record
 
 IDENTITY = ("task", "row", "title", "protocol", "seed", "precision", "status", "reason", "data", "data_hash")
 NOT_SHOWN = ("schema_version", "predictions", "correct")
@@ -18,25 +18,12 @@ NOT_SHOWN = ("schema_version", "predictions", "correct")
 
 def read(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     """The runs in files and folders as a DataFrame, and one line for each unreadable file."""
-    found, problems = find(paths)
+    found, problems = find_records(paths)
     return frame(list(found.values()), list(found)), problems
 
 
-def find(paths: Sequence[Path]) -> tuple[dict[Path, Record], list[str]]:
-    """The records of files and folders (one level deep), sorted by name, and a line for each unreadable file."""
-    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
-    found: dict[Path, Record] = {}
-    problems: list[str] = []
-    for file in dict.fromkeys(file for file in files if not is_bench(file)):
-        try:
-            found[file] = load(file)
-        except RecordError as error:
-            problems.append(str(error))
-    return dict(sorted(found.items(), key=lambda item: (item[1].name, item[0].as_posix()))), problems
-
-
 def none_found(paths: Sequence[Path], problems: Sequence[str]) -> RecordError:
-    """The error to raise when `find` found no record."""
+    """The error to raise when `find_records` found none."""
     where = ", ".join(map(str, paths))
     absent = not any(path.exists() for path in paths)
     unreadable = f"; {len(problems)} unreadable, the first: {problems[0]}" if problems and not absent else ""

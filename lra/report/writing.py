@@ -9,12 +9,13 @@ from lra.report import excerpt, export
 from lra.report.escape import shown
 from lra.report.figures import curves, forest, scaling, scatter, style
 from lra.report.groups import Group, grouped, one_per_cell
-from lra.report.load import find, frame, none_found
+from lra.report.load import frame, none_found
 from lra.report.page import html, inspected
 from lra.report.render import markdown
 from lra.report.tables import comparison, seeds
 from lra.results.bench_record import read_benches
 from lra.results.files import encoded, write_all
+from lra.results.find import find_records
 from lra.results.record import Record
 
 
@@ -32,10 +33,11 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "", into: Path | Non
 
     The page takes in what `inspect` wrote in or beside `out`. baseline: the row that differences are taken to; softmax
     where it ran. into: a Markdown file whose tables are made anew, see `excerpt`. The same records give the same bytes.
-    Everything is computed before the first file is written. Raises RecordError when there is no record at all, no such
-    baseline, or no such table as `into` wants, WorkError when a file cannot be read or written.
+    Everything is computed before the first file is written; what only an earlier report wrote to `out` is removed.
+    Raises RecordError when there is no record at all, no such baseline, or no such table as `into` wants, WorkError
+    when a file cannot be read or written.
     """
-    found, problems = find(paths)
+    found, problems = find_records(paths)
     if not found:
         raise none_found(paths, problems)
     benches, unread_benches = read_benches(paths)
@@ -49,12 +51,16 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "", into: Path | Non
     drawn = _figures(groups, baseline, scalings)
     notes = [*repeated, *unreadable]
     frames = export.frames(groups, frame(list(found.values()), list(found)), baseline)
-    contents = export.data_files(groups, frames) | export.latex_files(groups, baseline) | drawn
+    contents = export.csv_files(groups, frames) | export.latex_files(groups, baseline) | drawn
     material = html.Material(groups, drawn, notes, baseline, scalings, folders)
     contents["report.html"] = encoded(html.render(material))
     contents["report.md"] = encoded(export.text(groups, list(contents), notes, baseline))
+    contents[export.REPORT] = export.json_file(frames, list(contents))
     filled = {into.name: excerpt.fill_file(into, groups)} if into else {}
+    before = export.files_of(out)
     files = write_all(contents, out)
+    for stale in {*before} - {*files}:
+        stale.unlink(missing_ok=True)
     if into:
         write_all(filled, into.parent)
     named = [f"wrote {file}" for file in files if file.suffix in (".html", ".md")]

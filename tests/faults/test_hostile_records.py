@@ -17,10 +17,10 @@ from records import bench, make
 
 from lra.errors import RecordError
 from lra.experiments.states import read_statuses
-from lra.report import load as loading
 from lra.report import write
 from lra.results import bench_record, record
 from lra.results.bench_record import read_benches
+from lra.results.find import find_records
 
 COMMITTED = sorted((Path(__file__).parents[2] / "results" / "records").glob("*.json"))
 BOMB = base64.b85encode(zlib.compress(bytes(2**26), 1)).decode()
@@ -113,7 +113,7 @@ def test_no_bit_of_a_record_or_a_bench_flips_unnoticed(tmp_path: Path):
 
 
 def test_committed_records_are_read_as_they_are():
-    found, problems = loading.find([COMMITTED[0].parent])
+    found, problems = find_records([COMMITTED[0].parent])
     assert (len(found), problems) == (len(COMMITTED), [])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from lra.errors import RecordError
 from lra.report.format import percent, signed
 from lra.report.render import markdown, table
+from lra.results.find import files_of_runs
 from lra.results.record import Record, hits, load, unpack
 from lra.stats.accuracy import mcnemar_p, paired_half_width
 
@@ -22,7 +23,7 @@ def find_run(text: str, runs: Sequence[Path]) -> Record:
     """
     if Path(text).is_file():
         return load(Path(text))
-    files = [file for path in runs for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    files = files_of_runs(runs)
     found = [file for file in files if file.stem == text] or [file for file in files if file.stem.startswith(text)]
     if len(found) != 1:
         many = f"{len(found)} records start so: {', '.join(f.stem for f in found[:3])}" if found else "no such record"

@@ -1,0 +1,31 @@
+"""Where records are: those of named files, and of the files in named folders, one level deep."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lra.errors import RecordError
+from lra.results.bench_record import is_bench
+from lra.results.record import Record, load
+
+OTHERS = ("report.json", "copied-from.json")  # what else may lie there
+
+
+def files_of_runs(paths: Sequence[Path]) -> list[Path]:
+    """The files that may be records of runs, each once: named files, and those in a folder that end in .json."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        inside = [file for file in sorted(path.glob("*.json")) if file.name not in OTHERS] if path.is_dir() else [path]
+        found |= dict.fromkeys(file for file in inside if not is_bench(file))
+    return list(found)
+
+
+def find_records(paths: Sequence[Path]) -> tuple[dict[Path, Record], list[str]]:
+    """The records of files and folders, sorted by name, and a line for each unreadable file."""
+    found: dict[Path, Record] = {}
+    problems: list[str] = []
+    for file in files_of_runs(paths):
+        try:
+            found[file] = load(file)
+        except RecordError as error:
+            problems.append(str(error))
+    return dict(sorted(found.items(), key=lambda item: (item[1].name, item[0].as_posix()))), problems
