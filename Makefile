@@ -39,9 +39,7 @@ gpu: $(READY)
 	$(BIN)/python run_lra.py gpu --minutes $(MINUTES)
 
 tables: $(READY)
-	rm -rf results/tables.new
-	$(BIN)/python run_lra.py report results/records --out results/tables.new --into README.md
-	rm -rf results/tables && mv results/tables.new results/tables
+	$(BIN)/python run_lra.py report results/records --out results/tables --into README.md
 
 format: $(READY)
 	$(BIN)/ruff format .
