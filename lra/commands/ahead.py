@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lra.errors import ConfigError, WorkError
+from lra.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
@@ -57,7 +57,7 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
     """Writes the job script. Raises ConfigError for options that a job array decides by itself, and WorkError."""
     from lra.experiments.plan import plan
     from lra.experiments.slurm import LARGEST, NAMED, logs_of, script
-    from lra.results.files import check_replaceable, encoded, writable, write_atomically
+    from lra.results.files import check_replaceable, encoded, writable, write_named
 
     if request.devices or request.jobs or request.processes or request.shard != (1, 1):
         raise ConfigError(
@@ -71,11 +71,7 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
     text = script(parsed.emit, program, words_of(parsed), request.out, count, request.device == "cpu")
     check_replaceable(parsed.emit, NAMED, "--emit")
     writable(logs_of(request.out))
-    try:
-        parsed.emit.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(parsed.emit, encoded(text))
-    except OSError as error:
-        raise WorkError(f"cannot write {parsed.emit}: {error.strerror}; give another file to --emit") from error
+    write_named(parsed.emit, encoded(text), "--emit")
     print(f"{parsed.emit}: an array of {min(count, LARGEST)}; to submit it: bash {shlex.quote(str(parsed.emit))}")
     return 0
 

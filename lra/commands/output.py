@@ -24,12 +24,8 @@ def first_process() -> bool:
 
 def write_page(path: Path, text: str) -> None:
     """Write a page where --page says, and say so. Raises WorkError, also for a file that is there and no such page."""
-    from lra.errors import WorkError
-    from lra.results.files import check_replaceable, encoded, write_atomically
+    from lra.results.files import check_replaceable, encoded, write_named
 
     check_replaceable(path, text.partition("\n")[0], "--page")
-    try:
-        write_atomically(path, encoded(text))
-    except OSError as error:
-        raise WorkError(f"cannot write {path}: {error.strerror}; give another file to --page") from error
+    write_named(path, encoded(text), "--page")
     print(f"wrote {path}")

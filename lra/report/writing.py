@@ -14,7 +14,7 @@ from lra.report.page import html, inspected
 from lra.report.render import markdown
 from lra.report.tables import comparison, seeds
 from lra.results.bench_record import read_benches
-from lra.results.files import encoded, write_all
+from lra.results.files import encoded, write_all, write_named
 from lra.results.find import find_records
 from lra.results.record import Record
 
@@ -56,13 +56,13 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "", into: Path | Non
     contents["report.html"] = encoded(html.render(material))
     contents["report.md"] = encoded(export.text(groups, list(contents), notes, baseline))
     contents[export.REPORT] = export.json_file(frames, list(contents))
-    filled = {into.name: excerpt.fill_file(into, groups)} if into else {}
+    filled = excerpt.fill_file(into, groups) if into else b""
     before = export.files_of(out)
     files = write_all(contents, out)
     for stale in {*before} - {*files}:
         stale.unlink(missing_ok=True)
     if into:
-        write_all(filled, into.parent)
+        write_named(into, filled, "--into")
     named = [f"wrote {file}" for file in files if file.suffix in (".html", ".md")]
     named.append(f"and {len(files) - len(named)} more in {out}")
     return Report("\n".join([_tables(groups), *repeated, *named]), tuple(files), unreadable)

@@ -35,6 +35,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_named(path: Path, content: bytes, option: str) -> None:
+    """Write the file that an option names. Raises WorkError."""
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise WorkError(f"cannot write {path}: {error.strerror}; give another file to {option}") from error
+
+
 def write_all(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
     """Write every name below the folder, each file atomically, and return the paths.
 
