@@ -13,7 +13,7 @@ from tasks._intact import find_fault, has_hashes, is_doubtful, verify
 from tasks._ladders import store_ladder
 from tasks._memory import in_memory
 from tasks._pack import pack, unpack
-from tasks._store import UNPACKED, find_by_hash, prepared
+from tasks._store import UNPACKED, broken, find_by_hash, prepared
 from tasks._task import Network, Task
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Spec",
     "Split",
     "Task",
+    "broken",
     "cache_folder",
     "code_of",
     "expand",

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -88,6 +89,12 @@ def prepared(cache: Path, task: str) -> list[Data]:
     """All intact data sets of a task in a cache, the newest first."""
     manifests = sorted(cache.glob(f"{task}-*/{MANIFEST}"), key=changed, reverse=True)
     return [data for manifest in manifests if (data := load(manifest.parent)) is not None]
+
+
+def broken(cache: Path, task: str) -> list[Path]:
+    """The folders of a task in a cache that are no data: a file is missing or has another size, or makes no sense."""
+    folders = [path for path in cache.glob(f"{task}-*") if re.fullmatch(rf"{task}-[0-9a-f]{{12}}", path.name)]
+    return sorted(folder for folder in folders if folder.is_dir() and load(folder) is None)
 
 
 def find_prepared(cache: Path, task: str, fits: Callable[[dict[str, Any]], bool]) -> Data | None:

@@ -28,6 +28,9 @@ OPTIONS = {  # of each action
 }
 
 
+ANEW = "the next command that needs it makes it anew"
+
+
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("prepare", "status", "verify", "ladder", "pack", "unpack"), help=ACTIONS)
     add_choice(parser, required=False)
@@ -64,15 +67,18 @@ def verify(chosen: list[str]) -> int:
     """Reads the prepared data of these tasks and says of each set whether it is what was written."""
     import tasks
 
-    damaged = 0
+    broken = [folder for task in chosen for folder in tasks.broken(tasks.cache_folder(), task)]
+    for folder in broken:
+        print(f"{folder}: damaged: not all of it is there; {ANEW}")
+    damaged = len(broken)
     sets = [data for task in chosen for data in tasks.prepared(tasks.cache_folder(), task)]
     for data in sets:
         fault = tasks.find_fault(data)
         damaged += bool(fault)
         older = "" if tasks.has_hashes(data) else " (no hashes of its files: prepared before they were kept)"
-        state = f"damaged: {fault}; the next command that needs it makes it anew" if fault else f"intact{older}"
+        state = f"damaged: {fault}; {ANEW}" if fault else f"intact{older}"
         print(f"{data.folder}: {state}")
-    if not sets:
+    if not sets and not broken:
         print(f"no prepared data in {tasks.cache_folder()}")
     return int(bool(damaged))
 

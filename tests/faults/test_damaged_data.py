@@ -118,6 +118,22 @@ def test_verify_marks_what_it_finds(tiny, tmp_path, capsys):
     ]
 
 
+@pytest.mark.parametrize("name", ["validation-labels.npy", "manifest.json"])
+def test_verify_finds_data_that_is_not_whole(name, tiny, tmp_path, capsys):
+    """A command that needs it passes it over in silence, and makes it anew."""
+    assert main(["data", "prepare", "--task", "listops", "--protocol", tiny, "--set", *ROWS]) == 0
+    (path,) = (tmp_path / "cache").glob(f"listops-*/{name}")
+    path.unlink()
+    (path.parent / "link").symlink_to("nowhere")
+    assert main(["data", "verify", "--task", "listops"]) == 1
+    assert f"{path.parent}: damaged: not all of it is there" in capsys.readouterr().out
+    assert main(["data", "status", "--task", "listops"]) == 0
+    assert main(["data", "prepare", "--task", "listops", "--protocol", tiny, "--set", *ROWS]) == 0
+    (path.parent / "link").symlink_to("nowhere")
+    assert main(["data", "verify", "--task", "listops"]) == 0
+    assert main(["data", "status", "--task", "listops"]) == 0
+
+
 def test_arrays_that_were_replaced_while_they_are_read_are_compared(tmp_path):
     """Another process has made the data anew: its files are whole, and this one still has the damaged arrays."""
     task, cache = tasks.find("listops"), tmp_path / "cache"
