@@ -96,7 +96,7 @@ def test_declared_costs(cost, slope):
     assert declared_exponent(cost, (65_536, 262_144)) == pytest.approx(slope, abs=1e-3)
 
 
-@pytest.mark.parametrize("cost", ["N", "O()", "O(N + M)", "O(N/2)", ""])
+@pytest.mark.parametrize("cost", ["N", "O()", "O(N + M)", "O(N/2)", "", "O(n)", "O(n^2)", "O(n log n)"])
 def test_costs_that_are_none(cost):
     with pytest.raises(CountError, match="not understood"):
         growth(cost, 8)
