@@ -90,6 +90,26 @@ def changed(before: dict[str, Any]) -> list[str]:
     return [name for name, value in look().items() if value != before[name]]
 
 
+def as_new(now: dict[str, Any]) -> dict[str, Any]:
+    """These settings, and where a new process of this version of torch has another value, that one."""
+    import torch
+
+    precision, on = "the precision of matrix products", ("flash", "memory-efficient", "cudnn", "plain")
+    return now | {
+        "the default dtype": torch.float32,
+        "the default device": torch.device("cpu"),
+        "deterministic algorithms": (False, False),
+        precision: ("highest", *["ieee"] * (len(now[precision]) - 1)),
+        "whether gradients are computed": True,
+        "anomaly detection": False,
+        "cudnn.enabled": True,
+        "cudnn.benchmark": False,
+        "cudnn.deterministic": False,
+        "the precision of convolutions": "tf32" if isinstance(now["the precision of convolutions"], str) else True,
+        **{f"{kind} attention": True for kind in on},
+    }
+
+
 def restore(before: dict[str, Any]) -> None:
     for name in changed(before):
         settings()[name][1](before[name])

@@ -219,6 +219,8 @@ def _described(name: str, source: str, _: Callable[[Path], str]) -> Entry:
         if not calls:
             continue
         about = {key.arg: ast.literal_eval(key.value) for key in calls[0].keywords if key.arg}
+        if about.pop("control", False):
+            about["family"] = "control"
         inits = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
         options: Options = {"conv": (int, 0)}  # what QKVAttention's own constructor has
         if inits:

@@ -11,6 +11,7 @@ from lra.config.resolve import resolve as resolve_config
 from lra.errors import ConfigError
 from lra.experiments.backbone import find_backbone, owners
 from lra.experiments.data import resolve_for
+from lra.experiments.plan import Request
 from tasks.listops.task import Settings
 
 
@@ -308,3 +309,8 @@ def test_a_misspelt_task_section_is_named(tmp_path, capsys):
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert "no task 'listopps', and its section is not used, did you mean 'listops'?" in lines[0]
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(ConfigError, match="unknown engine 'rey', did you mean 'ray'"):
+        Request(attentions=["mean"], tasks=["listops"], seeds=[0], engine="rey")

@@ -11,10 +11,12 @@ from records import make
 import attention_zoo
 import lra
 import tasks
+from attention_zoo import process
+from lra.experiments.fresh_state import fresh_state
 from lra.experiments.grid import run_grid
 from lra.experiments.load import find_attention, task_of
 from lra.experiments.plan import Request
-from lra.training.process import fresh_state, seed_everything
+from lra.training.process import seed_everything
 
 MEDDLING = """
 import torch
@@ -29,6 +31,23 @@ class Meddling(QKVAttention):
         torch.backends.cudnn.benchmark = True
         return v
 """
+OTHER = {
+    "the default dtype": torch.float64,
+    "the default device": torch.device("meta"),
+    "the number of threads": torch.get_num_threads() + 1,
+    "deterministic algorithms": (True, True),
+    "the precision of matrix products": ("medium", "ieee", "ieee"),
+    "whether gradients are computed": False,
+    "anomaly detection": True,
+    "cudnn.enabled": False,
+    "cudnn.benchmark": True,
+    "cudnn.deterministic": True,
+    "the precision of convolutions": "ieee",
+    "flash attention": False,
+    "memory-efficient attention": False,
+    "cudnn attention": False,
+    "plain attention": False,
+}
 DRAWING = """
 import random
 import numpy as np
@@ -72,12 +91,18 @@ def test_what_a_users_file_sets_ends_with_its_run(tiny, tmp_path):
     assert not torch.backends.cudnn.benchmark
 
 
-def test_a_fresh_state_begins_fresh():
-    torch.set_default_dtype(torch.float64)
-    torch.set_grad_enabled(False)
-    with fresh_state():
-        assert torch.zeros(1).dtype == torch.float32
-        assert torch.is_grad_enabled()
+def test_a_fresh_state_is_that_of_a_new_process():
+    """Whichever setting a file or a notebook has changed; afterwards it is as it was."""
+    with process.kept(search=False):
+        process.restore(process.as_new(process.look()))
+        new = process.look()
+        for name, (_, put) in process.settings().items():
+            put(OTHER[name])
+        assert not [name for name, value in process.look().items() if value == new[name]]
+        others = process.look()
+        with fresh_state(threads=new["the number of threads"]):
+            assert process.look() == new
+        assert process.look() == others
 
 
 def test_numbers_drawn_from_numpy_and_python_are_those_of_the_seed(tiny, tmp_path):

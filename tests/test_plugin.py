@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import attention_zoo
-from attention_zoo import SpecError, _plugin, _source
+from attention_zoo import SpecError, _plugin, _registry, _source
 from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
 from lra.experiments.plan import Request, name_rows
@@ -349,3 +349,9 @@ class Odd(QKVAttention):
     def attend(self, q, k, v, keep=None):
         return v
 """
+
+
+def test_a_built_in_may_say_control():
+    """As the decorator allows it in a user's file."""
+    text = "@register('zzz', title='Z', control=True)\nclass Z(QKVAttention):\n    pass\n"
+    assert _registry._described("zzz", text, _source.read_zoo).control

@@ -133,10 +133,6 @@ def make_request(parsed: argparse.Namespace) -> Request:
     from lra.errors import ConfigError
     from lra.experiments.plan import Request, parse_shard
 
-    if parsed.engine == "slurm" and not (getattr(parsed, "emit", None) or getattr(parsed, "dry_run", False)):
-        raise ConfigError(
-            "--engine slurm writes a job array, which you submit: run ... --engine slurm --emit grid.sbatch"
-        )
     if parsed.engine == "ray" and getattr(parsed, "emit", None):
         raise ConfigError("--emit writes a job array for SLURM; leave it out with --engine ray")
     return Request(

@@ -91,9 +91,9 @@ def compile_model(pipe: Connection, order: CompileOrder) -> None:
     from lra import console
     from lra.experiments.build import make_denoiser, make_model, padding_of
     from lra.experiments.data import find_task
+    from lra.experiments.fresh_state import fresh_state
     from lra.training.cores import threads_per_process
     from lra.training.device import Device, set_backends
-    from lra.training.process import fresh_state
     from lra.training.step import Step
 
     follow_parent()

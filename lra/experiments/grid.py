@@ -15,6 +15,7 @@ from lra.experiments.board import Board
 from lra.experiments.crew import choose_crew
 from lra.experiments.data import TaskData, describe_data, load_task_data, not_repeatable
 from lra.experiments.engine import Engine, InProcess, write_failure
+from lra.experiments.fresh_state import fresh_state
 from lra.experiments.job import Job, check_recordable, open_job, titles
 from lra.experiments.plan import Request, parse_devices, part_of, plan
 from lra.experiments.run import Run
@@ -44,6 +45,10 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     a line that names them, instead of raising. shard: the part of the runs to do; of the others the records that are
     there are read. Raises as `run_grid` does.
     """
+    if request.engine == "slurm":
+        raise ConfigError(
+            "--engine slurm writes a job array, which you submit: run ... --engine slurm --emit grid.sbatch"
+        )
     check_tracker(request.track)
     writable(request.out)
     group = find_group(request)
@@ -150,7 +155,6 @@ def fit_to(runs: list[Run], group: Group) -> list[Run]:
 def prepare_all(request: Request, runs: list[Run], forgiving: bool) -> dict[str, TaskData]:
     """Data by `Run.data_key`; builds each model once, to try it. Raises DataError, SpecError or ConfigError."""
     from lra.experiments.build import make_model
-    from lra.training.process import fresh_state
 
     prepared, missing = {}, []
     for key in dict.fromkeys(run.data_key for run in runs):

@@ -14,7 +14,7 @@ from lra.config.protocol import deviations_of
 from lra.config.resolve import has_cut_warmup, label_of
 from lra.config.schema import Config
 from lra.console import say_once
-from lra.errors import ConfigError
+from lra.errors import ConfigError, suggestion
 from lra.experiments.backbone import find_backbone
 from lra.experiments.data import expand_tasks, resolve_for
 from lra.experiments.run import Run
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lra.training.progress import Progress
 
 T = TypeVar("T")
+ENGINES = ("local", "ray", "slurm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,10 @@ class Request:
 
 
 def check_engine(request: Request) -> None:
-    """Raises ConfigError for options that do not belong to the engine."""
+    """Raises ConfigError for an unknown engine, and for options that do not belong to this one."""
+    if request.engine not in ENGINES:
+        near = suggestion(request.engine, ENGINES)
+        raise ConfigError(f"unknown engine {request.engine!r}{near}; there are {', '.join(ENGINES)}")
     given = {
         "--address": request.address,
         "--gpus-per-run": request.gpus_per_run is not None,

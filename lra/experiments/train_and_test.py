@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import tasks
 from lra.experiments.data import TaskData, check_intact, set_doubtful_aside
+from lra.experiments.fresh_state import fresh_state
 from lra.experiments.run import Run, make_record
 from lra.results.record import Record, pack
 
@@ -40,7 +41,6 @@ def train_and_test(
     from lra.training.device import Device, set_backends
     from lra.training.loading import release
     from lra.training.loop import Trainer
-    from lra.training.process import fresh_state
     from lra.training.step import Step
 
     data, config = prepared.data, run.config.train
