@@ -9,7 +9,7 @@ when data is generated, read or measured.
 from tasks._cache import cache_folder
 from tasks._data import Data, DataError, MissingDataError, Spec, Split
 from tasks._find import ARENA, code_of, expand, file_of, find, names
-from tasks._intact import find_fault, has_hashes, is_doubtful, verify
+from tasks._intact import check_splits, find_fault, has_hashes, is_doubtful, verify
 from tasks._ladders import store_ladder
 from tasks._memory import in_memory
 from tasks._pack import pack, unpack
@@ -28,6 +28,7 @@ __all__ = [
     "Task",
     "broken",
     "cache_folder",
+    "check_splits",
     "code_of",
     "expand",
     "file_of",

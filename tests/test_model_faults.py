@@ -14,7 +14,6 @@ from lra.backbones.flat import Encoder
 from lra.backbones.layers import DtypeError, ShapeError
 from lra.config.resolve import Model, Train
 from lra.experiments.grid import Request, run_grid
-from lra.training.batches import SampleError, check_samples
 from lra.training.device import Device, Padding
 from lra.training.distributed import alone
 from lra.training.eager import Eager
@@ -370,25 +369,3 @@ def test_what_has_one_length_cannot_be_rounded(monkeypatch):
 
 
 GROUP = (["a", "b"], np.zeros(40, np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"labels": np.where(np.arange(40) == 7, 3, 0)}, "test: label 3 in row 7 is outside 0 to 2"),
-        ({"labels": np.where(np.arange(40) == 9, -1, 2)}, "test: label -1 in row 9 is outside 0 to 2"),
-        ({"labels": np.zeros(39, np.int64)}, "test: 39 labels for 40 samples"),
-        ({"lengths": np.ones(41, np.int32)}, "test: 41 lengths for 40 rows of values"),
-        ({"lengths": np.zeros(40, np.int32)}, "test: length 0 in row 0 is outside 1 to 200"),
-        ({"lengths": np.full(40, 201, np.int32)}, "test: length 201 in row 0 is outside 1 to 200"),
-        ({"groups": {"root": (["a"], np.zeros(39, np.uint8))}}, "test: group 'root' has 39 codes for 40 samples"),
-        ({"groups": {"root": (["a"], np.ones(40, np.uint8))}}, "test: code 1 of group 'root' in row 0 is outside 0 to"),
-        ({"pairs": np.full((40, 2), 40, np.int32)}, "test: document 40 of pair 0 is outside 0 to 39"),
-        ({"pairs": np.full((40, 2), -1, np.int32)}, "test: document -1 of pair 0 is outside 0 to 39"),
-        ({"pairs": np.zeros((39, 2), np.int32)}, "test: 40 labels for 39 samples"),
-    ],
-)
-def test_samples_that_do_not_fit_are_named(change, message):
-    check_samples("test", replace(SPLIT, groups={"root": GROUP}), 3, LENGTH)
-    with pytest.raises(SampleError, match=message):
-        check_samples("test", replace(SPLIT, **change), 3, LENGTH)

@@ -127,6 +127,13 @@ def test_what_prepare_returns(made, refused, tmp_path):
     assert "prepare must return" in refused("--attn", "mean", "--task", path)
 
 
+def test_data_that_prepare_made_by_itself(refused, tmp_path):
+    """What `in_memory` checks is checked once more before a run."""
+    after = "made.test.labels[3] = 7\n        return made\n"
+    path = task_with(tmp_path, lambda text: re.sub(r"return (in_memory\(.*\)\n)", rf"made = \1        {after}", text))
+    assert "test: row 3: the label is 7, not one of 0 to 1" in refused("--attn", "mean", "--task", path)
+
+
 @pytest.mark.parametrize("value", [".nan", ".inf"])
 def test_a_setting(value, refused, tmp_path):
     path = task_with(

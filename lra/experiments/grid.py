@@ -169,7 +169,7 @@ def prepare_all(request: Request, runs: list[Run], forgiving: bool) -> dict[str,
             say(f"missing: {error}")
             continue
         say(describe_data(task, prepared[key].data, request.data_dir))
-        check_data(task, prepared[key].data)
+        tasks.check_splits(prepared[key].data, values=False)
         for run in {(run.row, run.protocol): run for run in reversed(sharing)}.values():
             with fresh_state():
                 make_model(run, prepared[key].data.spec)
@@ -177,17 +177,6 @@ def prepare_all(request: Request, runs: list[Run], forgiving: bool) -> dict[str,
         lost, wanted = list(dict.fromkeys(missing)), {run.task for run in runs}
         say(f"{len(wanted) - len(lost)} of {len(wanted)} tasks have data; missing: {', '.join(lost)}")
     return prepared
-
-
-def check_data(task: str, data: tasks.Data) -> None:
-    """Raises DataError when the arrays of a split do not fit each other or the sizes of the task."""
-    from lra.training.batches import SampleError, check_samples
-
-    for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
-        try:
-            check_samples(name, split, data.spec.classes, data.spec.length)
-        except SampleError as error:
-            raise tasks.DataError(f"{tasks.file_of(task) or task}: {error}") from error
 
 
 def check_same_data(prepared: dict[str, TaskData], group: Group) -> None:

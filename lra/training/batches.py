@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from lra.config.schema import Train
-from lra.errors import UserError
 from lra.hashing import seed_of
 from lra.training.device import Padding
 
@@ -42,10 +41,6 @@ class Samples(Protocol):
     def pairs(self) -> np.ndarray | None: ...
     @property
     def groups(self) -> dict[str, tuple[list[str], np.ndarray]]: ...
-
-
-class SampleError(UserError, ValueError):
-    """A split whose arrays do not fit each other or the task's sizes."""
 
 
 def order(rows: int, batch: int, seed: int, step: int) -> np.ndarray:
@@ -129,32 +124,3 @@ def cut(lengths: np.ndarray, most: int, padding: int, least: int) -> list[np.nda
         parts.append(falling_order[start:end])
         start = end
     return parts
-
-
-def check_samples(split: str, samples: Samples, classes: int, length: int) -> None:
-    """Raises SampleError, before a run spends hours, when a split's arrays do not fit each other or the task's sizes.
-
-    split: its name, for the message. length: of the longest sequence that the task declares.
-    """
-    stored, rows = len(samples.values), len(samples.labels)
-    wanted = stored if samples.pairs is None else len(samples.pairs)
-    if rows != wanted:
-        raise SampleError(f"{split}: {rows:,} labels for {wanted:,} samples; each sample needs one label")
-    if len(samples.lengths) != stored:
-        raise SampleError(f"{split}: {len(samples.lengths):,} lengths for {stored:,} rows of values; each needs one")
-    for group, (names, codes) in samples.groups.items():
-        if len(codes) != rows:
-            raise SampleError(f"{split}: group {group!r} has {len(codes):,} codes for {rows:,} samples; each needs one")
-        _check_range(f"{split}: code {{}} of group {group!r} in row {{}}", codes, 0, len(names) - 1)
-    _check_range(f"{split}: label {{}} in row {{}}", samples.labels, 0, classes - 1)
-    columns = samples.values.shape[1] if isinstance(samples.values, np.ndarray) else length  # else streamed
-    _check_range(f"{split}: length {{}} in row {{}}", samples.lengths, 1, min(length, columns))
-    if samples.pairs is not None:
-        _check_range(f"{split}: document {{}} of pair {{}}", samples.pairs.max(axis=1), 0, stored - 1)
-        _check_range(f"{split}: document {{}} of pair {{}}", samples.pairs.min(axis=1), 0, stored - 1)
-
-
-def _check_range(what: str, values: np.ndarray, least: int, most: int) -> None:
-    wrong = np.flatnonzero((values < least) | (values > most))
-    if len(wrong):
-        raise SampleError(f"{what.format(values[wrong[0]], wrong[0])} is outside {least} to {most}")
