@@ -25,8 +25,8 @@ from lra.experiments.plan import Request, plan
 from lra.inspect.calls import Call, record_calls
 from lra.results.record import load
 from lra.testing import backbones
+from lra.training.compiled import Compiled
 from lra.training.eager import Eager
-from lra.training.gears import Compiled
 
 GRID = (4, 6)
 LISTOPS = tasks.Spec(vocab=16, classes=10, length=64)

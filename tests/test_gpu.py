@@ -10,7 +10,7 @@ from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import load_task_data
 from lra.experiments.plan import Request, plan
 from lra.results.machine import graph_bytes
-from lra.training.cudagraphs import Captured, CaptureError, CUDARecorder
+from lra.training.captured import Captured, CaptureError, CUDARecorder
 from lra.training.device import Device, set_backends
 from lra.training.distributed import alone
 from lra.training.eager import Eager

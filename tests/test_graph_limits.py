@@ -8,7 +8,7 @@ import torch
 from test_model_faults import SPLIT, TRAIN, Plain, Recorder, step_in  # noqa: F401 -- step_in is a fixture
 
 from lra.config.schema import Train
-from lra.training.cudagraphs import draws_on_the_host
+from lra.training.captured import draws_on_the_host
 from lra.training.optimiser import FlatAdamW
 
 ROWS = np.arange(12)

@@ -15,8 +15,8 @@ import attention_zoo
 import tasks
 from lra.experiments.build import make_model, padding_of
 from lra.experiments.plan import Request, plan
+from lra.training.compiled import Compiled, quiet
 from lra.training.device import Device
-from lra.training.gears import Compiled, quiet
 from lra.training.inductor import code_hash, inductor_for, largest, smallest
 
 # Rows and tokens: on either side of 4,096 in all, and of what else code is written apart for.
@@ -66,7 +66,7 @@ SECOND = """
 import torch
 from torch._dynamo.utils import counters
 from lra.training.device import Device, Padding
-from lra.training.gears import Compiled, quiet
+from lra.training.compiled import Compiled, quiet
 from attention_zoo import Dims, find
 
 torch.set_num_threads(1)

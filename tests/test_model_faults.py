@@ -14,11 +14,11 @@ from lra.backbones.flat import Encoder
 from lra.backbones.layers import DtypeError, ShapeError
 from lra.config.resolve import Model, Train
 from lra.experiments.grid import Request, run_grid
+from lra.training.compiled import FEW, SIZES, Compiled, RecompileError
 from lra.training.device import Device, Padding
 from lra.training.distributed import alone
 from lra.training.eager import Eager
 from lra.training.gearbox import LateError
-from lra.training.gears import FEW, SIZES, Compiled, RecompileError
 from lra.training.optimiser import FlatAdamW
 from lra.training.step import Step
 from lra.training.turns import Turns
@@ -70,7 +70,7 @@ SPLIT = split_of(np.random.default_rng(1).integers(1, LENGTH, 40))
 def step_in(monkeypatch):
     """attention, gear -> a step in this gear, without a compiler, on samples that the device holds."""
     monkeypatch.setattr("lra.training.loading.RESIDENT", ("cpu",))
-    monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: model)
+    monkeypatch.setattr("lra.training.compiled.torch.compile", lambda model, **_: model)
 
     def make(attention, gear, device=CPU) -> Step:
         config = replace(TRAIN, gear="eager" if gear == "captured" else gear)
@@ -345,8 +345,8 @@ def test_a_model_compiled_for_ever_goes_on_in_the_next_gear(monkeypatch, attenti
     """Where rounded lengths do not help, or cannot."""
     monkeypatch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": 1 << 20})
     monkeypatch.setattr("lra.training.batches.MICRO_BATCH_PADDING", {"cpu": 1 << 20})
-    monkeypatch.setattr("lra.training.gears.FEW", 1)
-    monkeypatch.setattr("lra.training.gears.Compiled.sizes", 2)
+    monkeypatch.setattr("lra.training.compiled.FEW", 1)
+    monkeypatch.setattr("lra.training.compiled.Compiled.sizes", 2)
     gear, _ = counted(attention)
     step = Step(gear.model, TRAIN, CPU, gear.padding, seed=0)
     step.gears.gear = gear
@@ -361,7 +361,7 @@ def test_a_model_compiled_for_ever_goes_on_in_the_next_gear(monkeypatch, attenti
 
 
 def test_what_has_one_length_cannot_be_rounded(monkeypatch):
-    monkeypatch.setattr("lra.training.gears.FEW", 1)
+    monkeypatch.setattr("lra.training.compiled.FEW", 1)
     gear, _ = counted(SpecialisedRows, Padding(length=LENGTH, padded=False))
     gradient(gear, np.arange(3))
     with pytest.raises(RecompileError, match="SpecialisedRows compiled 2 times"):

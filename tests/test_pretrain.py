@@ -30,12 +30,12 @@ from lra.experiments.plan import Request, plan
 from lra.experiments.states import read_statuses
 from lra.experiments.train_and_test import train_and_test
 from lra.results.record import load
-from lra.training import gears
-from lra.training.cudagraphs import Captured
+from lra.training import gearbox
+from lra.training.captured import Captured
+from lra.training.compiled import Compiled
 from lra.training.device import Padding
 from lra.training.distributed import Group, alone, check_batches
 from lra.training.eager import Eager
-from lra.training.gears import Compiled
 from lra.training.optimiser import FlatAdamW
 from lra.training.process import seed_everything
 from lra.training.run_folder import RunFolder
@@ -154,7 +154,7 @@ def test_gears_agree(monkeypatch):
     assert_close(*losses)
     assert len(graphs) == 2, "one more for evaluation"
 
-    monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: model)
+    monkeypatch.setattr("lra.training.compiled.torch.compile", lambda model, **_: model)
     denoiser = fixed(run_of("model.dropout=0.0", attentions=["pola"]), data.spec)
     eager = gradient(Eager(denoiser, CPU, padding), denoiser, data.train, rows)
     optimiser = FlatAdamW(list(denoiser.parameters()), Train(steps=9, batch=30, lr=0.0, warmup=0, evaluate_every=1))
@@ -374,9 +374,9 @@ class Stub:
 
 def test_both_phases_shift_to_the_compiled_gear(tmp_path, monkeypatch):
     """Each after a number of tokens of its own."""
-    monkeypatch.setattr(gears, "EARNED_TOKENS", 1)
-    monkeypatch.setattr(gears, "SHIFT_TOKENS", 10 * 8 * 30)
-    monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: model)
+    monkeypatch.setattr(gearbox, "EARNED_TOKENS", 1)
+    monkeypatch.setattr(gearbox, "SHIFT_TOKENS", 10 * 8 * 30)
+    monkeypatch.setattr("lra.training.compiled.torch.compile", lambda model, **_: model)
     monkeypatch.setattr("lra.experiments.background_compiler.BackgroundCompiler", Stub)
     monkeypatch.setattr("lra.experiments.pretrain.BackgroundCompiler", Stub)
     (record,) = run_grid(asked(tmp_path))
@@ -388,8 +388,8 @@ def test_both_phases_shift_to_the_compiled_gear(tmp_path, monkeypatch):
 def test_the_real_compiler_knows_the_denoiser(tmp_path, monkeypatch):
     """What it leaves in the cache is found by the run."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(gears, "EARNED_TOKENS", 1)
-    monkeypatch.setattr(gears, "SHIFT_TOKENS", 10 * 8 * 30)
+    monkeypatch.setattr(gearbox, "EARNED_TOKENS", 1)
+    monkeypatch.setattr(gearbox, "SHIFT_TOKENS", 10 * 8 * 30)
     torch._dynamo.utils.counters.clear()
     (record,) = run_grid(asked(tmp_path, attentions=["pola"]))
     assert record.environment["gear"] == record.pretraining["gear"] == "compiled"

@@ -19,7 +19,7 @@ from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
 from lra.experiments.spawn import CONTEXT
-from lra.training import gears
+from lra.training import gearbox
 from lra.training.cores import crowding
 from lra.training.progress import COMPILED, Bar, Progress
 
@@ -55,9 +55,9 @@ class Stub:
 @pytest.fixture
 def shifting(tiny, tmp_path, monkeypatch):
     """A request whose runs shift to a compiled gear, without a compiler in it, from step 11 on."""
-    monkeypatch.setattr(gears, "EARNED_TOKENS", 1)
-    monkeypatch.setattr(gears, "SHIFT_TOKENS", 10 * 8 * 30)
-    monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: model)
+    monkeypatch.setattr(gearbox, "EARNED_TOKENS", 1)
+    monkeypatch.setattr(gearbox, "SHIFT_TOKENS", 10 * 8 * 30)
+    monkeypatch.setattr("lra.training.compiled.torch.compile", lambda model, **_: model)
     monkeypatch.setattr("lra.experiments.background_compiler.BackgroundCompiler", Stub)
     asked: Any = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "protocol": tiny, "device": "cpu"}
     return Request(**asked, out=tmp_path / "runs", overrides=("model.dropout=0.0",))
@@ -140,10 +140,10 @@ def test_a_resumed_run_stays_in_the_gear_it_has_fallen_back_to(shifting, tmp_pat
 
 def test_the_step_depends_on_the_configuration_alone():
     config = Train(steps=5000, batch=32, lr=1.0, warmup=0, evaluate_every=1)
-    assert gears.shift_step(config, "compiled", "cpu", 2000) == 250
-    assert gears.shift_step(config, "eager", "cpu", 2000) == 0
-    assert gears.shift_step(config, "compiled", "cuda", 2000) == 0, "no CPU compiler works for a GPU"
-    assert gears.shift_step(replace(config, gear="compiled"), "compiled", "cpu", 2000) == 0, "asked for"
+    assert gearbox.shift_step(config, "compiled", "cpu", 2000) == 250
+    assert gearbox.shift_step(config, "eager", "cpu", 2000) == 0
+    assert gearbox.shift_step(config, "compiled", "cuda", 2000) == 0, "no CPU compiler works for a GPU"
+    assert gearbox.shift_step(replace(config, gear="compiled"), "compiled", "cpu", 2000) == 0, "asked for"
 
 
 def test_the_compiler_gets_a_batch_by_itself(tiny, tmp_path):
@@ -163,7 +163,9 @@ def test_the_compiler_gets_a_batch_by_itself(tiny, tmp_path):
 def test_the_compilers_process_has_the_settings_of_the_run(shifting, monkeypatch):
     """Whatever they were when it started: the cache looks at them, and with others the run would not find the code."""
     seen = []
-    monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: (seen.append(process.look()), model)[1])
+    monkeypatch.setattr(
+        "lra.training.compiled.torch.compile", lambda model, **_: (seen.append(process.look()), model)[1]
+    )
     monkeypatch.setattr("lra.experiments.background_compiler.follow_parent", lambda: None)
     monkeypatch.setattr("lra.console.show", lambda **_: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
@@ -211,8 +213,8 @@ def test_the_real_process_says_why_it_cannot(tiny, tmp_path):
 def test_the_real_process_leaves_code_in_the_cache(tiny, tmp_path, monkeypatch):
     """Which the run then finds: it does not compile itself."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(gears, "EARNED_TOKENS", 1)
-    monkeypatch.setattr(gears, "SHIFT_TOKENS", 10 * 8 * 30)
+    monkeypatch.setattr(gearbox, "EARNED_TOKENS", 1)
+    monkeypatch.setattr(gearbox, "SHIFT_TOKENS", 10 * 8 * 30)
     torch._dynamo.utils.counters.clear()
     asked = Request(attentions=["pola"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
     (record,) = run_grid(asked)

@@ -30,7 +30,7 @@ from lra.results.machine import environment, held_bytes, peak_bytes, reset_peak
 from lra.training.batches import documents, micro_batches, order, sizes
 from lra.training.device import Device, Padding, choose_device, choose_precision, set_backends
 from lra.training.distributed import Group, alone, together
-from lra.training.gears import choose_gear
+from lra.training.gearbox import choose_gear
 from lra.training.step import Step
 
 BLOCK_SECONDS = 0.1  # a repeat holds as many steps as take this long, so that reading the clock does not count

@@ -60,7 +60,7 @@ class InProcess:
         from lra.training.device import lost
 
         for job in jobs:
-            run_job(job, self.prepared[job.run.data_key], self.group, job.title, self.observe)
+            run_job(job, self.prepared[job.run.data_key], self.group, self.observe)
             yield Ending(job)
             if self.group.any(signals.asked()):
                 return

@@ -144,7 +144,6 @@ def run_job(
     job: Job,
     prepared: TaskData,
     group: Group,
-    title: str,
     observe: Callable[[Progress], None] | None = None,
     pause: Callable[[Progress, Bar], bool] | None = None,
     raises: bool = False,
@@ -171,9 +170,9 @@ def run_job(
     with contextlib.ExitStack() as stack:
         if group.size > 1:  # the others would wait for a process that a signal takes out of a step
             stack.enter_context(signals.held())
-        free = stack.enter_context(claimed(job, group, title))
+        free = stack.enter_context(claimed(job, group))
         if free:
-            bar = Bar(title, run.config.train, rows, quick_hint(run, group.device), crowding(group.size))
+            bar = Bar(job.title, run.config.train, rows, quick_hint(run, group.device), crowding(group.size))
             try:
                 job.record = train_and_test(run, prepared, folder, group, watch)
                 check_readable(job.record)
@@ -194,12 +193,12 @@ def run_job(
             job.finish()
     if group.size > 1 and job.record is not None and job.record.status == "failed":
         if group.rank:  # process 0 has said it already
-            print(f"{title}: process {group.rank} failed: {job.record.reason}", file=sys.stderr)
-        raise WorkError(f"{title} failed, and with it the command: {job.record.reason}")
+            print(f"{job.title}: process {group.rank} failed: {job.record.reason}", file=sys.stderr)
+        raise WorkError(f"{job.title} failed, and with it the command: {job.record.reason}")
 
 
 @contextlib.contextmanager
-def claimed(job: Job, group: Group, title: str) -> Iterator[bool]:
+def claimed(job: Job, group: Group) -> Iterator[bool]:
     """Holds the lock of the job, in process 0, and tells every process whether there is something to run."""
     with contextlib.ExitStack() as stack:
         free = True
@@ -210,7 +209,7 @@ def claimed(job: Job, group: Group, title: str) -> Iterator[bool]:
                 free = not job.final
                 job.forget_failure()
             except BusyError as error:
-                say(f"{title}: {error}; skipped")
+                say(f"{job.title}: {error}; skipped")
                 free = False
         yield group.broadcast(free)
 

@@ -153,8 +153,6 @@ def work(
         group = alone(device)
         if order.size > 1:
             group = team.enter_context(together(settings.port, order.team, order.rank, order.size))
-        title = order.title
-
         wishes: list[str] = []
 
         def pause(progress: Progress, bar: Bar) -> bool:
@@ -168,7 +166,7 @@ def work(
             wishes.clear()
             return left > settings.worth_a_pause
 
-        run_job(job, prepared, group, title, pause=pause, raises=order.size > 1)
+        run_job(job, prepared, group, pause=pause, raises=order.size > 1)
     except Exception as error:
         reason = in_one_line(error)
         if order.size > 1:
@@ -193,4 +191,5 @@ def receive(order: Order, settings: WorkerSettings, known: dict[str, TaskData]) 
         if order.task_file and tasks.code_of(run.task) == order.task_code:
             raise WorkError(not_repeatable(run.task))
         raise WorkError(f"the data of {run.task} has changed since the command started; start it again")
+    job.title = order.title
     return job, prepared

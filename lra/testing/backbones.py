@@ -23,7 +23,7 @@ from lra.experiments.run import Run
 from lra.testing._setup import LENGTH, Grid, assert_same, has_one_length
 from lra.testing._thorough import BATCHES, compiling, inductor_without_machine_code, mark_dynamic
 from lra.testing.outcomes import Outcome, attempt
-from lra.training.gears import SHORTEST
+from lra.training.compiled import SHORTEST
 
 Check = Callable[..., str | None]
 VOCAB, CLASSES, SAMPLES = 12, 3, 16

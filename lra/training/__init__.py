@@ -1,9 +1,9 @@
 """One run, from rows to weights.
 
-loop calls step; step calls a gear (gears and cudagraphs; gearbox holds the one in use), then the optimiser. batches
-says which rows a step reads, and loading makes tensors of them. distributed is the group of processes, run_folder what
-is kept on disk.
+loop calls step; step calls a gear (eager, compiled or captured; gearbox holds the one in use), then the optimiser.
+batches says which rows a step reads, and loading makes tensors of them. distributed is the group of processes,
+run_folder what is kept on disk.
 
-To add a gear, subclass `eager.Eager`; all gears must give the same gradients (tests/test_engine.py). This package
+To add a gear, subclass `eager.Eager`; all gears must give the same gradients (tests/test_gears.py). This package
 imports config, results, console, hashing, signals and errors only.
 """

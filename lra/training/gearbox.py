@@ -1,4 +1,8 @@
-"""The gear that a run is in: it is announced, tried, and left for a slower one when it fails."""
+"""The gear that a run is in: it is chosen, announced, tried, and left for a slower one when it fails.
+
+Gears are ways to execute a step: `eager`, `compiled`, and `captured` as CUDA graphs. All give the same gradients, up to
+rounding; only the draws of dropout may differ.
+"""
 
 from typing import Any
 
@@ -11,15 +15,50 @@ from lra.config.schema import Train
 from lra.console import say
 from lra.training.batches import Samples
 from lra.training.buffers import Buffers
-from lra.training.cudagraphs import Captured, CaptureError, Recorder
+from lra.training.captured import Captured, CaptureError, Recorder
+from lra.training.compiled import Compiled, RecompileError
 from lra.training.device import Device, Padding
 from lra.training.eager import Eager
-from lra.training.gears import Compiled, RecompileError, choose_gear, shift_step
 from lra.training.loading import load
 from lra.training.optimiser import FlatAdamW
 
+# Work after which the compiler's time is earned back. On CUDA a small step is launch-bound, so compile time is weighed
+# against the number of steps: about a minute to compile, about 15 ms saved per step. On a CPU it is weighed against the
+# padded tokens: up to a minute to compile, a quarter of each step saved.
+EARNED_STEPS = 4_000
+EARNED_TOKENS = 100_000_000
+# On a CPU the run begins in the eager gear, while the compiler works beside it. It goes on in the compiled gear after
+# so many padded tokens, a minute or two: a number of steps that does not depend on how fast the compiler is, so that
+# the bits of a run do not, either.
+SHIFT_TOKENS = 16_000_000
+
 SLOWER = {"captured": ("compiled", "eager"), "compiled": ("eager",)}  # what a run may fall back to
 COMBINED = "combined kernels"  # as a failure of theirs begins
+
+
+def choose_gear(config: Train, kind: str, length: int) -> tuple[str, str]:
+    """The gear to start with, and the reason if it is not the one that was asked for.
+
+    auto: if the run is long enough to earn the compiler's time back, captured on CUDA and compiled on a CPU; otherwise,
+    and for bit-equal runs, eager. kind: of the device. length: of the longest sequence.
+    """
+    wanted = config.gear
+    if wanted == "auto":
+        long = {"cuda": config.steps >= EARNED_STEPS, "cpu": config.steps * config.batch * length >= EARNED_TOKENS}
+        fast = long.get(kind, False) and not config.deterministic
+        wanted = ("captured" if kind == "cuda" else "compiled") if fast else "eager"
+    if wanted == "captured" and kind != "cuda":
+        return "compiled", "CUDA graphs need a CUDA device"
+    if wanted == "captured" and config.cycle_beta1:
+        return "compiled", "train.cycle_beta1 changes what a CUDA graph holds as a constant"
+    return wanted, ""
+
+
+def shift_step(config: Train, gear: str, kind: str, length: int) -> int:
+    """The step from which a run on a CPU that begins in the eager gear goes on in `gear`; 0 if it begins there."""
+    if config.gear != "auto" or gear != "compiled" or kind != "cpu":
+        return 0
+    return -(-SHIFT_TOKENS // (config.batch * length))
 
 
 class LateError(ValueError):

@@ -13,7 +13,7 @@ from lra.config.schema import Train
 from lra.console import say
 from lra.hashing import seed_of
 from lra.training.batches import Samples, documents, sizes
-from lra.training.cudagraphs import Recorder
+from lra.training.captured import Recorder
 from lra.training.device import Device, Padding
 from lra.training.distributed import Group, alone
 from lra.training.gearbox import GearBox

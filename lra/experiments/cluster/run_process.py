@@ -149,7 +149,7 @@ def run(job: Job, prepared: TaskData, gpu: bool) -> None:
     if device.type == "cpu":
         torch.set_num_threads(threads_per_process())
     job.announce()
-    run_job(job, prepared, alone(device), job.title)
+    run_job(job, prepared, alone(device))
 
 
 if __name__ == "__main__":

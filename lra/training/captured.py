@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from lra.training.batches import MICRO_BATCH_TOKENS, Samples, sizes
 from lra.training.buffers import Buffers
+from lra.training.compiled import Compiled
 from lra.training.device import Device, Padding
-from lra.training.gears import Compiled
 from lra.training.loading import gather, resident, to_device
 from lra.training.objective import loss_sum
 from lra.training.optimiser import FlatAdamW

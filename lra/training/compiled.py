@@ -1,8 +1,4 @@
-"""The gear that runs the model compiled by torch.compile, and the choice of a gear.
-
-Gears are ways to execute a step: eager, compiled, and captured as CUDA graphs (`cudagraphs`). All give the same
-gradients, up to rounding; only the draws of dropout may differ.
-"""
+"""The gear that runs the model compiled by torch.compile."""
 
 import contextlib
 import logging
@@ -19,7 +15,6 @@ from torch._dynamo import config as dynamo
 from torch._dynamo import utils as dynamo_utils
 from torch._functorch import config as functorch
 
-from lra.config.schema import Train
 from lra.console import say
 from lra.training.batches import Samples, micro_batches, sizes
 from lra.training.device import Device, Padding
@@ -27,16 +22,6 @@ from lra.training.eager import Eager
 from lra.training.inductor import inductor_for
 from lra.training.loading import load
 from lra.training.objective import loss_sum
-
-# Work after which the compiler's time is earned back. On CUDA a small step is launch-bound, so compile time is weighed
-# against the number of steps: about a minute to compile, about 15 ms saved per step. On a CPU it is weighed against the
-# padded tokens: up to a minute to compile, a quarter of each step saved.
-EARNED_STEPS = 4_000
-EARNED_TOKENS = 100_000_000
-# On a CPU the run begins in the eager gear, while the compiler works beside it. It goes on in the compiled gear after
-# so many padded tokens, a minute or two: a number of steps that does not depend on how fast the compiler is, so that
-# the bits of a run do not, either.
-SHIFT_TOKENS = 16_000_000
 
 # torch's caps on compilations of the encoder in a process: of the graphs that it keeps, whose default of 8 is exhausted
 # by the fifth run of a grid, and of all that it ever made, which a grid of every row on every task would reach.
@@ -204,28 +189,3 @@ def backward_as_written() -> contextlib.AbstractContextManager[None]:
 def torch_release() -> tuple[int, int]:
     major, minor = torch.__version__.split(".")[:2]
     return int(major), int(minor)
-
-
-def choose_gear(config: Train, kind: str, length: int) -> tuple[str, str]:
-    """The gear to start with, and the reason if it is not the one that was asked for.
-
-    auto: if the run is long enough to earn the compiler's time back, captured on CUDA and compiled on a CPU; otherwise,
-    and for bit-equal runs, eager. kind: of the device. length: of the longest sequence.
-    """
-    wanted = config.gear
-    if wanted == "auto":
-        long = {"cuda": config.steps >= EARNED_STEPS, "cpu": config.steps * config.batch * length >= EARNED_TOKENS}
-        fast = long.get(kind, False) and not config.deterministic
-        wanted = ("captured" if kind == "cuda" else "compiled") if fast else "eager"
-    if wanted == "captured" and kind != "cuda":
-        return "compiled", "CUDA graphs need a CUDA device"
-    if wanted == "captured" and config.cycle_beta1:
-        return "compiled", "train.cycle_beta1 changes what a CUDA graph holds as a constant"
-    return wanted, ""
-
-
-def shift_step(config: Train, gear: str, kind: str, length: int) -> int:
-    """The step from which a run on a CPU that begins in the eager gear goes on in `gear`; 0 if it begins there."""
-    if config.gear != "auto" or gear != "compiled" or kind != "cpu":
-        return 0
-    return -(-SHIFT_TOKENS // (config.batch * length))

@@ -20,11 +20,12 @@ from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
-from lra.training.cudagraphs import Captured, CaptureError
+from lra.training.captured import Captured, CaptureError
+from lra.training.compiled import Compiled
 from lra.training.device import Device, Padding, choose_device
 from lra.training.distributed import alone
 from lra.training.eager import Eager
-from lra.training.gears import Compiled, choose_gear
+from lra.training.gearbox import choose_gear
 from lra.training.optimiser import FlatAdamW
 from lra.training.step import Step
 from lra.training.turns import Turns
@@ -81,7 +82,7 @@ def interpreted(model, device, padding):
 @pytest.fixture
 def no_compiler(monkeypatch):
     """Captured steps run their models as they are."""
-    monkeypatch.setattr("lra.training.gears.torch.compile", lambda model, **_: model)
+    monkeypatch.setattr("lra.training.compiled.torch.compile", lambda model, **_: model)
 
 
 def gradient(gear, model, samples, rows=ROWS):
@@ -320,7 +321,7 @@ def test_a_grid_is_compiled(attention):
 def test_combined_kernels_that_fail_are_separated(setup, monkeypatch, recorder):
     """The gear stays; the record says what was left out."""
     cell, data, model, place = setup()
-    monkeypatch.setattr("lra.training.gears.COMBINED", ("cpu",))
+    monkeypatch.setattr("lra.training.compiled.COMBINED", ("cpu",))
     compute = Compiled.compute
 
     def fail(self, ids, keep):
@@ -424,7 +425,7 @@ def test_accuracy_does_not_depend_on_the_gear(tmp_path, gear):
 @pytest.mark.usefixtures("no_compiler")
 def test_a_checkpoint_brings_back_what_failed_and_nothing_else(setup, monkeypatch):
     cell, _, model, place = setup()
-    monkeypatch.setattr("lra.training.gears.COMBINED", ("cpu",))
+    monkeypatch.setattr("lra.training.compiled.COMBINED", ("cpu",))
     config = replace(cell.config.train, steps=9, warmup=0, gear="compiled")
 
     def resumed(**state):
