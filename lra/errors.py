@@ -1,6 +1,7 @@
 """Mistakes that a person can mend: each message is one line that says what is wrong and what to do."""
 
 import difflib
+import shlex
 from collections.abc import Sequence
 
 
@@ -26,6 +27,11 @@ class BusyError(WorkError):
 
 class CountError(UserError, ValueError):
     """Operations that cannot be counted, or a declared cost that cannot be read."""
+
+
+def to_type(*words: object) -> str:
+    """A command as it can be pasted: ('report', 'my runs') -> "python run_lra.py report 'my runs'"."""
+    return shlex.join(["python", "run_lra.py", *map(str, words)])
 
 
 def in_one_line(error: BaseException, most: int = 500) -> str:

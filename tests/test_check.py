@@ -335,7 +335,7 @@ def test_a_failure_is_exit_code_1_with_advice(tmp_path, capsys, monkeypatch):
         (["check", "softmax", "--grid", "²x3"], "rows x columns"),
         (["new-attention", "softmax"], "a built-in attention has this name"),
         (["new-attention", "My-Own"], "lower-case letters"),
-        (["new-attention", "class"], "lower-case letters"),
+        (["new-attention", "class"], "a word of Python's own"),
         (["new-attention", "random"], "a package has this name"),
     ],
 )

@@ -111,3 +111,15 @@ def test_unreadable_records_are_named(tmp_path: Path, capsys: pytest.CaptureFixt
     captured = capsys.readouterr()
     assert "@inproceedings{nangia2018listops," in captured.out
     assert captured.err.startswith("skipped: ")
+
+
+def test_a_users_part_of_a_hybrid_is_cited_as_by_itself():
+    """Once, under its own title and source; where its paper is known, by that alone."""
+    mine = {"name": "mine", "title": "Mine", "builtin": False, "source_hash": "ab12", "paper": ""}
+    paper = mine | {"name": "other", "source_hash": "cd34", "paper": "https://arxiv.org/abs/2501.15061"}
+    both = {"name": "elu+mine", "title": "ELU + Mine", "builtin": False, "source_hash": "ffff", "paper": paper["paper"]}
+    hybrid = both | {"parts": [{"name": "elu", "builtin": True}, mine, paper]}
+    text = cite([make("mine", 0.4, attention=mine), make("elu+mine", 0.4, attention=hybrid)], read())
+    assert text.count("@misc") == text.count("source ab12") == 1
+    assert "title = {Mine}" in text
+    assert "% elu+mine\n@inproceedings{meng2025polaformer" in text

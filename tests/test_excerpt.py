@@ -7,9 +7,9 @@ from records import make, table
 
 from lra.cli import main
 from lra.errors import RecordError
-from lra.report.excerpt import fill
+from lra.report.excerpt import END, fill, fill_file
 from lra.report.groups import grouped
-from lra.results.record import save
+from lra.results.record import Record, save
 
 GROUPS = grouped(table(("softmax", "relu", "pola", "mean"), tasks=2, seeds=3))
 TEXT = "before\n<!-- table standard -->\nold\n<!-- end of table -->\nafter\n"
@@ -73,3 +73,48 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     page.write_text("# No table\n", encoding="utf-8")
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "out"), "--into", str(page)]) == 2
     assert "has no place for a table: write <!-- table PROTOCOL -->" in capsys.readouterr().err
+
+
+def filled(text: str, path: Path, records: list[Record]) -> str:
+    path.write_bytes(text.encode())
+    return fill_file(path, grouped(records)).content.decode()
+
+
+SWEPT = "tiny[train.steps=2,model.kernels=[1,2],swept: train.lr of 2]"
+TWO = [make("elu", 0.4, protocol=SWEPT), make("elu:conv=3 (matched)", 0.3, protocol=SWEPT)]
+
+
+def test_protocols_and_rows_are_named_as_tables_name_them(tmp_path: Path):
+    """Those of a sweep have spaces and a colon, rows of --match-params a space."""
+    for rows in ("", ": elu:conv=3 (matched)", ": elu:conv=3 (matched) elu"):
+        made = filled(f"<!-- table {SWEPT}{rows} -->\n{END}\n", tmp_path / "page.md", TWO)
+        assert "elu:conv=3 (matched)" in made
+        assert ("| elu  " in made) == ("(matched)" not in rows or rows.endswith(" elu"))
+
+
+@pytest.mark.parametrize(
+    "odd", ["<!--table quick -->", "<!-- table quick : elu -->", "<!-- table quick -->  ", "<!-- table"]
+)
+def test_a_comment_that_is_not_understood_is_named(odd: str, tmp_path: Path):
+    """Beside one that is."""
+    with pytest.raises(RecordError, match="is not understood"):
+        filled(f"<!-- table quick -->\n{END}\n\n{odd}\n{END}\n", tmp_path / "page.md", [make("elu", 0.4)])
+
+
+def test_line_ends_and_links_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save(make("elu", 0.4), tmp_path)
+    (tmp_path / "real.md").write_bytes(f"# Paper\r\n<!-- table quick -->\r\n{END}\r\n".encode())
+    (tmp_path / "link.md").symlink_to("real.md")
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out"), "--into", str(tmp_path / "link.md")]) == 0
+    assert f"wrote {tmp_path / 'link.md'}: 1 table\n" in capsys.readouterr().out
+    assert (tmp_path / "link.md").is_symlink()
+    content = (tmp_path / "real.md").read_bytes()
+    assert b"| elu " in content
+    assert content.count(b"\n") == content.count(b"\r\n")
+
+
+def test_variants_that_a_table_leaves_out_are_named(tmp_path: Path):
+    records = [make("elu", 0.4), make("mean", 0.3), make("elu", 0.5, config={"train": {"lr": 5e-3}})]
+    (tmp_path / "page.md").write_text(f"<!-- table quick -->\n{END}\n")
+    (note,) = fill_file(tmp_path / "page.md", grouped(records)).notes
+    assert note == "not in the table quick, which has most runs: those apart for train.lr=0.005"

@@ -105,5 +105,5 @@ def test_runs_on_a_cpu_end_in_a_report(tiny: str, tmp_path: Path):
     assert [(o.part.name, o.state) for o in outcomes] == [("listops-0", "done"), ("report", "done")]
     assert (tmp_path / "report" / "report.html").exists()
     assert [p.name for p in plan(request)][:3] == ["tests", "step-listops-0", "memory-0"]
-    write_all({"listops-x.json": b"{"}, tmp_path)
+    write_all({"listops-x.json": b"{"}, tmp_path, ("listops-x.json", ""))
     assert "failed" in carry_out(request, parts)[-1].state

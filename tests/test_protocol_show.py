@@ -85,7 +85,7 @@ def test_a_protocol_without_a_task(capsys):
     assert "task        steps  batch      lr  warmup  layers  dim  length" in lines
     assert "listops      5000     32    0.05    1000       4  512  2000 (data.max_length)" in lines
     assert "pathfinder  62400    512   0.001     312       4   32  32 x 32 pixels" in lines
-    assert lines[-1] == "every key: run_lra.py protocol show google --task listops"
+    assert lines[-1] == "every key: python run_lra.py protocol show google --task listops"
     assert "differs from its source" not in shown(capsys, "quick")
 
 
@@ -95,7 +95,7 @@ def test_files_of_users(tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text("base: standard\ntasks: {shown: {train: {steps: 7}}}\n")
     mine = str(tmp_path / "mine.yaml")
     assert f"{mine} says nothing of itself" in " ".join(shown(capsys, mine).split())
-    assert "and sections for tasks that are not built in: shown\n" in shown(capsys, mine)
+    assert "sections for tasks that are not built in, which --task names by their files: shown\n" in shown(capsys, mine)
     backbone = f"model.backbone={tmp_path / 'looped.py'}"
     printed = shown(capsys, "standard", "--task", str(tmp_path / "shown.py"), "--set", backbone, "model.rounds=3")
     assert f"backbone: {tmp_path / 'looped.py'}:looped\n" in printed

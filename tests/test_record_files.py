@@ -78,11 +78,11 @@ def test_what_is_of_the_right_type_and_still_wrong(tmp_path: Path):
 
 
 def test_files_are_written_whole_or_one_line_says_why(tmp_path: Path):
-    paths = write_all({"a.txt": b"1", "deep/b.txt": b"2"}, tmp_path / "out")
+    paths = write_all({"a.txt": b"1", "deep/b.txt": b"2"}, tmp_path / "out", ("a.txt", ""))
     assert [path.read_bytes() for path in paths] == [b"1", b"2"]
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["a.txt", "b.txt", "deep"]
     with pytest.raises(WorkError, match=r"cannot write to the output folder .*: Not a directory; give another --out"):
-        write_all({"c.txt": b"3"}, paths[0] / "below")
+        write_all({"c.txt": b"3"}, paths[0] / "below", ("c.txt", ""))
 
 
 def _hold(path: Path, held: Any, leave: Any) -> None:

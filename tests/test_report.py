@@ -223,9 +223,20 @@ def test_a_report_removes_nothing_elsewhere(names: Any, runs: Path, tmp_path: Pa
     out = tmp_path / "out"
     out.mkdir()
     (tmp_path / "outside.csv").write_text("")
-    (out / "report.json").write_text(json.dumps({"files": names}))
+    (out / "report.json").write_text(json.dumps({"scales": "", "files": names}))
     write([runs], out)
     assert (tmp_path / "outside.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["report.md", "runs.csv", "report.json", "report.html"])
+def test_a_report_replaces_no_file_of_the_users(name: str, runs: Path, tmp_path: Path):
+    (tmp_path / name).write_text("the user's")
+    with pytest.raises(WorkError, match="is none that this command has written; give another --out"):
+        write([runs], tmp_path)
+    assert [file.name for file in tmp_path.iterdir() if file != runs] == [name]
+    (tmp_path / name).unlink()
+    for _ in range(2):
+        write([runs], tmp_path)
 
 
 def test_json_has_as_many_digits_as_csv(tmp_path: Path):

@@ -10,7 +10,7 @@ from lra.cli import main
 from lra.errors import ConfigError
 from lra.experiments import sweep
 from lra.experiments.plan import Request, part_of_rows, plan
-from lra.experiments.sweep import read_choices, run_sweep
+from lra.experiments.sweep import in_words, read_choices, run_sweep
 from lra.report.groups import grouped
 from lra.report.load import frame
 from lra.results.record import load
@@ -159,9 +159,18 @@ def test_products_and_mistakes(tiny, tmp_path):
         ("train.lr=2", "model.dim=3"), ("train.lr=2", "model.dim=4"),
     ]  # fmt: skip
     assert read_choices(["model.stages=[1,2],[2,1]"], ()) == [("model.stages=[1,2]",), ("model.stages=[2,1]",)]
-    for wrong in ("train.lr", "train.lr=1", "train.lr=1,1", "lr=1,2", "train.lr=1,,2"):
+    for wrong in ("train.lr", "train.lr=1", "lr=1,2", "train.lr=1,,2"):
         with pytest.raises(ConfigError, match=r"--sweep takes section\.key=value,value"):
             read_choices([wrong], ())
+    with pytest.raises(ConfigError, match=r"--sweep train\.lr=1,2,1: 1 is given twice"):
+        read_choices(["train.lr=1,2,1"], ())
+    assert in_words({"chosen": {"train.lr": 1}, "validation_accuracy": [{"accuracy": 0.5}, {"accuracy": None}]}) == (
+        "train.lr=1 (validation 50.0 %)"
+    )
+    assert in_words({"chosen": {"train.lr": 1}, "validation_accuracy": [{"accuracy": 0.5}] * 2}) == (
+        "train.lr=1 (validation 50.0 %, the first of 2 that are equal)"
+    )
+    assert "all pilots diverged" in in_words({"chosen": {"a.b": 1}, "validation_accuracy": [{"accuracy": None}]})
     with pytest.raises(ConfigError, match=r"train\.lr is given twice"):
         read_choices(["train.lr=1,2"], ("train.lr=3",))
     with pytest.raises(ConfigError, match="would make the task another one"):

@@ -70,8 +70,8 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
         program = [shutil.which("lra") or "lra"]
     text = script(parsed.emit, program, words_of(parsed), request.out, count, request.device == "cpu")
     check_replaceable(parsed.emit, NAMED, "--emit")
-    writable(logs_of(request.out))
     write_named(parsed.emit, encoded(text), "--emit")
+    writable(logs_of(request.out))
     print(f"{parsed.emit}: an array of {min(count, LARGEST)}; to submit it: bash {shlex.quote(str(parsed.emit))}")
     return 0
 

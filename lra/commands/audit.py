@@ -1,10 +1,10 @@
 """measure what each fault of earlier suites does to accuracy, or compare settings"""
 
 import argparse
-import shlex
 from pathlib import Path
 
-from lra.commands.choice import add_choice, add_processes, make_request, seed, to_path
+from lra.commands.choice import add_choice, add_processes, given_words, make_request, seed, to_path
+from lra.errors import to_type
 
 EXAMPLE = """\
 examples:
@@ -50,12 +50,10 @@ def main(parsed: argparse.Namespace) -> int:
     else:
         effects = quirks.run_audit(request)
         frame, kind, measured = quirks.table(effects), quirks, any(effect.pairs for effect in effects)
-    words = ["audit", "--attn", *parsed.attn, "--task", *parsed.task, "--protocol", parsed.protocol]
-    words += ["--seed", *map(str, parsed.seed), *(["--set", *parsed.set] if parsed.set else [])]
-    words += ["--settings", *parsed.settings] if parsed.settings else []
-    page = kind.document(frame, request, f"python run_lra.py {shlex.join(words)}")
+    page = kind.document(frame, request, to_type(*given_words(parsed, "audit")))
     name, csv = "settings" if parsed.settings else "audit", frame.to_csv(index=False, lineterminator="\n")
-    write_all({f"{name}.md": encoded(page), f"{name}.csv": encoded(csv)}, parsed.out)
+    title = page.partition("\n")[0]
+    write_all({f"{name}.md": encoded(page), f"{name}.csv": encoded(csv)}, parsed.out, (f"{name}.md", title))
     if measured:
         print(markdown(kind.sheet_of(frame), bold=False))
     print(f"records, {name}.md and {name}.csv in {parsed.out}")

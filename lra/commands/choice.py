@@ -45,6 +45,16 @@ def refuse_others(parsed: argparse.Namespace, allowed: Collection[str], what: st
         raise UserError(f"{what} does not take {others[0]}; it takes {takes}")
 
 
+def given_words(parsed: argparse.Namespace, command: str) -> list[str]:
+    """The words of a command line with these options, without their defaults."""
+    words = [command]
+    for name in getattr(parsed, "given", {}):
+        value = getattr(parsed, name)
+        values = value if isinstance(value, list) else [] if value is True else [value]
+        words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
 def to_path(text: str) -> Path:
     """A path that could be that of a file or a folder, with ~ replaced."""
     if not text or "\0" in text:

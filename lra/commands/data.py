@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lra.commands.choice import add_choice, refuse_others, to_file, to_path
-from lra.errors import UserError
+from lra.errors import UserError, to_type
 
 if TYPE_CHECKING:
     import tasks
@@ -106,7 +106,7 @@ def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
         print(f"{len(sets)} of {len(chosen)} tasks have data; missing: {', '.join(missing)}", file=sys.stderr)
     if parsed.action == "pack":
         tasks.pack(sets, parsed.file)
-        print(f"packed into {parsed.file}; there: python run_lra.py data unpack --file {parsed.file.name}")
+        print(f"packed into {parsed.file}; there: {to_type('data', 'unpack', '--file', parsed.file.name)}")
     return int(bool(missing))
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from lra.commands.choice import to_path
-from lra.errors import UserError
+from lra.errors import UserError, to_type
 
 MECHANISM = '''\
 """{title} attention: what it is, in one line; its source."""
@@ -65,9 +65,9 @@ def main(parsed: argparse.Namespace) -> int:
     mechanism, test = create(parsed.name, parsed.dir)
     path = mechanism if mechanism.is_absolute() else f"./{mechanism}"
     print(f"wrote {mechanism} and {test}; next:")
-    print(f"  python run_lra.py check {path}")
+    print(f"  {to_type('check', path)}")
     print(f"  python -m pytest {test}")
-    print(f"  python run_lra.py --attn softmax {path} --task listops --protocol quick")
+    print(f"  {to_type('--attn', 'softmax', path, '--task', 'listops', '--protocol', 'quick')}")
     return 0
 
 
@@ -75,8 +75,10 @@ def create(name: str, folder: Path) -> list[Path]:
     """Writes `name.py` and `test_name.py` into the folder and replaces no file. Raises UserError."""
     import attention_zoo
 
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"new-attention {name!r}: a name is lower-case letters, digits and _, and starts with a letter")
+    if keyword.iskeyword(name):
+        raise UserError(f"new-attention {name!r}: this is a word of Python's own; choose another")
     files = {folder / f"{name}.py": MECHANISM, folder / f"test_{name}.py": TEST}
     for path in files:
         if path.exists():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lra.commands.choice import refuse_others, to_file
 from lra.commands.output import aligned, write_page
-from lra.errors import UserError
+from lra.errors import UserError, to_type
 
 if TYPE_CHECKING:
     import tasks
@@ -89,9 +89,11 @@ def overview(name: str) -> str:
     rows = [main_values(tasks.find(task), resolve_for(task, name, [])) for task in known]
     lines += aligned([("task", *heads, "length"), *rows], right=range(1, 1 + len(COLUMNS))) if rows else []
     if users := [task for task in sections if task not in known]:
-        lines.append(f"and sections for tasks that are not built in: {', '.join(users)}")
-    example = next(iter([*known, *users]), "FILE")
-    return "\n".join([*lines, "", f"every key: run_lra.py protocol show {name} --task {example}"])
+        lines.append(
+            f"and sections for tasks that are not built in, which --task names by their files: {', '.join(users)}"
+        )
+    example = next(iter(known), "FILE")
+    return "\n".join([*lines, "", f"every key: {to_type('protocol', 'show', name, '--task', example)}"])
 
 
 def main_values(task: "tasks.Task", config: "Config") -> tuple[str, ...]:

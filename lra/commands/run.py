@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lra.commands.choice import add_choice, add_processes, make_request, seed, to_file, to_path
 from lra.commands.output import first_process
+from lra.errors import to_type
 
 EXAMPLES = """\
 examples:
@@ -85,10 +86,10 @@ def main(parsed: argparse.Namespace) -> int:
         print(terminal(records))
         if "all" in parsed.task and request.shard == (1, 1):
             print_missing({record.task for record in records})
-        print(f"\nrecords in {parsed.out}; tables and figures: python run_lra.py report {parsed.out}")
+        print(f"\nrecords in {parsed.out}; tables and figures: {to_type('report', parsed.out)}")
     if elsewhere:
         total = len(records) + elsewhere
-        say(f"{elsewhere} of {total} runs are with another process; see: run_lra.py status {parsed.out}")
+        say(f"{elsewhere} of {total} runs are with another process; see: {to_type('status', parsed.out)}")
     failed = not complete or any(record.status == "failed" for record in records)
     return 1 if failed or not (records or elsewhere) else UNFINISHED if elsewhere else 0
 
@@ -118,7 +119,7 @@ def examine_backbone(overrides: list[str]) -> None:
         find_backbone(named[0])  # a file that is not there is a mistake, and no check that failed
         for outcome in outcomes(named[0], "softmax", checks=CHECKS):
             if outcome.bad:
-                command = f"run_lra.py check --backbone {named[0]}"
+                command = to_type("check", "--backbone", named[0])
                 say(f"{named[0]} fails the check {outcome.check}: {outcome.note}; to see all: {command}")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import tasks
 from lra import signals
 from lra.console import say
-from lra.errors import ConfigError, RecordError, WorkError
+from lra.errors import ConfigError, RecordError, WorkError, to_type
 from lra.experiments.board import Board
 from lra.experiments.crew import choose_crew
 from lra.experiments.data import TaskData, describe_data, load_task_data, not_repeatable
@@ -224,5 +224,5 @@ def find_missing(jobs: list[Job], group: Group) -> list[Job]:
         say(note)
     users = dict.fromkeys(job.run.spec for job in missing if not job.run.attention.builtin)
     if users:
-        say(f"your own attention can be wrong without an error; to test it: python run_lra.py check {' '.join(users)}")
+        say(f"your own attention can be wrong without an error; to test it: {to_type('check', *users)}")
     return missing

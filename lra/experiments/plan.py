@@ -200,7 +200,7 @@ def _resolve(request: Request, task: str) -> tuple[str, Config]:
     """The protocol's name in tables, and the configuration of a task."""
     plain = resolve_for(task, request.protocol, [])
     config = resolve_for(task, request.protocol, list(request.overrides))
-    if has_cut_warmup(config, plain):
+    if has_cut_warmup(config, plain) and not any(text.startswith("train.warmup=") for text in request.overrides):
         say_once(
             f"{task}: the warm-up is cut to {config.train.warmup} of {config.train.steps} steps, its share in the "
             f"protocol ({plain.train.warmup} of {plain.train.steps}); --set train.warmup=... gives it another length"

@@ -147,7 +147,14 @@ def describe_attention(run: Run) -> dict[str, Any]:
         about["by_stage"] = True
     if isinstance(entry, attention_zoo.Stack) and not entry.builtin:
         about["parts"] = [
-            {"name": part.name, "builtin": part.builtin, "suffix": part.row(options).removeprefix(part.name)}
+            {
+                "name": part.name,
+                "title": part.title,
+                "paper": part.paper,
+                "builtin": part.builtin,
+                "source_hash": part.source_hash,
+                "suffix": part.row(options).removeprefix(part.name),
+            }
             | texts_of(part)
             for part, options in entry.parts
         ]

@@ -91,6 +91,6 @@ def script(file: Path, program: Sequence[str], words: Sequence[str], out: Path, 
         folder=shlex.quote(str(Path.cwd())),
         command=shell(*words),
         report=shlex.quote(shell("report", str(out.resolve()), "--out", str(out.resolve() / "report"))),
-        status=shell("status", str(out)).replace('"', '\\"').replace("$", "\\$"),
+        status=shell("status", str(out.resolve())).replace('"', '\\"').replace("$", "\\$"),
         unfinished=UNFINISHED,
     )

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 from lra.config.resolve import as_dict, config_hash
-from lra.console import say
+from lra.console import say, say_once
 from lra.errors import ConfigError
 from lra.experiments.grid import run_jobs
 from lra.experiments.job import Job
@@ -49,6 +50,7 @@ def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
             label = swept_label(run.protocol, about["values"])
             chosen = {"config": best.run.config, "backbone": best.run.backbone}
             tuned.append(replace(run, **chosen, protocol=label, tuning=about))
+            say_once(f"{run.task} {run.row}: {in_words(about)}")
         elif pilots_of_run:
             complete = False
             say(f"{run.task} {run.row} seed {run.seed} waits: not all its pilots are done; start the command again")
@@ -72,7 +74,9 @@ def read_choices(texts: list[str], overrides: tuple[str, ...], option: str = "--
     lists: dict[str, list[str]] = {}
     for text in texts:
         key, equals, values = text.partition("=")
-        found = list(dict.fromkeys(value.strip() for value in re.split(r",(?![^\[]*\])", values)))  # not within a list
+        found = [value.strip() for value in re.split(r",(?![^\[]*\])", values)]  # not within a list
+        if twice := [value for value, count in Counter(found).items() if count > 1 and value]:
+            raise ConfigError(f"{option} {text}: {twice[0]} is given twice")
         if not equals or "" in found or len(found) < 2 or key.count(".") != 1:
             raise ConfigError(f"{option} takes section.key=value,value,..., as in train.lr=1e-4,3e-4, not {text!r}")
         if key.startswith("data."):
@@ -126,6 +130,17 @@ def describe_choice(keys: list[str], pilots: list[Job], best: Job) -> dict[str, 
         ],
         "chosen": values_of(best.run, keys),
     }
+
+
+def in_words(tuning: dict[str, Any]) -> str:
+    """What a sweep has chosen, and whether others were as good."""
+    chosen = ", ".join(f"{key}={value}" for key, value in tuning["chosen"].items())
+    accuracies = [pilot["accuracy"] for pilot in tuning["validation_accuracy"]]
+    best = max((accuracy for accuracy in accuracies if accuracy is not None), default=None)
+    if best is None:
+        return f"{chosen}, because all pilots diverged"
+    equal = f", the first of {accuracies.count(best)} that are equal" if accuracies.count(best) > 1 else ""
+    return f"{chosen} (validation {100 * best:.1f} %{equal})"
 
 
 def values_of(run: Run, keys: list[str]) -> dict[str, Any]:

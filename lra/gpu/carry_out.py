@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from lra.console import say
 from lra.gpu.plan import ROOT, GPURequest, Part
 from lra.gpu.summary import PartOutcome, summary
-from lra.results.files import write_all
+from lra.results.files import write_all, write_named
 
 PATIENCE = 60  # seconds to write a checkpoint in, once a part is told to stop
 
@@ -24,6 +24,7 @@ def carry_out(request: GPURequest, parts: Sequence[Part]) -> list[PartOutcome]:
     Ctrl-C, or a signal to stop, ends the part that is running, which saves its run, and all that follow; the summary is
     written even so.
     """
+    (request.out / "parts").mkdir(parents=True, exist_ok=True)
     outcomes, started, stop = [], time.monotonic(), None
     try:
         for number, part in enumerate(parts, 1):
@@ -34,7 +35,7 @@ def carry_out(request: GPURequest, parts: Sequence[Part]) -> list[PartOutcome]:
     report = (str(ROOT / "run_lra.py"), "report", str(request.out), "--out", str(request.out / "report"))
     if any(request.out.glob("*.json")):
         outcomes.append(_run(request, Part("report", "tables, figures and the page", report, 1, 10), 10))
-    write_all({"summary.md": summary(request, outcomes).encode()}, request.out)
+    write_all({"summary.md": summary(request, outcomes).encode()}, request.out, ("summary.md", "# One GPU, "))
     if stop is not None:
         raise stop
     return outcomes
@@ -51,7 +52,7 @@ def _do(request: GPURequest, part: Part, left: float, place: str) -> PartOutcome
     say(f"{place}: {part.title}, about {part.minutes:.0f} min, at most {budget:.0f}; {left:.0f} min left")
     outcome = _run(request, part, budget)
     if outcome.state == "done":
-        write_all({mark.name: json.dumps(list(part.words)).encode()}, mark.parent)
+        write_named(mark, json.dumps(list(part.words)).encode(), "--out")
     return outcome
 
 
@@ -76,7 +77,7 @@ def _run(request: GPURequest, part: Part, budget: float) -> PartOutcome:
             raise
         finally:
             reader.join(timeout=PATIENCE)
-            write_all({f"{part.name}.log": "\n".join([*lines, ""]).encode()}, request.out / "parts")
+            write_named(request.out / "parts" / f"{part.name}.log", "\n".join([*lines, ""]).encode(), "--out")
     return PartOutcome(part, state, (time.monotonic() - started) / 60, lines)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import lra.report.figures  # noqa: F401 - takes MPLBACKEND away before matplotlib is imported
 from lra.console import say
-from lra.errors import in_one_line
+from lra.errors import in_one_line, to_type
 from lra.hashing import identity_of
 from lra.inspect import figures, figures_of_one, tables
 from lra.inspect.encoders import InspectError, Subject, samples
@@ -55,9 +55,7 @@ def _write_group(subjects: Sequence[Subject], count: int, folder: Path) -> Writt
         except Exception as error:
             if not subject.users:
                 raise
-            raise InspectError(
-                f"{subject.row}: {in_one_line(error)}; python run_lra.py check {subject.users}"
-            ) from error
+            raise InspectError(f"{subject.row}: {in_one_line(error)}; {to_type('check', subject.users)}") from error
     first = subjects[0]
     where = f"{first.task}, {first.protocol.replace(',', ', ')}"
     data = {
@@ -73,7 +71,7 @@ def _write_group(subjects: Sequence[Subject], count: int, folder: Path) -> Writt
     for picture in pictures:
         contents |= picture.render()
     contents["figures.json"] = encoded(json.dumps(index, indent=1, ensure_ascii=False) + "\n")
-    write_all(contents, folder)
+    write_all(contents, folder, ("figures.json", '"samples": '))
     notes = tuple(note for one in found for note in one.notes)
     return Written(folder, tables.summary(data["numbers"]), notes, sum(bool(one.numbers) for one in found))
 

@@ -39,18 +39,17 @@ def cite(records: Sequence[Record], entries: Sequence[Citation]) -> str:
                 uses[entry.key].append(words)
     rows = {(record.row, record.attention.get("source_hash")): record for record in records}
     for record in sorted(rows.values(), key=lambda record: rank(record.row, is_control(record))):
-        about, source = record.attention, str(record.attention.get("source_hash"))
-        addresses = re.findall(r"[^\s,;]+", about.get("paper") or "")
-        for address in addresses:
+        about = record.attention
+        parts = about.get("parts") or [about]
+        for address in re.findall(r"[^\s,;]+", about.get("paper") or ""):
             known = [entry for entry in entries if entry.eprint in _numbers(address)]
             for entry in known:
                 uses[entry.key] += [] if record.row in uses[entry.key] else [record.row]
             if not known:
-                made.setdefault(f"{address} {about['name']} {source}", _misc(record, about, address, made.values()))
-        parts = about.get("parts") or [about]
-        for part in (part for part in parts if not part.get("builtin", True)):
-            if len(parts) > 1 or not addresses:
-                made.setdefault(f"{part['name']} {source}", _misc(record, part, "", made.values()))
+                whose = next((part for part in parts if address in (part.get("paper") or "")), about)
+                made.setdefault(f"{address} {_source(whose, about)}", _misc(record, whose, address, made.values()))
+        for part in (part for part in parts if not part.get("builtin", True) and not part.get("paper")):
+            made.setdefault(_source(part, about), _misc(record, part, "", made.values()))
     texts = {entry.key: entry.text for entry in entries}
     wanted = [entry.key for entry in entries if "always" in entry.keywords or uses[entry.key]]
     parts = [(f"% {', '.join(uses[key])}\n" if uses[key] else "") + texts[key] + "\n" for key in wanted]
@@ -86,9 +85,14 @@ def _numbers(paper: str) -> list[str]:
     return re.findall(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", paper)
 
 
+def _source(about: dict[str, Any], whole: dict[str, Any]) -> str:
+    """Name and source of a mechanism. whole: the hybrid that it is part of, whose source older records name."""
+    return f"{about['name']} {about.get('source_hash') or whole.get('source_hash')}"
+
+
 def _misc(record: Record, about: dict[str, Any], address: str, others: Collection[str]) -> str:
     """An entry for a mechanism without one. about: it, or the part of a hybrid. others: the entries made already."""
-    name, source = str(about["name"]), str(record.attention.get("source_hash", ""))
+    name, source = _source(about, record.attention).rsplit(" ", 1)
     key = re.sub(r"\W+", "_", name)
     if any(f"{{{key}," in text for text in others):
         key = f"{key}_{source[:4]}"

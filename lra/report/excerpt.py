@@ -13,6 +13,7 @@ the rows if not all are wanted:
 import re
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lra.errors import RecordError, suggestion
@@ -22,20 +23,41 @@ from lra.report.render import Table, markdown
 from lra.report.tables import comparison
 from lra.results.files import encoded
 
-START = re.compile(r"<!-- table (?P<protocol>[^\s:]+)(?: (?P<precision>\w+))?(?P<rows>:[^\n]*?)? -->\n")
+START = re.compile(r"<!-- table (?P<protocol>[^\s:\[]+(\[[^\n]*\])?)(?: (?P<precision>\w+))?(?P<rows>:[^\n]*?)? -->\n")
+LIKE = re.compile(r"<!--\s*table\b[^\n]*")  # what may be meant to be one
 END = "<!-- end of table -->"
 
 
-def fill_file(path: Path, groups: Sequence[Group]) -> bytes:
-    """The content of a Markdown file with its tables made anew. Raises RecordError for one that cannot be read."""
+@dataclass(frozen=True)
+class Filled:
+    """The new content of a file, how many tables it has, and a line for each of which there are other variants."""
+
+    content: bytes
+    tables: int
+    notes: tuple[str, ...]
+
+
+def fill_file(path: Path, groups: Sequence[Group]) -> Filled:
+    """The file with its tables made anew; its line ends stay. Raises RecordError for one that cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise RecordError(f"cannot read {path}, the Markdown file that --into names: {why}") from error
-    if not START.search(text):
+    ends = "\r\n" if "\r\n" in text else "\n"
+    text = text.replace("\r\n", "\n")
+    starts = list(START.finditer(text))
+    known = {start.start() for start in starts}
+    if odd := [found[0] for found in LIKE.finditer(text) if found.start() not in known]:
+        raise RecordError(
+            f"{path}: {odd[0]!r} is not understood; write <!-- table PROTOCOL: ROW ROW --> on its own line"
+        )
+    if not starts:
         raise RecordError(f"{path} has no place for a table: write <!-- table PROTOCOL --> and {END} where it goes")
-    return encoded(fill(text, groups))
+    new = fill(text, groups).replace("\n", ends)
+    return Filled(
+        encoded(new), len(starts), tuple(dict.fromkeys(note for start in starts for note in _others(start, groups)))
+    )
 
 
 def fill(text: str, groups: Sequence[Group]) -> str:
@@ -52,9 +74,8 @@ def fill(text: str, groups: Sequence[Group]) -> str:
 
 def _table(start: re.Match[str], groups: Sequence[Group]) -> str:
     """The comparison table that a comment asks for, without the columns beside accuracies; its note below it."""
-    group, rows = _asked_for(start["protocol"], start["precision"], groups), (start["rows"] or ":")[1:].split()
-    if unknown := [row for row in rows if row not in group.rows]:
-        raise RecordError(f"no row {unknown[0]!r} in {group.heading}{suggestion(unknown[0], group.rows)}")
+    group = _asked_for(start["protocol"], start["precision"], groups)
+    rows = _rows((start["rows"] or ":")[1:].split(), group)
     table = comparison.comparison(group)
     width = len(table.header) - len(columns.shown_in(columns.COMPARISON))
     kept = [line for line in table.body if not rows or line[0] not in group.rows or line[0] in rows]
@@ -65,8 +86,34 @@ def _table(start: re.Match[str], groups: Sequence[Group]) -> str:
     return f"\n{markdown(cut)}\n{note}\n\n"
 
 
+def _rows(words: list[str], group: Group) -> list[str]:
+    """The rows that these words name; a row such as `elu (matched)` has several. Raises RecordError."""
+    rows = []
+    while words:
+        ends = [end for end in range(len(words), 0, -1) if " ".join(words[:end]) in group.rows]
+        if not ends:
+            raise RecordError(f"no row {words[0]!r} in {group.heading}{suggestion(words[0], group.rows)}")
+        rows.append(" ".join(words[: ends[0]]))
+        words = words[ends[0] :]
+    return rows
+
+
+def _others(start: re.Match[str], groups: Sequence[Group]) -> list[str]:
+    """A line for each table of the protocol that is not the one that a comment gets, because its settings differ."""
+    chosen = _asked_for(start["protocol"], start["precision"], groups)
+    return [
+        f"not in the table {chosen.protocol}, which has most runs: those apart for {group.apart}"
+        for group in groups
+        if group.apart and (group.protocol, group.precision) == (chosen.protocol, chosen.precision)
+        if group.results_version == chosen.results_version
+    ]
+
+
 def _asked_for(protocol: str, precision: str | None, groups: Sequence[Group]) -> Group:
-    """The newest table of a protocol and a precision. Raises RecordError for none, and for several precisions."""
+    """The table of a protocol and a precision, of the newest results version and the variants with most runs.
+
+    Raises RecordError for none, and for several precisions.
+    """
     found = [group for group in groups if group.protocol == protocol and not group.apart]
     if not found:
         known = list(dict.fromkeys(group.protocol for group in groups))

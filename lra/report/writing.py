@@ -56,15 +56,17 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "", into: Path | Non
     contents["report.html"] = encoded(html.render(material))
     contents["report.md"] = encoded(export.text(groups, list(contents), notes, baseline))
     contents[export.REPORT] = export.json_file(frames, list(contents))
-    filled = excerpt.fill_file(into, groups) if into else b""
+    filled = excerpt.fill_file(into, groups) if into else None
     before = export.files_of(out)
-    files = write_all(contents, out)
+    files = write_all(contents, out, (export.REPORT, '"scales": '))
     for stale in {*before} - {*files}:
         stale.unlink(missing_ok=True)
-    if into:
-        write_named(into, filled, "--into")
-    named = [f"wrote {file}" for file in files if file.suffix in (".html", ".md")]
-    named.append(f"and {len(files) - len(named)} more in {out}")
+    named = []
+    if into and filled:
+        write_named(into, filled.content, "--into")
+        named += [*filled.notes, f"wrote {into}: {filled.tables} table{'s' * (filled.tables > 1)}"]
+    pages = [file for file in files if file.suffix in (".html", ".md")]
+    named += [*(f"wrote {page}" for page in pages), f"and {len(files) - len(pages)} more in {out}"]
     return Report("\n".join([_tables(groups), *repeated, *named]), tuple(files), unreadable)
 
 

@@ -36,19 +36,23 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_named(path: Path, content: bytes, option: str) -> None:
-    """Write the file that an option names. Raises WorkError."""
+    """Write the file that an option names; of a link, the file that it leads to. Raises WorkError."""
     try:
-        write_atomically(path, content)
+        write_atomically(path.resolve(), content)
     except OSError as error:
         raise WorkError(f"cannot write {path}: {error.strerror}; give another file to {option}") from error
 
 
-def write_all(contents: Mapping[str, bytes], folder: Path) -> list[Path]:
+def write_all(contents: Mapping[str, bytes], folder: Path, ours: tuple[str, str]) -> list[Path]:
     """Write every name below the folder, each file atomically, and return the paths.
 
-    The caller has computed all contents before, so that a fault in one leaves the files of last time together.
-    Raises WorkError.
+    The caller has computed all contents before, so that a fault in one leaves the files of last time together. ours:
+    a file's name and a text in it, by which the folder is known as one that was written so before. Raises WorkError,
+    also where files of these names are there and the folder is none.
     """
+    there = [name for name in contents if (folder / name).exists()]
+    if there and not _holds(folder / ours[0], ours[1]):
+        raise WorkError(f"{folder / there[0]} is there, and is none that this command has written; give another --out")
     try:
         for place in {(folder / name).parent for name in contents}:
             remove_leftovers(place.glob(".*"))
@@ -92,12 +96,16 @@ def is_running(process: int) -> bool:
 
 def check_replaceable(path: Path, mark: str, option: str) -> None:
     """Raises WorkError for a file that is there and is not what the command writes, whose text has this mark."""
-    try:
-        there = path.read_bytes()
-    except OSError:  # there is none, or writing it will say what is wrong
-        return
-    if there and mark.encode() not in there:
+    if path.exists() and path.stat().st_size and not _holds(path, mark):
         raise WorkError(f"{path} is there, and is none that {option} has written: delete it, or give {option} another")
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Is there such a text in the file?"""
+    try:
+        return encoded(text) in path.read_bytes()
+    except OSError:
+        return False
 
 
 def writable(folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import attention_zoo
+from lra.errors import to_type
 from lra.testing import CHECKS, THOROUGH, declared
 from lra.testing._contract import runs
 from lra.testing._setup import Check
@@ -63,7 +64,8 @@ def complaints(specs: Iterable[str]) -> Iterator[str]:
                 continue
             for outcome in outcomes(part, checks=CHECKS):
                 if outcome.bad:
-                    yield f"{spec} fails the check {outcome.check}: {outcome.note}; to see all: run_lra.py check {spec}"
+                    see = to_type("check", spec)
+                    yield f"{spec} fails the check {outcome.check}: {outcome.note}; to see all: {see}"
 
 
 def parts(spec: str) -> list[str]:

@@ -59,5 +59,5 @@ def test_what_a_process_left_that_was_killed_after_its_record_is_removed(tiny: s
     old = tmp_path / ".report.md.999999999.tmp"
     old.touch()
     os.utime(old, OLD)
-    write_all({"report.md": b""}, tmp_path)
+    write_all({"report.md": b""}, tmp_path, ("report.md", ""))
     assert not old.exists()

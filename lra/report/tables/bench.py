@@ -94,7 +94,7 @@ def write(benches: Sequence[Bench], out: Path) -> list[Path]:
         "bench.md": encoded(f"# Time and memory\n\n{ABOUT}\n\n{tables(benches)}\n## Every cell\n\n{detail(benches)}"),
         "bench.csv": encoded(without_formulas(frame(benches)).to_csv(index=False, lineterminator="\n")),
     }
-    return write_all(contents, out)
+    return write_all(contents, out, ("bench.md", "# Time and memory\n"))
 
 
 def heading(group: Sequence[Bench]) -> str:
