@@ -1,4 +1,4 @@
-"""How far the runs of an output folder are: done, running where, left with a checkpoint, failed, missing; what is left.
+"""The state of each run in an output folder: done, running and where, stopped with a checkpoint, failed or missing.
 
 It reads records, `run.json` (what a run is, written when a grid is planned), the holders of locks, the logs, and which
 files there are. It takes no lock and reads no checkpoint, so it disturbs no run; nor does it import torch.

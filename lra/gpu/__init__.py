@@ -4,5 +4,5 @@ First the tests that need a GPU, then the time and memory of a step, then runs: 
 uses up its budget is stopped; what it has written stays. A part that is done is not done again, and a run that was
 stopped goes on, so the same command can be given until everything is done. The report and a summary come last, always.
 
-`plan` says which, `carry_out` does them, `summary` writes what came of them.
+`plan` lists the parts, `carry_out` runs them, `summary` writes their results.
 """

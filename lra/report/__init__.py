@@ -1,7 +1,7 @@
 """Records -> comparison tables (Markdown, CSV, LaTeX, JSON), figures and one HTML page.
 
-    load      the records, found and as a flat data frame       groups    sorted into tables: Group, TaskColumn, Cell
-    columns   the one list of columns beside accuracies          compare   rows against each other
+    load      the records, found and as a flat data frame       groups    sorted into tables
+    columns   the one list of columns beside accuracies         cells     a task's column, whose rows are tested
     conditions   what two records must share to be compared
     tables/   each table in words        figures/   each figure        page/   the HTML page
     writing   all of it for these records

@@ -1,4 +1,4 @@
-"""What the words of a record become where a table, a page or a spreadsheet would take them for something else."""
+"""Escapes text from records for HTML, Markdown, LaTeX and CSV."""
 
 import re
 from dataclasses import fields, replace

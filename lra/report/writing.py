@@ -1,4 +1,4 @@
-"""What the user gets of a set of records: the text for the terminal, and every file."""
+"""Writes the report of a set of records: the text for the terminal, and every file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
