@@ -86,7 +86,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """One file over its base. seen: the files that led here through their `base:`."""
     content, place = _parse(path), path.resolve()
     if place in seen:
-        raise ConfigError(f"{path}: its base: leads back to itself")
+        raise ConfigError(f"{path}: its base: leads back to itself; name another file there")
     for key in content:
         if key not in KEYS:
             raise ConfigError(f"{path}: unknown key {key!r}{suggestion(str(key), KEYS)}")
@@ -123,7 +123,9 @@ def _parse(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"protocol file {str(path)[:300]}: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"protocol file {path} holds no mapping")
+        raise ConfigError(
+            f"protocol file {path} holds no mapping; it has lines such as `base: quick` and `train: {{lr: 3e-4}}`"
+        )
     return content
 
 

@@ -88,7 +88,9 @@ class AttentionMaker:
         seed_everything(seed_of(run.seed, "attention", layer))
         attention = entry.build(dims, options)
         if dims.rope and getattr(type(attention), "project", None) is not attention_zoo.QKVAttention.project:
-            raise attention_zoo.SpecError(f"attention {run.row} does not take positions: rope")
+            raise attention_zoo.SpecError(
+                f"attention {run.row} does not take positions: rope; --set model.positions=learned"
+            )
         return attention
 
     def check_stages(self) -> None:
@@ -129,6 +131,8 @@ def check_fit(run: Run, spec: tasks.Spec) -> None:
             f"model.length={model.length}"
         )
     if model.zero_is_padding and spec.padded:
-        raise ConfigError(f"model.zero_is_padding: {run.task} has an id of its own for padding")
-    if model.grid and (spec.grid is None or model.pool == "cls"):
-        raise ConfigError(f"model.grid: the tokens of {run.task} form no grid (with pool: cls never)")
+        raise ConfigError(f"model.zero_is_padding: {run.task} has an id of its own for padding; leave it out")
+    if model.grid and spec.grid is None:
+        raise ConfigError(f"model.grid: the tokens of {run.task} form no grid; --set model.grid=false")
+    if model.grid and model.pool == "cls":
+        raise ConfigError("model.grid: with a cls token the tokens form no grid; --set model.pool=mean")

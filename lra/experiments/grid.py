@@ -16,9 +16,10 @@ from lra.experiments.crew import choose_crew
 from lra.experiments.data import TaskData, describe_data, load_task_data, not_repeatable
 from lra.experiments.engine import Engine, InProcess, write_failure
 from lra.experiments.fresh_state import fresh_state
-from lra.experiments.job import Job, check_recordable, open_job, titles
+from lra.experiments.job import Job, open_job, record_so_far, titles
 from lra.experiments.plan import Request, parse_devices, part_of, plan
 from lra.experiments.run import Run
+from lra.experiments.trust import note_code_of
 from lra.results.files import writable
 from lra.results.record import Record
 from lra.training.tracker import check_tracker
@@ -59,7 +60,7 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     mine = {run.key for run in part_of(runs, shard)}
     missing = find_missing([job for job in jobs if shard == (1, 1) or job.run.key in mine], group)
     for job in missing:
-        check_recordable(job, prepared[job.run.data_key])
+        note_code_of(record_so_far(job, prepared[job.run.data_key]))
     for job, job.title in zip(missing, titles(missing), strict=True):
         if group.rank == 0:
             job.announce()

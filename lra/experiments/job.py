@@ -119,9 +119,11 @@ def open_job(run: Run, data_hash: str, out: Path, track: str = "") -> Job:
     return job
 
 
-def check_recordable(job: Job, prepared: TaskData) -> None:
-    """Raises RecordError where what is known of a run before its first step is nothing that a record can keep."""
-    check_readable(make_record(job.run, prepared.data, status="failed", ladder=prepared.ladder))
+def record_so_far(job: Job, prepared: TaskData) -> Record:
+    """What is known of a run before its first step. Raises RecordError where a record cannot keep it."""
+    record = make_record(job.run, prepared.data, status="failed", reason="it has not ended", ladder=prepared.ladder)
+    check_readable(record)
+    return record
 
 
 def check_readable(record: Record) -> None:

@@ -14,7 +14,6 @@ import tasks
 from lra.backbones.registry import Backbone
 from lra.config.resolve import as_dict, config_hash
 from lra.config.schema import Config
-from lra.experiments.trust import note
 from lra.hashing import identity_of
 from lra.results.record import RESULTS_VERSION, Record, budget_of, file_name
 
@@ -94,18 +93,13 @@ class Run:
 
 
 def make_record(run: Run, data: tasks.Data, **results: Any) -> Record:
-    """The record of a run with these results; notes the users' code that it ran, so that the record may run it."""
+    """The record of a run with these results."""
     file = tasks.file_of(run.task)
     users_file = {"file": str(file), "code": tasks.code_of(run.task)} if file else {}
     attention, backbone = describe_attention(run), describe_backbone(run.backbone)
     if run.planned is not None:
         attention, backbone = run.planned.attention, run.planned.backbone
         users_file |= {"file": run.planned.data["file"]} if file else {}
-    for about in (*(attention.get("parts") or [attention]), backbone):
-        if "source" in about:
-            note(about["source"], about.get("beside", {}))
-    if file:
-        note(str(tasks.code_of(run.task)), {})
     return Record(
         identity=run.identity(data.hash),
         task=run.task,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import tasks
 from lra.console import say
+from lra.results.record import Record
 
 VARIABLE = "LRA_TRUST_RECORDS"
 REFUSAL = (
@@ -30,6 +31,16 @@ def note(text: str, beside: Mapping[str, str]) -> None:
         place = _place(text, beside)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
+
+
+def note_code_of(record: Record) -> None:
+    """Notes the users' code that a run has run, so that its record may run it."""
+    attention = record.attention
+    for about in (*(attention.get("parts") or [attention]), record.backbone):
+        if "source" in about:
+            note(about["source"], about.get("beside", {}))
+    if code := record.data.get("code"):
+        note(code, {})
 
 
 def is_trusted(text: str, beside: Mapping[str, str]) -> bool:

@@ -82,7 +82,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if digest not in (None, digest_of(weights)):
             raise ValueError("they have changed since they were written")
     except Exception as error:  # safetensors raises errors of many classes
-        raise WorkError(f"no usable weights at {path}: {error}") from error
+        raise WorkError(
+            f"no usable weights at {path}: {error}; take work/ from where it was trained, or train it again"
+        ) from error
     return weights
 
 

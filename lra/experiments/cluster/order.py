@@ -16,11 +16,11 @@ from typing import Any
 from lra import console
 from lra.errors import RecordError, UserError, WorkError
 from lra.experiments.data import TaskData
-from lra.experiments.job import Job
+from lra.experiments.job import Job, record_so_far
 from lra.experiments.load import config_of, run_of, task_of
 from lra.experiments.plan import Request
-from lra.experiments.run import Run, make_record
-from lra.experiments.trust import note
+from lra.experiments.run import Run
+from lra.experiments.trust import note_code_of
 from lra.results.files import write_atomically
 from lra.results.record import Record, load
 
@@ -30,7 +30,7 @@ PASSED = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")  # variables, and those that begi
 
 def order_of(job: Job, prepared: TaskData, request: Request, **about: Any) -> bytes:
     """What a node is to do, in one line. about: what the order says besides."""
-    begun = make_record(job.run, prepared.data, status="failed", reason="it has not ended", ladder=prepared.ladder)
+    begun = record_so_far(job, prepared)
     order = {
         "record": asdict(begun),
         "name": job.path.stem,
@@ -51,11 +51,7 @@ def variables() -> dict[str, str]:
 def run_of_order(fields: dict[str, Any]) -> Run:
     """The run of an order, on the node. fields: of its record. Raises WorkError where a user's file cannot be had."""
     record = Record(**fields)
-    for about in (*(record.attention.get("parts") or [record.attention]), record.backbone):
-        if "source" in about:
-            note(about["source"], about.get("beside", {}))
-    if code := record.data.get("code"):
-        note(code, {})
+    note_code_of(record)
     console.show(bars=False, lines=False)  # the driver has said what there is to say of these files
     try:
         task_of(record)

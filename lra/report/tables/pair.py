@@ -35,7 +35,7 @@ def check(first: Record, second: Record) -> None:
     """Raises RecordError unless two different models answered the same test rows."""
     for record in (first, second):
         if record.status != "done" or not record.predictions:
-            raise RecordError(f"{record.name} has no predictions: it is {record.status}")
+            raise RecordError(f"{record.name} has no predictions: it is {record.status}; name another run")
     if first == second:
         raise RecordError(f"{first.name} is named twice: name two runs")
     same = (first.task, first.data.get("hash"), first.test_rows) == (
