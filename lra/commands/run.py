@@ -115,12 +115,12 @@ def examine_backbone(overrides: list[str]) -> None:
         from lra.console import say
         from lra.experiments.backbone import find_backbone
         from lra.testing.backbones import CHECKS, outcomes
+        from lra.testing.outcomes import complaint
 
         find_backbone(named[0])  # a file that is not there is a mistake, and no check that failed
         for outcome in outcomes(named[0], "softmax", checks=CHECKS):
             if outcome.bad:
-                command = to_type("check", "--backbone", named[0])
-                say(f"{named[0]} fails the check {outcome.check}: {outcome.note}; to see all: {command}")
+                say(complaint(named[0], outcome, "check", "--backbone", named[0]))
 
 
 def print_missing(present: set[str]) -> None:

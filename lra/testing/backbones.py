@@ -5,8 +5,6 @@ the contract is broken, and may return what it found, in a few words. Letters: B
 """
 
 import functools
-import inspect
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -22,7 +20,7 @@ from lra.experiments.plan import Request, plan
 from lra.experiments.run import Run
 from lra.testing._setup import LENGTH, Grid, assert_same, has_one_length
 from lra.testing._thorough import BATCHES, compiling, inductor_without_machine_code, mark_dynamic
-from lra.testing.outcomes import Outcome, attempt
+from lra.testing.outcomes import Outcome, attempts
 from lra.training.compiled import SHORTEST
 
 Check = Callable[..., str | None]
@@ -157,21 +155,12 @@ CHECKS: dict[str, Check] = {
 THOROUGH: dict[str, Check] = {check.__name__: check for check in (compiled_once, overfits)}
 
 
-def expected(check: str, attention: str) -> str:
-    """Why an attention cannot keep a law of the same name in any backbone, as it declares; or ''."""
-    return attention_zoo.find(attention)[0].expected_failures.get(check, "")
-
-
 def outcomes(
     backbone: str, attention: str, grid: Grid = None, checks: Mapping[str, Check] = CHECKS | THOROUGH
 ) -> Iterator[Outcome]:
-    """The checks on one backbone with this attention, in order; none after `runs` when it fails."""
-    for name, check in checks.items():
-        started = time.monotonic()
-        status, note = attempt(check, backbone, attention, grid)
-        if status == "failed" and (reason := expected(name, attention)):
-            status, note = "expected", reason
-        advice = " ".join((inspect.getdoc(check) or "").split()) if status == "failed" else ""
-        yield Outcome(name, status, note, advice, time.monotonic() - started)
-        if status == "failed" and check is runs:
-            return
+    """The checks on one backbone with this attention, in order.
+
+    An attention may fail those that it declares; it may also keep such a law inside a backbone.
+    """
+    reasons = attention_zoo.find(attention)[0].expected_failures
+    return attempts(checks, (backbone, attention, grid), reasons, must_fail=False)

@@ -3,13 +3,12 @@
 import inspect
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import attention_zoo
 from lra.errors import to_type
 from lra.testing import CHECKS, THOROUGH, declared
-from lra.testing._contract import runs
 from lra.testing._setup import Check
 
 WORDS = {"passed": "pass", "failed": "FAIL", "expected": "expected failure", "surprise": "FAIL"}
@@ -37,22 +36,34 @@ class Outcome:
 def outcomes(
     spec: str, grid: tuple[int, int] | None = None, checks: Mapping[str, Check] = CHECKS | THOROUGH
 ) -> Iterator[Outcome]:
-    """The checks on one attention, in order; none after `runs` when it fails, since the others need what it checks.
-
-    Raises SpecError when there is no attention of that name.
-    """
+    """The checks on one attention, in order. Raises SpecError when there is no attention of that name."""
     entry, (_, options) = declared(spec), attention_zoo.find(spec)
+    plain = entry.row(options) == entry.name  # with other options it may well pass
+    return attempts(checks, (spec, grid), entry.expected_failures, must_fail=plain)
+
+
+def attempts(
+    checks: Mapping[str, Callable[..., str | None]],
+    subject: tuple[object, ...],
+    reasons: Mapping[str, str],
+    *,
+    must_fail: bool,
+) -> Iterator[Outcome]:
+    """What each check finds; none after `runs` when it fails, since the others need what it checks.
+
+    reasons: check -> why it is declared to fail. must_fail: is it wrong for such a check to pass?
+    """
     for name, check in checks.items():
         started = time.monotonic()
-        status, note = attempt(check, spec, grid)
-        reason = entry.expected_failures.get(name)
+        status, note = attempt(check, *subject)
+        reason = reasons.get(name)
         if reason and status == "failed":
             status, note = "expected", reason
-        elif reason and entry.row(options) == entry.name:  # with other options it may well pass
+        elif reason and must_fail:
             status, note = "surprise", f"declared to fail ({reason}), but passes: take it out of `register`"
         advice = " ".join((inspect.getdoc(check) or "").split()) if status == "failed" else ""
         yield Outcome(name, status, note, advice, time.monotonic() - started)
-        if status == "failed" and check is runs:
+        if status == "failed" and name == "runs":
             return
 
 
@@ -64,8 +75,12 @@ def complaints(specs: Iterable[str]) -> Iterator[str]:
                 continue
             for outcome in outcomes(part, checks=CHECKS):
                 if outcome.bad:
-                    see = to_type("check", spec)
-                    yield f"{spec} fails the check {outcome.check}: {outcome.note}; to see all: {see}"
+                    yield complaint(spec, outcome, "check", spec)
+
+
+def complaint(name: str, outcome: Outcome, *words: str) -> str:
+    """The line for a check that fails. words: of the command that shows all."""
+    return f"{name} fails the check {outcome.check}: {outcome.note}; to see all: {to_type(*words)}"
 
 
 def parts(spec: str) -> list[str]:
@@ -74,7 +89,7 @@ def parts(spec: str) -> list[str]:
     return entry.specs if isinstance(entry, attention_zoo.Stack) else [spec]
 
 
-def attempt(check: Check, *subject: object) -> tuple[str, str]:
+def attempt(check: Callable[..., str | None], *subject: object) -> tuple[str, str]:
     """Status and one line of a check on this subject; whatever a user's file raises is a failure of the check."""
     try:
         with warnings.catch_warnings():
