@@ -27,7 +27,7 @@ from lra.experiments.grid import run_grid
 from lra.experiments.job import open_job
 from lra.experiments.load import config_of
 from lra.experiments.plan import Request, plan
-from lra.experiments.states import read_statuses
+from lra.experiments.status import read_statuses
 from lra.experiments.train_and_test import train_and_test
 from lra.results.record import load
 from lra.training import gearbox

@@ -16,7 +16,7 @@ from records import LADDER, make
 import attention_zoo
 import tasks
 from lra.errors import RecordError, WorkError
-from lra.experiments.states import read_statuses
+from lra.experiments.status import read_statuses
 from lra.report import Report, conventions, read, terminal, write
 from lra.report.figures import curves, style
 from lra.report.format import DASH

@@ -9,7 +9,7 @@ import torch
 
 import tasks
 from lra.commands.data import climb
-from lra.experiments import ladder as rungs
+from lra.experiments import rung_networks as rungs
 
 SHORT = {kind: tasks.Network(kind=kind, width=8, steps=60, batch=32) for kind in ("patches", "convolutions")}
 SPEC = tasks.Spec(vocab=256, classes=2, length=1024, grid=(32, 32), padded=False)

@@ -9,9 +9,9 @@ import torch
 
 import tasks
 from lra.errors import ConfigError
-from lra.experiments import crew
-from lra.experiments.crew import Crew, choose_crew
 from lra.experiments.grid import run_grid
+from lra.experiments.local import crew
+from lra.experiments.local.crew import Crew, choose_crew
 from lra.experiments.plan import Request, plan
 from lra.training.distributed import Group, alone
 
@@ -143,8 +143,8 @@ def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capf
     """When the other run has ended; no number of it changes."""
     for name, number in (("APART_TOKENS", 0), ("SHARED_TOKENS", 0)):
         monkeypatch.setattr(crew, name, number)
-    monkeypatch.setattr("lra.experiments.crew.count_cores", lambda: (2, 2))
-    monkeypatch.setattr("lra.experiments.workers.WORTH_A_PAUSE", 0.0)
+    monkeypatch.setattr("lra.experiments.local.crew.count_cores", lambda: (2, 2))
+    monkeypatch.setattr("lra.experiments.local.workers.WORTH_A_PAUSE", 0.0)
     specs = []
     for name, seconds in (("slow", 0.02), ("quick", 0.0)):
         path = tmp_path / f"{name}.py"
@@ -166,8 +166,8 @@ def test_a_run_takes_cores_that_become_free(tiny, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("lra.training.cores.own_cores", lambda: 2)
     monkeypatch.setattr("lra.training.cores.usable_cores", lambda: 1)
     monkeypatch.setattr("lra.training.cores.busy_cores", lambda _: 1.0)
-    monkeypatch.setattr("lra.experiments.workers.WORTH_A_PAUSE", 0.0)
-    monkeypatch.setattr("lra.experiments.workers.LOOK_AGAIN", 0.2)
+    monkeypatch.setattr("lra.experiments.local.workers.WORTH_A_PAUSE", 0.0)
+    monkeypatch.setattr("lra.experiments.local.workers.LOOK_AGAIN", 0.2)
     path = tmp_path / "slow.py"
     path.write_text(SLOW.replace("NAME", "slow").replace("SECONDS", "0.05"))
     (record,) = run_grid(asked(tiny, tmp_path / "runs", attentions=[str(path)]))

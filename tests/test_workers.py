@@ -19,9 +19,10 @@ from stillborn import stillborn
 
 from lra.cli import main
 from lra.errors import ConfigError, WorkError
-from lra.experiments import engine, team
+from lra.experiments import engine
 from lra.experiments.grid import run_grid, run_jobs
 from lra.experiments.job import titles
+from lra.experiments.local import team
 from lra.experiments.plan import Request, parse_devices, parse_shard, part_of, plan
 from lra.training.progress import Paused
 from tasks import DataError

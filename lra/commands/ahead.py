@@ -14,14 +14,14 @@ from lra.errors import ConfigError
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
-    from lra.experiments.states import RunStatus
+    from lra.experiments.status import RunStatus
 
 
 def dry_run(request: Request, sweep: list[str]) -> int:
     """Prints every run of the plan, how far it is, and the time that is left. Trains nothing and prepares no data."""
     from lra.commands.status import listing
     from lra.experiments.plan import part_of, plan
-    from lra.experiments.states import plan_statuses
+    from lra.experiments.status import plan_statuses
 
     if sweep:
         from lra.experiments.sweep import plan_sweep

@@ -117,7 +117,7 @@ def climb(task_name: str, data: "tasks.Data", store: Path | None) -> str:
 
     task, rungs = tasks.find(task_name), rungs_of(task_name, data)
     if task.networks:
-        from lra.experiments.ladder import accuracy
+        from lra.experiments.rung_networks import accuracy
 
         rungs |= {name: accuracy(network, data, f"{task.title}: {name}") for name, network in task.networks.items()}
     with suppress(OSError):

@@ -9,7 +9,7 @@ from lra.commands.choice import add_runs
 from lra.commands.output import aligned
 
 if TYPE_CHECKING:
-    from lra.experiments.states import RunStatus
+    from lra.experiments.status import RunStatus
 
 HEADER = ("state", "task", "attention", "protocol", "seed", "step", "left", "where, why")
 STOPPED = "goes on from its checkpoint"
@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def main(parsed: argparse.Namespace) -> int:
     from lra.console import say
     from lra.errors import RecordError
-    from lra.experiments.states import read_statuses
+    from lra.experiments.status import read_statuses
 
     bad = 0
     for out in parsed.runs:
@@ -63,7 +63,7 @@ def line_of(status: "RunStatus") -> tuple[str, ...]:
 def summary(statuses: Sequence["RunStatus"]) -> str:
     """'12 runs: 1 running, 3 missing, 8 done; about 2 h 10 min left, 1 at a time'."""
     from lra.console import clock
-    from lra.experiments.states import ORDER
+    from lra.experiments.status import ORDER
     from lra.results.record import FINAL
 
     counts = Counter(status.state for status in statuses)

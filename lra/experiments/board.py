@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 from lra import console
 from lra.console import clock, say
-from lra.experiments.crew import tokens
 from lra.experiments.data import TaskData
 from lra.experiments.job import Job
+from lra.experiments.local.crew import tokens
 from lra.training.progress import FORMAT
 
 WHOLE = "{desc} {percentage:3.0f}%|{bar:24}|{postfix}"

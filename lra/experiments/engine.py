@@ -7,6 +7,7 @@ CPU several processes share a run when no other is left for them.
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -80,3 +81,10 @@ def write_failure(ending: Ending, prepared: TaskData) -> None:
     with contextlib.suppress(BusyError), job.folder.lock():
         job.record = make_record(job.run, prepared.data, status="failed", reason=ending.failure, ladder=prepared.ladder)
         job.keep()
+
+
+def ending_in_words(code: int) -> str:
+    """Describes the exit code of a process that failed."""
+    if code >= 0:
+        return f"with exit code {code}"
+    return f"by signal {signal.Signals(-code).name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")

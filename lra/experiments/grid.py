@@ -12,11 +12,11 @@ from lra import signals
 from lra.console import say
 from lra.errors import ConfigError, RecordError, WorkError, to_type
 from lra.experiments.board import Board
-from lra.experiments.crew import choose_crew
 from lra.experiments.data import TaskData, describe_data, load_task_data, not_repeatable
 from lra.experiments.engine import Engine, InProcess, write_failure
 from lra.experiments.fresh_state import fresh_state
 from lra.experiments.job import Job, open_job, record_so_far, titles
+from lra.experiments.local.crew import choose_crew
 from lra.experiments.plan import Request, parse_devices, part_of, plan
 from lra.experiments.run import Run
 from lra.experiments.trust import note_code_of
@@ -95,7 +95,7 @@ def choose_engine(request: Request, jobs: list[Job], prepared: dict[str, TaskDat
         return Ray(ray, needs_of(request, ray), prepared, request)
     crew = choose_crew(request, [job.run for job in jobs], prepared, group)
     if jobs and (crew.workers > 1 or request.devices):
-        from lra.experiments.workers import Workers
+        from lra.experiments.local.workers import Workers
 
         return Workers(prepared, request, crew)
     return InProcess(prepared, group, request.observe)

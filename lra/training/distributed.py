@@ -1,6 +1,6 @@
 """This process among those that share a run; often it is alone.
 
-The command starts them itself (`lra.experiments.workers`), or torchrun does. The batch and its order stay the same. On
+The command starts them itself (`experiments.local`), or torchrun does. The batch and its order stay the same. On
 a CPU the processes take turns at the micro-batches (`lra.training.turns`); on GPUs each takes its share of the rows.
 After a step every process has the same gradient, so weights never differ and need not be sent. Evaluations are
 shared, too. Process 0 alone writes records, checkpoints and the log, and shows progress.

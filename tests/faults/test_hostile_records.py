@@ -16,7 +16,7 @@ import pytest
 from records import bench, make
 
 from lra.errors import RecordError
-from lra.experiments.states import read_statuses
+from lra.experiments.status import read_statuses
 from lra.report import write
 from lra.results import bench_record, record
 from lra.results.bench_record import read_benches

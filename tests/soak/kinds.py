@@ -20,7 +20,7 @@ import tasks
 from lra.experiments.plan import Request, plan
 from lra.experiments.pretrain import hash_of
 from lra.experiments.pretrain import read as read_pretraining
-from lra.experiments.states import read_statuses
+from lra.experiments.status import read_statuses
 from lra.report.page import inspected
 from lra.report.tables import published
 from lra.results import bench_record, reading, record

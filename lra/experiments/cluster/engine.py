@@ -24,10 +24,9 @@ from lra.experiments.cluster import node as node_module
 from lra.experiments.cluster.connect import Needs, slots
 from lra.experiments.cluster.order import keep, order_of, variables
 from lra.experiments.data import TaskData
-from lra.experiments.engine import Ending
+from lra.experiments.engine import Ending, ending_in_words
 from lra.experiments.job import Job
 from lra.experiments.plan import Request
-from lra.experiments.team import in_words
 from lra.results.files import write_atomically
 from lra.results.locks import stale_after
 from lra.results.machine import COPIED_FROM, commit
@@ -236,4 +235,4 @@ def loss_of(error: Exception) -> str:
 def death_of(message: dict[str, Any]) -> str:
     """Why a process has ended without an answer, with the last line that it wrote."""
     lines = message["errors"].strip().splitlines()
-    return f"its process ended {in_words(message['exit'])}" + (f": {lines[-1][:200]}" if lines else "")
+    return f"its process ended {ending_in_words(message['exit'])}" + (f": {lines[-1][:200]}" if lines else "")

@@ -1,4 +1,4 @@
-"""A worker: a process that does its part of one run after the other, as its parent (`lra.experiments.workers`) says."""
+"""A worker: a process that does its part of one run after the other, as its parent (`workers`) says."""
 
 from __future__ import annotations
 

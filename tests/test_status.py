@@ -10,7 +10,7 @@ import pytest
 from lra.cli import main
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
-from lra.experiments.states import RunStatus, estimated, plan_statuses, read_statuses
+from lra.experiments.status import RunStatus, estimated, plan_statuses, read_statuses
 from lra.results.locks import Holder, locked
 from lra.results.record import load
 

@@ -1,6 +1,6 @@
 """The parent's side of runs in processes of their own: on a CPU one for each core, `--devices 0-7` one on each GPU.
 
-This process hands out the runs and computes nothing. Workers (`lra.experiments.worker`) are reused, so that imports
+This process hands out the runs and computes nothing. Workers (`worker`) are reused, so that imports
 and compilation are paid once. Several workers may share a run: a team. If a worker dies, its run is recorded as failed
 and a new worker takes over. A device on which no worker starts is dropped.
 
@@ -21,13 +21,13 @@ from lra import signals
 from lra.console import say
 from lra.errors import WorkError
 from lra.experiments.board import Board
-from lra.experiments.crew import Crew, is_long
 from lra.experiments.data import TaskData
 from lra.experiments.engine import Ending
 from lra.experiments.job import Job
+from lra.experiments.local.crew import Crew, is_long
+from lra.experiments.local.team import Team, Worker, ending_of, send, start
+from lra.experiments.local.worker import PAUSE, STOP, WorkerSettings
 from lra.experiments.plan import Request, parse_devices
-from lra.experiments.team import Team, Worker, ending_of, send, start
-from lra.experiments.worker import PAUSE, STOP, WorkerSettings
 
 WORTH_A_PAUSE = 60.0  # seconds of a run that must be left for it to go on in more processes
 LOOK_AGAIN = 10.0  # seconds after which cores that others used may have become free

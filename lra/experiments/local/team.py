@@ -1,20 +1,19 @@
-"""A team: the workers that share a run, as their parent (`lra.experiments.workers`) sees them."""
+"""A team: the workers that share a run, as their parent (`workers`) sees them."""
 
 from __future__ import annotations
 
 import contextlib
 import pickle
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import tasks
 from lra.experiments.data import TaskData
-from lra.experiments.engine import Ending
+from lra.experiments.engine import Ending, ending_in_words
 from lra.experiments.job import Job
+from lra.experiments.local.worker import Answer, Order, WorkerSettings, work_loop
 from lra.experiments.spawn import CONTEXT
-from lra.experiments.worker import Answer, Order, WorkerSettings, work_loop
 
 GOES_ON = "the same command goes on from the last checkpoint"
 
@@ -118,13 +117,6 @@ def ending_of(team: Team) -> Ending:
     """How the run of a team has ended."""
     problem = next((answer.problem for answer in team.answers if answer.problem), "")
     if team.death is not None:
-        return Ending(team.job, problem=problem, failure=f"its process ended {in_words(team.death)}; {GOES_ON}")
+        return Ending(team.job, problem=problem, failure=f"its process ended {ending_in_words(team.death)}; {GOES_ON}")
     answer = next((answer for answer in team.answers if answer.failure), Answer())
     return Ending(team.job, problem=problem, failure=answer.failure, traceback=answer.traceback)
-
-
-def in_words(code: int) -> str:
-    """Describes the exit code of a process that failed."""
-    if code >= 0:
-        return f"with exit code {code}"
-    return f"by signal {signal.Signals(-code).name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
