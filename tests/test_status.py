@@ -1,5 +1,6 @@
 """`status` and `--dry-run`: what they say of runs that are done, running, stopped, failed, missing, and of the time."""
 
+import ast
 import os
 import time
 from dataclasses import replace
@@ -11,8 +12,11 @@ from lra.cli import main
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
 from lra.experiments.status import RunStatus, estimated, plan_statuses, read_statuses
+from lra.results import layout
 from lra.results.locks import Holder, locked
 from lra.results.record import load
+
+ROOT = Path(__file__).parent.parent
 
 
 def asked(tiny, out, **changes) -> Request:
@@ -150,3 +154,17 @@ def test_time_left_by_own_steps():
     status = RunStatus(task="t", row="r", protocol="p", seed=0, state="resumable", step=25, steps=100, seconds=50.0)
     assert estimated([status], [])[0].left == 150.0
     assert estimated([replace(status, phase="pretraining")], [])[0].left is None
+
+
+def test_names_of_files_are_those_of_the_layout():
+    """Written out they would have to be changed in many places; docstrings may have them."""
+    names = {layout.ABOUT, layout.RESUME, layout.RESUME_BEFORE, layout.METRICS, layout.ERROR, layout.PRETRAINING}
+    names |= {layout.weights_file(name) for name in (layout.BEST, layout.LAST, layout.ENCODER)}
+    found = [
+        (path.name, node.value)
+        for path in (ROOT / "lra").rglob("*.py")
+        if path.name != "layout.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+    assert not found

@@ -19,6 +19,7 @@ from lra.errors import BusyError, RecordError, WorkError, in_one_line
 from lra.experiments.data import TaskData
 from lra.experiments.run import Run, make_record
 from lra.experiments.train_and_test import train_and_test
+from lra.results import layout
 from lra.results.files import write_atomically
 from lra.results.record import FINAL, Record, faults, load, save
 from lra.training.progress import Bar, Paused, Progress
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from lra.training.run_folder import NoFolder, RunFolder
 
 
-ABOUT = "run.json"  # in the folder of a run: what it is, for `status`
 PAUSES = "pauses, to go on in more processes"
 
 
@@ -76,7 +76,7 @@ class Job:
 
     def announce(self) -> None:
         """Writes run.json, which says what the run is until it has a final record. Errors are ignored."""
-        path = self.folder.folder / ABOUT
+        path = self.folder.folder / layout.ABOUT
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             about = self.run.about() | ({"pretraining": self.pretraining} if self.pretraining else {})
@@ -86,7 +86,7 @@ class Job:
         """Deletes what only a run without a final record needs."""
         self.folder.finish()
         with contextlib.suppress(OSError):  # the next command tries again
-            (self.folder.folder / ABOUT).unlink(missing_ok=True)
+            (self.folder.folder / layout.ABOUT).unlink(missing_ok=True)
 
     def forget_failure(self) -> None:
         """Leaves the record only where it is final: a failed attempt is not the outcome of the next one."""
@@ -109,7 +109,7 @@ def open_job(run: Run, data_hash: str, out: Path, track: str = "") -> Job:
     name = run.name(data_hash)
     about = {"task": run.task, "row": run.row, "protocol": run.protocol, "seed": run.seed}
     tracker = Tracker(track, about | as_dict(run.config))
-    job = Job(run, out / f"{name}.json", RunFolder(out / "work" / name, tracker))
+    job = Job(run, out / f"{name}.json", RunFolder(layout.work_folder(out, name), tracker))
     if run.config.train.pretrain != "none":
         from lra.experiments.pretrain import folder_name
 

@@ -16,6 +16,7 @@ from lra.experiments.backbone import DEFAULT, Backbone, find_backbone
 from lra.experiments.data import find_task, prepare_data
 from lra.experiments.run import Run
 from lra.experiments.trust import REFUSAL, is_the_file, is_trusted
+from lra.results.layout import BEST, work_folder
 from lra.results.record import Record
 from lra.results.record import load as load_record
 
@@ -62,7 +63,7 @@ def load_run(path: Path) -> Loaded:
 
     record = load_record(path)
     config = config_of(record)
-    weights = RunFolder(path.parent / "work" / path.stem).load_weights("best")
+    weights = RunFolder(work_folder(path.parent, path.stem)).load_weights(BEST)
     return Loaded(record, config, weights)
 
 

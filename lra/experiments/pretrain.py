@@ -29,9 +29,11 @@ from lra.experiments.build import make_denoiser, padding_of
 from lra.experiments.data import set_doubtful_aside
 from lra.experiments.run import Run
 from lra.hashing import identity_of, seed_of
+from lra.results import layout
 from lra.results.files import write_atomically
 from lra.results.reading import content_of, digest_of, parse, written
 from lra.results.record import RESULTS_VERSION, file_name
+from lra.results.shapes import Pretraining
 from lra.training.batches import order
 from lra.training.device import Device
 from lra.training.distributed import Group
@@ -42,7 +44,7 @@ from lra.training.schedule import learning_rate
 from lra.training.step import Step
 
 PHASE = "pretraining"
-KEYS = {"identity", "by", "share", "steps", "seconds", "tokens", "curve", "gear", "reason", "blind", "weights"}
+KEYS = Pretraining.__annotations__.keys() - {"shared"}  # of pretraining.json; whether it is shared is for each run
 EVALUATED = 2_000  # rows of the validation split that an evaluation reads, at most
 WAIT = 1.0  # seconds between looks at a folder that another process works in
 Observe = Callable[[Progress], bool]
@@ -165,7 +167,7 @@ def read(folder: RunFolder | NoFolder, data: tasks.Data) -> tuple[dict[str, Any]
 
     None if there is none, or it may have read the data when that was damaged.
     """
-    if isinstance(folder, NoFolder) or not (path := folder.folder / "pretraining.json").exists():
+    if isinstance(folder, NoFolder) or not (path := folder.folder / layout.PRETRAINING).exists():
         return None
     if tasks.is_doubtful(data, path.stat().st_mtime):
         return None
@@ -175,9 +177,9 @@ def read(folder: RunFolder | NoFolder, data: tasks.Data) -> tuple[dict[str, Any]
             raise ValueError("it has changed since it was written")
         if unknown := about.keys() - KEYS:
             raise ValueError(f"unknown {min(unknown)}")
-        if not about["reason"] and hash_of(folder.folder / "encoder.safetensors") != about["weights"]:
+        if not about["reason"] and hash_of(folder.folder / layout.weights_file(layout.ENCODER)) != about["weights"]:
             raise WorkError(f"{path.parent} is damaged; delete it to pretrain again")
-        weights = {} if about["reason"] else folder.load_weights("encoder")
+        weights = {} if about["reason"] else folder.load_weights(layout.ENCODER)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WorkError(f"{path} is damaged ({error}); delete {path.parent} to pretrain again") from error
     return about, weights
@@ -224,9 +226,9 @@ def pretrain(
     }
     if isinstance(folder, RunFolder):
         about["blind"] = blind_scores(train, validation, trainer.rows, step.padding, seed)
-        folder.save_weights("encoder", weights)
-        about["weights"] = hash_of(folder.folder / "encoder.safetensors")
-        with kept(path := folder.folder / "pretraining.json"):
+        folder.save_weights(layout.ENCODER, weights)
+        about["weights"] = hash_of(folder.folder / layout.weights_file(layout.ENCODER))
+        with kept(path := folder.folder / layout.PRETRAINING):
             write_atomically(path, written(about))
         folder.finish()
     return group.broadcast(about), weights

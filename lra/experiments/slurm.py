@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lra.errors import ConfigError
+from lra.results.layout import WORK
 from lra.signals import UNFINISHED
 
 LARGEST = 1000  # tasks of an array; SLURM's MaxArraySize is 1001 unless a site has changed it
@@ -64,7 +65,7 @@ exit "$code"
 
 def logs_of(out: Path) -> Path:
     """The folder of the tasks' output, which SLURM does not make."""
-    return out.resolve() / "work"
+    return out.resolve() / WORK
 
 
 def script(file: Path, program: Sequence[str], words: Sequence[str], out: Path, runs: int, cpu: bool) -> str:

@@ -16,8 +16,8 @@ from statistics import mean
 from typing import Any
 
 import tasks
-from lra.experiments.job import ABOUT
 from lra.experiments.run import Run
+from lra.results import layout
 from lra.results.find import find_records
 from lra.results.locks import Holder, holder_of, stale_after
 from lra.results.reading import PRECISIONS, content_of, parse
@@ -58,7 +58,7 @@ class RunStatus:
 def read_statuses(out: Path) -> tuple[list[RunStatus], list[str]]:
     """Every run that has a record or a folder in an output folder, and a line for each unreadable record."""
     records, problems = read_records(out)
-    started = [path.parent.name for name in (ABOUT, "lock") for path in out.glob(f"work/*/{name}")]
+    started = [path.parent.name for name in (layout.ABOUT, layout.LOCK) for path in out.glob(f"{layout.WORK}/*/{name}")]
     names = dict.fromkeys(name for name in (*records, *started) if not name.startswith("pretrained-"))
     statuses = [status_of(out, name, records.get(name)) for name in names if name.count("-") == 4]
     return estimated(statuses, records.values()), problems
@@ -90,7 +90,7 @@ def read_records(out: Path) -> tuple[dict[str, Record], list[str]]:
 
 def status_of(out: Path, name: str, record: Record | None, about: dict[str, Any] | None = None) -> RunStatus:
     """The state of the run of this name. about: as in `run.json`."""
-    folder = out / "work" / name
+    folder = layout.work_folder(out, name)
     if record is not None:
         train = record.config.get("train", {})
         status = RunStatus(task=record.task, row=record.row, protocol=record.protocol, seed=record.seed,
@@ -99,20 +99,21 @@ def status_of(out: Path, name: str, record: Record | None, about: dict[str, Any]
             last = record.curve[-1]["step"] if record.curve else 0
             return replace(status, step=int(last), seconds=sum(record.seconds.values()))
     else:
-        about = about or read_about(folder / ABOUT, name)
+        about = about or read_about(folder / layout.ABOUT, name)
         status = RunStatus(**{key: value for key, value in about.items() if key != "pretraining"})
     status = replace(status, **progress_of(folder))
-    pretraining = read_about(folder / ABOUT, name).get("pretraining")
-    if status.step == 0 and pretraining and not (out / "work" / pretraining / "pretraining.json").exists():
-        found = progress_of(out / "work" / pretraining)
+    pretraining = read_about(folder / layout.ABOUT, name).get("pretraining")
+    shared = layout.work_folder(out, pretraining) if pretraining else None
+    if status.step == 0 and shared and not (shared / layout.PRETRAINING).exists():
+        found = progress_of(shared)
         status = replace(status, phase="pretraining", **found) if found["step"] else status
-    holder = holder_of(folder / "lock")
+    holder = holder_of(folder / layout.LOCK)
     sign = time.time() - max((modified(path) for path in folder.glob("*")), default=time.time())
     if holder is not None and not holder.ended:
         here = holder.place == Holder().place
         state = "running" if here or sign < stale_after() else "silent"
         return replace(status, state=state, holder=holder, sign=sign)
-    if status.state == "missing" and any(folder.glob("resume*.pt")):
+    if status.state == "missing" and any((folder / name).exists() for name in (layout.RESUME, layout.RESUME_BEFORE)):
         return replace(status, state="resumable")
     return status
 
@@ -137,7 +138,7 @@ def read_about(path: Path, name: str) -> dict[str, Any]:
 def progress_of(folder: Path) -> dict[str, Any]:
     """The step and the seconds in the last line of a run's log."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
-        with (folder / "metrics.jsonl").open("rb") as file:
+        with (folder / layout.METRICS).open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - TAIL))
             lines = file.read().splitlines(keepends=True)

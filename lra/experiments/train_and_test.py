@@ -14,6 +14,7 @@ import tasks
 from lra.experiments.data import TaskData, check_intact, set_doubtful_aside
 from lra.experiments.fresh_state import fresh_state
 from lra.experiments.run import Run, make_record
+from lra.results.layout import BEST, LAST
 from lra.results.record import Record, pack
 
 if TYPE_CHECKING:
@@ -125,8 +126,8 @@ def read_test_split(run: Run, data: tasks.Data, trainer: Trainer) -> dict[str, A
         predictions = trainer.test(data.test, rows)
         if predictions is None:
             return {}
-    folder.save_weights("last", last)
-    folder.save_weights("best", trainer.best or last)
+    folder.save_weights(LAST, last)
+    folder.save_weights(BEST, trainer.best or last)
     correct = predictions == labels[rows]
     accuracies = {"test_accuracy": float(np.mean(correct)), "test_accuracy_last": last_accuracy}
     folder.summarise(trainer.progress.step, accuracies)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lra.errors import WorkError
+from lra.results.layout import WORK
 
 
 def encoded(text: str) -> bytes:
@@ -112,7 +113,7 @@ def writable(folder: Path) -> None:
     """Make the folder, and remove what killed processes left. Raises WorkError when nothing can be written to it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers([*folder.glob(".*"), *folder.glob("work/*/.*")])
+        remove_leftovers([*folder.glob(".*"), *folder.glob(f"{WORK}/*/.*")])
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink(missing_ok=True)  # a process in another container may have the same number

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lra.errors import WorkError
+from lra.results import layout
 from lra.results.locks import locked
 from lra.training.checkpoint import read_state, read_weights, write_state, write_weights
 from lra.training.tracker import Tracker
@@ -31,13 +32,13 @@ class RunFolder:
 
     def __init__(self, folder: Path, tracker: Tracker | None = None):
         self.folder, self.tracker = folder, tracker or Tracker()
-        self.resume, self.before = folder / "resume.pt", folder / "resume-before.pt"  # the newest and the one before
-        self.doubtful = folder / "doubtful.pt"  # a checkpoint that may be of damaged data
-        self.metrics, self.error = folder / "metrics.jsonl", folder / "error.txt"
+        self.resume, self.before = folder / layout.RESUME, folder / layout.RESUME_BEFORE
+        self.doubtful = folder / layout.DOUBTFUL
+        self.metrics, self.error = folder / layout.METRICS, folder / layout.ERROR
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the folder for this process. Raises BusyError when another process holds it."""
-        return locked(self.folder / "lock")
+        return locked(self.folder / layout.LOCK)
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Writes tensors and plain values; the checkpoint before this one is kept. Raises WorkError."""
@@ -78,13 +79,13 @@ class RunFolder:
 
     def save_weights(self, name: str, weights: dict[str, Tensor]) -> None:
         """Raises WorkError."""
-        path = self.folder / f"{name}.safetensors"
+        path = self.folder / layout.weights_file(name)
         with kept(path):
             write_weights(path, weights)
 
     def load_weights(self, name: str) -> dict[str, Tensor]:
         """Raises WorkError when they are missing or damaged."""
-        path = self.folder / f"{name}.safetensors"
+        path = self.folder / layout.weights_file(name)
         if not path.exists():
             raise WorkError(f"no weights at {path}: they are in work/ on the machine that trained the record")
         return read_weights(path)
@@ -100,7 +101,7 @@ class NoFolder:
     """Stands in for the folder where process 0 keeps the run's files; only its traceback is written."""
 
     def __init__(self, folder: Path, rank: int):
-        self.folder, self.resume, self.error = folder, folder / "resume.pt", folder / f"error-{rank}.txt"
+        self.folder, self.resume, self.error = folder, folder / layout.RESUME, folder / f"error-{rank}.txt"
 
     def save_state(self, state: dict[str, Any]) -> None: ...
     def load_state(self) -> None: ...

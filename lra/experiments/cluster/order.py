@@ -22,9 +22,10 @@ from lra.experiments.plan import Request
 from lra.experiments.run import Run
 from lra.experiments.trust import note_code_of
 from lra.results.files import write_atomically
+from lra.results.layout import BEST, ERROR, LAST, METRICS, weights_file
 from lra.results.record import Record, load
 
-FILES = ("best.safetensors", "last.safetensors", "metrics.jsonl", "error.txt")  # in the folder of a run
+FILES = (weights_file(BEST), weights_file(LAST), METRICS, ERROR)  # in the folder of a run
 PASSED = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")  # variables, and those that begin with LRA_
 
 

@@ -30,6 +30,7 @@ from lra.experiments.cluster.order import FILES, run_of_order
 from lra.experiments.data import TaskData, prepare_data
 from lra.experiments.job import Job, open_job, run_job
 from lra.hashing import identity_of
+from lra.results.layout import work_folder
 
 GRACE = 60.0  # seconds in which an orphan saves its run
 Send = Callable[[dict[str, Any]], None]
@@ -55,7 +56,7 @@ def main() -> None:
             kept.wait()
         if answer.get("final") and not signals.asked():
             record = Path(answer["files"]["record"])
-            shutil.rmtree(record.parent / "work" / record.stem, ignore_errors=True)
+            shutil.rmtree(work_folder(record.parent, record.stem), ignore_errors=True)
             record.unlink(missing_ok=True)
     os._exit(0)
 
