@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 
-def identity_of(fields: dict[str, Any]) -> str:
-    """12 hexadecimal digits over JSON-able fields, independent of their order."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+def identity_of(fields: dict[str, Any], digits: int = 12) -> str:
+    """So many hexadecimal digits over JSON-able fields, independent of their order."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:digits]
 
 
 def seed_of(*parts: object) -> int:

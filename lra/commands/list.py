@@ -77,7 +77,7 @@ def listing() -> str:
     import tasks
     from lra.backbones import registry
     from lra.config import protocol
-    from lra.config.resolve import written
+    from lra.config.resolve import as_override
 
     lines = ["attentions (--attn name:option=value,... or, for all of a family, --attn family:NAME; docs/zoo.md)"]
     for family, about in attention_zoo.FAMILIES.items():
@@ -90,7 +90,7 @@ def listing() -> str:
     lines += ["backbones (--backbone, with keys for --set model.KEY=VALUE)"]
     for name in registry.names():
         backbone = registry.read_builtin(name)
-        keys = ", ".join(f"{key}={written(default)}" for key, (_, default) in backbone.keys.items())
+        keys = ", ".join(f"{key}={as_override(default)}" for key, (_, default) in backbone.keys.items())
         lines.append(f"  {name:<10} {backbone.title:<21} {keys}")
     lines += ["  ./mine.py  a file of yours with a registered class (docs/add-a-backbone.md)", "", "tasks (--task)"]
     lines += [f"  {name:<12} {tasks.find(name).title}" for name in tasks.names()]

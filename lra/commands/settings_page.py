@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lra.commands import environment
-from lra.commands.zoo_page import plain, written
+from lra.commands.zoo_page import lowered, plain
 
 HEAD = """\
 # Settings
@@ -156,4 +156,4 @@ def word(value: Any) -> str:
     """A value as `--set` takes it."""
     from lra.config import resolve
 
-    return f"`{written(resolve.written(value))}`"
+    return f"`{lowered(resolve.as_override(value))}`"

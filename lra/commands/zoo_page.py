@@ -67,7 +67,7 @@ def section(entry: Entry, figures: Sequence[PublishedFigure]) -> str:
     idea, source, formula = described(entry)
     sentences = [f"**{entry.title}.**", idea, formula, *facts(entry), source, *fidelity(entry)]
     link = f"[attention_zoo/{entry.name}.py](../attention_zoo/{entry.name}.py)"
-    options = ", ".join(f"`{key}={written(default)}`" for key, (_, default) in entry.options.items())
+    options = ", ".join(f"`{key}={lowered(default)}`" for key, (_, default) in entry.options.items())
     sentences.append(f"Options: {options}; {link}." if options else f"{link}.")
     table = published_table(entry.name, figures)
     return f"### {entry.name}\n\n{' '.join(filter(None, sentences))}\n" + (f"\n{table}\n" if table else "")
@@ -123,10 +123,10 @@ def condition(entry: Entry, text: str) -> str:
     option, unequal, value = text.partition("!=")
     if unequal:
         return f"`{option}` other than {value}"
-    return f"`{text}`" if "=" in text else f"`{text}` other than {written(entry.default(text))}"
+    return f"`{text}`" if "=" in text else f"`{text}` other than {lowered(entry.default(text))}"
 
 
-def written(value: object) -> str:
+def lowered(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

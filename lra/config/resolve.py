@@ -109,7 +109,7 @@ def label_of(protocol: str, config: Config, plain: Config) -> str:
     before = as_dict(plain)
     defaults = {f.name: f.default for f in fields(config.model)}  # of keys that the plain backbone does not have
     changed = [
-        f"{section}.{key}={written(value)}"
+        f"{section}.{key}={as_override(value)}"
         for section, values in as_dict(config).items()
         for key, value in values.items()
         if value != before[section].get(key, defaults.get(key)) and key not in hidden
@@ -117,7 +117,7 @@ def label_of(protocol: str, config: Config, plain: Config) -> str:
     return f"{name}[{','.join(changed)}]" if changed else name
 
 
-def written(value: Any) -> Any:
+def as_override(value: Any) -> Any:
     """A value as `--set` takes it."""
     return f"[{','.join(map(str, value))}]" if isinstance(value, tuple | list) else value
 

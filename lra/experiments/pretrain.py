@@ -31,7 +31,7 @@ from lra.experiments.run import Run
 from lra.hashing import identity_of, seed_of
 from lra.results import layout
 from lra.results.files import write_atomically
-from lra.results.reading import content_of, digest_of, parse, written
+from lra.results.reading import content_of, digest_of, encode_record, parse
 from lra.results.record import RESULTS_VERSION, file_name
 from lra.results.shapes import Pretraining
 from lra.training.batches import order
@@ -229,6 +229,6 @@ def pretrain(
         folder.save_weights(layout.ENCODER, weights)
         about["weights"] = hash_of(folder.folder / layout.weights_file(layout.ENCODER))
         with kept(path := folder.folder / layout.PRETRAINING):
-            write_atomically(path, written(about))
+            write_atomically(path, encode_record(about))
         folder.finish()
     return group.broadcast(about), weights

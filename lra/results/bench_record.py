@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from lra.errors import RecordError
 from lra.hashing import identity_of
 from lra.results.files import write_atomically
-from lra.results.reading import PRECISIONS, is_line, is_name, read_record, written
+from lra.results.reading import PRECISIONS, encode_record, is_line, is_name, read_record
 from lra.results.shapes import Environment, Mechanism
 
 SCHEMA_VERSION = 1
@@ -139,7 +139,7 @@ def save(bench: Bench, folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            write_atomically(path, written(dataclasses.asdict(bench)))
+            write_atomically(path, encode_record(dataclasses.asdict(bench)))
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error.strerror}; make room, or choose another --out") from error
     return path

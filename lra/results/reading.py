@@ -7,7 +7,6 @@ dataclass declares, and its digest, where it has one, is that of the rest.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import math
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from lra.errors import RecordError
+from lra.hashing import identity_of
 
 MOST_BYTES = 32 * 2**20  # of a file; a record of 20,000 test rows has 25,000, and a user's source may be long
 DEEPEST = 24  # brackets within brackets
@@ -116,14 +116,14 @@ def is_line(text: str) -> bool:
     return bool(text) and not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", text)
 
 
-def written(fields: dict[str, Any]) -> bytes:
+def encode_record(fields: dict[str, Any]) -> bytes:
     """The content of the file of a record with these fields: they and, last, their digest."""
     return (json.dumps(fields | {"digest": digest_of(fields)}, indent=1) + "\n").encode()
 
 
 def digest_of(fields: dict[str, Any]) -> str:
     """16 hexadecimal digits over JSON-able fields, independent of their order."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+    return identity_of(fields, digits=16)
 
 
 def _wrong_types(cls: type, fields: Mapping[str, Any]) -> typing.Iterator[str]:

@@ -21,11 +21,11 @@ from lra.results.reading import (
     LARGEST,
     MOST_BYTES,
     PRECISIONS,
+    encode_record,
     is_line,
     is_name,
     parse,
     read_record,
-    written,
     wrong_fields,
 )
 
@@ -181,7 +181,7 @@ def hits(record: Record) -> list[bool] | None:
 def faults(record: Record) -> list[str]:
     """What `load` would refuse in the file of this record, a few words each; nothing if it could be read back."""
     try:
-        content = written(dataclasses.asdict(record))
+        content = encode_record(dataclasses.asdict(record))
         fields = parse(content)
     except (TypeError, ValueError, RecursionError) as error:
         return [str(error)[:200]]
@@ -195,7 +195,7 @@ def save(record: Record, folder: Path) -> Path:
     if path.exists() and load(path).status in FINAL:
         raise RecordError(f"{path} is final and is not replaced; delete it to run it again")
     try:
-        write_atomically(path, written(dataclasses.asdict(record)))
+        write_atomically(path, encode_record(dataclasses.asdict(record)))
     except OSError as error:
         raise RecordError(f"cannot write {path}: {error.strerror}; mend that and run the same command again") from error
     return path

@@ -93,7 +93,7 @@ def of_a_pretraining(folder: Path) -> Kind:
         "reason": "",
         "weights": weights,
     }
-    (folder / "pretraining.json").write_bytes(reading.written(about))
+    (folder / "pretraining.json").write_bytes(reading.encode_record(about))
 
     def read() -> tuple[Any, Any]:
         found = read_pretraining(run, data)
