@@ -46,7 +46,7 @@ def _is_value(value: Any, kind: type) -> bool:
         value = float(value) if abs(value) < 2**53 else math.inf
     if type(value) is not kind:
         return False
-    return abs(value) <= LARGEST if kind is int else math.isfinite(value) if kind is float else True
+    return abs(value) < 2**63 if kind is int else math.isfinite(value) if kind is float else True
 
 
 def read_options(text: str, known: Options, name: str) -> dict[str, Value]:

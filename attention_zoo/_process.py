@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 NEW = "fp32_precision"  # torch 2.9's name for what allow_tf32 and set_float32_matmul_precision say
+TF32 = ("the precision of convolutions", "the precision of recurrent networks")  # which torch begins with
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
 
 
@@ -44,6 +45,7 @@ def settings() -> dict[str, Setting]:
         "the precision of convolutions": flag(
             *((cudnn.conv, NEW) if hasattr(cudnn, "conv") else (cudnn, "allow_tf32"))
         ),
+        **({"the precision of recurrent networks": flag(cudnn.rnn, NEW)} if hasattr(cudnn, "rnn") else {}),
         "flash attention": (cuda.flash_sdp_enabled, cuda.enable_flash_sdp),
         "memory-efficient attention": (cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp),
         "cudnn attention": (cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp),
@@ -105,7 +107,7 @@ def as_new(now: dict[str, Any]) -> dict[str, Any]:
         "cudnn.enabled": True,
         "cudnn.benchmark": False,
         "cudnn.deterministic": False,
-        "the precision of convolutions": "tf32" if isinstance(now["the precision of convolutions"], str) else True,
+        **{name: "tf32" if isinstance(value, str) else True for name, value in now.items() if name in TF32},
         **{f"{kind} attention": True for kind in on},
     }
 

@@ -296,7 +296,7 @@ def test_an_empty_section_is_none(tmp_path):
     assert resolve(path) == resolve("quick")
 
 
-@pytest.mark.parametrize("value", ["0100", "1:30", "-010"])
+@pytest.mark.parametrize("value", ["0100", "1:30", "-010", "[010,1]"])
 def test_numbers_that_yaml_reads_otherwise_than_people(value):
     with pytest.raises(ConfigError, match="is no number here"):
         resolve("standard", f"train.steps={value}")

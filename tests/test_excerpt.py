@@ -101,6 +101,14 @@ def test_a_comment_that_is_not_understood_is_named(odd: str, tmp_path: Path):
         filled(f"<!-- table quick -->\n{END}\n\n{odd}\n{END}\n", tmp_path / "page.md", [make("elu", 0.4)])
 
 
+def test_other_comments_and_listings_stay(tmp_path: Path):
+    text = "<!-- table of contents -->\n<!-- table-of-contents -->\nwrite `<!-- table quick -->` there:\n\n"
+    text += f"```\n<!-- table quick -->\n{END}\n<!-- table-->\n```\n"
+    made = filled(f"{text}<!-- table quick -->\n{END}\n", tmp_path / "page.md", [make("elu", 0.4)])
+    assert made.startswith(text)
+    assert made.count("| elu ") == 1
+
+
 def test_line_ends_and_links_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     save(make("elu", 0.4), tmp_path)
     (tmp_path / "real.md").write_bytes(f"# Paper\r\n<!-- table quick -->\r\n{END}\r\n".encode())

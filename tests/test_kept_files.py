@@ -21,11 +21,12 @@ def commands(tiny, tmp_path):
 @pytest.mark.parametrize("option", ["--emit", "--page", "keys --page", "--file"])
 def test_a_file_of_the_users_stays(option, commands, tmp_path, capsys):
     path, words = tmp_path / "thesis", commands[option]
-    path.write_text("# My thesis\n")
+    path.write_text("# My thesis\n\n## Settings of mine\n\n# The zoo, too\n")
+    mine = path.read_text()
     assert main([*words, str(path)]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith(f"error: {path} is there, and is no")
-    assert path.read_text() == "# My thesis\n"
+    assert path.read_text() == mine
     path.unlink()
     for _ in range(2):  # the second time it replaces its own
         assert main([*words, str(path)]) == 0

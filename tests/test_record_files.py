@@ -153,3 +153,22 @@ def test_a_folder_that_is_no_utf8(latin: Path):
         assert "caf\\udce9" in written.replace("\\\\", "\\"), name
     with pytest.warns(UserWarning, match=r"broken\.json"):
         assert str(lra.records(latin)["path"].tolist()[0]).endswith(".json")
+
+
+def test_a_folder_is_known_by_what_is_written_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A report that was cut short does not keep the next one from its folder."""
+    contents = {"a.csv": b"1", "mark.json": b"ours"}
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "a.csv":
+            raise OSError(28, "No space left on device")
+        path.write_bytes(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lra.results.files.write_atomically", full)
+        with pytest.raises(WorkError, match="No space left"):
+            write_all(contents, tmp_path, ("mark.json", "ours"))
+    assert [path.name for path in write_all(contents, tmp_path, ("mark.json", "ours"))] == ["a.csv", "mark.json"]
+    (tmp_path / "mark.json").write_text("another's")
+    with pytest.raises(WorkError, match="is none that this command has written"):
+        write_all(contents, tmp_path, ("mark.json", "ours"))

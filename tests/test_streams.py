@@ -52,3 +52,11 @@ def test_a_listing_for_a_full_disk_says_so():
         run = start("list", stdout=full, stderr=subprocess.PIPE, text=True)
         assert run.communicate()[1] == "error: cannot print what was asked for: No space left on device\n"
     assert run.returncode == 2
+
+
+def test_a_mistake_without_a_reader_is_still_exit_code_2():
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = start("nosuch", stdout=subprocess.DEVNULL, stderr=writing)
+    os.close(writing)
+    assert run.wait() == 2

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from records import make
 
 from lra.cli import main
 from lra.errors import ConfigError
@@ -13,7 +14,7 @@ from lra.experiments.plan import Request, part_of_rows, plan
 from lra.experiments.sweep import in_words, read_choices, run_sweep
 from lra.report.groups import grouped
 from lra.report.load import frame
-from lra.results.record import load
+from lra.results.record import faults, load
 
 VALUES = ("train.lr=1e-9,3e-3",)
 
@@ -151,6 +152,12 @@ def test_shards_keep_a_mechanism_and_its_pilots_together(tiny, tmp_path):
     parts = [part_of_rows(cells, (i, 2)) for i in (1, 2)]
     assert [{(c.row, c.seed) for c in part} for part in parts] == [{("elu", 0), ("elu", 1)},
                                                                   {("softmax", 0), ("softmax", 1)}]  # fmt: skip
+
+
+def test_a_swept_list_can_be_recorded():
+    tuning = {"values": {"model.stages": [(1, 1), (2, 2)]}, "chosen": {"model.stages": (2, 2)}}
+    tuning["validation_accuracy"] = [{"model.stages": (1, 1), "accuracy": 0.5}]
+    assert not faults(make("pola", 0.4, tuning=tuning))
 
 
 def test_products_and_mistakes(tiny, tmp_path):

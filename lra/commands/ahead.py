@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import shutil
 import sys
@@ -69,7 +70,9 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
     if not Path(program[1]).exists():
         program = [shutil.which("lra") or "lra"]
     text = script(parsed.emit, program, words_of(parsed), request.out, count, request.device == "cpu")
-    check_replaceable(parsed.emit, NAMED, "--emit")
+    check_replaceable(parsed.emit, f"\n{NAMED}\n", "--emit")
+    with contextlib.suppress(OSError):  # writing it says what is wrong
+        parsed.emit.parent.mkdir(parents=True, exist_ok=True)
     write_named(parsed.emit, encoded(text), "--emit")
     writable(logs_of(request.out))
     print(f"{parsed.emit}: an array of {min(count, LARGEST)}; to submit it: bash {shlex.quote(str(parsed.emit))}")

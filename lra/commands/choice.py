@@ -45,10 +45,14 @@ def refuse_others(parsed: argparse.Namespace, allowed: Collection[str], what: st
         raise UserError(f"{what} does not take {others[0]}; it takes {takes}")
 
 
+HERE = ("data_dir", "device", "devices", "jobs", "processes", "engine", "address", "gpus_per_run", "cpus_per_run",
+        "shard", "track")  # options that say how to compute on one machine, and not what  # fmt: skip
+
+
 def given_words(parsed: argparse.Namespace, command: str) -> list[str]:
-    """The words of a command line with these options, without their defaults."""
+    """The words of a command line with these options, without defaults and without those of one machine."""
     words = [command]
-    for name in getattr(parsed, "given", {}):
+    for name in (name for name in getattr(parsed, "given", {}) if name not in HERE):
         value = getattr(parsed, name)
         values = value if isinstance(value, list) else [] if value is True else [value]
         words += [f"--{name.replace('_', '-')}", *map(str, values)]

@@ -38,7 +38,7 @@ def main(parsed: argparse.Namespace) -> int:
     if not parsed.run and not (parsed.attn and parsed.task):
         raise UserError("inspect needs --attn and --task for fresh weights, or --run with the record of a run")
     if parsed.run:  # the protocol and the seed are those of the records
-        refuse_others(parsed, ("run", "attn", "task", "data_dir", "samples", "out"), "inspect --run")
+        refuse_others(parsed, ("run", "attn", "task", "data_dir", "accept_mirror", "samples", "out"), "inspect --run")
     from lra.inspect import write
 
     written = write(subjects(parsed), parsed.samples, parsed.out)

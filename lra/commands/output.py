@@ -26,6 +26,6 @@ def write_page(path: Path, text: str) -> None:
     """Write a page where --page says, and say so. Raises WorkError, also for a file that is there and no such page."""
     from lra.results.files import check_replaceable, encoded, write_named
 
-    check_replaceable(path, text.partition("\n")[0], "--page")
+    check_replaceable(path, "\n".join(text.split("\n")[:3]), "--page")
     write_named(path, encoded(text), "--page")
     print(f"wrote {path}")

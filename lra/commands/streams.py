@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,6 +29,8 @@ class Stream:
         self._stream, self._needed = stream, needed
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # of a copy, which has no stream yet
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
@@ -38,6 +40,10 @@ class Stream:
             self._leave(error)
             return len(text)
 
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
     def flush(self) -> None:
         try:
             self._stream.flush()
@@ -45,7 +51,14 @@ class Stream:
             self._leave(error)
 
     def _leave(self, error: OSError) -> None:
-        """Turns the descriptor to nowhere, so that Python finds nothing wrong with the stream when it ends."""
+        """Turns the descriptor to nowhere, so that Python finds nothing wrong with the stream when it ends.
+
+        A pipe that is full for a moment is no reason to.
+        """
+        if isinstance(error, BlockingIOError):
+            if self._needed:
+                raise error
+            return
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)

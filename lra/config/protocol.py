@@ -18,7 +18,7 @@ from lra.errors import ConfigError, suggestion
 
 PROTOCOLS = Path(__file__).parent.parent / "protocols"
 ODD = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")  # numbers of YAML, octal or with base 60
-NO_NUMBER = "is no number here: write it without a 0 in front and without colons"
+NO_NUMBER = "is no number here: write it without a 0 in front and without colons, or in quotes"
 MOST_BYTES, MOST_VALUES = 10**6, 10_000  # of a protocol file; ours have 3,000 and 100
 SECTIONS = ("model", "train", "data")
 KEYS = ["base", "deviations", *SECTIONS, "tasks"]
@@ -215,11 +215,11 @@ def parse_override(text: str) -> dict[str, Any]:
     path = key.strip().split(".")
     if not equals or not all(path) or not value.strip() or len(path) > 2 or len(text) > 10_000:
         raise ConfigError(f"--set takes section.key=value, as in train.lr=3e-4, not {text[:200]!r}")
-    if ODD.fullmatch(value.strip()):
-        raise ConfigError(f"--set {text}: {value.strip()} {NO_NUMBER}")
     try:
         nested: Any = plain_yaml(value)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError) as error:
+        if NO_NUMBER in str(error):
+            raise ConfigError(f"--set {text[:200]}: {' '.join(str(error).split()).partition(': ')[2]}") from error
         nested = value
     except RecursionError as error:
         raise ConfigError(f"--set {key}: its brackets are too deep") from error

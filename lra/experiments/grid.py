@@ -56,10 +56,11 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     runs = fit_to(runs, group)
     prepared = group.rank_zero_first(lambda: prepare_all(request, runs, forgiving))
     check_same_data(prepared, group)
-    jobs, problems = open_jobs(request, runs, prepared)
+    jobs, unreadable = open_jobs(request, runs, prepared)
     mine = {run.key for run in part_of(runs, shard)}
+    problems = [line for key, line in unreadable.items() if shard == (1, 1) or key in mine]
     missing = find_missing([job for job in jobs if shard == (1, 1) or job.run.key in mine], group)
-    for job in missing:
+    for job in {(job.run.task, job.run.row, job.run.protocol): job for job in missing}.values():  # whatever the seed
         note_code_of(record_so_far(job, prepared[job.run.data_key]))
     for job, job.title in zip(missing, titles(missing), strict=True):
         if group.rank == 0:
@@ -189,8 +190,10 @@ def check_same_data(prepared: dict[str, TaskData], group: Group) -> None:
             raise tasks.DataError(not_repeatable(key.split()[0]))
 
 
-def open_jobs(request: Request, runs: list[Run], prepared: dict[str, TaskData]) -> tuple[list[Job], list[str]]:
-    """A job for each run with data, and for those that `match_params` adds; a line for each unreadable record.
+def open_jobs(
+    request: Request, runs: list[Run], prepared: dict[str, TaskData]
+) -> tuple[list[Job], dict[tuple[str, str, int, str], str]]:
+    """A job for each run with data, and for those that `match_params` adds; `Run.key` -> a line for bad records.
 
     A run with an unreadable record is left out after that line. Raises ConfigError.
     """
@@ -198,14 +201,14 @@ def open_jobs(request: Request, runs: list[Run], prepared: dict[str, TaskData]) 
         from lra.experiments.match import match
 
         runs = match(runs, prepared)
-    jobs, problems = [], []
+    jobs, unreadable = [], {}
     for run in (run for run in runs if run.data_key in prepared):
         try:
             jobs.append(open_job(run, prepared[run.data_key].data.hash, request.out, request.track))
         except RecordError as error:
-            problems.append(f"{error}; move it away to run it again")
-            say(problems[-1])
-    return jobs, problems
+            unreadable[run.key] = f"{error}; move it away to run it again"
+            say(unreadable[run.key])
+    return jobs, unreadable
 
 
 def find_missing(jobs: list[Job], group: Group) -> list[Job]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from lra.console import say
 from lra.gpu.plan import ROOT, GPURequest, Part
 from lra.gpu.summary import PartOutcome, summary
-from lra.results.files import write_all, write_named
+from lra.results.files import check_replaceable, writable, write_all, write_named
 
 PATIENCE = 60  # seconds to write a checkpoint in, once a part is told to stop
 
@@ -24,7 +24,8 @@ def carry_out(request: GPURequest, parts: Sequence[Part]) -> list[PartOutcome]:
     Ctrl-C, or a signal to stop, ends the part that is running, which saves its run, and all that follow; the summary is
     written even so.
     """
-    (request.out / "parts").mkdir(parents=True, exist_ok=True)
+    writable(request.out / "parts")
+    check_replaceable(request.out / "summary.md", "# One GPU, ", "--out")
     outcomes, started, stop = [], time.monotonic(), None
     try:
         for number, part in enumerate(parts, 1):

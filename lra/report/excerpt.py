@@ -23,8 +23,11 @@ from lra.report.render import Table, markdown
 from lra.report.tables import comparison
 from lra.results.files import encoded
 
-START = re.compile(r"<!-- table (?P<protocol>[^\s:\[]+(\[[^\n]*\])?)(?: (?P<precision>\w+))?(?P<rows>:[^\n]*?)? -->\n")
-LIKE = re.compile(r"<!--\s*table\b[^\n]*")  # what may be meant to be one
+START = re.compile(
+    r"(?m)^<!-- table (?!of )(?P<protocol>[^\s:\[]+(\[[^\n]*\])?)(?: (?P<precision>\w+))?(?P<rows>:[^\n]*?)? -->\n"
+)
+LIKE = re.compile(r"(?m)^[ \t]*<!--\s*table(?![\w-]| of )[^\n]*")  # what may be meant to be one
+FENCED = re.compile(r"(?ms)^(```+|~~~+).*?^\1")  # listings, which may show such comments
 END = "<!-- end of table -->"
 
 
@@ -46,9 +49,9 @@ def fill_file(path: Path, groups: Sequence[Group]) -> Filled:
         raise RecordError(f"cannot read {path}, the Markdown file that --into names: {why}") from error
     ends = "\r\n" if "\r\n" in text else "\n"
     text = text.replace("\r\n", "\n")
-    starts = list(START.finditer(text))
+    starts = _outside(START, text)
     known = {start.start() for start in starts}
-    if odd := [found[0] for found in LIKE.finditer(text) if found.start() not in known]:
+    if odd := [found[0] for found in _outside(LIKE, text) if found.start() not in known]:
         raise RecordError(
             f"{path}: {odd[0]!r} is not understood; write <!-- table PROTOCOL: ROW ROW --> on its own line"
         )
@@ -63,13 +66,20 @@ def fill_file(path: Path, groups: Sequence[Group]) -> Filled:
 def fill(text: str, groups: Sequence[Group]) -> str:
     """The text with every such table made anew. Raises RecordError for a table that the records do not have."""
     parts, place = [], 0
-    for start in START.finditer(text):
+    for start in _outside(START, text):
         end = text.find(END, start.end())
         if end < 0 or START.search(text, start.end(), end):
             raise RecordError(f"{start[0].strip()} has no {END} after it")
         parts += [text[place : start.end()], _table(start, groups)]
         place = end
     return "".join([*parts, text[place:]])
+
+
+def _outside(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
+    """Where a pattern is found outside of listings."""
+    listings = [found.span() for found in FENCED.finditer(text)]
+    found = pattern.finditer(text)
+    return [match for match in found if not any(start <= match.start() < end for start, end in listings)]
 
 
 def _table(start: re.Match[str], groups: Sequence[Group]) -> str:

@@ -57,9 +57,9 @@ def write_all(contents: Mapping[str, bytes], folder: Path, ours: tuple[str, str]
     try:
         for place in {(folder / name).parent for name in contents}:
             remove_leftovers(place.glob(".*"))
-        for name, content in contents.items():
+        for name in sorted(contents, key=lambda name: name != ours[0]):  # that one first: the rest may be cut short
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / name, content)
+            write_atomically(folder / name, contents[name])
     except OSError as error:
         raise WorkError(f"cannot write to the output folder {folder}: {error.strerror}; give another --out") from error
     return [folder / name for name in contents]

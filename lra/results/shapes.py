@@ -6,6 +6,7 @@ A section may lack any of them, as older records do, and hold others, which are 
 from typing import Any, TypedDict
 
 Scalar = str | int | float | bool | None
+Setting = Scalar | list[Any]  # such as model.stages
 
 
 class Mechanism(TypedDict, total=False):
@@ -80,14 +81,14 @@ class Config(TypedDict, total=False):
 class Tuning(TypedDict, total=False):
     """The section `tuning`."""
 
-    values: dict[str, list[Scalar]]
+    values: dict[str, list[Setting]]
     pilots: int
     pilot: bool
     pilot_seed: int
     select: str
     config_hash: str
-    chosen: dict[str, Scalar]
-    validation_accuracy: list[dict[str, Scalar]]
+    chosen: dict[str, Setting]
+    validation_accuracy: list[dict[str, Setting]]
 
 
 class Matched(TypedDict, total=False):
