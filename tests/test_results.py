@@ -59,18 +59,21 @@ def test_older_records_are_kept():
     assert len(found) == 72
 
 
-def test_the_page_of_faults_says_what_the_audited_records_say():
-    runs = lra.records(ROOT / "results" / "records" / "audit")
-    mean: Any = runs.groupby(["protocol", "row"])["test_accuracy"].mean()
+@pytest.mark.parametrize(("folder", "heads"), [("audit", "{quirk}"), ("audit-text-image", "{task}: {quirk}")])
+def test_the_page_of_faults_says_what_the_audited_records_say(folder: str, heads: str):
+    runs = lra.records(ROOT / "results" / "records" / folder)
+    mean: Any = runs.groupby(["task", "protocol", "row"])["test_accuracy"].mean()
     page = (ROOT / "docs" / "quirks.md").read_text()
-    lines = pd.read_csv(ROOT / "results" / "records" / "audit" / "audit.csv").to_dict("records")
+    lines = pd.read_csv(ROOT / "results" / "records" / folder / "audit.csv").to_dict("records")
     for line in lines:
         setting = line["switch"].replace("true", "True").replace("false", "False")
-        gap = mean[f"quick[{setting}]", line["attention"]] - mean["quick", line["attention"]]
+        with_it, without = (line["task"], f"quick[{setting}]"), (line["task"], "quick")
+        gap = mean[(*with_it, line["attention"])] - mean[(*without, line["attention"])]
         assert line["difference"] == pytest.approx(gap)
-    for fault in dict.fromkeys(line["quirk"] for line in lines):
-        row = next(row for row in page.splitlines() if row.startswith(f"| {fault} | "))
-        assert row.split("|")[2:5] == [f" {words(line)} " for line in lines if line["quirk"] == fault]
+    for head in dict.fromkeys(heads.format(**line) for line in lines):
+        row = next(row for row in page.splitlines() if row.startswith(f"| {head} | "))
+        theirs = [f" {words(line)} " for line in lines if heads.format(**line) == head]
+        assert row.split("|")[2:-1] == theirs
 
 
 def test_the_page_of_faults_names_every_setting_that_is_one():
