@@ -102,30 +102,23 @@ def main(arguments: list[str] | None = None) -> int:
     name, *words = arguments if arguments and not arguments[0].startswith("-") else ["run", *arguments]
     try:
         with streams.steady():
-            return answer(name, words)
+            try:
+                with signals.caught() if name in TRAINING else contextlib.nullcontext():
+                    parsed = parse(name, words)
+                    return command(name).main(parsed)
+            except KeyboardInterrupt as stop:
+                by = f" by {stop}" if isinstance(stop, signals.Stopped) else ""
+                say(f"stopped{by}" + ("; the same command continues where it was" if name in TRAINING else ""))
+                return stop.code if isinstance(stop, signals.Stopped) else signals.INTERRUPTED
+            except Exception as error:
+                if not is_users(error):
+                    raise
+                say(f"error: {' '.join(str(error).split())}")
+                return 2
     except streams.ReaderGone:  # such as `head`, which has seen enough
         return 0
     except UserError as error:  # the last of the output could not be printed
         say(f"error: {error}")
-        return 2
-
-
-def answer(name: str, words: list[str]) -> int:
-    """The exit code of one command, after a line for a mistake of the user's or for a signal."""
-    try:
-        with signals.caught() if name in TRAINING else contextlib.nullcontext():
-            parsed = parse(name, words)
-            return command(name).main(parsed)
-    except KeyboardInterrupt as stop:
-        by = f" by {stop}" if isinstance(stop, signals.Stopped) else ""
-        say(f"stopped{by}" + ("; the same command continues where it was" if name in TRAINING else ""))
-        return stop.code if isinstance(stop, signals.Stopped) else signals.INTERRUPTED
-    except streams.ReaderGone:
-        raise
-    except Exception as error:
-        if not is_users(error):
-            raise
-        say(f"error: {' '.join(str(error).split())}")
         return 2
 
 

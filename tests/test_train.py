@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from steps import evaluate
+from torch import are_deterministic_algorithms_enabled as is_deterministic
 from torch.testing import assert_close
 
 import tasks
@@ -383,10 +384,13 @@ def test_same_bits_on_cuda(tiny, tmp_path, attention):
 
 
 def test_deterministic_is_a_switch(tiny, tmp_path):
-    run_grid(request(tiny, tmp_path, overrides=("train.deterministic=true",)))
-    assert torch.are_deterministic_algorithms_enabled()
-    run_grid(request(tiny, tmp_path))
-    assert not torch.are_deterministic_algorithms_enabled()
+    """Within a run; afterwards the process is as it was."""
+    seen: list[bool] = []
+    for overrides in (("train.deterministic=true",), ()):
+        seen.clear()
+        run_grid(request(tiny, tmp_path, overrides=overrides, observe=lambda _: seen.append(is_deterministic())))
+        assert set(seen) == {bool(overrides)}
+        assert not is_deterministic()
 
 
 def test_other_schedules():
