@@ -18,6 +18,7 @@ import tasks
 from lra.errors import RecordError, WorkError
 from lra.experiments.status import read_statuses
 from lra.report import Report, conventions, read, terminal, write
+from lra.report.export import files_of
 from lra.report.figures import curves, style
 from lra.report.format import DASH
 from lra.report.groups import Group, best_trivial, grouped
@@ -218,14 +219,13 @@ def test_a_report_may_stand_among_its_records(runs: Path, tmp_path: Path):
     assert (tmp_path / "table-mine.tex").exists()
 
 
-@pytest.mark.parametrize("names", [["../outside.csv"], ["/outside.csv"], ["figures/../../outside.csv"], [3], 3])
-def test_a_report_removes_nothing_elsewhere(names: Any, runs: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    out.mkdir()
-    (tmp_path / "outside.csv").write_text("")
-    (out / "report.json").write_text(json.dumps({"scales": "", "files": names}))
-    write([runs], out)
-    assert (tmp_path / "outside.csv").exists()
+def test_a_report_removes_nothing_elsewhere(tmp_path: Path):
+    """Whatever the file says that was there before it."""
+    inside = [tmp_path / "a.csv", tmp_path / "figures" / "b.svg"]
+    outside = ["../outside.csv", "/outside.csv", "figures/../../outside.csv", "notes.txt", "work/a.csv"]
+    for names, found in ((["a.csv", "figures/b.svg", *outside], inside), ([3], []), (3, []), (None, [])):
+        (tmp_path / "report.json").write_text(json.dumps({"scales": "", "files": names}))
+        assert files_of(tmp_path) == found
 
 
 @pytest.mark.parametrize("name", ["report.md", "runs.csv", "report.json", "report.html"])
@@ -234,9 +234,6 @@ def test_a_report_replaces_no_file_of_the_users(name: str, runs: Path, tmp_path:
     with pytest.raises(WorkError, match="is none that this command has written; give another --out"):
         write([runs], tmp_path)
     assert [file.name for file in tmp_path.iterdir() if file != runs] == [name]
-    (tmp_path / name).unlink()
-    for _ in range(2):
-        write([runs], tmp_path)
 
 
 def test_json_has_as_many_digits_as_csv(tmp_path: Path):
