@@ -88,7 +88,7 @@ def test_unpack_refuses_damage(elsewhere, capsys):
 def test_streamed_tasks_need_no_preparation(elsewhere, capsys):
     assert main(["data", "status", "--task", "pathx"]) == 0
     assert "pathx: generated while it is read" in capsys.readouterr().out
-    assert main(["data", "pack", "--task", "pathx", "--file", str(elsewhere / "x.tar")]) == 2
+    assert main(["data", "pack", "--task", "pathx", "--protocol", "quick", "--file", str(elsewhere / "x.tar")]) == 2
     assert "pathx is made when it is read: there is nothing to pack" in capsys.readouterr().err
 
 
