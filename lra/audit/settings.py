@@ -22,23 +22,13 @@ if TYPE_CHECKING:
 
     from lra.report.render import Table
 
-HEADER = (
-    "Task",
-    "Attention",
-    "Settings",
-    "Accuracy",
-    "Seeds",
-    "Difference",
-    "95 %",
-    "Parameters, no embeddings",
-    "MFLOP",
-)
+HEADER = ("Task", "Attention", "Settings", "Accuracy", "Seeds", "Difference", "95 %",
+          "Parameters, no embeddings", "MFLOP")  # fmt: skip
 LEGEND = (
     "Accuracy: mean over the seeds and their standard deviation, in %. Difference: to the first setting of the same "
     "attention, in points, paired by seed, with the noise of seeds and test rows from three seeds on; none where that "
-    "setting has no finished run. Parameters: "
-    "without embeddings. MFLOP: millions of operations of the forward pass of one sample of the longest length; a "
-    "multiplication and an addition are two."
+    "setting has no finished run. MFLOP: millions of operations of the forward pass of one sample of the longest "
+    "length; a multiplication and an addition are two."
 )
 
 
