@@ -1,7 +1,6 @@
 """A run that begins in the eager gear while the compiler works beside it, and goes on in the compiled one."""
 
 import os
-import pickle
 import signal
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ from lra.console import clock
 from lra.experiments.background_compiler import BackgroundCompiler, CompileOrder, compile_model, first_rows
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
+from lra.experiments.packed import PackedRun
 from lra.experiments.plan import Request, plan
 from lra.experiments.spawn import CONTEXT
 from lra.training import gearbox
@@ -174,7 +174,7 @@ def test_the_compilers_process_has_the_settings_of_the_run(shifting, monkeypatch
     assert record.environment["gear"] == "compiled"
     (run,) = plan(shifting)
     data = load_task_data("listops", run.config, None).data
-    order = CompileOrder("", run.spec, pickle.dumps(run), data.spec, first_rows(data.train, 8))
+    order = CompileOrder(PackedRun.of(run), data.spec, first_rows(data.train, 8))
     theirs: Any = CONTEXT.Pipe(duplex=False)[1]
     with process.kept():
         torch.set_num_threads(3)

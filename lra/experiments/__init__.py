@@ -6,7 +6,7 @@ Read `plan`, `grid`, `job` and `train_and_test` in this order.
     build   backbone   data   match              a run's model and its data
     sweep   pretrain   blind                     what is trained before a run
     engine   board   local/   cluster/   slurm   where runs are done, and how far they are
-    background_compiler   spawn                  processes beside a run
+    background_compiler   packed   spawn         processes beside a run
     status   load   trust   fresh_state          runs that are there: how far, read again, with whose code
     rung_networks                                small networks as trivial baselines
 

@@ -5,7 +5,6 @@ The process leaves its code in the compiler's cache, where the run finds it when
 
 from __future__ import annotations
 
-import pickle
 import time
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import attention_zoo
 import tasks
 from lra.console import clock
+from lra.errors import WorkError
+from lra.experiments.packed import PackedRun
 from lra.experiments.run import Run
 from lra.experiments.spawn import CONTEXT, follow_parent
 
@@ -26,11 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CompileOrder:
-    """What to compile. A user's files are named, because a pickle only names what they define."""
+    """What to compile."""
 
-    task_file: str  # of a user's task, or ""
-    spec: str  # of the attention
-    run: bytes  # pickled
+    run: PackedRun
     sizes: tasks.Spec
     samples: tasks.Split  # a batch
     pretraining: bool = False  # compile what pretrains the encoder
@@ -40,9 +38,7 @@ class BackgroundCompiler:
     """The process, for as long as the context lasts. busy: it is not done yet. refused: why there is no code, or ''."""
 
     def __init__(self, run: Run, sizes: tasks.Spec, train: Samples, pretraining: bool = False):
-        file = tasks.file_of(run.task)
-        batch = first_rows(train, run.config.train.batch)
-        order = CompileOrder(str(file) if file else "", run.spec, pickle.dumps(run), sizes, batch, pretraining)
+        order = CompileOrder(PackedRun.of(run), sizes, first_rows(train, run.config.train.batch), pretraining)
         self.pipe, theirs = CONTEXT.Pipe(duplex=False)
         self.process = CONTEXT.Process(target=compile_model, args=(theirs, order))
         self.began, self._refused = time.monotonic(), ""
@@ -90,7 +86,6 @@ def compile_model(pipe: Connection, order: CompileOrder) -> None:
 
     from lra import console
     from lra.experiments.build import make_denoiser, make_model, padding_of
-    from lra.experiments.data import find_task
     from lra.experiments.fresh_state import fresh_state
     from lra.training.cores import threads_per_process
     from lra.training.device import Device, set_backends
@@ -98,10 +93,11 @@ def compile_model(pipe: Connection, order: CompileOrder) -> None:
 
     follow_parent()
     console.show(bars=False, lines=False)
-    if order.task_file:
-        find_task(order.task_file, silent=True)
-    attention_zoo.find(order.spec)
-    run: Run = pickle.loads(order.run)
+    try:
+        run = order.run.unpack()
+    except WorkError as error:
+        pipe.send(str(error))
+        raise SystemExit(1) from error
     config = replace(run.config.train, gear="compiled")
     device = Device(torch.device("cpu"), run.precision)
     with fresh_state(threads_per_process()):  # the cache looks at PyTorch's settings, too

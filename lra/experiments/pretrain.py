@@ -13,7 +13,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,15 @@ KEYS = Pretraining.__annotations__.keys() - {"shared"}  # of pretraining.json; w
 EVALUATED = 2_000  # rows of the validation split that an evaluation reads, at most
 WAIT = 1.0  # seconds between looks at a folder that another process works in
 Observe = Callable[[Progress], bool]
+
+
+@dataclass(frozen=True)
+class WithoutTest:
+    """What a pretraining may read of a task's data: all but the test split."""
+
+    sizes: tasks.Spec
+    train: tasks.Split
+    validation: tasks.Split
 
 
 class Pretrainer(Trainer):
@@ -133,7 +142,8 @@ def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, o
         if found is None:
             set_doubtful_aside(folder, data, f"pretraining of {run.task} {run.row} seed {run.seed}")
             about = {"identity": identity, "by": run.identity(data.hash)}
-            found = pretrain(before, data.spec, data.train, data.validation, folder, group, observe, about)
+            readable = WithoutTest(data.spec, data.train, data.validation)
+            found = pretrain(before, readable, folder, group, observe, about)
     about, weights = found
     trainer.progress.pretraining = about | {"shared": about["by"] != run.identity(data.hash)}
     if about["reason"]:
@@ -191,9 +201,7 @@ def hash_of(path: Path) -> str:
 
 def pretrain(
     run: Run,
-    sizes: tasks.Spec,
-    train: tasks.Split,
-    validation: tasks.Split,
+    data: WithoutTest,
     folder: RunFolder | NoFolder,
     group: Group,
     observe: Observe,
@@ -201,16 +209,16 @@ def pretrain(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Pretrains, or goes on with it, and leaves in the folder what `read` reads; returns the same.
 
-    run: with the settings of the pretraining. about: what else is to be known about it. No test split comes here.
+    run: with the settings of the pretraining. about: what else is to be known about it.
     """
     seed, config = seed_of(run.seed, PHASE), run.config.train
-    denoiser = make_denoiser(run, sizes).to(group.device)
-    step = Step(denoiser, config, Device(group.device, run.precision), padding_of(run, sizes), seed, group)
-    trainer = Pretrainer(step, train, validation, folder, seed)
+    denoiser = make_denoiser(run, data.sizes).to(group.device)
+    step = Step(denoiser, config, Device(group.device, run.precision), padding_of(run, data.sizes), seed, group)
+    trainer = Pretrainer(step, data.train, data.validation, folder, seed)
     trainer.restore()
     with contextlib.ExitStack() as stack:
         if trainer.progress.step < step.gears.shift_at and group.rank == 0:
-            trainer.compiler = stack.enter_context(BackgroundCompiler(run, sizes, train, pretraining=True))
+            trainer.compiler = stack.enter_context(BackgroundCompiler(run, data.sizes, data.train, pretraining=True))
         progress = trainer.run(observe, stack)
     weights = {name: tensor.detach().cpu() for name, tensor in denoiser.encoder.state_dict().items()}
     about |= {
@@ -225,7 +233,7 @@ def pretrain(
         "reason": progress.diverged_reason,
     }
     if isinstance(folder, RunFolder):
-        about["blind"] = blind_scores(train, validation, trainer.rows, step.padding, seed)
+        about["blind"] = blind_scores(data.train, data.validation, trainer.rows, step.padding, seed)
         folder.save_weights(layout.ENCODER, weights)
         about["weights"] = hash_of(folder.folder / layout.weights_file(layout.ENCODER))
         with kept(path := folder.folder / layout.PRETRAINING):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from lra.experiments.data import TaskData
 from lra.experiments.engine import Ending, ending_in_words
 from lra.experiments.job import Job
 from lra.experiments.local.worker import Answer, Order, WorkerSettings, work_loop
+from lra.experiments.packed import PackedRun
 from lra.experiments.spawn import CONTEXT
 
 GOES_ON = "the same command goes on from the last checkpoint"
@@ -94,12 +94,9 @@ def start(device: str, settings: WorkerSettings) -> Worker:
 def send(worker: Worker, team: Team, prepared: TaskData, rank: int, name: str, bars: bool) -> None:
     """Gives a worker its part of a team's job."""
     run = team.job.run
-    file = tasks.file_of(run.task)
     order = Order(
-        task_file=str(file) if file else "",
+        run=PackedRun.of(run),
         task_code=tasks.code_of(run.task),
-        spec=run.spec,
-        run=pickle.dumps(run),
         ladder=prepared.ladder,
         path=team.job.path,
         title=team.job.title + (f" on {worker.device}" if worker.device.startswith("cuda:") else ""),

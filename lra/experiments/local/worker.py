@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import pickle
 import threading
 import traceback
 from dataclasses import dataclass, replace
@@ -12,12 +11,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import attention_zoo
 import tasks
 from lra import console, signals
 from lra.errors import WorkError, in_one_line
-from lra.experiments.data import TaskData, find_task, load_task_data, not_repeatable
+from lra.experiments.data import TaskData, load_task_data, not_repeatable
 from lra.experiments.job import Job, open_job, run_job
+from lra.experiments.packed import PackedRun
 from lra.experiments.spawn import follow_parent
 from lra.training.progress import Bar, Progress
 
@@ -44,15 +43,13 @@ class WorkerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What a worker is sent for a run. A user's files are named, because a pickle only names what they define.
+    """What a worker is sent for a run.
 
     rank, size: this worker's place in its team. team: a name that no other team has.
     """
 
-    task_file: str  # of a user's task, or ""
-    task_code: str | None  # its text in the parent
-    spec: str  # of the attention
-    run: bytes  # pickled
+    run: PackedRun
+    task_code: str | None  # the text of a user's task in the parent
     ladder: dict[str, float]
     path: Path  # of the record
     title: str
@@ -177,18 +174,13 @@ def work(
 
 def receive(order: Order, settings: WorkerSettings, known: dict[str, TaskData]) -> tuple[Job, TaskData]:
     """The job of an order and its data. Raises WorkError when something has changed since the command started."""
-    if order.task_file:
-        find_task(order.task_file, silent=True)  # the parent has said it
-    entry, _ = attention_zoo.find(order.spec)
-    run = pickle.loads(order.run)
-    if entry.source_hash != run.attention.source_hash:
-        raise WorkError(f"{entry.path} has changed since the command started; start it again")
+    run = order.run.unpack()
     if run.data_key not in known:
         known[run.data_key] = TaskData(load_task_data(run.task, run.config, settings.data_dir).data, order.ladder)
     prepared = known[run.data_key]
     job = open_job(run, prepared.data.hash, order.path.parent, settings.track)
     if job.path != order.path:
-        if order.task_file and tasks.code_of(run.task) == order.task_code:
+        if order.run.task_file and tasks.code_of(run.task) == order.task_code:
             raise WorkError(not_repeatable(run.task))
         raise WorkError(f"the data of {run.task} has changed since the command started; start it again")
     job.title = order.title
