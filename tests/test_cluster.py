@@ -20,7 +20,7 @@ from lra.experiments.cluster import node as node_module
 from lra.experiments.cluster.connect import Needs, check
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
-from lra.results import machine
+from lra.results import checkout
 from lra.results.record import Record, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -263,16 +263,16 @@ def test_the_code_is_the_drivers_or_a_copy(tmp_path, monkeypatch):
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
     digest = node_module.digest_of(ROOT)
     assert node_module.find_code(ROOT, digest, b"") == ROOT
-    archive = node_module.pack(ROOT, {machine.COPIED_FROM: json.dumps(machine.commit()).encode()})
+    archive = node_module.pack(ROOT, {checkout.COPIED_FROM: json.dumps(checkout.commit()).encode()})
     copy = node_module.find_code(tmp_path / "nowhere", digest, archive)
     assert copy == tmp_path / "cache" / "code" / digest
     assert node_module.find_code(tmp_path / "nowhere", digest, b"") == copy
-    code = "import lra.results.machine as m, json; print(m.__file__); print(json.dumps(m.commit()))"
+    code = "import lra.results.checkout as m, json; print(m.__file__); print(json.dumps(m.commit()))"
     done = subprocess.run([sys.executable, "-P", "-c", code], env=os.environ | {"PYTHONPATH": str(copy)}, text=True,
                           capture_output=True, check=True)  # fmt: skip
     where, commit = done.stdout.splitlines()
     assert Path(where).is_relative_to(copy)
-    assert json.loads(commit) == machine.commit()
+    assert json.loads(commit) == checkout.commit()
     (copy / "lra" / "cli.py").write_text("")
     with pytest.raises(RuntimeError, match="is damaged; delete it"):
         node_module.find_code(tmp_path / "nowhere", digest, archive)

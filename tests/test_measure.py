@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lra.results.machine import CLEAR, commit_of, peak_bytes, reset_peak
+from lra.results.checkout import commit_of
+from lra.results.machine import CLEAR, peak_bytes, reset_peak
 
 
 def git(root: Path, *arguments: str) -> None:

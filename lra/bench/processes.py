@@ -10,16 +10,15 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lra.bench.workload import Timing
 from lra.results.bench_record import FAILED, NO_MEMORY, Bench
+from lra.results.checkout import ROOT
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
-ROOT = Path(__file__).resolve().parents[2]
 GRACE = 2.0  # seconds in which the one that failed first ends, after the others have failed because of it
 LOST = "by peer"  # "Connection closed by peer", "Connection reset by peer": another process has ended
 PAUSE = 0.02  # seconds between two looks at the processes

@@ -8,10 +8,10 @@ import shlex
 import shutil
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lra.errors import ConfigError
+from lra.results.checkout import PROGRAM
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
@@ -66,9 +66,7 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
         )
     runs = plan(request)
     count = len({(run.task, run.row) for run in runs}) if parsed.sweep else len(runs)
-    program = [sys.executable, str(Path(__file__).resolve().parents[2] / "run_lra.py")]
-    if not Path(program[1]).exists():
-        program = [shutil.which("lra") or "lra"]
+    program = [sys.executable, str(PROGRAM)] if PROGRAM.exists() else [shutil.which("lra") or "lra"]
     text = script(parsed.emit, program, words_of(parsed), request.out, count, request.device == "cpu")
     check_replaceable(parsed.emit, f"\n{NAMED}\n", "--emit")
     with contextlib.suppress(OSError):  # writing it says what is wrong

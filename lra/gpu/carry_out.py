@@ -11,8 +11,9 @@ import time
 from collections.abc import Sequence
 
 from lra.console import say
-from lra.gpu.plan import ROOT, GPURequest, Part
+from lra.gpu.plan import GPURequest, Part
 from lra.gpu.summary import PartOutcome, summary
+from lra.results.checkout import PROGRAM, ROOT
 from lra.results.files import check_replaceable, writable, write_all, write_named
 
 PATIENCE = 60  # seconds to write a checkpoint in, once a part is told to stop
@@ -33,7 +34,7 @@ def carry_out(request: GPURequest, parts: Sequence[Part]) -> list[PartOutcome]:
             outcomes.append(_do(request, part, left, f"part {number} of {len(parts)}"))
     except KeyboardInterrupt as interruption:
         stop = interruption
-    report = (str(ROOT / "run_lra.py"), "report", str(request.out), "--out", str(request.out / "report"))
+    report = (str(PROGRAM), "report", str(request.out), "--out", str(request.out / "report"))
     if any(request.out.glob("*.json")):
         outcomes.append(_run(request, Part("report", "tables, figures and the page", report, 1, 10), 10))
     write_all({"summary.md": summary(request, outcomes).encode()}, request.out, ("summary.md", "# One GPU, "))

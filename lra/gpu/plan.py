@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from lra.results.checkout import PROGRAM, ROOT
+
 PARTS = ("tests", "steps", "memory", "runs")
 SIX = ("softmax", "relu", "elu", "flatten", "agent", "pola")
 TASKS = ("listops", "text", "image", "retrieval", "pathfinder")  # cheap ones first
@@ -72,7 +73,7 @@ def tests(request: GPURequest) -> list[Part]:  # noqa: ARG001
 
 def steps(request: GPURequest) -> list[Part]:
     """The time of a training step in each gear, for each task and attention."""
-    run, parts = str(ROOT / "run_lra.py"), []
+    run, parts = str(PROGRAM), []
     gears = ("--gear", *(GEARS if request.device.startswith("cuda") else GEARS[1:]))
     for task in (task for task in SHAPES if task in request.tasks):
         for number, attention in enumerate(request.attentions):
@@ -84,7 +85,7 @@ def steps(request: GPURequest) -> list[Part]:
 
 def memory(request: GPURequest) -> list[Part]:
     """Time and memory against length, for each attention."""
-    run, parts = str(ROOT / "run_lra.py"), []
+    run, parts = str(PROGRAM), []
     for number, attention in enumerate(request.attentions):
         words = (run, "bench", "--attn", attention, "--mode", "training", "--repeats", "5", "--budget", "10")
         words += ("--lengths", "1024", "4096", "--out", str(request.out / "bench"), *request.choice(data=False))
@@ -95,7 +96,7 @@ def memory(request: GPURequest) -> list[Part]:
 
 def runs(request: GPURequest) -> list[Part]:
     """A part for each task and seed."""
-    found, run = [], str(ROOT / "run_lra.py")
+    found, run = [], str(PROGRAM)
     minutes = {task: estimate(request, task) for task in request.tasks}
     for seed in request.seeds:
         for task in request.tasks:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from lra.gpu.plan import RATE, ROOT, GPURequest, Part
+from lra.gpu.plan import RATE, GPURequest, Part
+from lra.results.checkout import ROOT
 
 
 @dataclass

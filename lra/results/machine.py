@@ -1,12 +1,9 @@
-"""The facts about the machine that a record keeps: versions, device, commit, peak memory."""
+"""The facts about the machine that a record keeps: versions, device, peak memory."""
 
 import contextlib
 import ctypes
-import functools
 import gc
-import json
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,8 @@ from typing import Any
 import numpy
 import torch
 
-RESULTS = ":(exclude)results"  # data, not code: the record of a run does not change what the next run computes
-COPIED_FROM = "copied-from.json"  # beside the packages of a copy of the code: what `commit` says where it was made
+from lra.results.checkout import commit
+
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -94,33 +91,6 @@ def lra_version() -> str:
         return version("lra-suite")
     except PackageNotFoundError:
         return "not installed"
-
-
-@functools.cache
-def commit() -> dict[str, Any]:
-    """The commit of this checkout, and whether its code was edited since; None for an installed package.
-
-    A copy that another machine has sent says what it was copied from.
-    """
-    root = Path(__file__).resolve().parents[2]
-    if (copied := root / COPIED_FROM).exists():
-        return json.loads(copied.read_text(encoding="utf-8"))
-    return commit_of(root)
-
-
-def commit_of(root: Path) -> dict[str, Any]:
-    """The same for a checkout at `root`; None if that is not the top of a checkout."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
-            return {"commit": None, "dirty": None}  # installed inside somebody else's repository
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ".", RESULTS))}
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
 
 
 def cpu_name() -> str:

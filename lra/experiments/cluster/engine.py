@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lra import signals
@@ -27,16 +26,15 @@ from lra.experiments.data import TaskData
 from lra.experiments.engine import Ending, ending_in_words
 from lra.experiments.job import Job
 from lra.experiments.plan import Request
+from lra.results.checkout import COPIED_FROM, ROOT, commit
 from lra.results.files import write_atomically
 from lra.results.locks import stale_after
-from lra.results.machine import COPIED_FROM, commit
 
 TRIES = 3  # losses in a row, without a step between them, that a run survives
 ATTENTIVE = 0.5  # seconds in which a signal is noticed
 LISTENS = 1.0  # seconds that a node waits for something to say
 LOOK_AGAIN = 5.0  # seconds after which nodes may have joined
 MARGIN = 10.0  # seconds that the process which had a run may need to end
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass

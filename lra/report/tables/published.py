@@ -10,6 +10,7 @@ from pathlib import Path
 from lra.errors import WorkError
 from lra.report.format import DASH
 from lra.report.render import markdown, table
+from lra.results.checkout import ROOT
 
 ACCURACY = "percent"  # the unit of test accuracies; the files hold times, sizes and training accuracies, too
 TASKS_FILE = "tasks.csv"
@@ -32,9 +33,8 @@ class PublishedTask:
 
 def folder() -> Path:
     """Where the published tables are: beside the packages in a checkout, inside `lra` in a wheel."""
-    package = Path(__file__).resolve().parents[2]
-    checkout = package.parent / "results" / "published"
-    return checkout if checkout.is_dir() else package / "_data" / "published"
+    checkout = ROOT / "results" / "published"
+    return checkout if checkout.is_dir() else ROOT / "lra" / "_data" / "published"
 
 
 def read(where: Path | None = None) -> list[PublishedFigure]:
