@@ -150,6 +150,18 @@ def test_odd_files_in_the_folder_of_a_run(about, tmp_path):
     assert ([(s.title, s.step) for s in statuses], problems) == ([("listops elu quick seed 3", 0)], [])
 
 
+def test_two_versions_of_a_row_are_told_apart(capsys, tmp_path):
+    for name in ("elu-quick-s3-0123456789ab", "elu-quick-s3-0123456789ff", "relu-quick-s3-0123456789ab"):
+        folder = tmp_path / "work" / f"listops-{name}"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+    assert main(["status", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "  elu (0123456789ab)  " in said
+    assert "  elu (0123456789ff)  " in said
+    assert "  relu  " in said
+
+
 def test_time_left_by_own_steps():
     status = RunStatus(task="t", row="r", protocol="p", seed=0, state="resumable", step=25, steps=100, seconds=50.0)
     assert estimated([status], [])[0].left == 150.0

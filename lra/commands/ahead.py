@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lra.errors import ConfigError
-from lra.results.checkout import PROGRAM
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
@@ -58,6 +57,7 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
     """Writes the job script. Raises ConfigError for options that a job array decides by itself, and WorkError."""
     from lra.experiments.plan import plan
     from lra.experiments.slurm import LARGEST, NAMED, logs_of, script
+    from lra.results.checkout import PROGRAM
     from lra.results.files import check_replaceable, encoded, writable, write_named
 
     if request.devices or request.jobs or request.processes or request.shard != (1, 1):

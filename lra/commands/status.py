@@ -37,13 +37,15 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def listing(statuses: Sequence["RunStatus"]) -> str:
-    """A line for each run, and one for all together."""
+    """A line for each run, and one for all together. Runs that only differ in code or data show their identity."""
+    names = Counter(status.title for status in statuses)
+    marks = [f" ({status.identity})" if names[status.title] > 1 else "" for status in statuses]
     right = {HEADER.index(name) for name in ("seed", "step", "left")}
-    shown = aligned([HEADER, *(line_of(status) for status in statuses)], right)
+    shown = aligned([HEADER, *(line_of(status, mark) for status, mark in zip(statuses, marks, strict=True))], right)
     return "\n".join([*(shown if statuses else []), summary(statuses)])
 
 
-def line_of(status: "RunStatus") -> tuple[str, ...]:
+def line_of(status: "RunStatus", mark: str) -> tuple[str, ...]:
     from lra.console import clock
 
     step = f"{status.step:,} of {status.steps:,}" if status.steps else f"{status.step:,}" if status.step else ""
@@ -56,7 +58,7 @@ def line_of(status: "RunStatus") -> tuple[str, ...]:
         words = [f"{status.holder}, for {clock(time.time() - status.holder.since)}"]
         words += [f"no sign for {clock(status.sign)}"] if status.state == "silent" else []
     left = clock(status.left) if status.left else ""
-    about = (status.task, status.row, status.protocol, str(status.seed))
+    about = (status.task, status.row + mark, status.protocol, str(status.seed))
     return status.state, *about, step if status.state != "missing" else "", left, "; ".join(filter(None, words))
 
 

@@ -34,6 +34,7 @@ class RunStatus:
     state: one of ORDER; a silent one has a holder on another machine that has given no sign for `LRA_STALE` seconds.
     step: the last one in the log; a checkpoint may be some steps further. phase: "pretraining", or empty. sign: seconds
     since its files last changed. seconds: what it has taken so far, left: what remains; None where that is unknown.
+    identity: the last part of its file's name.
     """
 
     task: str
@@ -49,6 +50,7 @@ class RunStatus:
     reason: str = ""
     seconds: float | None = None
     left: float | None = None
+    identity: str = ""
 
     @property
     def title(self) -> str:
@@ -94,13 +96,15 @@ def status_of(out: Path, name: str, record: Record | None, about: dict[str, Any]
     if record is not None:
         train = record.config.get("train", {})
         status = RunStatus(task=record.task, row=record.row, protocol=record.protocol, seed=record.seed,
-                    state=record.status, reason=record.reason, steps=train.get("steps", 0))  # fmt: skip
+                    state=record.status, reason=record.reason, steps=train.get("steps", 0),
+                    identity=record.identity)  # fmt: skip
         if record.status in FINAL:
             last = record.curve[-1]["step"] if record.curve else 0
             return replace(status, step=int(last), seconds=sum(record.seconds.values()))
     else:
         about = about or read_about(folder / layout.ABOUT, name)
-        status = RunStatus(**{key: value for key, value in about.items() if key != "pretraining"})
+        facts = {key: value for key, value in about.items() if key != "pretraining"}
+        status = RunStatus(**facts, identity=name.rpartition("-")[2])
     status = replace(status, **progress_of(folder))
     pretraining = read_about(folder / layout.ABOUT, name).get("pretraining")
     shared = layout.work_folder(out, pretraining) if pretraining else None
