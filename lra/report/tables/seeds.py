@@ -37,7 +37,7 @@ def seeds(column: TaskColumn, rows: Sequence[str], baseline: str) -> Table:
     found = column.against(baseline)
     header = ["Attention", "Mean", "sd", "n", "95 %", "Test rows"]
     breaks = (len(header),) if found else ()
-    header += [f"less {baseline}", "95 % of it", "p", "Verdict", "Detectable"] if found else []
+    header += [f"minus {baseline}", "95 % of it", "p", "Verdict", "Detectable"] if found else []
     body = []
     for row in rows:
         if row not in column.cells or (summary := column.cells[row].summary) is None:
