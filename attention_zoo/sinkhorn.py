@@ -64,7 +64,7 @@ class SinkhornAttention(QKVAttention):
             k, v = torch.where(real, k, 0), torch.where(real, v, 0)
             logs = self.log_sorting(k.sum(3), blocks)
             share = logs.softmax(-1) @ real.to(k.dtype).squeeze(-1)  # (B, H, C, P): how much of a place is real
-            some = share > 0
+            some = share > torch.finfo(share.dtype).tiny ** 0.5  # the gradient of 1 / share stays finite
             share = torch.where(some, share, 1)
             k_sorted, v_sorted = (
                 (logs.exp() @ t.flatten(3)).unflatten(3, t.shape[3:]) / share.unsqueeze(-1) for t in (k, v)

@@ -97,7 +97,8 @@ class SynthesizerAttention(QKVAttention):
         if keep is None:
             return torch.einsum("hij,bhjk->bhik", dropped, v)
         real = keep.to(v.dtype)
-        share = torch.einsum("hij,bj->bhi", weights, real).clamp(min=torch.finfo(v.dtype).tiny)
+        least = torch.finfo(v.dtype).tiny ** 0.5  # the gradient of 1 / share stays finite
+        share = torch.einsum("hij,bj->bhi", weights, real).clamp(min=least)
         return torch.einsum("hij,bhjk->bhik", dropped, v * real[:, None, :, None]) / share.unsqueeze(-1)
 
 

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 import attention_zoo
 from attention_zoo import Attention, Dims
+from lra.testing import build_attention
 
 TWINS = {name: load(name) for name in names()}
 LIMITS = [its.limit[0] for its in TWINS.values() if its.limit]
@@ -160,6 +161,37 @@ def test_large_inputs_overflow_nowhere(name: str, grid: tuple[int, int] | None, 
     if reason := TWINS[name].overflows:
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     assert_finite(built(name, grid), 1_000)
+
+
+SIZES = 2 ** torch.linspace(0, 8, 40)  # of the inputs, a row each
+LONG = torch.arange(192) < torch.tensor([192, 130, 101, 3]).repeat(10).unsqueeze(-1)  # the last block in part
+
+
+@pytest.mark.parametrize("name", attention_zoo.names())
+def test_gradients_are_finite_at_every_size(name: str, request: pytest.FixtureRequest):
+    """At some size a softmax gives a weight of 1e-40; divided by, its gradient is infinite, times 0."""
+    if reason := TWINS[name].overflows:
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    check_gradients(build_attention(name, dim=32, heads=4, length=192), SIZES)
+
+
+def test_gradients_are_finite_where_padding_has_almost_all_the_weight():
+    """A learned table that hardly looks at the three real tokens of a row."""
+    module = build_attention("synthesizer:rank=4", dim=32, length=192)
+    with torch.no_grad():
+        for name in ("left", "right"):
+            module.get_parameter(name).mul_(2**8)
+    check_gradients(module, torch.ones(40))
+
+
+def check_gradients(module: Attention, sizes: Tensor) -> None:
+    x = torch.randn(40, 192, 32, generator=torch.Generator().manual_seed(1)) * sizes[:, None, None]
+    x.requires_grad_()
+    y = module(x, LONG)
+    torch.where(LONG.unsqueeze(-1), y * torch.randn_like(y), 0).sum().backward()
+    found = {"x": x, **dict(module.named_parameters())}
+    wrong = [name for name, t in found.items() if t.grad is not None and not t.grad.isfinite().all()]
+    assert not wrong, f"not finite: {', '.join(wrong)}"
 
 
 @pytest.mark.parametrize("spec", ["polapp", "polapp:rotary=false"])
