@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import hashlib
 import importlib
 import os
 import re
@@ -86,5 +87,6 @@ def _load(path: Path) -> Task:
         raise DataError(f"{path}: a name is lower-case letters, digits and _, not {task.name!r}")
     if task.name in names() or (file_of(task.name) or path) != path:
         raise DataError(f"{path}: the name {task.name!r} is taken by another task; choose another")
+    task.file_hash = hashlib.sha256(text.encode()).hexdigest()[:12]
     _users[task.name] = (path, task, text)
     return task

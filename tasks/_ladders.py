@@ -27,13 +27,17 @@ ROUNDS = 8  # Newton steps; the loss is convex and flat by then
 Blocks = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 
 
-def find_ladder(data: Data) -> dict[str, float] | None:
-    """The stored ladder of this data, or None; an unreadable file counts as none."""
+def find_ladder(data: Data, file_hash: str = "") -> dict[str, float] | None:
+    """The stored ladder of this data, or None; an unreadable file counts as none.
+
+    file_hash: of the user's file that must have computed it, since an edit of its `climb` leaves the data as they are.
+    """
     for folder in (*SHIPPED, data.folder):
         try:
             stored = json.loads((folder / _name(data)).read_text(encoding="utf-8"))
             rungs = {rung: float(accuracy) for rung, accuracy in stored["rungs"].items()}
             whole = stored.get("digest") in (None, digest_of(stored))  # older files have none
+            whole &= stored.get("file_hash", "") == file_hash
             if whole and stored["hash"] == data.hash and all(0 <= accuracy <= 1 for accuracy in rungs.values()):
                 return rungs
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -41,10 +45,14 @@ def find_ladder(data: Data) -> dict[str, float] | None:
     return None
 
 
-def store_ladder(folder: Path, data: Data, rungs: dict[str, float]) -> Path:
-    """Writes `folder/task-hash.json` {task, hash, about, rungs, digest}, all or nothing. Raises OSError."""
+def store_ladder(folder: Path, data: Data, rungs: dict[str, float], file_hash: str = "") -> Path:
+    """Writes `folder/task-hash.json` {task, hash, about, rungs, digest}, all or nothing. Raises OSError.
+
+    file_hash: of a user's file, which is written, too.
+    """
     path = folder / _name(data)
     content = {"task": data.about["task"], "hash": data.hash, "about": data.about, "rungs": rungs}
+    content |= {"file_hash": file_hash} if file_hash else {}
     content["digest"] = digest_of(content)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     folder.mkdir(parents=True, exist_ok=True)

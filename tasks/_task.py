@@ -37,6 +37,7 @@ class Task(ABC):
     settings: ClassVar[type]  # a frozen dataclass with typed defaults: the `data.*` keys of a protocol
     streamed: ClassVar[bool] = False  # are samples made when they are read, and not stored?
     section: ClassVar[dict[str, Any]] = {}  # model, train and data keys for protocols without a section for the task
+    file_hash: str = ""  # of a user's file, as it was imported
     networks: ClassVar[dict[str, Network]] = {}  # rungs of the ladder that are trained; only `data ladder` does so
 
     @abstractmethod
@@ -60,9 +61,9 @@ class Task(ABC):
 
         Raises DataError for rungs that are no accuracies.
         """
-        rungs = find_ladder(data) or self.quick_rungs(data)
+        rungs = find_ladder(data, self.file_hash) or self.quick_rungs(data)
         if rungs is None:
             rungs = self.climbed(data)
             with suppress(OSError):
-                store_ladder(data.folder, data, rungs)
+                store_ladder(data.folder, data, rungs, self.file_hash)
         return rungs

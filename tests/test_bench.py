@@ -330,6 +330,7 @@ def test_command(tiny, tmp_path, capsys, monkeypatch):
         (["--attn", "elu", "--published", "--lengths", "8"], "own lengths: leave out"),
         (["--attn", "elu", "--repeats", "0"], "--repeats must be positive"),
         (["--attn", "elu", "--lengths", "0"], "--lengths must be positive"),
+        (["--attn", "elu", "--lengths", "16", "--set", "model.grid=true"], "a sequence of --lengths has none"),
         (["--attn", "elu", "--memory", "-0.5"], "--memory must be positive"),
         (["--attn", "elu", "--mode", "backward"], "invalid choice"),
         (["--lengths", "8"], "bench needs --attn"),

@@ -37,6 +37,20 @@ FAULTS = {
         k = k if keep is None else torch.where(keep[:, None, :, None], k, 0)
         return linear_attention(F.elu(q) + 1, F.elu(k) + 1, v)
 """),
+    "no mask, and only tokens before": ("scattered_padding learns", """
+    def attend(self, q, k, v, keep=None):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+"""),
+    "positions on the CPU": ("device", """
+    def attend(self, q, k, v, keep=None):
+        k = k + 0.1 * torch.arange(k.shape[2], dtype=k.dtype)[:, None]
+        return linear_attention(F.elu(q) + 1, F.elu(k) + 1, v, keep)
+"""),
+    "counts its calls": ("state", """
+    def attend(self, q, k, v, keep=None):
+        self.calls = getattr(self, "calls", 0) + self.training
+        return linear_attention(F.elu(q) + 1, F.elu(k) + 1, v, keep) / (1 + 0.01 * self.calls)
+"""),
     "mean over all tokens": ("padding_amount", """
     def attend(self, q, k, v, keep=None):
         return v.mean(-2, keepdim=True).expand_as(v)

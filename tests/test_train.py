@@ -176,6 +176,9 @@ def test_a_run_end_to_end(tiny, tmp_path, monkeypatch):
     predictions, _ = evaluate(loaded.model(), data.test, np.arange(90), CPU, PADDING)
     assert float(np.mean(predictions == data.test.labels)) == record.test_accuracy
     assert hits(record) == list(predictions == data.test.labels)
+    ids, keep, labels = loaded.batch(range(5, 15))
+    found = (loaded.model()(ids, keep).argmax(-1) == labels).tolist()
+    assert found == list(predictions == data.test.labels)[5:15]
     assert record.accuracy_by == {"root operator": shares_right(record, *data.test.groups["root operator"])}
     assert record.learned is False
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))

@@ -22,6 +22,7 @@ from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
 from lra.results.bench_record import read_benches
 from tasks import DataError
+from tasks._user import PREFIX
 
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-task.md"
 LISTING = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
@@ -54,6 +55,19 @@ def test_the_page_runs_and_is_learned(majority, tmp_path, capsys):
     assert "1 of 1 runs have a record" in capsys.readouterr().err
     assert main(["data", "status", "--task", str(majority)]) == 0
     assert "generated while it is read, nothing to prepare" in capsys.readouterr().out
+
+
+def test_an_edited_climb_is_climbed_anew(majority, tmp_path, monkeypatch):
+    """Its data are the same; a ladder is kept for those with the file that computed it."""
+    text, kept = majority.read_text(), set()
+    for rung in (0.5, 0.75):
+        for name in [name for name in sys.modules if name.startswith(PREFIX)]:
+            monkeypatch.delitem(sys.modules, name)  # as in another process
+        majority.write_text(text.replace("task = ", f"Majority.climb = lambda self, data: {{'rule': {rung}}}\ntask = "))
+        data = prepare(majority, tmp_path)
+        assert [tasks.find(str(majority)).ladder(data) for _ in range(2)] == [{"rule": rung}] * 2
+        kept |= set(data.folder.glob("*.json"))
+    assert len(kept) == 1
 
 
 def prepare(path, cache):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attention_zoo
 import tasks
 from lra.config.resolve import label_of
+from lra.errors import ConfigError
 from lra.experiments.data import load_task_data, resolve_for
 from lra.experiments.plan import Request, expand_attentions, name_rows, plan
 from lra.experiments.run import Run
@@ -92,6 +93,9 @@ def resolve(timing: Timing) -> Run:
     plain, labelled = (resolve_for(task, protocol, list(changes)) for changes in ((), timing.overrides))
     run = replace(plan(request)[0], row=timing.row, protocol=label_of(protocol, labelled, plain))
     if timing.shape == UNIFORM:
+        for key in ("grid", "zero_is_padding"):
+            if getattr(run.config.model, key):
+                raise ConfigError(f"model.{key}=true: a sequence of --lengths has none; time a task: --task image")
         model = replace(run.config.model, length=timing.length, vocab=0, grid=False, zero_is_padding=False)
         run = replace(run, config=replace(run.config, model=model))
     return run

@@ -121,11 +121,11 @@ def climb(task_name: str, data: "tasks.Data", store: Path | None) -> str:
 
         rungs |= {name: accuracy(network, data, f"{task.title}: {name}") for name, network in task.networks.items()}
     with suppress(OSError):
-        tasks.store_ladder(data.folder, data, rungs)
+        tasks.store_ladder(data.folder, data, rungs, task.file_hash)
     lines = [f"  {100 * accuracy:5.1f} %  {rung}" for rung, accuracy in rungs.items()]
     if store:
         try:
-            lines.append(f"written to {tasks.store_ladder(store, data, rungs)}")
+            lines.append(f"written to {tasks.store_ladder(store, data, rungs, task.file_hash)}")
         except OSError as error:
             raise UserError(f"cannot write to {store}: {error.strerror}") from error
     return "\n".join(lines)

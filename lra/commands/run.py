@@ -7,6 +7,7 @@ from lra.commands.choice import add_choice, add_processes, make_request, seed, t
 from lra.commands.output import first_process
 from lra.errors import to_type
 
+IMAGE = (4, 6)  # rows and columns of the images that a mechanism is checked on, where runs have a grid
 EXAMPLES = """\
 examples:
   python run_lra.py --attn pola --task listops
@@ -65,7 +66,7 @@ def main(parsed: argparse.Namespace) -> int:
         from lra.commands import ahead
 
         return ahead.emit(request, parsed) if parsed.emit else ahead.dry_run(request, parsed.sweep)
-    examine(parsed.attn)
+    examine(parsed.attn, IMAGE if "model.grid=true" in (text.lower() for text in parsed.set) else None)
     examine_backbone(parsed.set)
     complete, elsewhere = True, 0
     if parsed.sweep:
@@ -94,7 +95,7 @@ def main(parsed: argparse.Namespace) -> int:
     return 1 if failed or not (records or elsewhere) else UNFINISHED if elsewhere else 0
 
 
-def examine(specs: list[str]) -> None:
+def examine(specs: list[str], grid: tuple[int, int] | None) -> None:
     """Prints a line for each quick check that an attention of the user's fails, before hours are spent on it."""
     import attention_zoo
     from lra.experiments.plan import expand_attentions
@@ -104,7 +105,7 @@ def examine(specs: list[str]) -> None:
         from lra.console import say
         from lra.testing.outcomes import complaints
 
-        for complaint in complaints(users):
+        for complaint in complaints(users, grid):
             say(complaint)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,24 @@ class Loaded:
                 "as data_dir or --data-dir"
             )
         return data
+
+    def batch(
+        self, rows: Iterable[int], split: str = "test", data_dir: Path | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Rows of a split as the model takes them: ids (B, N), or (B, 2, N) of pairs, keep of that shape, labels (B,).
+
+        keep is True at real tokens, None where all are. split: train, validation or test. Raises as `data` does.
+        """
+        import numpy as np
+        import torch
+
+        from lra.experiments.build import padding_of
+        from lra.training.loading import load
+
+        data = self.data(data_dir)
+        padding = padding_of(run_of(self.record, self.config), data.spec)
+        wanted = np.fromiter(rows, dtype=np.int64)
+        return load(getattr(data, split), wanted, padding, torch.device("cpu"))
 
     def model(self, sizes: tasks.Spec | None = None, data_dir: Path | None = None) -> Classifier:
         """The trained model, in evaluation. sizes: of the task; None: of the run's data, which `data` gets.

@@ -5,7 +5,9 @@ is required and what is usually wrong; `check` prints it below a failure. Letter
 """
 
 import torch
+from torch import Tensor
 
+import attention_zoo
 from lra.testing._setup import LENGTH, Grid, assert_same, build_attention, cases, has_one_length, make, padding, sample
 
 
@@ -104,6 +106,24 @@ def scattered_padding(spec: str, grid: Grid = None) -> None:
         keep = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(2)) < 0.5
         other = torch.where(keep[..., None], x, 3.0)
         assert_same(forward(other, keep)[keep], forward(x, keep)[keep], mode)
+    attention, x = make(spec, grid), sample(grid)
+    if isinstance(attention, attention_zoo.QKVAttention):
+        keep = torch.rand(x.shape[:2], generator=torch.Generator().manual_seed(2)) < 0.5
+        expected = attention(x, keep)[keep]
+        disturb(attention)
+        assert_same(attention(x, keep)[keep], expected, "q, k and v changed at padding")
+
+
+def disturb(attention: attention_zoo.QKVAttention) -> None:
+    """Lets `attend` see other q, k and v at padding, which are zero wherever x is and there is no bias."""
+    attend = attention.attend
+
+    def disturbed(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        if keep is not None and k.shape[2] == keep.shape[1]:
+            q, k, v = (torch.where(keep[:, None, :, None], t, t + 3.0) for t in (q, k, v))
+        return attend(q, k, v, keep)
+
+    attention.attend = disturbed
 
 
 def all_padding(spec: str, grid: Grid = None) -> None:

@@ -74,18 +74,47 @@ def settings(spec: str, grid: Grid = None) -> None:
 
 
 def state(spec: str, grid: Grid = None) -> None:
-    """Evaluation changes no buffer, and no forward pass changes a parameter: update statistics in training alone."""
+    """Calls leave no trace: in x or a parameter none, in a buffer none of evaluation, and elsewhere none of training.
+
+    Update statistics in training alone, and register them as buffers.
+    """
     attention, x = make(spec, grid), sample(grid)
     held = copied(attention.named_parameters()) | copied(attention.named_buffers())
     for keep in (None, padding(x)):
         attention(x, keep)
+        assert torch.equal(x, sample(grid)), "it changes its input x in place"
     now = dict(attention.named_parameters()) | dict(attention.named_buffers())
     assert now.keys() == held.keys(), f"evaluation makes {', '.join(now.keys() ^ held.keys())}"
     for name, tensor in held.items():
         assert torch.equal(now[name], tensor), f"evaluation changes {name}"
-    attention.train()(x, padding(x))
+    buffers = copied(attention.named_buffers())
+    first = trained(attention, x)
     for name, parameter in attention.named_parameters():
         assert torch.equal(parameter, held[name]), f"the forward pass changes the parameter {name}"
+    for name, buffer in attention.named_buffers():
+        buffer.copy_(buffers[name])
+    again = torch.equal(trained(attention, x), first)
+    assert again, "in training the output depends on calls before, and no buffer holds it: no checkpoint will"
+
+
+def trained(attention: attention_zoo.Attention, x: Tensor) -> Tensor:
+    """What it gives in training, with a seed of its own."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        return attention.train()(x, padding(x))[padding(x)]
+
+
+def device(spec: str, grid: Grid = None) -> None:
+    """It works on any device: torch.arange(..., device=x.device), and a parameter or a buffer for what it holds."""
+    x = sample(grid).float()
+    attention, keep = build_attention(spec, grid=grid).to("meta"), padding(x).to("meta")
+    for mask in (None, keep):
+        said = ""
+        try:
+            attention(x.to("meta"), mask)
+        except Exception as error:  # values cannot be looked at there, nor can every kernel be called
+            said = str(error)
+        assert "on device cpu" not in said, "it makes or holds a tensor on the CPU, whatever the device of x"
 
 
 def copied(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:

@@ -31,8 +31,8 @@ def order(spec: str, grid: Grid = None) -> str:
     ordered = bool(moved > 1e-9)
     declared = attention_zoo.find(spec)[0].ordered
     assert declared is None or declared == ordered, (
-        f"declared ordered={declared}, but permuting the tokens {'changes the outputs' if ordered else 'only permutes'}"
-        " the outputs: a convolution, positions, windows or pooling?"
+        f"declared ordered={declared}, but permuting the tokens {'changes' if ordered else 'only permutes'} the "
+        "outputs: a convolution, positions, windows or pooling?"
     )
     return "sees order" if ordered else "blind to order, as softmax is: positions come from the encoder"
 

@@ -28,6 +28,7 @@ CHECKS: dict[str, Check] = {
         _state.seeded,
         _state.settings,
         _state.state,
+        _state.device,
         _contract.low_precision,
         _state.round_trip,
         _state.deep_copy,

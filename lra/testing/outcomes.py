@@ -67,15 +67,16 @@ def attempts(
             return
 
 
-def complaints(specs: Iterable[str]) -> Iterator[str]:
-    """A line for each quick check that a user's attention fails without declaring it."""
+def complaints(specs: Iterable[str], grid: tuple[int, int] | None = None) -> Iterator[str]:
+    """A line for each quick check that a user's attention fails without declaring it. grid: of a run on images."""
     for spec in specs:
         for part in parts(spec):
             if attention_zoo.find(part)[0].builtin:
                 continue
-            for outcome in outcomes(part, checks=CHECKS):
+            for outcome in outcomes(part, grid, CHECKS):
                 if outcome.bad:
-                    yield complaint(spec, outcome, "check", spec)
+                    shape = ["--grid", f"{grid[0]}x{grid[1]}"] if grid else []
+                    yield complaint(spec, outcome, "check", spec, *shape)
 
 
 def complaint(name: str, outcome: Outcome, *words: str) -> str:
@@ -98,7 +99,12 @@ def attempt(check: Callable[..., str | None], *subject: object) -> tuple[str, st
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-        return "failed", kind + " ".join(lines)[:200]
+        return "failed", kind + shortened(" ".join(lines))
+
+
+def shortened(text: str) -> str:
+    """At most 300 characters: the start, and the end, where PyTorch's compiler says which size or value it took."""
+    return text if len(text) <= 300 else f"{text[:120]} … {text[-177:]}"
 
 
 def title(spec: str) -> str:
