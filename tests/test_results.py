@@ -59,7 +59,7 @@ def test_older_records_are_kept():
     assert len(found) == 72
 
 
-@pytest.mark.parametrize(("folder", "heads"), [("audit", "{quirk}"), ("audit-elu", "{task}: {quirk}")])
+@pytest.mark.parametrize(("folder", "heads"), [("audit", "{quirk}"), ("audit-three-tasks", "{task}: {quirk}")])
 def test_the_page_of_faults_says_what_the_audited_records_say(folder: str, heads: str):
     runs = lra.records(ROOT / "results" / "records" / folder)
     mean: Any = runs.groupby(["task", "protocol", "row"])["test_accuracy"].mean()
