@@ -39,7 +39,7 @@ def in_one_line(error: BaseException, most: int = 500) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:most]
 
 
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """', did you mean ...?' with the nearest known word, or nothing."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+def suggestion(word: str, known: Sequence[str], cutoff: float = 0.5) -> str:
+    """', did you mean ...?' with the nearest known word, or nothing. cutoff: how alike they must be, of 1."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
     return f", did you mean {close[0]!r}?" if close else ""

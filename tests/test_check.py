@@ -276,6 +276,13 @@ def test_a_fault_is_found_and_explained(fault, tmp_path):
     assert not any(outcome.bad for outcome in outcomes(spec, checks={name: ALL[name] for name in right}))
 
 
+def test_an_error_names_the_line_of_the_user_s(tmp_path):
+    spec = wrong(tmp_path, "    def attend(self, q, k, v, keep=None):\n        return (q @ k) @ v\n")
+    line = Path(spec).read_text().splitlines().index("        return (q @ k) @ v") + 1
+    (found,) = outcomes(spec, checks={"runs": CHECKS["runs"]})
+    assert found.note.endswith(f"({Path(spec).name}, line {line})")
+
+
 RELU = """
     def attend(self, q, k, v, keep=None):
         return linear_attention(F.relu(q), F.relu(k), v, keep)

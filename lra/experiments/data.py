@@ -71,7 +71,7 @@ def _name_strays(protocol: str) -> None:
     """Says which sections of a protocol's tasks are probably misspelt: no task has their name, and one is like it."""
     for name in sections_of(protocol, read_protocol(protocol)):
         known = tasks.names()
-        if name not in known and tasks.file_of(name) is None and (near := suggestion(name, known)):
+        if name not in known and tasks.file_of(name) is None and (near := suggestion(name, known, cutoff=0.75)):
             say_once(f"protocol {protocol}: there is no task {name!r}, and its section is not used{near}")
 
 

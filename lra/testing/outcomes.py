@@ -1,13 +1,17 @@
 """What `run_lra.py check` prints: one line for each check of an attention, and advice below each failure."""
 
 import inspect
+import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import attention_zoo
 from lra.errors import to_type
+from lra.results.checkout import ROOT
 from lra.testing import CHECKS, THOROUGH, declared
 from lra.testing._setup import Check
 
@@ -99,7 +103,15 @@ def attempt(check: Callable[..., str | None], *subject: object) -> tuple[str, st
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-        return "failed", kind + shortened(" ".join(lines))
+        return "failed", kind + shortened(" ".join(lines)) + ("" if not kind else place_of(error))
+
+
+def place_of(error: Exception) -> str:
+    """' (mine.py, line 12)', the last line of the user's that an error came through, or nothing."""
+    ours = (*(ROOT / room for room in ("lra", "attention_zoo")), Path(sys.base_prefix), Path(sys.prefix))
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if f.filename.endswith(".py") and not set(Path(f.filename).parents) & set(ours)]
+    return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
 
 
 def shortened(text: str) -> str:
