@@ -10,7 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -50,7 +50,7 @@ class RunStatus:
     reason: str = ""
     seconds: float | None = None
     left: float | None = None
-    identity: str = ""
+    identity: str = field(default="", compare=False)
 
     @property
     def title(self) -> str:
