@@ -62,7 +62,7 @@ def saved_step(out: Path, pattern: str = "listops-*") -> int:
 def knocking(tmp_path: Path, monkeypatch, what: str, calls: int = CALLS) -> str:
     """A user's attention that sends signals to its process, as long as KNOCK is set."""
     monkeypatch.setenv("KNOCK", "1")
-    monkeypatch.setattr("lra.commands.run.examine", lambda *_: None)  # it would be counted
+    monkeypatch.setattr("lra.commands.run.examine", lambda _: None)  # it would be counted
     path = tmp_path / "knock.py"
     path.write_text(KNOCK.replace("CALLS", str(calls)).replace("WHAT", what))
     return str(path)

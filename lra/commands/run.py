@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lra.commands.choice import add_choice, add_processes, make_request, seed, to_file, to_path
 from lra.commands.output import first_process
 from lra.errors import to_type
+
+if TYPE_CHECKING:
+    from lra.experiments.plan import Request
 
 IMAGE = (4, 6)  # rows and columns of the images that a mechanism is checked on, where runs have a grid
 EXAMPLES = """\
@@ -66,7 +70,7 @@ def main(parsed: argparse.Namespace) -> int:
         from lra.commands import ahead
 
         return ahead.emit(request, parsed) if parsed.emit else ahead.dry_run(request, parsed.sweep)
-    examine(parsed.attn, IMAGE if "model.grid=true" in (text.lower() for text in parsed.set) else None)
+    examine(request)
     examine_backbone(parsed.set)
     complete, elsewhere = True, 0
     if parsed.sweep:
@@ -95,16 +99,17 @@ def main(parsed: argparse.Namespace) -> int:
     return 1 if failed or not (records or elsewhere) else UNFINISHED if elsewhere else 0
 
 
-def examine(specs: list[str], grid: tuple[int, int] | None) -> None:
+def examine(request: "Request") -> None:
     """Prints a line for each quick check that an attention of the user's fails, before hours are spent on it."""
     import attention_zoo
-    from lra.experiments.plan import expand_attentions
+    from lra.experiments.plan import expand_attentions, plan
 
-    users = [spec for spec in expand_attentions(specs) if not attention_zoo.find(spec)[0].builtin]
+    users = [spec for spec in expand_attentions(request.attentions) if not attention_zoo.find(spec)[0].builtin]
     if users and first_process():
         from lra.console import say
         from lra.testing.outcomes import complaints
 
+        grid = IMAGE if all(run.config.model.grid for run in plan(request)) else None
         for complaint in complaints(users, grid):
             say(complaint)
 

@@ -100,8 +100,7 @@ def state(spec: str, grid: Grid = None) -> None:
 def trained(attention: attention_zoo.Attention, x: Tensor) -> Tensor:
     """What it gives in training, with a seed of its own."""
     torch.manual_seed(1)
-    with torch.no_grad():
-        return attention.train()(x, padding(x))[padding(x)]
+    return attention.train()(x, padding(x))[padding(x)]
 
 
 def device(spec: str, grid: Grid = None) -> None:

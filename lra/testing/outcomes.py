@@ -102,8 +102,10 @@ def attempt(check: Callable[..., str | None], *subject: object) -> tuple[str, st
             return "passed", check(*subject) or ""
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-        return "failed", kind + shortened(" ".join(lines)) + ("" if not kind else place_of(error))
+        said = shortened(" ".join(lines))
+        if isinstance(error, AssertionError):
+            return "failed", said
+        return "failed", f"{type(error).__name__}: {said}{place_of(error)}"
 
 
 def place_of(error: Exception) -> str:
