@@ -81,7 +81,8 @@ class BigBirdAttention(QKVAttention):
         preference = self.preference.index_select(1, query[:, 0]).masked_fill(~eligible, -1)
         preferred, far = preference.topk(self.random, dim=-1)
         shape = (len(first), *far.shape[1:3], -1)
-        seen = [t.expand(shape) for t in (near.clamp(0, count - 1), ends, far.clamp(max=count - 1))]
+        # not near.clamp(0, count - 1), which torch 2.13 cannot compile for CUDA
+        seen = [t.expand(shape) for t in (torch.where(near_counts, near, 0), ends, far.clamp(max=count - 1))]
         counts = [t.expand(shape) for t in (near_counts, ends_count, preferred >= 0)]
         return torch.cat(seen, dim=-1), torch.cat(counts, dim=-1)
 

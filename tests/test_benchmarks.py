@@ -74,6 +74,23 @@ def test_the_table():
     ]
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "no memory"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:126] . DefaultCPUAllocator: can't allocate memory"), "no memory"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "failed: CUDA error: an illegal"),
+    ],
+)
+def test_what_running_out_of_memory_is(error, words):
+    def act(_: int):
+        raise error
+
+    contender = yardstick.Contender("pola", "eager", act)
+    contender.round(0, torch.device("cpu"))
+    assert contender.failed.startswith(words)
+
+
 def test_a_small_run():
     template = Timing(batch=2, device="cpu", repeats=1)
     request = BenchRequest(attentions=["elu"], tasks=["image"], gears=["eager"], template=template)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from steps import evaluate
+from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch._aot_autograd.utils import make_boxed_func
 from torch.testing import assert_close
@@ -110,6 +112,24 @@ def test_captured_gradients_are_the_batchs(setup, attention, quirk):
         assert_close(optimiser.flat, eager, rtol=1e-5, atol=1e-6)
     assert recorder.recorded == len(gear.graphs_by_length) > (not place[1].to_full_length)
     assert recorder.replayed == 8
+
+
+def test_a_step_that_can_be_captured_does_not_advise_against_it(monkeypatch):
+    """The steps before a capture are not captured; PyTorch would warn of that in every run."""
+    optimiser = FlatAdamW([nn.Parameter(torch.zeros(2))], Train(steps=1, batch=1, lr=0.1, warmup=0, evaluate_every=1))
+    plain = optimiser.optimizer.step
+
+    def step():
+        warnings.warn("This instance was constructed with capturable=True or some of all", stacklevel=1)
+        optimiser.optimizer.param_groups[0]["capturable"] = False  # a CPU cannot
+        plain()
+
+    monkeypatch.setattr(optimiser.optimizer, "step", step)
+    optimiser.optimizer.param_groups[0]["capturable"] = True
+    optimiser.move()
+    assert optimiser.number.item() == 1
+    with pytest.warns(UserWarning, match="capturable"):
+        optimiser.move()  # of another kind of step it is heard
 
 
 @pytest.mark.parametrize("attention", ["pola", *(pytest.param(a, marks=pytest.mark.slow) for a in ATTENTIONS[1:])])

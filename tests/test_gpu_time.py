@@ -1,6 +1,7 @@
 """One GPU for a short time: the plan, budgets, and going on; with a stand-in for its parts, and runs on the CPU."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from lra.cli import main
 from lra.gpu.carry_out import carry_out
 from lra.gpu.plan import GPURequest, Part, plan, runs
+from lra.gpu.summary import PartOutcome
 from lra.results.files import write_all
 
 
@@ -87,6 +89,37 @@ def test_parts_fail_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [o.state for o in again] == ["done before", "failed, exit code 3"]
     assert "hello" in (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert carry_out(request, [part("good", "print('other')")])[0].state == "done"  # another command is another part
+
+
+def test_a_part_that_did_nothing_has_failed(tmp_path: Path):
+    """Tests that are all skipped end with exit code 0."""
+    code = "print('9 skipped in 0.02s')"
+    (tests, *_) = plan(GPURequest(out=tmp_path, parts=["tests"]))
+    (outcome,) = carry_out(GPURequest(out=tmp_path), [replace(tests, words=("-c", code))])
+    assert outcome.state == "failed, nothing passed"
+    assert not list((tmp_path / "parts").glob("*.done"))
+
+
+def test_the_summary_is_there_after_every_part(tmp_path: Path):
+    """A machine may be taken away at any moment."""
+    reads = f"print(open({str(tmp_path / 'summary.md')!r}).read())"
+    outcomes = carry_out(GPURequest(out=tmp_path), [part("first", "print('hello')"), part("second", reads)])
+    row = next(line for line in outcomes[1].lines if line.startswith("| part first |"))
+    assert row.split("|")[2].strip() == "done"
+
+
+def test_the_report_fits_into_the_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    budgets = {}
+
+    def run(_: GPURequest, part: Part, budget: float) -> PartOutcome:
+        budgets[part.name] = budget
+        return PartOutcome(part, "stopped", budget)
+
+    monkeypatch.setattr("lra.gpu.carry_out._run", run)
+    write_all({"listops-x.json": b"{}"}, tmp_path, ("listops-x.json", ""))
+    carry_out(GPURequest(out=tmp_path, minutes=7), [part("one", "", budget=30)])
+    assert budgets["one"] == pytest.approx(6.3, abs=0.1)
+    assert budgets["report"] == pytest.approx(7, abs=0.1)  # what is left: the part took no time
 
 
 def test_no_part_begins_when_the_time_is_used_up(tmp_path: Path):

@@ -56,10 +56,15 @@ def measure(timing: Timing, group: Group | None = None) -> Bench:
         work = group.rank_zero_first(lambda: workload.prepare(timing, run))
         return dataclasses.replace(bench, **figures(timing, work, device, group))
     except (RuntimeError, MemoryError) as error:
-        words = " ".join(str(error).split())
-        lacking = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(w in words for w in MEMORY_WORDS)
-        reason = "" if lacking else f"{type(error).__name__}: {words[:300]}"
+        lacking = lacks_memory(error)
+        reason = "" if lacking else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return Bench(status=NO_MEMORY if lacking else FAILED, reason=reason, **known)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Does the error say that memory ran out? An illegal access to memory does not."""
+    words = str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(some in words for some in MEMORY_WORDS)
 
 
 def limit_memory(size: int) -> None:

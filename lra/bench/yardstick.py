@@ -18,6 +18,7 @@ import torch
 
 from lra.bench import baseline, workload
 from lra.bench.idle import alone_on, device_lock
+from lra.bench.measure import lacks_memory
 from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing, Workload
 from lra.config.schema import Train
@@ -74,7 +75,7 @@ class Contender:
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
         except RuntimeError as error:
-            self.failed = "no memory" if "memory" in str(error) else f"failed: {error}"
+            self.failed = "no memory" if lacks_memory(error) else f"failed: {error}"
             return
         if number >= WARM_ROUNDS:
             self.seconds.append((time.perf_counter() - started) / steps)

@@ -16,31 +16,40 @@ from lra.gpu.summary import PartOutcome, summary
 from lra.results.checkout import PROGRAM, ROOT
 from lra.results.files import check_replaceable, writable, write_all, write_named
 
+REPORT = 2.0  # minutes at most for the report, or a tenth of all
 PATIENCE = 60  # seconds to write a checkpoint in, once a part is told to stop
 
 
 def carry_out(request: GPURequest, parts: Sequence[Part]) -> list[PartOutcome]:
     """Does the parts one after another; writes the report and summary.md. Raises WorkError if that is impossible.
 
-    Ctrl-C, or a signal to stop, ends the part that is running, which saves its run, and all that follow; the summary is
-    written even so.
+    The summary is written after every part, so that it is there whatever ends the process. Ctrl-C, or a signal to stop,
+    ends the part that is running, which saves its run, and all that follow; the report is made even so.
     """
     writable(request.out / "parts")
     check_replaceable(request.out / "summary.md", "# One GPU, ", "--out")
-    outcomes, started, stop = [], time.monotonic(), None
+    outcomes, stop = [], None
+    end = time.monotonic() + 60 * request.minutes
+    kept = 60 * min(REPORT, request.minutes / 10)  # seconds that are kept for the report
     try:
         for number, part in enumerate(parts, 1):
-            left = request.minutes - (time.monotonic() - started) / 60
+            left = (end - kept - time.monotonic()) / 60
             outcomes.append(_do(request, part, left, f"part {number} of {len(parts)}"))
+            _write_summary(request, outcomes)
     except KeyboardInterrupt as interruption:
         stop = interruption
     report = (str(PROGRAM), "report", str(request.out), "--out", str(request.out / "report"))
     if any(request.out.glob("*.json")):
-        outcomes.append(_run(request, Part("report", "tables, figures and the page", report, 1, 10), 10))
-    write_all({"summary.md": summary(request, outcomes).encode()}, request.out, ("summary.md", "# One GPU, "))
+        budget = max(end - time.monotonic(), kept) / 60
+        outcomes.append(_run(request, Part("report", "tables, figures and the page", report, 1, budget), budget))
+    _write_summary(request, outcomes)
     if stop is not None:
         raise stop
     return outcomes
+
+
+def _write_summary(request: GPURequest, outcomes: Sequence[PartOutcome]) -> None:
+    write_all({"summary.md": summary(request, outcomes).encode()}, request.out, ("summary.md", "# One GPU, "))
 
 
 def _do(request: GPURequest, part: Part, left: float, place: str) -> PartOutcome:
@@ -80,6 +89,8 @@ def _run(request: GPURequest, part: Part, budget: float) -> PartOutcome:
         finally:
             reader.join(timeout=PATIENCE)
             write_named(request.out / "parts" / f"{part.name}.log", "\n".join([*lines, ""]).encode(), "--out")
+    if state == "done" and not any(part.proof in line for line in lines or [""]):
+        state = f"failed, nothing{part.proof}"
     return PartOutcome(part, state, (time.monotonic() - started) / 60, lines)
 
 

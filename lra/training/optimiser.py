@@ -5,6 +5,7 @@ a model has. Nothing here waits for the device, and with `static` nothing is pas
 captured as a CUDA graph.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ class FlatAdamW:
         if not self.optimizer.state:
             self.flat.zero_()
             before = [parameter.detach().clone() for parameter in self.parameters]
-            self.optimizer.step()  # with rate 0 and gradient 0 nothing moves, unless eps is 0
+            self._step()  # with rate 0 and gradient 0 nothing moves, unless eps is 0
             with torch.no_grad():
                 for parameter, value in zip(self.parameters, before, strict=True):
                     parameter.copy_(value)
@@ -74,11 +75,20 @@ class FlatAdamW:
         if self.rates is not None:
             last = self.number.clamp(max=len(self.rates) - 1)
             self.optimizer.param_groups[0]["lr"].copy_(self.rates.index_select(0, last).squeeze(0))
-        self.optimizer.step()
+        self._step()
         self.number += 1
         self.loss_sum += self.loss
         first_bad = (self.bad_step == 0) & ~self.loss.isfinite()
         self.bad_step.copy_(torch.where(first_bad, self.number[0], self.bad_step))
+
+    def _step(self) -> None:
+        """AdamW's step, without its advice against `capturable` before the step is captured."""
+        if not self.optimizer.param_groups[0]["capturable"]:
+            self.optimizer.step()
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
+            self.optimizer.step()
 
     def reset_loss(self) -> None:
         self.loss_sum.zero_()
