@@ -15,7 +15,7 @@ from attention_zoo import _process as process
 from attention_zoo._entry import FAMILIES, Entry
 from attention_zoo._options import SpecError
 from attention_zoo._plugin import load as load_file
-from attention_zoo._registry import find, names, register
+from attention_zoo._registry import build, find, names, register
 from attention_zoo._source import PUBLIC, file_at
 from attention_zoo._stack import Stack
 
@@ -33,6 +33,7 @@ __all__ = [
     "QKVAttention",
     "SpecError",
     "Stack",
+    "build",
     "file_at",
     "find",
     "linear_attention",

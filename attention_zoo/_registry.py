@@ -28,6 +28,7 @@ from attention_zoo._stack import repeated, split, stack
 
 if TYPE_CHECKING:
     from attention_zoo._base import Attention
+    from attention_zoo._dims import Dims
 
 _entries: dict[tuple[Path, str], Entry] = {}
 
@@ -140,6 +141,15 @@ def find(spec: str) -> tuple[Entry, dict[str, Value]]:
     if len(parts := split(spec)) > 1 or repeated(parts[0])[1]:
         return stack(parts, _find_one), {}
     return _find_one(spec)
+
+
+def build(spec: str, dims: Dims) -> Attention:
+    """One attention by its spec: x (B, N, D), keep (B, N) or None -> (B, N, D), with N up to dims.length.
+
+    Its parameters are as its constructor makes them; `lra.prepare` gives a whole encoder. Raises SpecError.
+    """
+    entry, options = find(spec)
+    return entry.build(dims, options)
 
 
 def _find_one(spec: str) -> tuple[Entry, dict[str, Value]]:

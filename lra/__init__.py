@@ -1,7 +1,8 @@
 """Long Range Arena for efficient attention: train, measure, report.
 
-In Python, `lra.records("results/runs")` is a flat DataFrame, and `lra.load(run)` gives back a run's weights and
-configuration. Importing this package loads the standard library only.
+In Python, `lra.prepare("pola", "listops")` gives the data and the model that a run starts from, `lra.load(run)` a
+finished run's configuration and weights, and `lra.records("results/runs")` a flat DataFrame. Importing this package
+loads the standard library only.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     import pandas
 
     from lra.experiments.load import Loaded
+    from lra.experiments.prepared import Prepared
 
-__all__ = ["load", "records"]
+__all__ = ["load", "prepare", "records"]
 
 
 def records(*paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
@@ -36,6 +38,27 @@ def records(*paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
     for problem in problems:
         warnings.warn(f"skipped: {problem}", stacklevel=2)
     return frame
+
+
+def prepare(
+    attention: str,
+    task: str,
+    *,
+    protocol: str = "standard",
+    overrides: Iterable[str] = (),
+    seed: int = 0,
+    data_dir: str | Path | None = None,
+) -> Prepared:
+    """What a run starts from: its configuration, its data and its untrained model, for a training loop of one's own.
+
+    The arguments are as on the command line, overrides as after --set. Raises SpecError, DataError or ConfigError.
+    """
+    from lra.experiments.plan import Request
+    from lra.experiments.prepared import prepare
+
+    folder = None if data_dir is None else Path(data_dir)
+    asked = {"protocol": protocol, "overrides": tuple(overrides), "data_dir": folder}
+    return prepare(Request(attentions=[attention], tasks=[task], seeds=[seed], **asked))
 
 
 def load(run: str | Path) -> Loaded:

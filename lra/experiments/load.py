@@ -15,6 +15,7 @@ from lra.console import say
 from lra.errors import ConfigError
 from lra.experiments.backbone import DEFAULT, Backbone, find_backbone
 from lra.experiments.data import find_task, prepare_data
+from lra.experiments.prepared import batch_of
 from lra.experiments.run import Run
 from lra.experiments.trust import REFUSAL, is_the_file, is_trusted
 from lra.results.layout import BEST, work_folder
@@ -49,20 +50,8 @@ class Loaded:
     def batch(
         self, rows: Iterable[int], split: str = "test", data_dir: Path | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Rows of a split as the model takes them: ids (B, N), or (B, 2, N) of pairs, keep of that shape, labels (B,).
-
-        keep is True at real tokens, None where all are. split: train, validation or test. Raises as `data` does.
-        """
-        import numpy as np
-        import torch
-
-        from lra.experiments.build import padding_of
-        from lra.training.loading import load
-
-        data = self.data(data_dir)
-        padding = padding_of(run_of(self.record, self.config), data.spec)
-        wanted = np.fromiter(rows, dtype=np.int64)
-        return load(getattr(data, split), wanted, padding, torch.device("cpu"))
+        """Rows of a split as the model takes them; see `batch_of`. Raises as `data` does."""
+        return batch_of(run_of(self.record, self.config), self.data(data_dir), rows, split)
 
     def model(self, sizes: tasks.Spec | None = None, data_dir: Path | None = None) -> Classifier:
         """The trained model, in evaluation. sizes: of the task; None: of the run's data, which `data` gets.

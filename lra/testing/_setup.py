@@ -28,8 +28,7 @@ def build_attention(
 ) -> attention_zoo.Attention:
     """One attention by spec, outside any encoder, as its constructor makes it. Raises SpecError."""
     torch.manual_seed(seed)
-    entry, options = attention_zoo.find(spec)
-    return entry.build(dims_of(grid, dim=dim, heads=heads, length=length, dropout=dropout), options)
+    return attention_zoo.build(spec, dims_of(grid, dim=dim, heads=heads, length=length, dropout=dropout))
 
 
 def dims_of(grid: Grid, **sizes: Any) -> attention_zoo.Dims:

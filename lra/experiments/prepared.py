@@ -1,0 +1,69 @@
+"""What a run starts from: its configuration, its data and its untrained model, for a training loop of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tasks
+from lra.config.schema import Config
+from lra.errors import ConfigError, suggestion
+from lra.experiments.data import prepare_data
+from lra.experiments.plan import Request, plan
+from lra.experiments.run import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lra.backbones import Classifier
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its first step: what it would run, and the splits of its data, verified and encoded."""
+
+    run: Run
+    data: tasks.Data
+
+    @property
+    def config(self) -> Config:
+        """The protocol with its overrides: `config.train`, `config.model`, `config.data`."""
+        return self.run.config
+
+    def model(self) -> Classifier:
+        """A new model as the run starts with it, from its seed, on the CPU and in training. Raises SpecError."""
+        from lra.experiments.build import make_model
+
+        return make_model(self.run, self.data.spec)
+
+    def batch(self, rows: Iterable[int], split: str = "train") -> tuple[Tensor, Tensor | None, Tensor]:
+        """Rows of a split as the model takes them; see `batch_of`."""
+        return batch_of(self.run, self.data, rows, split)
+
+
+def prepare(request: Request) -> Prepared:
+    """The one run that is asked for. Raises SpecError, DataError or ConfigError."""
+    runs = plan(request)
+    if len(runs) != 1:
+        raise ConfigError(f"one attention on one task can be prepared at a time, not {len(runs)} runs")
+    return Prepared(runs[0], prepare_data(runs[0].task, runs[0].config, request.data_dir))
+
+
+def batch_of(run: Run, data: tasks.Data, rows: Iterable[int], split: str) -> tuple[Tensor, Tensor | None, Tensor]:
+    """ids (B, N), or (B, 2, N) of pairs, keep of that shape, labels (B,).
+
+    keep is True at real tokens, None where all are. split: train, validation or test. Raises ConfigError for another.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"unknown split {split!r}{suggestion(split, SPLITS)}; there are {', '.join(SPLITS)}")
+    import numpy as np
+    import torch
+
+    from lra.experiments.build import padding_of
+    from lra.training.loading import load
+
+    wanted = np.fromiter(rows, dtype=np.int64)
+    return load(getattr(data, split), wanted, padding_of(run, data.spec), torch.device("cpu"))
