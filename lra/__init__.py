@@ -24,6 +24,8 @@ __all__ = ["load", "prepare", "records"]
 def records(*paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
     """One row per record in these files and folders, or lists of them (default results/runs).
 
+    The columns are those of runs.csv in a report: `task`, `row`, `seed`, `test_accuracy` (a fraction of 1), `status`,
+    `config.train.lr`, `seconds_train`, `parameters_total`, ... Curves and predictions are in the files, at `path`.
     An unreadable file is skipped with a warning, as `report` skips it. Raises RecordError when no record is left.
     """
     import warnings

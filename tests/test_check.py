@@ -3,6 +3,7 @@
 import functools
 import os
 import runpy
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -346,6 +347,29 @@ def test_a_failure_is_exit_code_1_with_advice(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert "FAIL             learns" in shown
     assert "usually: 200 steps" in shown
+
+
+def test_what_needs_an_image_is_told_of_grid(tmp_path, capsys, monkeypatch):
+    only(monkeypatch, "runs")
+    text = """
+        from attention_zoo import QKVAttention, register
+
+        @register("images_only", title="Images only")
+        class ImagesOnly(QKVAttention):
+            def __init__(self, dims):
+                super().__init__(dims)
+                if dims.grid is None:
+                    raise ValueError("needs a grid")
+
+            def attend(self, q, k, v, keep=None):
+                return v
+        """
+    path = tmp_path / "images_only.py"
+    path.write_text(textwrap.dedent(text))
+    assert main(["check", str(path)]) == 1
+    assert "is checked with them: --grid 4x6" in capsys.readouterr().out
+    assert main(["check", str(path), "--grid", "4x6"]) == 0
+    assert "--grid" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

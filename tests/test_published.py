@@ -177,3 +177,9 @@ def test_a_changed_digit_is_noticed(tmp_path: Path):
     (tmp_path / "lra_paper.csv").write_bytes(changed)
     with pytest.raises(WorkError, match=r"lra_paper.csv is not the file of SHA256SUMS: get it again"):
         published.lines_of(tmp_path / "lra_paper.csv")
+
+
+def test_a_users_file_without_a_column_is_named(tmp_path: Path):
+    (tmp_path / "users.csv").write_text("source,protocol,mechanism,attention,task,value\nmine,own,A,,text,1\n")
+    with pytest.raises(WorkError, match=r"users.csv has a line without 'unit'; the columns are source, protocol"):
+        published.read(tmp_path)

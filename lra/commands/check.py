@@ -52,6 +52,8 @@ def _print(title: str, outcomes: "Iterator[Outcome]") -> int:
         found.append(outcome)
     failed = sum(outcome.bad for outcome in found)
     print(f"  {len(found) - failed} of {len(found)} as they should be, {sum(o.seconds for o in found):.0f} s")
+    if any(o.bad and o.check == "runs" and "grid" in o.note for o in found):
+        print("  what needs the rows and columns of an image is checked with them: --grid 4x6")
     return failed
 
 

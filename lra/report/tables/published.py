@@ -19,6 +19,7 @@ FINDINGS_FILE = "findings.csv"  # a sentence on why ours and theirs differ, for 
 SUMS_FILE = "SHA256SUMS"  # a changed digit would be another published figure
 OTHERS = (TASKS_FILE, FAULTS_FILE, FINDINGS_FILE)
 WORDS = {"unpublished": "protocol unpublished", "own": "each row in its authors' own set-up"}
+COLUMNS = ("source", "protocol", "mechanism", "attention", "task", "value", "unit", "citation", "commit_or_doi", "note")
 PublishedFigure = dict[str, str]
 
 
@@ -38,8 +39,14 @@ def folder() -> Path:
 
 
 def read(where: Path | None = None) -> list[PublishedFigure]:
-    """Every published figure; `value` is the text that was printed, `length` is only there for times and sizes."""
+    """Every published figure; `value` is the text that was printed, `length` is only there for times and sizes.
+
+    Raises WorkError where a file lacks a column.
+    """
     files = sorted(file for file in (where or folder()).glob("*.csv") if file.name not in OTHERS)
+    for file in files:
+        if missing := [name for name in COLUMNS if any(row.get(name) is None for row in lines_of(file))]:
+            raise WorkError(f"{file} has a line without {missing[0]!r}; the columns are {', '.join(COLUMNS)}")
     return [row for file in files for row in lines_of(file)]
 
 
