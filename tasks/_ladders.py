@@ -6,7 +6,6 @@ Here are also the rungs that several ladders share: the commonest answer, and li
 from __future__ import annotations
 
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks._data import DataError
+from tasks._files import whole
 from tasks._intact import digest_of
 
 if TYPE_CHECKING:
@@ -54,16 +54,12 @@ def store_ladder(folder: Path, data: Data, rungs: dict[str, float], file_hash: s
     content = {"task": data.about["task"], "hash": data.hash, "about": data.about, "rungs": rungs}
     content |= {"file_hash": file_hash} if file_hash else {}
     content["digest"] = digest_of(content)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(f".{path.name}.*.tmp"):  # of a process that was killed
         if time.time() - leftover.stat().st_mtime > 3600:
             leftover.unlink(missing_ok=True)
-    try:
+    with whole(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

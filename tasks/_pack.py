@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from tasks import _intact, _store
 from tasks._data import Data, DataError
-from tasks._files import readable
+from tasks._files import readable, whole
 from tasks._release import Header
 
 MEMBER = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}/(manifest\.json|[a-z]+(-[a-z-]+)?\.npy)")
@@ -22,9 +22,8 @@ def pack(sets: Sequence[Data], archive: Path) -> None:
     """Writes the cache folders of these data sets, all or nothing. Raises DataError, also for another file there."""
     if archive.exists() and not _is_packed(archive):
         raise DataError(f"{archive} is there, and is no packed data: delete it, or give another --file")
-    temporary = archive.with_name(f".{archive.name}.{os.getpid()}.tmp")
     try:
-        with tarfile.open(temporary, "w") as tar:
+        with whole(archive) as temporary, tarfile.open(temporary, "w") as tar:
             for data in sets:
                 if not data.folder.is_dir():
                     raise DataError(f"{data.about['task']} is made when it is read: there is nothing to pack")
@@ -32,11 +31,8 @@ def pack(sets: Sequence[Data], archive: Path) -> None:
                     name = f"{data.folder.name}/{path.name}"
                     if MEMBER.fullmatch(name):
                         tar.add(path, name, recursive=False)
-        temporary.replace(archive)
     except OSError as error:
         raise DataError(f"cannot write {archive}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _is_packed(archive: Path) -> bool:

@@ -20,7 +20,7 @@ from typing import IO, cast
 
 from tasks import _progress
 from tasks._data import DataError
-from tasks._files import locked, readable, stamps
+from tasks._files import locked, readable, stamps, whole
 
 ARCHIVE = "lra_release.gz"
 MOST = 16 * 2**30  # bytes a file may have; the largest of the release has 8.5e9
@@ -167,17 +167,10 @@ def _extract(archive: Path, target: Path, places: Sequence[str], names: Sequence
 
 
 def _write(content: IO[bytes], path: Path, size: int) -> None:
-    """Writes under a temporary name and renames, so that a file is whole or absent."""
+    """Writes a member of an archive. Raises as `copy` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            copy(content, file, path.name, size)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as temporary, temporary.open("wb") as file:
+        copy(content, file, path.name, size)
 
 
 def copy(content: IO[bytes], file: IO[bytes], name: str, size: int) -> None:
