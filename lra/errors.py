@@ -39,6 +39,11 @@ def in_one_line(error: BaseException, most: int = 500) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:most]
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of its message that says something; a compiler's messages go on for pages."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
 def suggestion(word: str, known: Sequence[str], cutoff: float = 0.5) -> str:
     """', did you mean ...?' with the nearest known word, or nothing. cutoff: how alike they must be, of 1."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, UnsupportedFakeTensorE
 
 import attention_zoo
 from lra.bench.flops import agrees, exponent
+from lra.errors import first_line
 from lra.testing._setup import LENGTH, Grid, build_attention, has_one_length, make, padding, sample
 from lra.training.inductor import one_code
 
@@ -115,8 +116,7 @@ def compiling() -> Iterator[None]:
         guard, *where = str(error).strip().splitlines()[-1].partition(": ")[2].split("  # ")
         raise AssertionError(f"compiled again, {' at '.join(where)}; the first serves {guard}") from error
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        raise AssertionError(f"{type(error).__name__}: {reason}") from error
+        raise AssertionError(f"{type(error).__name__}: {first_line(error)}") from error
     finally:
         torch._dynamo.reset()
 

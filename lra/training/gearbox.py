@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from lra.config.schema import Train
 from lra.console import say
+from lra.errors import first_line
 from lra.training.batches import Samples
 from lra.training.buffers import Buffers
 from lra.training.captured import Captured, CaptureError, Recorder
@@ -178,7 +179,6 @@ class GearBox:
         memory = isinstance(error, torch.OutOfMemoryError)
         if gear.name == "eager" or (memory and gear.name != "captured"):
             raise error
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         what = gear.name
         graph = memory or isinstance(error, CaptureError)
         final = graph or isinstance(error, RecompileError)
@@ -187,7 +187,7 @@ class GearBox:
             gear.separate()
         else:
             self.take(Compiled if graph else Eager)
-        self.cause = f"{what} failed: {type(error).__name__}: {reason}"[:200]
+        self.cause = f"{what} failed: {type(error).__name__}: {first_line(error)}"[:200]
         say(f"gear {self.gear.name}: {self.cause}")
 
     def shift_up(self, refused: str = "") -> None:
