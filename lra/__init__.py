@@ -53,11 +53,15 @@ def prepare(
 ) -> Prepared:
     """What a run starts from: its configuration, its data and its untrained model, for a training loop of one's own.
 
-    The arguments are as on the command line, overrides as after --set. Raises SpecError, DataError or ConfigError.
+    The arguments are as on the command line, overrides a list as after --set. Raises SpecError, DataError or
+    ConfigError.
     """
+    from lra.errors import ConfigError
     from lra.experiments.plan import Request
     from lra.experiments.prepared import prepare
 
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides is a list, [{overrides!r}], not a text")
     folder = None if data_dir is None else Path(data_dir)
     asked = {"protocol": protocol, "overrides": tuple(overrides), "data_dir": folder}
     return prepare(Request(attentions=[attention], tasks=[task], seeds=[seed], **asked))
@@ -68,6 +72,9 @@ def load(run: str | Path) -> Loaded:
 
     Raises RecordError or WorkError when one of them is missing or damaged.
     """
+    from lra.errors import RecordError
     from lra.experiments.load import load_run
 
+    if Path(run).is_dir():
+        raise RecordError(f"{run} is a folder: name one record in it; lra.records reads all of them")
     return load_run(Path(run))

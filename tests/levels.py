@@ -1,12 +1,15 @@
 """How often the tests of `lra.stats` err, and how often they find a true difference: by simulation.
 
-    python tests/levels.py            # the table of docs/statistics.md; about 10 minutes on two cores
+    python tests/levels.py            # the table of docs/statistics.md; about 15 minutes on two cores
     python tests/levels.py 200        # with so many repetitions of each line
 
 Every run is a mean of its row, an effect of its seed on all rows (standard deviation 0.7 points) and normal noise. A
 family-wise error is any difference to the baseline that is called separated although all means are equal; `not best` is
 the truly best row, by nothing, left out of the bold ones. Power is the share of a true difference of 4.5 points, of one
 row among equal ones, that is separated where a run's standard deviation is 1.3 points.
+
+Two unusual tables: all rows but three answer a constant, which is another mean (only the three can err); and the runs
+of one row have a standard deviation of 4 points, those of all others 0.5.
 """
 
 import sys
@@ -20,6 +23,10 @@ from lra.stats.differences import Family
 ROWS, SEEDS = (2, 5, 11, 23), (3, 5, 10)
 LOW, HIGH, USUAL, GAP, SHARED = 0.3, 2.5, 1.3, 4.5, 0.7  # points
 SPREADS = ("equal", "uniform", "log-uniform")  # how the rows' standard deviations are drawn: USUAL, or LOW to HIGH
+CHANCE, WILD = "three rows learn", "one row is wild"
+KINDS = (*SPREADS, CHANCE, WILD)
+UNUSUAL_ROWS, UNUSUAL_SEEDS, LEARN = ROWS[2:], SEEDS[:2], 3
+QUIET, LOUD = 0.5, 4.0  # points, of WILD
 REPEATS = 3000
 
 
@@ -37,8 +44,10 @@ class Line:
 
 def deviations(spread: str, rows: int, rng: np.random.Generator) -> np.ndarray:
     """A standard deviation for each row, in points."""
-    if spread == "equal":
+    if spread in ("equal", CHANCE):
         return np.full(rows, USUAL)
+    if spread == WILD:
+        return np.where(np.arange(rows) == 1, LOUD, QUIET)
     if spread == "uniform":
         return rng.uniform(LOW, HIGH, rows)
     return np.exp(rng.uniform(np.log(LOW), np.log(HIGH), rows))
@@ -49,17 +58,20 @@ def family(rows: int, seeds: int, spread: str, rng: np.random.Generator, gap: fl
     noise = rng.normal(size=(rows, seeds)) * deviations(spread, rows, rng)[:, None]
     values = 50 + rng.normal(0, SHARED, seeds) + noise
     values[1] += gap
+    constant = rows - LEARN if spread == CHANCE else 0
+    values[rows - constant :] = 20
     named = {str(row): {seed: float(v) / 100 for seed, v in enumerate(found)} for row, found in enumerate(values)}
-    return Family(named, lambda *_: 0.0)
+    return Family(named, lambda *_: 0.0, [str(row) for row in range(rows - constant, rows)])
 
 
 def measure(rows: int, seeds: int, spread: str, repeats: int) -> Line:
     """One line of the table, from a seed of its own."""
-    rng = np.random.default_rng([rows, seeds, SPREADS.index(spread)])
+    rng = np.random.default_rng([rows, seeds, KINDS.index(spread)])
+    equal = {str(row) for row in range(LEARN if spread == CHANCE else rows)}
     wrong = missed = found = 0
     for _ in range(repeats):
         null = family(rows, seeds, spread, rng)
-        wrong += any(d.separated for d in null.against("0").values())
+        wrong += any(d.separated for row, d in null.against("0").items() if row in equal)
         best = null.best
         missed += bool(best) and "0" not in best
         if spread == "equal":
@@ -81,5 +93,7 @@ def table(lines: list[Line]) -> str:
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else REPEATS
     settings = [(rows, seeds, spread, count) for rows in ROWS for seeds in SEEDS for spread in SPREADS]
+    unusual = [(rows, seeds) for rows in UNUSUAL_ROWS for seeds in UNUSUAL_SEEDS]
+    settings += [(*size, kind, count) for kind in (CHANCE, WILD) for size in unusual]
     with ProcessPoolExecutor() as pool:
         print(table(list(pool.map(measure, *zip(*settings, strict=True)))), end="")

@@ -1,12 +1,14 @@
 """`check` finds what is wrong with an attention and says where to look; `new-attention` writes one that is right."""
 
 import functools
+import math
 import os
 import runpy
 import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from attention_zoo import SpecError
 from lra.cli import main
@@ -451,3 +453,13 @@ def test_new_attention_passes_its_own_test(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)  # where `python run_lra.py` finds modules, a file in the checkout is one
     assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 2
     assert "exists and stays as it is" in capsys.readouterr().err
+
+
+def test_nan_is_one_fault_and_no_change_from_call_to_call():
+    from lra.testing._state import same
+
+    nan = torch.tensor([1.0, math.nan])
+    assert same(nan, nan.clone())
+    assert not same(nan, torch.tensor([1.0, 2.0]))
+    assert not same(nan, nan[:1])
+    assert same(torch.tensor([1, 2]), torch.tensor([1, 2]))

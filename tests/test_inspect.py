@@ -538,7 +538,7 @@ def test_of_several_versions_the_newest_is_taken(tmp_path, capsys):
         save(make("mine", 0.4, seed=seed, attention=attention, created=created), tmp_path)
     (chosen,) = choose([tmp_path], [], [], []).values()
     assert (chosen.seed, chosen.attention["source_hash"]) == (1, "new2")
-    assert "1 runs of another version are left out" in capsys.readouterr().err
+    assert "1 run of another version left out" in capsys.readouterr().err
 
 
 def test_a_users_attention_of_a_wrong_shape_is_one_line(tmp_path, tiny, capsys):

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 import attention_zoo
 import lra
-from lra.errors import ConfigError
+from lra.errors import ConfigError, RecordError
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
 
@@ -47,11 +47,15 @@ def test_a_loop_of_ones_own_learns(tiny):
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_mistakes(tiny):
+def test_mistakes(tiny, tmp_path):
     with pytest.raises(attention_zoo.SpecError, match="did you mean 'pola'"):
         lra.prepare("pla", "listops", protocol=tiny)
     with pytest.raises(ConfigError, match="one attention on one task"):
         lra.prepare("family:control", "listops", protocol=tiny)
+    with pytest.raises(ConfigError, match=r"overrides is a list, \['train.steps=3'\], not a text"):
+        lra.prepare("elu", "listops", protocol=tiny, overrides="train.steps=3")
+    with pytest.raises(RecordError, match=r"is a folder: name one record in it; lra.records reads all"):
+        lra.load(tmp_path)
     with pytest.raises(ConfigError, match="unknown split 'tests', did you mean 'test'"):
         lra.prepare("elu", "listops", protocol=tiny).batch([0], "tests")
 

@@ -100,4 +100,5 @@ def accuracy(mean: Any, line: dict[str, Any], setting: str) -> float:
 
 def words(line: dict[str, Any]) -> str:
     difference, low, high = (f"{100 * line[key]:.1f}".replace("-0.0", "0.0") for key in ("difference", "low", "high"))
-    return f"{difference}, the same answers" if line["verdict"] == "same answers" else f"{difference} ({low} to {high})"
+    said = {"same answers": f"{difference}, the same answers", "changes nothing here": "changes nothing here"}
+    return said.get(line["verdict"], f"{difference} ({low} to {high})")

@@ -19,24 +19,65 @@ from lra.stats.spread import Spread, moderate, spreads
 from lra.training.progress import Progress
 
 
-def test_noise_is_binomial_and_over_seeds_in_quadrature():
-    one, two, three = (stats.summarise(values) for values in ([0.4], [0.40, 0.42], [0.40, 0.41, 0.42]))
+def test_noise_is_binomial():
+    one, three = (stats.summarise(values) for values in ([0.4], [0.40, 0.41, 0.42]))
     assert (one.deviation, one.count, three.count) == (None, 1, 3)
     assert three.mean == pytest.approx(0.41)
     assert three.deviation == pytest.approx(0.01)
     assert binomial_half_width(0.5, 10_000) == pytest.approx(0.0098, rel=1e-4)
     assert binomial_half_width(0.5, 0) == math.inf
-    assert stats.half_width(one, 10_000) == binomial_half_width(0.4, 10_000)
-    assert stats.half_width(three, 10_000) == pytest.approx(
-        math.hypot(binomial_half_width(three.mean, 10_000), 4.302653 * 0.01 / math.sqrt(3))
-    )
-    assert stats.half_width(two, 10_000) == pytest.approx(
-        math.hypot(binomial_half_width(two.mean, 10_000), 1.959964 * 0.01)
-    )
-    low, high = three.interval or (0, 0)  # of the seeds alone: the same quantile
-    assert stats.half_width(three, 10**12) == pytest.approx((high - low) / 2, rel=1e-4)
-    assert stats.within_noise(one, 10_000, 0.409)
-    assert not stats.within_noise(one, 10_000, 0.41)
+    assert stats.binomial_variance(0.4, 10_000) == pytest.approx(0.000024)
+    low, high = three.interval or (0, 0)
+    assert (high - low) / 2 == pytest.approx(4.302653 * 0.01 / math.sqrt(3), rel=1e-5)
+
+
+def family(*rows: list[float], constant: tuple[str, ...] = ()) -> Family:
+    """Rows a, b, c, ... of a test split without noise."""
+    values = {chr(ord("a") + i): dict(enumerate(row)) for i, row in enumerate(rows)}
+    return Family(values, lambda *_: 0.0, constant)
+
+
+def test_a_mean_against_a_number_is_students_test_with_the_noise_of_the_rows():
+    """With one or two rows their pooled spread is used: 0.01, of which a mean of three has 0.0058."""
+    found = family([0.40, 0.41, 0.42], [0.5])
+    half = 4.302653 * 0.01 / math.sqrt(3)  # two degrees of freedom
+    assert found.near("a", 0.41 + 0.99 * half, 0.0)
+    assert not found.near("a", 0.41 + 1.01 * half, 0.0)
+    assert found.near("a", 0.41 + 1.01 * half, 1e-3)
+    assert found.near("b", 0.5 + 0.04, 0.0), "a row of one run has the spread of the others"
+    assert not found.near("b", 0.5 + 0.05, 0.0)
+    alone = family([0.5])  # no spread is known: the rows alone
+    assert alone.near("a", 0.5 + 0.0195, 1e-4)
+    assert not alone.near("a", 0.5 + 0.0197, 1e-4)
+
+
+def test_more_runs_are_never_weaker_evidence_by_themselves():
+    """A row of one run and one of three with the same mean: what is far from the one is far from the other."""
+    one, three = family([0.50], [0.39, 0.41, 0.43], [0.3, 0.32, 0.31]), family([0.49, 0.51, 0.5], [0.39, 0.41, 0.43])
+    assert one.near("a", 0.53, 0.0)
+    assert not three.near("a", 0.53, 0.0)
+
+
+def test_bold_needs_three_seeds_in_common_with_the_best():
+    high, low, middle = (dict(enumerate(row)) for row in ([0.90, 0.91, 0.92], [0.10, 0.11, 0.12], [0.50, 0.51, 0.52]))
+
+    def best(**values: dict[int, float]) -> set[str]:
+        return Family(values, lambda *_: 0.0).best
+
+    others = {seed + 3: accuracy for seed, accuracy in low.items()}
+    assert best(high=high, low=others, middle=middle) == {"high"}
+    assert best(high={0: 0.9, 1: 0.91}, low=low, middle=middle) == set(), "the best row has two seeds"
+    assert best(high=high, low=low, middle={0: 0.5, 1: 0.51}) == {"high"}
+
+
+def test_rows_that_answer_a_constant_say_nothing_about_the_spread_of_others():
+    learned = ([0.50, 0.53, 0.52], [0.48, 0.50, 0.53], [0.47, 0.52, 0.49])
+    alone, beside = family(*learned), family(*learned, *[[0.5] * 3] * 8, constant=tuple("defghijk"))
+    assert [beside.spreads[row] for row in "abc"] == [alone.spreads[row] for row in "abc"]
+    assert beside.spreads["d"] == Spread(0.0, 2)
+    assert beside.totals == alone.totals
+    assert beside.against("d")["e"].mean == 0
+    assert not beside.against("d")["e"].separated
 
 
 HALF, MOST = np.array([0, 1, 1, 2]), np.array([3, 0, 3, 3, 3])  # labels: the commonest has 50 %, and 80 %
@@ -191,6 +232,7 @@ COUNTS = {  # a line of the table in docs/statistics.md -> family-wise errors, b
     (23, 3, "equal"): (6, 4, 123),
     (23, 3, "log-uniform"): (15, 4, 0),
     (11, 10, "log-uniform"): (11, 3, 0),
+    (11, 3, levels.CHANCE): (13, 4, 0),
 }
 
 

@@ -180,3 +180,19 @@ def test_names_of_files_are_those_of_the_layout():
         if isinstance(node, ast.Constant) and node.value in names
     ]
     assert not found
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--attn", "softmax", "--set", "model.heads=3"], "width 16 is not divisible by 3 heads"),
+        (["--attn", "softmax:conv=4"], "the number of taps must be odd"),
+        (["--attn", "softmax", "--data-dir", "/nowhere"], "/nowhere is no folder"),
+    ],
+)
+@pytest.mark.parametrize("ahead", [["--dry-run"], ["--engine", "slurm", "--emit", "grid.sbatch"]])
+def test_what_a_run_would_refuse_is_refused_ahead(tiny, capsys, tmp_path, monkeypatch, ahead, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--task", "listops", "--protocol", tiny, *ahead]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -124,7 +124,8 @@ def _line(effect: Effect, difference: Difference | None, same: bool) -> dict[str
     )
     line |= {"without": without, "with": faulty, "difference": faulty - without}
     if same or difference is None:
-        return line | {"verdict": "same answers"}
+        fewer = any(before.test_rows != after.test_rows for before, after in effect.pairs)
+        return line | {"verdict": "same answers" if fewer else "changes nothing here"}
     low, high = difference.interval or (None, None)
     line |= {"low": low, "high": high}
     line |= {"test_noise": difference.test_half_width, "p_adjusted": difference.adjusted}
@@ -159,7 +160,8 @@ LEGEND = (
     "Test accuracy in %; differences in points, with the quirk minus without, paired by seed. The 95 % interval holds "
     "the noise of the seeds, whose spread is estimated from all lines, and of the test rows, which 'Test rows' has "
     "alone; it is that of the one difference. 'Outside noise': p, adjusted over this table (Holm), is below 0.05. "
-    "'Same answers': the quirk changed no answer, only which rows count, so there is nothing to test."
+    "'Same answers': the quirk changed no answer, only which rows count. 'Changes nothing here': every answer is the "
+    "same, as where no batch is short or nothing is padded. In both there is nothing to test."
 )
 
 

@@ -10,11 +10,41 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lra.errors import ConfigError
+from lra.errors import ConfigError, to_type
+
+SIDE = 32  # of an image
+LENGTH = SIDE * SIDE  # tokens
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
     from lra.experiments.status import RunStatus
+
+
+def examine_sizes(request: Request) -> None:
+    """Raises SpecError, ConfigError or DataError for what a run would refuse before its first step, as far as it shows.
+
+    The length of the sequences is known once the data are prepared; here it is LENGTH.
+    """
+    from attention_zoo import Dims
+    from lra.experiments.backbone import DEFAULT
+    from lra.experiments.plan import plan
+
+    if request.data_dir and not request.data_dir.is_dir():
+        raise ConfigError(f"--data-dir: {request.data_dir} is no folder")
+    built = set()
+    for run in plan(request):
+        model = run.config.model
+        key = (run.row, model.dim, model.heads, model.grid, run.backbone.name)
+        if run.backbone.name != DEFAULT or key in built:  # another divides the sizes by itself
+            continue
+        built.add(key)
+        try:
+            dims = Dims(dim=model.dim, heads=model.heads, length=LENGTH, grid=(SIDE, SIDE) if model.grid else None)
+        except ValueError as error:
+            raise ConfigError(f"model: {error}") from error
+        for layer in range(model.layers):
+            entry, options = run.attention.part(run.options, layer=layer, stage=layer)
+            entry.build(dims, options)
 
 
 def dry_run(request: Request, sweep: list[str]) -> int:
@@ -28,10 +58,13 @@ def dry_run(request: Request, sweep: list[str]) -> int:
 
         runs, pilots, _, _ = plan_sweep(request, sweep)
         print(listing(with_hours(plan_statuses(request.out / "pilots", pilots))))
-        print(f"these are pilots; {len(runs)} runs with the values that they choose follow")
+        print(f"these are pilots; {len(runs)} run{'s' * (len(runs) > 1)} with the values that they choose will follow")
         return 0
-    statuses = plan_statuses(request.out, part_of(plan(request), request.shard))
-    print(listing(with_hours(statuses)))
+    statuses = with_hours(plan_statuses(request.out, part_of(plan(request), request.shard)))
+    print(listing(statuses))
+    if any(status.left is None and status.protocol == "standard" and status.state == "missing" for status in statuses):
+        rows = dict.fromkeys(status.row for status in statuses)
+        print(f"to know the hours, measure them here: {to_type('bench', '--hours', '--attn', *rows)}")
     if request.match_params:
         print("--match-params adds rows of softmax's size; which ones is known once the data are prepared")
     return 0

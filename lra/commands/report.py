@@ -24,6 +24,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--baseline", default="", metavar="ROW", help="the row that others are compared with (default softmax)"
     )
     parser.add_argument(
+        "--rows", nargs="+", default=[], metavar="ROW", help="show only these in the LaTeX tables, judged among all"
+    )
+    parser.add_argument(
         "--into",
         type=to_file,
         metavar="FILE",
@@ -47,7 +50,7 @@ def main(parsed: argparse.Namespace) -> int:
         refuse_others(parsed, ("pair",), "report --pair")
         print(compare_models(parsed.pair, runs))
         return 0
-    made = write(runs, parsed.out, parsed.baseline, parsed.into)
+    made = write(runs, parsed.out, parsed.baseline, parsed.into, parsed.rows)
     print(made.text)
     for problem in made.problems:
         print(f"skipped: {problem}", file=sys.stderr)

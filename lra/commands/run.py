@@ -69,6 +69,7 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.dry_run or parsed.emit:
         from lra.commands import ahead
 
+        ahead.examine_sizes(request)
         return ahead.emit(request, parsed) if parsed.emit else ahead.dry_run(request, parsed.sweep)
     examine(request)
     examine_backbone(parsed.set)

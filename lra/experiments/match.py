@@ -83,6 +83,6 @@ def matched_width(row: str, width: int, goal: int, count_at: Callable[[int], int
         )
     say(
         f"{row}: {here:,} parameters without embeddings, {TARGET} {goal:,}; "
-        + (f"matched with model.mlp={best}" if best != width else "the same")
+        + (f"matched with model.mlp={best}" if best != width else f"no width is nearer: {100 * difference:+.2f} %")
     )
     return best, difference

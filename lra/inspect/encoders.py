@@ -128,8 +128,9 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str
         newest = version(found[max(paths, key=lambda path: found[path].created)])
         same = [path for path in paths if version(found[path]) == newest]
         kept[key] = min(same, key=lambda path: found[path].seed)
-        if len(same) < len(paths):
-            say(f"{key[0]} {key[2]}: {len(paths) - len(same)} runs of another version are left out; name one's record")
+        if others := len(paths) - len(same):
+            runs_left = f"{others} run{'s' * (others > 1)} of another version"
+            say(f"{key[0]} {key[2]}: {runs_left} left out; name the record to see one")
     missing = [row for row in needed if row not in {key[2] for key in kept}]
     if missing or not kept:
         where, what = ", ".join(map(str, runs)), ", ".join(missing) or "these attentions and tasks"

@@ -8,10 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from lra.results.record import Record, hits
-from lra.stats.accuracy import Summary, summarise, within_noise
+from lra.stats.accuracy import Summary, binomial_half_width, binomial_variance, summarise
 from lra.stats.differences import Difference, Family
 
-LATE = 0.95  # of the training steps: a best step beyond it is called late
+LATE = 0.95  # of the training steps: what comes beyond it is the end
+CONSTANT = "constant"  # the rung of a constant answer
 PLAIN = ("", "generated", "official", "user's", "own")  # labels of data that a heading need not name
 
 
@@ -37,13 +38,17 @@ class Cell:
     @property
     def learned(self) -> int:
         """How many finished runs left chance, those that were not judged included."""
-        return sum(r.learned is not False for r in self.done)
+        return sum(left_chance(r) for r in self.done)
 
     @property
-    def late(self) -> int:
-        """How many finished runs had their best step in the last 5 % of training: longer ones might score higher."""
-        steps = [(r.best_step, r.config.get("train", {}).get("steps")) for r in self.done]
-        return sum(best is not None and bool(total) and best > LATE * total for best, total in steps)
+    def rising(self) -> int:
+        """How many finished runs were still rising at the end."""
+        return sum(is_rising(r) for r in self.done)
+
+    @property
+    def mostly_rising(self) -> bool:
+        """Were most of them? Longer trainings might score higher."""
+        return 2 * self.rising > len(self.done)
 
     @property
     def lost(self) -> dict[str, int]:
@@ -86,7 +91,12 @@ class TaskColumn:
     def tests(self) -> Family:
         """The rows of the column, tested against each other."""
         values = {row: cell.accuracies for row, cell in self.cells.items() if cell.done}
-        return Family(values, lambda row, other, seeds: rows_variance(self.cells[row], self.cells[other], seeds))
+        constant = [row for row in values if not self.cells[row].learned]
+
+        def noise(row: str, other: str, seeds: Sequence[int]) -> float:
+            return rows_variance(self.cells[row], self.cells[other], seeds)
+
+        return Family(values, noise, constant)
 
     @property
     def not_separated(self) -> set[str]:
@@ -98,12 +108,52 @@ class TaskColumn:
         return self.tests.against(baseline) if baseline in self.tests.values else {}
 
     def rung_of(self, row: str) -> str:
-        """The nearest rung of the ladder, if the cell's mean is within noise of it; else nothing."""
-        summary, rows = self.cells[row].summary, self.cells[row].test_rows
-        if summary is None or not rows:
+        """The nearest rung of the ladder, if the cell's mean is not distinguishable from it; else nothing.
+
+        The rung was counted on the same test rows; its noise counts as independent, which is more than it has. Runs at
+        chance have no rung: they answer a constant.
+        """
+        cell = self.cells[row]
+        if (summary := cell.summary) is None or not cell.test_rows or not cell.learned:
             return ""
-        near = {name: abs(summary.mean - a) for name, a in self.ladder.items() if within_noise(summary, rows, a)}
+        own = binomial_variance(summary.mean, cell.test_rows)
+        near = {
+            name: abs(summary.mean - rung)
+            for name, rung in self.ladder.items()
+            if self.tests.near(row, rung, own + binomial_variance(rung, cell.test_rows))
+        }
         return min(near, key=lambda name: near[name]) if near else ""
+
+
+def left_chance(record: Record) -> bool:
+    """Did the run learn more than a constant answer? One that was not judged counts.
+
+    Its validation accuracy in training says so (`Record.learned`), or its test accuracy, where it is above that of the
+    constant answer by more than the noise of the test rows.
+    """
+    if record.learned is not False:
+        return True
+    constant, reached = record.ladder.get(CONSTANT), record.test_accuracy
+    if constant is None or reached is None:
+        return False
+    return reached > constant + binomial_half_width(constant, record.test_rows)
+
+
+def is_rising(record: Record) -> bool:
+    """Is the best validation accuracy of the last 5 % of training above all before by more than a standard error?
+
+    That of two accuracies on different samples, which is more than that of two on the same.
+    """
+    train = record.config.get("train", {})
+    total = train.get("steps") or math.inf
+    rows = train.get("validation_batches", 0) * train.get("batch", 0) or record.data.get("rows", {}).get(
+        "validation", 0
+    )
+    seen = [(p.get("step", 0), p["validation_accuracy"]) for p in record.curve if "validation_accuracy" in p]
+    before, end = ([a for step, a in seen if (step > LATE * total) == late] for late in (False, True))
+    if not before or not end:
+        return False
+    return max(end) - max(before) > math.sqrt(2 * binomial_variance(max(before), rows))
 
 
 def rows_variance(first: Cell, second: Cell, seeds: Sequence[int], same_rows: bool = False) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from lra.report.cells import Cell, TaskColumn
+from lra.report.cells import Cell, TaskColumn, left_chance
 from lra.report.conditions import machine
 from lra.report.format import DASH, span
 from lra.report.groups import Group, fidelity
@@ -127,7 +127,7 @@ COLUMNS = (
     Column("Learning rate", lambda row: (r.config.get("train", {}).get("lr") for r in row.records), ranged("{:g}"),
            (GIVEN, DEMAND), "lr"),
     Column("Tuning", lambda row: map(tuning, row.records), worded, (GIVEN, DEMAND), "tuning"),
-    Column("Learned", lambda row: (r.learned is not False for r in row.done), counted, (GIVEN, DEMAND), "learned", sum),
+    Column("Learned", lambda row: (left_chance(r) for r in row.done), counted, (GIVEN, DEMAND), "learned", sum),
     Column("Fidelity", lambda row: map(fidelity, row.records), worded, (GIVEN, DEMAND), "fidelity"),
 )  # fmt: skip
 

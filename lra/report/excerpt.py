@@ -19,7 +19,8 @@ from pathlib import Path
 from lra.errors import RecordError, suggestion
 from lra.report import columns
 from lra.report.groups import Group
-from lra.report.render import Table, markdown
+from lra.report.render import markdown
+from lra.report.rows import named, only
 from lra.report.tables import comparison
 from lra.results.files import encoded
 
@@ -88,10 +89,7 @@ def _table(start: re.Match[str], groups: Sequence[Group]) -> str:
     rows = _rows((start["rows"] or ":")[1:].split(), group)
     table = comparison.comparison(group)
     width = len(table.header) - len(columns.shown_in(columns.COMPARISON))
-    kept = [line for line in table.body if not rows or line[0] not in group.rows or line[0] in rows]
-    places = {table.body.index(line): i for i, line in enumerate(kept)}
-    bold = frozenset((places[row], column) for row, column in table.bold if row in places)
-    cut = Table(table.title, table.header, tuple(kept), bold=bold).part(range(width))
+    cut = only(table, rows, group.rows).part(range(width))
     note = textwrap.fill(f"{group.heading}. {table.note}.", 120, break_long_words=False, break_on_hyphens=False)
     return f"\n{markdown(cut)}\n{note}\n\n"
 
@@ -100,10 +98,10 @@ def _rows(words: list[str], group: Group) -> list[str]:
     """The rows that these words name; a row such as `elu (matched)` has several. Raises RecordError."""
     rows = []
     while words:
-        ends = [end for end in range(len(words), 0, -1) if " ".join(words[:end]) in group.rows]
+        ends = [end for end in range(len(words), 0, -1) if named(" ".join(words[:end]), group.rows)]
         if not ends:
             raise RecordError(f"no row {words[0]!r} in {group.heading}{suggestion(words[0], group.rows)}")
-        rows.append(" ".join(words[: ends[0]]))
+        rows.append(named(" ".join(words[: ends[0]]), group.rows))
         words = words[ends[0] :]
     return rows
 

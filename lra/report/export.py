@@ -13,6 +13,7 @@ from lra.report.escape import inert, without_formulas
 from lra.report.groups import Group, average
 from lra.report.latex import latex
 from lra.report.render import markdown
+from lra.report.rows import only
 from lra.report.tables import comparison, given, published, reproduction, seeds
 from lra.results.files import encoded
 from lra.results.reading import content_of
@@ -63,7 +64,7 @@ def _numbers(group: Group, column: TaskColumn, row: str) -> dict[str, Any]:
     numbers |= {"min": min(cell.accuracies.values()), "max": max(cell.accuracies.values())}
     noise = binomial_half_width(summary.mean, cell.test_rows) if cell.test_rows else None
     numbers |= {"test_rows": cell.test_rows, "test_half_width_95": noise, "rung": column.rung_of(row)}
-    return numbers | {"late": cell.late, "not_separated_from_best": row in column.not_separated}
+    return numbers | {"rising": cell.rising, "not_separated_from_best": row in column.not_separated}
 
 
 def means(group: Group) -> pd.DataFrame:
@@ -101,15 +102,16 @@ def files_of(folder: Path) -> list[Path]:
     return [folder / path for path in inside]
 
 
-def latex_files(groups: Sequence[Group], baseline: str = "") -> dict[str, bytes]:
-    """Per group the comparison and what each row was given, per task the seeds and differences."""
+def latex_files(groups: Sequence[Group], baseline: str = "", rows: Sequence[str] = ()) -> dict[str, bytes]:
+    """Per group the comparison and what each row was given, per task the seeds and differences. rows: none for all."""
     files = {}
     for group in groups:
         tables = {"table": comparison.compact(group), "given": given.given(group)}
         theirs = seeds.baseline_of(group, baseline)
         tables |= {f"seeds-{c.task}": seeds.seeds(c, group.rows, theirs) for c in group.columns}
-        for kind, table in tables.items():
-            if table.body:
+        for kind, whole in tables.items():
+            table = only(whole, rows, group.rows)
+            if any(line[0] in group.rows for line in table.body):
                 files[f"{kind}-{group.slug}.tex"] = encoded(latex(table, f"{kind}-{group.slug}"))
     return files
 

@@ -16,7 +16,7 @@ def percent(accuracy: float, decimals: int = 1) -> str:
 
 def signed(accuracy: float, decimals: int = 2) -> str:
     """A difference in percentage points: -0.012 -> '−1.20', with a true minus."""
-    return f"{100 * accuracy:+.{decimals}f}".replace("-", MINUS)
+    return f"{round(100 * accuracy, decimals) + 0.0:+.{decimals}f}".replace("-", MINUS)  # no -0.00
 
 
 def points(value: float | None, form: str = "{:+.1f}") -> str:

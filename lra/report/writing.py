@@ -12,6 +12,7 @@ from lra.report.groups import Group, grouped, one_per_cell
 from lra.report.load import frame, none_found
 from lra.report.page import html, inspected
 from lra.report.render import markdown
+from lra.report.rows import named
 from lra.report.tables import comparison, seeds
 from lra.results.bench_record import read_benches
 from lra.results.files import encoded, write_all, write_named
@@ -28,13 +29,16 @@ class Report:
     problems: tuple[str, ...]
 
 
-def write(paths: Sequence[Path], out: Path, baseline: str = "", into: Path | None = None) -> Report:
+def write(
+    paths: Sequence[Path], out: Path, baseline: str = "", into: Path | None = None, rows: Sequence[str] = ()
+) -> Report:
     """Read the records of files and folders; write report.html, report.md, report.json, *.csv, *.tex and figures/.
 
     The page takes in what `inspect` wrote in or beside `out`. baseline: the row that differences are taken to; softmax
-    where it ran. into: a Markdown file whose tables are made anew, see `excerpt`. The same records give the same bytes.
+    where it ran. into: a Markdown file whose tables are made anew, see `excerpt`. rows: those that the LaTeX tables
+    show, which say of them what they would beside all others; none: all. The same records give the same bytes.
     Everything is computed before the first file is written; what only an earlier report wrote to `out` is removed.
-    Raises RecordError when there is no record at all, no such baseline, or no such table as `into` wants, WorkError
+    Raises RecordError when there is no record at all, no such row, or no such table as `into` wants, WorkError
     when a file cannot be read or written.
     """
     found, problems = find_records(paths)
@@ -47,11 +51,12 @@ def write(paths: Sequence[Path], out: Path, baseline: str = "", into: Path | Non
     records, repeated = one_per_cell(list(found.values()))
     scalings = scaling.collect([shown(bench) for bench in benches])
     groups = [replace(g, milliseconds=scaling.milliseconds(scalings, g)) for g in grouped(records)]
-    _check_baseline(baseline, groups)
+    baseline = _row(baseline, groups, "to take differences to") if baseline else ""
+    shown_rows = [_row(row, groups, "to show") for row in rows]
     drawn = _figures(groups, baseline, scalings)
     notes = [*repeated, *unreadable]
     frames = export.frames(groups, frame(list(found.values()), list(found)), baseline)
-    contents = export.csv_files(groups, frames) | export.latex_files(groups, baseline) | drawn
+    contents = export.csv_files(groups, frames) | export.latex_files(groups, baseline, shown_rows) | drawn
     material = html.Material(groups, drawn, notes, baseline, scalings, folders)
     contents["report.html"] = encoded(html.render(material))
     contents["report.md"] = encoded(export.text(groups, list(contents), notes, baseline))
@@ -81,11 +86,12 @@ def _tables(groups: Sequence[Group]) -> str:
     return "\n".join([*parts, comparison.SHORT_LEGEND, ""])
 
 
-def _check_baseline(baseline: str, groups: Sequence[Group]) -> None:
+def _row(words: str, groups: Sequence[Group], purpose: str) -> str:
+    """The row that the user names. Raises RecordError where no table has it."""
     rows = list(dict.fromkeys(row for group in groups for row in group.rows))
-    if baseline and baseline not in rows:
-        hint = suggestion(baseline, rows)
-        raise RecordError(f"no row {baseline!r} to take differences to{hint}; rows: {', '.join(rows)}")
+    if not (row := named(words, rows)):
+        raise RecordError(f"no row {words!r} {purpose}{suggestion(words, rows)}; rows: {', '.join(rows)}")
+    return row
 
 
 def _figures(groups: Sequence[Group], baseline: str, scalings: Sequence[scaling.Scaling]) -> dict[str, bytes]:

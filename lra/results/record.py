@@ -91,7 +91,7 @@ class Record:
     test_accuracy: float | None = None
     test_accuracy_last: float | None = None  # of the last checkpoint
     test_rows: int = 0
-    learned: bool | None = None  # False: validation accuracy never left the binomial band around the constant answer
+    learned: bool | None = None  # False: validation accuracy was never above a constant answer's by more than noise
     accuracy_by: dict[str, dict[str, float]] = field(default_factory=dict)  # group -> value -> test accuracy
     predictions: str = ""  # behind test_accuracy, test split in order: see pack and unpack
     correct: str = ""  # which of them are right, a bit each: see hits

@@ -17,13 +17,18 @@ LEVEL = 0.05
 FEWEST = 3  # seeds that an interval or a test needs
 
 
+def binomial_variance(accuracy: float, rows: int) -> float:
+    """The variance of an accuracy that was counted on `rows` rows; infinite without rows."""
+    return accuracy * (1 - accuracy) / rows if rows else math.inf
+
+
 def binomial_half_width(accuracy: float, rows: int, tests: int = 1) -> float:
     """Half of the interval of an accuracy that was counted on `rows` rows; infinite without rows.
 
     tests: how many accuracies are compared with it at once (Bonferroni).
     """
     z = Z if tests <= 1 else statistics.NormalDist().inv_cdf(1 - 0.025 / tests)
-    return z * math.sqrt(accuracy * (1 - accuracy) / rows) if rows else math.inf
+    return z * math.sqrt(binomial_variance(accuracy, rows))
 
 
 @dataclass(frozen=True)
@@ -58,24 +63,6 @@ def t_half_width(deviation: float, count: int) -> float:
 def t_quantile(count: int) -> float:
     """Half of Student's interval in standard errors: 4.3 for three runs, 1.96 for very many."""
     return float(special.stdtrit(count - 1, 1 - LEVEL / 2))
-
-
-def half_width(summary: Summary, rows: int) -> float:
-    """Noise of a mean accuracy against a fixed number.
-
-    It joins, in quadrature, the noise of the test rows, which all seeds share, and half of Student's interval over the
-    seeds; two seeds have no such interval and count with 1.96 standard errors.
-    """
-    if summary.deviation is None:
-        return binomial_half_width(summary.mean, rows)
-    quantile = t_quantile(summary.count) if summary.count >= FEWEST else Z
-    seeds = quantile * summary.deviation / math.sqrt(summary.count)
-    return math.hypot(binomial_half_width(summary.mean, rows), seeds)
-
-
-def within_noise(summary: Summary, rows: int, rung: float) -> bool:
-    """Whether a mean accuracy over seeds, on `rows` test rows, is within its noise of the rung of a ladder."""
-    return abs(summary.mean - rung) <= half_width(summary, rows)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import numpy as np
 from scipy import optimize, special
 
 from lra.stats.accuracy import FEWEST, LEVEL, Z
-from lra.stats.spread import FLAT, Spread, Values, moderate, spreads
+from lra.stats.spread import FLAT, Spread, Values, moderate, spreads, totals
 
 POWER = 0.8
 MOST = 1e9  # degrees of freedom: Student's t is normal there
@@ -23,8 +23,9 @@ class Difference:
 
     error: the standard error, from the spread of the runs and from the test rows; freedom: its degrees of freedom.
     `p` is two-sided; `adjusted` is p among the differences that were tested together. `detectable` is the smallest true
-    difference that such runs would have separated in four of five repetitions. These and `interval` are None below
-    three seeds. test_half_width: the part of the interval's half width that more seeds would not take away.
+    difference that such runs separate in about four of five repetitions, a median-unbiased estimate. These and
+    `interval` are None below three seeds. test_half_width: the part of the interval's half width that more seeds would
+    not take away.
     """
 
     mean: float
@@ -44,7 +45,7 @@ class Difference:
 
 
 class Family:
-    """The rows of one column, tested against each other; a row's runs may have other seeds than another's.
+    """The rows of one column, tested against each other, and against numbers; rows may have run with other seeds.
 
     An accuracy is a row's mean plus what its seed does to all rows plus noise, whose variance differs from row to row;
     the estimates of that variance are moderated (`moderate`). A difference over common seeds is tested by Student's t
@@ -52,12 +53,30 @@ class Family:
     and Tamhane 1991), which knows that they share the noise of that row.
 
     values: row -> seed -> accuracy. rows_variance: the variance of the difference of two rows that comes from the
-    finite test split, for two names of rows and their common seeds.
+    finite test split, for two names of rows and their common seeds. constant: the rows that answer a constant, whose
+    spread says nothing about the others'.
     """
 
-    def __init__(self, values: Values, rows_variance: Callable[[str, str, Sequence[int]], float]):
+    def __init__(
+        self,
+        values: Values,
+        rows_variance: Callable[[str, str, Sequence[int]], float],
+        constant: Collection[str] = (),
+    ):
         self.values, self.rows_variance = values, rows_variance
-        self.spreads = spreads(values)
+        self.spreads = spreads(values, constant)
+        self.totals, self.usual = totals(values, constant)
+
+    def near(self, row: str, number: float, rows: float) -> bool:
+        """Is the mean of a row not distinguishable from a number, at 5 %? rows: the variance that the test rows add.
+
+        By Student's t over the row's runs, whose spread is moderated. A single run has the usual spread of the column;
+        where no row has several runs only the test rows count.
+        """
+        seen = self.values[row].values()
+        known = self.totals.get(row, self.usual)
+        d = _test(statistics.fmean(seen) - number, len(seen), [known] if known else [], rows)
+        return d.p is not None and d.p >= LEVEL
 
     def against(self, baseline: str) -> dict[str, Difference]:
         """Row -> its difference to the baseline, for every row that has a seed in common with it."""
@@ -72,18 +91,22 @@ class Family:
         """The rows that may be the best: the highest mean and what is not separated from it; empty if nothing is.
 
         The truly best row is among them with 95 % (Hsu 1984): a row is left out where its own difference to the
-        highest, among its differences to all rows, is separated. Rows of fewer than three seeds are not judged.
+        highest, among its differences to all rows, is separated. Rows that share fewer than three seeds with the
+        highest are not judged; nothing is where one of fewer than three seeds has a higher mean.
         """
-        means = {row: statistics.fmean(seen.values()) for row, seen in self.values.items() if len(seen) >= FEWEST}
-        if not means:
+        everyone = {row: statistics.fmean(seen.values()) for row, seen in self.values.items()}
+        means = {row: mean for row, mean in everyone.items() if len(self.values[row]) >= FEWEST}
+        highest = max(everyone, key=lambda row: everyone[row], default="")
+        if highest not in means:
             return set()
-        highest = max(means, key=lambda row: means[row])
         kept = {highest}
-        for row in means.keys() - kept:
+        for row in [row for row in means if row != highest]:
             found = self._differences(row)
             tested = {other: d for other, d in found.items() if other in means and d.p is not None}
             d = tested.get(highest)
-            if d is None or d.mean <= 0 or self._together(_z(d), [*tested.values()], row) >= LEVEL:
+            if d is None:
+                del means[row]
+            elif d.mean <= 0 or self._together(_z(d), [*tested.values()], row) >= LEVEL:
                 kept.add(row)
         return kept if len(kept) < len(means) else set()
 
@@ -118,7 +141,7 @@ class Family:
         everyone = [*tested.values()]
         bar = optimize.brentq(lambda z: self._together(z, everyone, baseline) - LEVEL, 0.0, 40.0, xtol=1e-14)
         tail = float(special.ndtr(-bar))  # pyright: ignore[reportOperatorIssue]
-        return adjusted, lambda d: d.error * (t_of(POWER, d.freedom) - t_of(tail, d.freedom))
+        return adjusted, lambda d: _middle(d) * (t_of(POWER, d.freedom) - t_of(tail, d.freedom))
 
     def _together(self, z: float, differences: Sequence[Difference], baseline: str) -> float:
         """The probability that the largest of these differences reaches |z| if none is real.
@@ -162,6 +185,12 @@ def _test(mean: float, count: int, known: Sequence[Spread], rows: float) -> Diff
     half = -t_of(LEVEL / 2, freedom) * error
     p = 2 * float(special.stdtr(min(freedom, MOST), -abs(mean) / error))
     return Difference(mean, count, error, freedom, Z * math.sqrt(rows), (mean - half, mean + half), p)
+
+
+def _middle(d: Difference) -> float:
+    """The standard error that estimates as large as this one fall short of half of the time: most are too small."""
+    freedom = min(d.freedom, MOST)
+    return d.error * math.sqrt(freedom / float(special.chdtri(freedom, 0.5)))
 
 
 def t_of(p: float, freedom: float) -> float:

@@ -1,12 +1,14 @@
 """How much the runs of each row differ, estimated with the help of all rows of a column."""
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import optimize, special
 
 CAUTION = 85  # how far the spreads of few rows may differ unseen: see `moderate`; chosen with tests/levels.py
+FEW = 3  # rows from which on their spreads are moderated
 FLAT = 1e-12  # a smaller deviation counts as none
 Values = Mapping[str, Mapping[int, float]]  # row -> seed -> accuracy
 
@@ -19,9 +21,42 @@ class Spread:
     freedom: float
 
 
-def spreads(values: Values) -> dict[str, Spread]:
-    """Row -> the variance of its runs about the effects of row and seed, moderated; rows of one run have none."""
+def spreads(values: Values, apart: Collection[str] = ()) -> dict[str, Spread]:
+    """Row -> the variance of its runs about the effects of row and seed, moderated; rows of one run have none.
+
+    apart: rows that say nothing about the others, such as those that answer a constant: seeds do nothing to them, and
+    their runs hardly differ, so that they would hide how much the runs of the others do. Each keeps its own variance.
+    """
+    alone = {row: spread for row in apart if row in values and (spread := _own(values[row]))}
+    return alone | _about_seeds({row: seen for row, seen in values.items() if row not in apart})
+
+
+def totals(values: Values, apart: Collection[str] = ()) -> tuple[dict[str, Spread], Spread | None]:
+    """Row -> the variance of its runs about their mean, moderated; and what is usual, for a row of one run.
+
+    With fewer than three rows all have the usual one. apart: as for `spreads`; these rows have none.
+    """
+    own = {row: spread for row, seen in values.items() if row not in apart and (spread := _own(seen))}
+    if not own:
+        return {}, None
+    found = moderate([*own.values()])
+    freedoms = [spread.freedom for spread in found]
+    average = float(np.average([spread.variance for spread in found], weights=freedoms))
+    if len(found) < FEW:
+        usual = Spread(average, sum(freedoms))
+        return dict.fromkeys(own, usual), usual
+    return dict(zip(own, found, strict=True)), Spread(average, min(freedoms))
+
+
+def _own(runs: Mapping[int, float]) -> Spread | None:
+    """The variance of one row's runs; None for a single one."""
+    return Spread(statistics.variance(runs.values()), len(runs) - 1) if len(runs) > 1 else None
+
+
+def _about_seeds(values: Values) -> dict[str, Spread]:
     runs = [(row, seed, accuracy) for row, seen in values.items() for seed, accuracy in seen.items()]
+    if not runs:
+        return {}
     names, seeds = list(values), sorted({seed for _, seed, _ in runs})
     design = np.zeros((len(runs), len(names) + len(seeds)))
     for i, (row, seed, _) in enumerate(runs):
@@ -46,7 +81,7 @@ def moderate(found: Sequence[Spread]) -> list[Spread]:
     no spread at all, there is none afterwards.
     """
     variances, freedoms = (np.array([getattr(s, name) for s in found]) for name in ("variance", "freedom"))
-    if len(found) < 3 or not variances.max(initial=0.0) > FLAT**2:
+    if len(found) < FEW or not variances.max(initial=0.0) > FLAT**2:
         return list(found)
     common = float(np.average(variances, weights=freedoms))
     logs = np.log(np.maximum(variances, 1e-3 * common)) - special.digamma(freedoms / 2) + np.log(freedoms / 2)

@@ -102,7 +102,7 @@ def _accuracy(column: TaskColumn, row: str, best: bool) -> Figure:
         under.append(f"{cell.learned} of {summary.count} learned" if cell.learned else "at chance")
     return Figure(
         percent(summary.mean),
-        f"{spread}({summary.count}){DAGGER if cell.late else ''}",
+        f"{spread}({summary.count}){DAGGER if cell.mostly_rising else ''}",
         (*under, *lost),
         summary.mean,
         best=best,

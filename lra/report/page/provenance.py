@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from lra.report import conventions
-from lra.report.cells import Cell, TaskColumn
+from lra.report.cells import Cell, TaskColumn, left_chance
 from lra.report.conditions import machine
 from lra.report.format import DASH, percent
 from lra.report.groups import Group, fidelity
@@ -41,7 +41,7 @@ def state_of(record: Record | None) -> State:
     """The state of a run; one that is done but never left chance has its own."""
     if record is None:
         return STATES["missing"]
-    return STATES["chance" if record.status == "done" and record.learned is False else record.status]
+    return STATES["chance" if record.status == "done" and not left_chance(record) else record.status]
 
 
 def seeds(group: Group) -> list[int]:

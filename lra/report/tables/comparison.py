@@ -13,26 +13,29 @@ from lra.results.record import Record
 
 LEGEND = (
     "Test accuracy in percent: mean ± sample standard deviation over seeds (number of seeds). The checkpoint is the "
-    "one with the best validation accuracy, or the last one where the protocol says `select: last`. ≈: the mean is "
-    "within 95 % noise of that rung of the task's ladder; the noise is the binomial one of the test rows and, from "
-    "three seeds on, half of Student's interval of the mean (at two, 1.96 standard errors), in quadrature. Best "
-    f"trivial: the strongest rung that reads no nesting. {DAGGER}: a run had its best step in the last 5 % of "
-    "training, so that longer training might score higher. Bold, from three seeds on, where some rows are separated: "
-    f"the best row and every row that is not separated from it. {DASH}: no run. A row with a missing cell has no "
-    "average, which is over the tasks of LRA that the table has. Tokens/s: real tokens per second in training, of the "
-    "runs on the machine that most were made on. A range covers all runs and tasks of a row."
+    "one with the best validation accuracy, or the last one where the protocol says `select: last`. Means are over "
+    "the runs that have finished, not over those that diverged or failed. ≈: the mean cannot be told from that rung "
+    "of the task's ladder at 5 %, by Student's t over the seeds, whose spread is estimated from all rows, with the "
+    "noise of the test rows (of that alone where each row has one run). At chance, or n of m learned: none, or n, "
+    "of the runs did better than a constant answer by more than noise, in validation or on the test split. Best "
+    f"trivial: the strongest rung that reads no nesting. {DAGGER}: most runs were still rising in the last 5 % of "
+    "training, by more than a standard error of the validation accuracy, so that longer training might score "
+    "higher. Bold, where some rows are separated: the best row and every row that is not separated from it; rows "
+    f"that share fewer than three seeds with the best are not judged. {DASH}: no run. A row with a missing cell has "
+    "no average, which is over the tasks of LRA that the table has. Tokens/s: real tokens per second in training, "
+    "of the runs on the machine that most were made on. A range covers all runs and tasks of a row."
 )
 SHORT_LEGEND = (
-    "Test accuracy in %: mean ± sample sd (seeds); ≈ within 95 % noise of that rung; † best step in the last 5 %."
+    "Test accuracy in %: mean ± sample sd (seeds); ≈ not to be told from that rung; † still rising at the end."
 )
 CAPTION = (
-    "Test accuracy in percent, mean ± sample standard deviation (seeds). ≈: within noise of that rung. "
-    f"{DAGGER}: best step in the last 5 % of training. Bold: the best row and every row not separated from it"
+    "Test accuracy in percent, mean ± sample standard deviation (seeds). ≈: not to be told from that rung. "
+    f"{DAGGER}: still rising at the end of training. Bold: the best row and every row not separated from it"
 )
 COMPACT = (
-    f"A letter: within noise of that rung of the task's ladder. {DAGGER}: best step in the last 5 % of training. "
-    f"{TIMES}1, !1: one run diverged, failed. {CIRCLE}: no run left chance; 2/3: two of three did. Bold: the best row "
-    "and every row not separated from it"
+    f"A letter: not to be told from that rung of the task's ladder. {DAGGER}: still rising at the end of training. "
+    f"{TIMES}1, !1: one run diverged, failed, and is left out. {CIRCLE}: no run left chance; 2/3: two of three "
+    "did. Bold: the best row and every row not separated from it"
 )
 Rungs = dict[tuple[str, str], str]  # (task, rung) -> how a cell names it
 Words = Callable[[TaskColumn, str], str]  # column, row -> a cell of the table
@@ -134,7 +137,7 @@ def cell_text(column: TaskColumn, row: str, letters: Rungs | None = None) -> str
     text = percent(summary.mean)
     if summary.deviation is not None:
         text += f" ± {percent(summary.deviation)}"
-    text += f" ({summary.count})" + (DAGGER if cell.late else "")
+    text += f" ({summary.count})" + (DAGGER if cell.mostly_rising else "")
     if rung := column.rung_of(row):
         text += f" ≈ {(letters or {}).get((column.task, rung), rung)}"
     if cell.learned < summary.count:
@@ -149,7 +152,7 @@ def compact_text(column: TaskColumn, row: str, rungs: Rungs, usual: int) -> str:
         return _unfinished(cell)
     spread = f" ±{percent(summary.deviation)}" if summary.deviation is not None else ""
     marks = f" ({summary.count})" if len(cell.records) != usual else ""
-    marks += (DAGGER if cell.late else "") + rungs.get((column.task, column.rung_of(row)), "")
+    marks += (DAGGER if cell.mostly_rising else "") + rungs.get((column.task, column.rung_of(row)), "")
     marks += "".join({"diverged": TIMES, "failed": "!"}[status] + str(count) for status, count in cell.lost.items())
     if cell.learned < summary.count:
         marks += f" {cell.learned}/{summary.count}" if cell.learned else CIRCLE

@@ -20,7 +20,8 @@ LEGEND = (
     "with the spread of a run estimated from all rows of the task (Smyth 2004) and the noise of the test rows from the "
     "samples on which two models differ; p is adjusted over the rows (Dunnett), and a row is separated below 0.05. The "
     "interval of a difference is not adjusted, so that it can leave out 0 where the row is not separated. "
-    "Detectable: the smallest true difference that such runs would have separated in four of five repetitions."
+    "Detectable: the smallest true difference that such runs separate in about four of five repetitions, itself an "
+    "estimate. Rows at chance do not tell how much the runs of others differ."
 )
 
 COLUMNS = ("table", "task", "data_hash", "baseline", "row", "seeds", "difference", "error", "freedom", "low_95",
@@ -62,12 +63,13 @@ def detectable(found: Mapping[str, Difference]) -> str:
     if not found:
         return ""
     span = detectable_span(found)
-    rows = f"The finite test split alone blurs a difference of two mechanisms by up to ± {split_noise(found)} points."
+    rows = f" The finite test split alone blurs a difference of two mechanisms by up to ± {split_noise(found)} points."
+    rows = rows if any(d.test_half_width for d in found.values()) else ""  # all answers are the same
     if not span:
-        return f"With fewer than {FEWEST} common seeds no difference of mechanisms can be detected. {rows}"
+        return f"With fewer than {FEWEST} common seeds no difference of mechanisms can be detected.{rows}"
     return (
-        f"Depending on the row, the smallest true difference that these runs would have separated in four of five "
-        f"repetitions is {span} points. {rows}"
+        f"Depending on the row, the smallest true difference that such runs separate in about four of five repetitions "
+        f"is {span} points.{rows}"
     )
 
 

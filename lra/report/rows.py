@@ -1,0 +1,39 @@
+"""Rows by the names that a user types: found as `--attn` would, and the only ones that a table shows."""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from lra.report.render import Table
+
+
+def named(words: str, rows: Sequence[str]) -> str:
+    """The row of this name; 'pola:alpha=5' is 'pola:alpha=5.0', too. Empty for none."""
+    if words in rows:
+        return words
+    return next((row for row in rows if _plain(row) == _plain(words)), "")
+
+
+def _plain(row: str) -> str:
+    """A row with each number of its options written the shortest way."""
+    return re.sub(r"=([^,+:*()\s]+)", lambda found: f"={_number(found[1])}", row)
+
+
+def _number(text: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
+
+
+def only(table: Table, wanted: Collection[str], rows: Collection[str]) -> Table:
+    """The table without those of its rows that are not wanted; lines of other names stay, as the best trivial one.
+
+    rows: all of the table's rows. Bold and every verdict stay those of the whole table. Nothing wanted: everything.
+    """
+    if not wanted:
+        return table
+    kept = [i for i, line in enumerate(table.body) if line[0] not in rows or line[0] in wanted]
+    place = {old: new for new, old in enumerate(kept)}
+    bold = frozenset((place[row], column) for row, column in table.bold if row in place)
+    return replace(table, body=tuple(table.body[i] for i in kept), bold=bold)

@@ -1,0 +1,59 @@
+"""Rows as a user names them, and LaTeX tables of some rows alone, which say of them what they say beside all others."""
+
+from pathlib import Path
+
+import pytest
+from records import make
+
+from lra.errors import RecordError
+from lra.report import write
+from lra.report.rows import named
+from lra.results.record import save
+
+ROWS = ["softmax", "pola:alpha=5.0", "pola:alpha=5.0,flows=same", "mine:kind=a,power=0.5", "softmax+pola:alpha=5.0"]
+
+
+@pytest.mark.parametrize(
+    ("words", "row"),
+    [
+        ("softmax", "softmax"),
+        ("pola:alpha=5", "pola:alpha=5.0"),
+        ("pola:alpha=5,flows=same", "pola:alpha=5.0,flows=same"),
+        ("mine:kind=a,power=.5", "mine:kind=a,power=0.5"),
+        ("softmax+pola:alpha=5", "softmax+pola:alpha=5.0"),
+        ("pola", ""),
+        ("pola:alpha=4", ""),
+    ],
+)
+def test_a_row_is_found_as_it_was_asked_for(words: str, row: str):
+    assert named(words, ROWS) == row
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    accuracies = {"softmax": 0.41, "elu": 0.40, "pola:alpha=5.0": 0.45}
+    for row, accuracy in accuracies.items():
+        for seed in range(3):
+            save(make(row, accuracy + 0.001 * seed, seed=seed), tmp_path)
+    return tmp_path
+
+
+def test_latex_tables_of_some_rows_are_judged_among_all(folder: Path):
+    write([folder], folder / "all")
+    write([folder], folder / "some", rows=["softmax", "pola:alpha=5"])
+    for kind in ("table", "given", "seeds-listops"):
+        whole, cut = ((folder / out / f"{kind}-quick-float32.tex").read_text().splitlines() for out in ("all", "some"))
+        assert [line for line in whole if not line.startswith("elu &")] == cut
+        assert len(cut) < len(whole)
+    assert (folder / "all" / "report.md").read_text() == (folder / "some" / "report.md").read_text()
+
+
+def test_an_unknown_row_is_named(folder: Path):
+    with pytest.raises(RecordError, match="no row 'sofmax' to show, did you mean 'softmax'"):
+        write([folder], folder / "out", rows=["sofmax"])
+    with pytest.raises(RecordError, match="no row 'pola:alpha=4' to take differences to"):
+        write([folder], folder / "out", baseline="pola:alpha=4")
+    assert (
+        "minus pola:alpha=5.0"
+        in (write([folder], folder / "out", baseline="pola:alpha=5"), (folder / "out/report.md").read_text())[1]
+    )
