@@ -58,6 +58,8 @@ def test_a_table_is_cut_at_its_breaks_or_where_it_must_be():
     assert cut == ["Attention & 1 & 2 & 3", "Attention & 4 & 5 & 6", "Attention & 7 & 8 & 9"]
     cut = headings(latex(table("t", ["Attention", "1", "2", "3", "4"], [["row", *wide[:4]]], breaks=[2]), "l"))
     assert cut == ["Attention & 1", "Attention & 2 & 3 & 4"]
+    cut = headings(latex(table("t", ["Attention", *map(str, range(1, 5))], [["row", *wide[:4]]]), "l"))
+    assert cut == ["Attention & 1 & 2", "Attention & 3 & 4"], "no column stands alone"
     (whole,) = headings(latex(table("t", ["Attention", "1", "2", "3"], [["row", *wide[:3]]], breaks=[2]), "l"))
     assert whole == "Attention & 1 & 2 & 3"
     assert abs(COLUMN / 72.27 - 5.5) < 1e-9

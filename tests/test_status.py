@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from records import make
 
 from lra.cli import main
 from lra.experiments.grid import run_grid
@@ -14,7 +15,7 @@ from lra.experiments.plan import Request
 from lra.experiments.status import RunStatus, estimated, plan_statuses, read_statuses
 from lra.results import layout
 from lra.results.locks import Holder, locked
-from lra.results.record import load
+from lra.results.record import load, save
 
 ROOT = Path(__file__).parent.parent
 
@@ -196,3 +197,40 @@ def test_what_a_run_would_refuse_is_refused_ahead(tiny, capsys, tmp_path, monkey
     assert main([*words, "--task", "listops", "--protocol", tiny, *ahead]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+OWN = """
+import torch.nn.functional as F
+from attention_zoo import QKVAttention, linear_attention, register
+
+
+@register("own", title="Own")
+class Own(QKVAttention):
+    def attend(self, q, k, v, keep=None):
+        return linear_attention(F.relu(q), F.relu(k), v, keep)
+"""
+
+
+def test_runs_of_an_attention_before_an_edit_are_named(tiny, capsys, tmp_path):
+    """A report shows each version as a row, which nobody expects who ran one seed, edited, and ran the next."""
+    path, out = tmp_path / "own.py", tmp_path / "runs"
+    words = ["--task", "listops", "--protocol", tiny, "--out", str(out), "--attn", str(path), "--set", "train.steps=2"]
+    path.write_text(OWN)
+    assert main([*words, "--seed", "0"]) == 0
+    assert main([*words, "--seed", "1"]) == 0
+    assert "other code" not in capsys.readouterr().err
+    for seed in range(2):
+        save(make("own", 0.3, seed=seed), out)
+    assert main([*words, "--seed", "2"]) == 0
+    assert f"own: 2 runs in {out} ran other code of own.py; a report shows each" in capsys.readouterr().err
+
+
+def test_an_audit_says_ahead_what_it_will_run(tiny, capsys, tmp_path):
+    words = ["audit", "--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path / "out")]
+    assert main([*words, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "data.brackets=False" in said
+    assert "runs: " in said.splitlines()[-1]
+    assert main([*words, "--dry-run", "--settings", "model.layers=1,2"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("2 runs: 2 missing")
+    assert not (tmp_path / "out").exists()

@@ -64,15 +64,19 @@ class Effect:
     pairs: list[tuple[Record, Record]]
 
 
+def planned(comparisons: Sequence[Comparison]) -> list[Run]:
+    """Their runs, each once."""
+    return [*{run.key: run for c in comparisons for run in (*c.without, *c.faulty)}.values()]
+
+
 def run_audit(request: Request) -> list[Effect]:
     """Runs what is missing and returns every effect, those without a finished pair too.
 
     If several tasks are requested, those without data are left out. Raises as `run_grid` does.
     """
     comparisons = compare(request)
-    runs = {run.key: run for c in comparisons for run in (*c.without, *c.faulty)}
-    several = len({run.task for run in runs.values()}) > 1
-    jobs = run_jobs(request, list(runs.values()), several, shard=request.shard)
+    runs = planned(comparisons)
+    jobs = run_jobs(request, runs, len({run.task for run in runs}) > 1, shard=request.shard)
     done = {job.run.key: job.record for job in jobs if job.record and job.record.test_accuracy is not None}
     return [effect for comparison in comparisons for effect in effects_of(comparison, done)]
 

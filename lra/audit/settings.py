@@ -14,6 +14,7 @@ from lra.experiments.data import prepare_data
 from lra.experiments.grid import run_jobs
 from lra.experiments.job import Job
 from lra.experiments.plan import Request, plan
+from lra.experiments.run import Run
 from lra.experiments.sweep import read_choices
 from lra.results.record import Record
 
@@ -47,9 +48,8 @@ class Line:
 
 def run_settings(request: Request, texts: list[str]) -> list[Line]:
     """Runs what is missing of every combination. Raises as `run_grid` does, and ConfigError for keys without values."""
-    choices = read_choices(texts, request.overrides, "--settings")
-    planned = {c: plan(replace(request, overrides=(*request.overrides, *c))) for c in choices}
-    runs = list({run.key: run for runs in planned.values() for run in runs}.values())
+    planned = planned_by_choice(request, texts)
+    choices, runs = list(planned), once(planned)
     jobs = run_jobs(request, runs, len({run.task for run in runs}) > 1, shard=request.shard)
     done = {job.run.key: job for job in jobs if job.record and job.record.test_accuracy is not None}
     lines = []
@@ -59,6 +59,17 @@ def run_settings(request: Request, texts: list[str]) -> list[Line]:
             if mine:
                 lines.append(replace(_line(choice, mine, request), first=choice == choices[0]))
     return lines
+
+
+def planned_by_choice(request: Request, texts: list[str]) -> dict[tuple[str, ...], list[Run]]:
+    """The runs of every combination. Raises ConfigError for keys without values, and as `plan` does."""
+    choices = read_choices(texts, request.overrides, "--settings")
+    return {choice: plan(replace(request, overrides=(*request.overrides, *choice))) for choice in choices}
+
+
+def once(planned: dict[tuple[str, ...], list[Run]]) -> list[Run]:
+    """The runs, each once."""
+    return list({run.key: run for runs in planned.values() for run in runs}.values())
 
 
 def _line(choice: tuple[str, ...], jobs: list[Job], request: Request) -> Line:

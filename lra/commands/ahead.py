@@ -17,6 +17,7 @@ LENGTH = SIDE * SIDE  # tokens
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
+    from lra.experiments.run import Run
     from lra.experiments.status import RunStatus
 
 
@@ -60,13 +61,22 @@ def dry_run(request: Request, sweep: list[str]) -> int:
         print(listing(with_hours(plan_statuses(request.out / "pilots", pilots))))
         print(f"these are pilots; {len(runs)} run{'s' * (len(runs) > 1)} with the values that they choose will follow")
         return 0
-    statuses = with_hours(plan_statuses(request.out, part_of(plan(request), request.shard)))
+    show(request, part_of(plan(request), request.shard))
+    if request.match_params:
+        print("--match-params adds rows of softmax's size; which ones is known once the data are prepared")
+    return 0
+
+
+def show(request: Request, runs: list[Run]) -> int:
+    """Prints how far these runs are, and the time that is left."""
+    from lra.commands.status import listing
+    from lra.experiments.status import plan_statuses
+
+    statuses = with_hours(plan_statuses(request.out, runs))
     print(listing(statuses))
     if any(status.left is None and status.protocol == "standard" and status.state == "missing" for status in statuses):
         rows = dict.fromkeys(status.row for status in statuses)
         print(f"to know the hours, measure them here: {to_type('bench', '--hours', '--attn', *rows)}")
-    if request.match_params:
-        print("--match-params adds rows of softmax's size; which ones is known once the data are prepared")
     return 0
 
 

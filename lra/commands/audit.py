@@ -34,16 +34,24 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=V,V",
         help="instead of the faults: every combination of these values, with parameters and operations",
     )
+    parser.add_argument("--dry-run", action="store_true", help="print the runs and how far they are; run nothing")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: the fastest available)")
     add_processes(parser, engines=("local", "ray"))
 
 
 def main(parsed: argparse.Namespace) -> int:
     from lra.audit import quirks, settings
+    from lra.experiments.plan import part_of
     from lra.report.render import markdown
     from lra.results.files import encoded, write_all
 
     request = make_request(parsed)
+    if parsed.dry_run:
+        from lra.commands import ahead
+
+        by_choice = settings.planned_by_choice(request, parsed.settings) if parsed.settings else {}
+        runs = settings.once(by_choice) or quirks.planned(quirks.compare(request))
+        return ahead.show(request, part_of(runs, request.shard))
     if parsed.settings:
         lines = settings.run_settings(request, parsed.settings)
         frame, kind, measured = settings.table(lines), settings, bool(lines)

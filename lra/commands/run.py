@@ -10,6 +10,7 @@ from lra.errors import to_type
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
+    from lra.experiments.run import Run
 
 IMAGE = (4, 6)  # rows and columns of the images that a mechanism is checked on, where runs have a grid
 EXAMPLES = """\
@@ -80,6 +81,7 @@ def main(parsed: argparse.Namespace) -> int:
         records, complete = run_sweep(request, parsed.sweep)
     else:
         runs = part_of(plan(request), request.shard)
+        name_older_code(runs, request.out)
         found = [job.record for job in run_jobs(request, runs, forgiving="all" in request.tasks)]
         records = [record for record in found if record is not None]
         elsewhere = len(found) - len(records)
@@ -98,6 +100,22 @@ def main(parsed: argparse.Namespace) -> int:
         say(f"{elsewhere} of {total} runs are with another process; see: {to_type('status', parsed.out)}")
     failed = not complete or any(record.status == "failed" for record in records)
     return 1 if failed or not (records or elsewhere) else UNFINISHED if elsewhere else 0
+
+
+def name_older_code(runs: "list[Run]", out: Path) -> None:
+    """Prints a line for each attention of the user's of which there are runs from before an edit."""
+    users = {run.row: run.attention for run in runs if not run.attention.builtin}
+    if not users or not out.is_dir() or not first_process():
+        return
+    from lra.console import say
+    from lra.results.find import find_records
+
+    records = find_records([out])[0].values()
+    for row, entry in users.items():
+        hashes = [record.attention.get("source_hash") for record in records if record.row == row]
+        if older := sum(found != entry.source_hash for found in hashes):
+            runs_of = f"{older} run{'s' * (older > 1)}"
+            say(f"{row}: {runs_of} in {out} ran other code of {entry.path.name}; a report shows each version as a row")
 
 
 def examine(request: "Request") -> None:

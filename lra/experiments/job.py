@@ -238,6 +238,8 @@ def summary(record: Record) -> str:
     if record.status == "diverged":
         return f"diverged: {record.reason}"
     chosen = f"step {record.best_step}" if record.best_step else "the last step"
+    if record.tuning.get("pilot"):  # chosen by validation alone, and so is what is seen of it
+        return f"pilot, validation {100 * (record.validation_accuracy or 0):.1f} % at {chosen}"
     return f"test {100 * (record.test_accuracy or 0):.1f} % at {chosen}, {clock(sum(record.seconds.values()))}"
 
 

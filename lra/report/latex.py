@@ -45,21 +45,32 @@ def latex(table: Table, label: str) -> str:
 def _parts(table: Table) -> Iterator[Table]:
     """The table whole if it fits the column; else cut at its breaks and wherever a part would be too wide.
 
-    A part that begins where there was no room goes on over the next break.
+    A part that begins where there was no room goes on over the next break. The last part has no column alone.
     """
     if _width(table) <= COLUMN:
         yield table
         return
     names = list(range(table.left))
+    *before, last = _cuts(table, names)
+    if before and len(last) == 1 and len(before[-1]) > 2:
+        last.insert(0, before[-1].pop())
+        if _width(table.part([*names, *last])) > COLUMN:
+            before[-1].append(last.pop(0))
+    for columns in (*before, last):
+        yield table.part([*names, *columns])
+
+
+def _cuts(table: Table, names: list[int]) -> Iterator[list[int]]:
+    """The columns of each part, without the first ones, which all have."""
     taken: list[int] = []
     full = False
     for column in range(table.left, len(table.header)):
         overflows = _width(table.part([*names, *taken, column])) > COLUMN
         if taken and (overflows or (column in table.breaks and not full)):
-            yield table.part([*names, *taken])
+            yield taken
             taken, full = [], overflows
         taken.append(column)
-    yield table.part([*names, *taken])
+    yield taken
 
 
 def _width(table: Table) -> float:
