@@ -22,7 +22,7 @@ LEGEND = (
     "like ours, and from both test splits. With fewer than three seeds of ours it comes from the test splits alone, "
     "and the only verdict it can support is 'inside noise'. Sizes differ: the model or the data does not have the "
     "published size, so there is no verdict. Averages are not judged. Where a protocol was not published, the command "
-    "is that of ours, and there is no verdict either."
+    "is that of ours, and there is no verdict either. Verdicts are not adjusted for how many there are."
 )
 
 
