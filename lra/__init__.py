@@ -62,7 +62,7 @@ def prepare(
 
     if isinstance(overrides, str):
         raise ConfigError(f"overrides is a list, [{overrides!r}], not a text")
-    folder = None if data_dir is None else Path(data_dir)
+    folder = None if data_dir is None else Path(data_dir).expanduser()
     asked = {"protocol": protocol, "overrides": tuple(overrides), "data_dir": folder}
     return prepare(Request(attentions=[attention], tasks=[task], seeds=[seed], **asked))
 

@@ -1,5 +1,7 @@
 """What a run starts from, in Python: the model, data and batches are the run's own."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -56,6 +58,11 @@ def test_mistakes(tiny, tmp_path):
         lra.prepare("elu", "listops", protocol=tiny, overrides="train.steps=3")
     with pytest.raises(RecordError, match=r"is a folder: name one record in it; lra.records reads all"):
         lra.load(tmp_path)
+    start = lra.prepare("elu", "listops", protocol=tiny)
+    wrong: list[list[Any]] = [[300], [-1], [0.5]]
+    for rows in wrong:
+        with pytest.raises(ConfigError, match="the rows of train are whole numbers from 0 to 299"):
+            start.batch(rows)
     with pytest.raises(ConfigError, match="unknown split 'tests', did you mean 'test'"):
         lra.prepare("elu", "listops", protocol=tiny).batch([0], "tests")
 

@@ -66,6 +66,8 @@ def test_bold_needs_three_seeds_in_common_with_the_best():
 
     others = {seed + 3: accuracy for seed, accuracy in low.items()}
     assert best(high=high, low=others, middle=middle) == {"high"}
+    judged = {"high": high, "low": others, "middle": middle, "near": {0: 0.90, 1: 0.92, 2: 0.91}}
+    assert best(**judged) == best(**dict(reversed(judged.items()))) == {"high", "near"}
     assert best(high={0: 0.9, 1: 0.91}, low=low, middle=middle) == set(), "the best row has two seeds"
     assert best(high=high, low=low, middle={0: 0.5, 1: 0.51}) == {"high"}
 
@@ -255,11 +257,14 @@ def test_the_tests_err_and_find_as_often_as_is_said(line: tuple[int, int, str]):
     assert levels.table([found]).splitlines()[-1] in said, "python tests/levels.py makes the table anew"
 
 
-@pytest.mark.parametrize(("rows", "seeds"), [(5, 3), (11, 5)])
+@pytest.mark.parametrize(("rows", "seeds"), [(2, 3), (5, 3)])
 def test_the_detectable_difference_is_found_four_times_in_five(rows: int, seeds: int):
-    """A table says what it could have found; a row that differs so much, on average, is found so often."""
-    rng, repeats = np.random.default_rng(rows), 200
+    """A table says what it could have found; a difference like the middle one of such estimates is found so often.
+
+    Without the correction for estimates that are mostly too small it would be 67 and 68 times in 100.
+    """
+    rng, repeats = np.random.default_rng(rows), 600
     nulls = [levels.family(rows, seeds, "equal", rng).against("0")["1"].detectable or 0 for _ in range(repeats)]
-    gap = 100 * float(np.mean(nulls))
+    gap = 100 * float(np.median(nulls))
     found = sum(levels.family(rows, seeds, "equal", rng, gap).against("0")["1"].separated for _ in range(repeats))
-    assert found / repeats == pytest.approx(0.8, abs=0.12)
+    assert found / repeats == pytest.approx(0.78, abs=0.05)

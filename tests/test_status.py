@@ -188,6 +188,15 @@ def test_names_of_files_are_those_of_the_layout():
     [
         (["--attn", "softmax", "--set", "model.heads=3"], "width 16 is not divisible by 3 heads"),
         (["--attn", "softmax:conv=4"], "the number of taps must be odd"),
+        (["--attn", "pola*2+softmax*9"], "names the mechanisms of 11 stages; flat has 2"),
+        (
+            ["--attn", "softmax", "--set", "model.positions=rope", "model.heads=16"],
+            "rotary positions need an even head",
+        ),
+        (
+            ["--attn", "softmax", "--set", "model.grid=true", "model.pool=cls"],
+            "with a cls token the tokens form no grid",
+        ),
         (["--attn", "softmax", "--data-dir", "/nowhere"], "/nowhere is no folder"),
     ],
 )
@@ -222,7 +231,7 @@ def test_runs_of_an_attention_before_an_edit_are_named(tiny, capsys, tmp_path):
     for seed in range(2):
         save(make("own", 0.3, seed=seed), out)
     assert main([*words, "--seed", "2"]) == 0
-    assert f"own: 2 runs in {out} ran other code of own.py; a report shows each" in capsys.readouterr().err
+    assert f"own: 2 runs in {out} ran other code; a report shows each" in capsys.readouterr().err
 
 
 def test_an_audit_says_ahead_what_it_will_run(tiny, capsys, tmp_path):

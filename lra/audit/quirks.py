@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lra.audit.faults import QUIRKS, SUITES, Quirk, has, suites_with
 from lra.errors import ConfigError
 from lra.experiments.grid import run_jobs
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import Request, distinct, plan
 from lra.experiments.run import Run
 from lra.results.record import Record
 from lra.stats.accuracy import FEWEST
@@ -66,7 +66,7 @@ class Effect:
 
 def planned(comparisons: Sequence[Comparison]) -> list[Run]:
     """Their runs, each once."""
-    return [*{run.key: run for c in comparisons for run in (*c.without, *c.faulty)}.values()]
+    return distinct(run for c in comparisons for run in (*c.without, *c.faulty))
 
 
 def run_audit(request: Request) -> list[Effect]:

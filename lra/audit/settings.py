@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lra.experiments.data import prepare_data
 from lra.experiments.grid import run_jobs
 from lra.experiments.job import Job
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import Request, distinct, plan
 from lra.experiments.run import Run
 from lra.experiments.sweep import read_choices
 from lra.results.record import Record
@@ -49,7 +49,7 @@ class Line:
 def run_settings(request: Request, texts: list[str]) -> list[Line]:
     """Runs what is missing of every combination. Raises as `run_grid` does, and ConfigError for keys without values."""
     planned = planned_by_choice(request, texts)
-    choices, runs = list(planned), once(planned)
+    choices, runs = list(planned), distinct(run for found in planned.values() for run in found)
     jobs = run_jobs(request, runs, len({run.task for run in runs}) > 1, shard=request.shard)
     done = {job.run.key: job for job in jobs if job.record and job.record.test_accuracy is not None}
     lines = []
@@ -65,11 +65,6 @@ def planned_by_choice(request: Request, texts: list[str]) -> dict[tuple[str, ...
     """The runs of every combination. Raises ConfigError for keys without values, and as `plan` does."""
     choices = read_choices(texts, request.overrides, "--settings")
     return {choice: plan(replace(request, overrides=(*request.overrides, *choice))) for choice in choices}
-
-
-def once(planned: dict[tuple[str, ...], list[Run]]) -> list[Run]:
-    """The runs, each once."""
-    return list({run.key: run for runs in planned.values() for run in runs}.values())
 
 
 def _line(choice: tuple[str, ...], jobs: list[Job], request: Request) -> Line:

@@ -74,7 +74,7 @@ class Contender:
                 self.act(steps * number + step)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             self.failed = "no memory" if lacks_memory(error) else f"failed: {error}"
             return
         if number >= WARM_ROUNDS:

@@ -7,6 +7,7 @@ import contextlib
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,31 +22,29 @@ if TYPE_CHECKING:
     from lra.experiments.status import RunStatus
 
 
-def examine_sizes(request: Request) -> None:
-    """Raises SpecError, ConfigError or DataError for what a run would refuse before its first step, as far as it shows.
+def examine(request: Request, runs: Iterable[Run]) -> None:
+    """Raises SpecError, ConfigError or DataError for sizes and a folder that these runs would refuse at their start.
 
-    The length of the sequences is known once the data are prepared; here it is LENGTH.
+    Models are built for sequences of LENGTH tokens, or images, since a task's sizes are known once its data are
+    prepared. What a file of the user's refuses, which may want other sizes, is a printed line.
     """
-    from attention_zoo import Dims
-    from lra.experiments.backbone import DEFAULT
-    from lra.experiments.plan import plan
+    from attention_zoo import SpecError
+    from lra.console import say
+    from lra.experiments.build import make_model
+    from tasks import DataError, Spec
 
     if request.data_dir and not request.data_dir.is_dir():
-        raise ConfigError(f"--data-dir: {request.data_dir} is no folder")
-    built = set()
-    for run in plan(request):
+        raise DataError(f"--data-dir: {request.data_dir} is no folder")
+    for run in {(run.row, str(run.config.model)): run for run in runs}.values():
         model = run.config.model
-        key = (run.row, model.dim, model.heads, model.grid, run.backbone.name)
-        if run.backbone.name != DEFAULT or key in built:  # another divides the sizes by itself
-            continue
-        built.add(key)
+        length = model.length or LENGTH
+        grid = (SIDE, SIDE) if length == LENGTH else None
         try:
-            dims = Dims(dim=model.dim, heads=model.heads, length=LENGTH, grid=(SIDE, SIDE) if model.grid else None)
-        except ValueError as error:
-            raise ConfigError(f"model: {error}") from error
-        for layer in range(model.layers):
-            entry, options = run.attention.part(run.options, layer=layer, stage=layer)
-            entry.build(dims, options)
+            make_model(run, Spec(vocab=2, classes=2, length=length, grid=grid, padded=not model.zero_is_padding))
+        except (SpecError, ConfigError) as error:
+            if run.attention.builtin and run.backbone.builtin:
+                raise
+            say(f"{run.row}, tried with {length:,} tokens: {error}")
 
 
 def dry_run(request: Request, sweep: list[str]) -> int:
@@ -58,10 +57,13 @@ def dry_run(request: Request, sweep: list[str]) -> int:
         from lra.experiments.sweep import plan_sweep
 
         runs, pilots, _, _ = plan_sweep(request, sweep)
+        examine(request, pilots)
         print(listing(with_hours(plan_statuses(request.out / "pilots", pilots))))
         print(f"these are pilots; {len(runs)} run{'s' * (len(runs) > 1)} with the values that they choose will follow")
         return 0
-    show(request, part_of(plan(request), request.shard))
+    runs = part_of(plan(request), request.shard)
+    examine(request, runs)
+    show(request, runs)
     if request.match_params:
         print("--match-params adds rows of softmax's size; which ones is known once the data are prepared")
     return 0
@@ -69,14 +71,16 @@ def dry_run(request: Request, sweep: list[str]) -> int:
 
 def show(request: Request, runs: list[Run]) -> int:
     """Prints how far these runs are, and the time that is left."""
+    import tasks
     from lra.commands.status import listing
     from lra.experiments.status import plan_statuses
 
     statuses = with_hours(plan_statuses(request.out, runs))
     print(listing(statuses))
-    if any(status.left is None and status.protocol == "standard" and status.state == "missing" for status in statuses):
-        rows = dict.fromkeys(status.row for status in statuses)
-        print(f"to know the hours, measure them here: {to_type('bench', '--hours', '--attn', *rows)}")
+    unknown = {(s.task, s.row) for s in statuses if (s.state, s.left, s.protocol) == ("missing", None, "standard")}
+    asked = [run for run in runs if run.task in tasks.ARENA and (run.task, run.recorded_row) in unknown]
+    if specs := dict.fromkeys(run.spec for run in asked):
+        print(f"to know the hours, measure them here: {to_type('bench', '--hours', '--attn', *specs)}")
     return 0
 
 
@@ -108,6 +112,12 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
             "--emit gives each task its device and part; leave --devices, --jobs, --processes and --shard out"
         )
     runs = plan(request)
+    if parsed.sweep:
+        from lra.experiments.sweep import plan_sweep
+
+        examine(request, plan_sweep(request, parsed.sweep)[1])
+    else:
+        examine(request, runs)
     count = len({(run.task, run.row) for run in runs}) if parsed.sweep else len(runs)
     program = [sys.executable, str(PROGRAM)] if PROGRAM.exists() else [shutil.which("lra") or "lra"]
     text = script(parsed.emit, program, words_of(parsed), request.out, count, request.device == "cpu")

@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     from lra.audit import quirks, settings
-    from lra.experiments.plan import part_of
+    from lra.experiments.plan import distinct, part_of
     from lra.report.render import markdown
     from lra.results.files import encoded, write_all
 
@@ -50,8 +50,8 @@ def main(parsed: argparse.Namespace) -> int:
         from lra.commands import ahead
 
         by_choice = settings.planned_by_choice(request, parsed.settings) if parsed.settings else {}
-        runs = settings.once(by_choice) or quirks.planned(quirks.compare(request))
-        return ahead.show(request, part_of(runs, request.shard))
+        runs = distinct(run for found in by_choice.values() for run in found)
+        return ahead.show(request, part_of(runs or quirks.planned(quirks.compare(request)), request.shard))
     if parsed.settings:
         lines = settings.run_settings(request, parsed.settings)
         frame, kind, measured = settings.table(lines), settings, bool(lines)

@@ -70,10 +70,10 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.dry_run or parsed.emit:
         from lra.commands import ahead
 
-        ahead.examine_sizes(request)
         return ahead.emit(request, parsed) if parsed.emit else ahead.dry_run(request, parsed.sweep)
     examine(request)
     examine_backbone(parsed.set)
+    name_older_code(plan(request), request.out)
     complete, elsewhere = True, 0
     if parsed.sweep:
         from lra.experiments.sweep import run_sweep
@@ -81,7 +81,6 @@ def main(parsed: argparse.Namespace) -> int:
         records, complete = run_sweep(request, parsed.sweep)
     else:
         runs = part_of(plan(request), request.shard)
-        name_older_code(runs, request.out)
         found = [job.record for job in run_jobs(request, runs, forgiving="all" in request.tasks)]
         records = [record for record in found if record is not None]
         elsewhere = len(found) - len(records)
@@ -104,7 +103,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 def name_older_code(runs: "list[Run]", out: Path) -> None:
     """Prints a line for each attention of the user's of which there are runs from before an edit."""
-    users = {run.row: run.attention for run in runs if not run.attention.builtin}
+    users = {run.recorded_row: run.attention for run in runs if not run.attention.builtin}
     if not users or not out.is_dir() or not first_process():
         return
     from lra.console import say
@@ -114,8 +113,7 @@ def name_older_code(runs: "list[Run]", out: Path) -> None:
     for row, entry in users.items():
         hashes = [record.attention.get("source_hash") for record in records if record.row == row]
         if older := sum(found != entry.source_hash for found in hashes):
-            runs_of = f"{older} run{'s' * (older > 1)}"
-            say(f"{row}: {runs_of} in {out} ran other code of {entry.path.name}; a report shows each version as a row")
+            say(f"{row}: {older} run{'s' * (older > 1)} in {out} ran other code; a report shows each version as a row")
 
 
 def examine(request: "Request") -> None:

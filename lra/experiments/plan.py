@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -154,7 +154,12 @@ def plan(request: Request) -> list[Run]:
         for spec, (entry, options), row in zip(specs, found, name_rows(found), strict=True)
         for seed in request.seeds
     ]
-    return list({(run.task, run.row, run.seed): run for run in runs}.values())
+    return distinct(runs)
+
+
+def distinct(runs: Iterable[Run]) -> list[Run]:
+    """The runs, each once."""
+    return [*{run.key: run for run in runs}.values()]
 
 
 def expand_attentions(specs: list[str]) -> list[str]:

@@ -34,7 +34,10 @@ class Prepared:
         return self.run.config
 
     def model(self) -> Classifier:
-        """A new model as the run starts with it, from its seed, on the CPU and in training. Raises SpecError."""
+        """A new model as the run starts with it, from its seed, on the CPU and in training.
+
+        Raises SpecError or ConfigError for sizes that do not fit.
+        """
         from lra.experiments.build import make_model
 
         return make_model(self.run, self.data.spec)
@@ -55,7 +58,8 @@ def prepare(request: Request) -> Prepared:
 def batch_of(run: Run, data: tasks.Data, rows: Iterable[int], split: str) -> tuple[Tensor, Tensor | None, Tensor]:
     """ids (B, N), or (B, 2, N) of pairs, keep of that shape, labels (B,).
 
-    keep is True at real tokens, None where all are. split: train, validation or test. Raises ConfigError for another.
+    keep is True at real tokens, None where all are. split: train, validation or test. Raises ConfigError for another,
+    and for rows that it does not have.
     """
     if split not in SPLITS:
         raise ConfigError(f"unknown split {split!r}{suggestion(split, SPLITS)}; there are {', '.join(SPLITS)}")
@@ -65,5 +69,9 @@ def batch_of(run: Run, data: tasks.Data, rows: Iterable[int], split: str) -> tup
     from lra.experiments.build import padding_of
     from lra.training.loading import load
 
-    wanted = np.fromiter(rows, dtype=np.int64)
-    return load(getattr(data, split), wanted, padding_of(run, data.spec), torch.device("cpu"))
+    samples = getattr(data, split)
+    asked = np.array([*rows])
+    wanted, count = asked.astype(np.int64), len(samples.labels)
+    if not (wanted == asked).all() or wanted.min(initial=0) < 0 or wanted.max(initial=0) >= count:
+        raise ConfigError(f"the rows of {split} are whole numbers from 0 to {count - 1}")
+    return load(samples, wanted, padding_of(run, data.spec), torch.device("cpu"))

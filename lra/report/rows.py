@@ -1,4 +1,4 @@
-"""Rows by the names that a user types: found as `--attn` would, and the only ones that a table shows."""
+"""Rows by the names that a user types, and the only ones that a table shows."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -21,7 +21,7 @@ def _plain(row: str) -> str:
 
 def _number(text: str) -> str:
     try:
-        return f"{float(text):g}"
+        return repr(float(text))
     except ValueError:
         return text
 

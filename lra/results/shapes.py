@@ -68,6 +68,7 @@ class TrainSection(TypedDict, total=False):
     batch: int
     lr: float
     warmup: int
+    validation_batches: int
 
 
 class Config(TypedDict, total=False):

@@ -19,7 +19,7 @@ FEWEST = 3  # seeds that an interval or a test needs
 
 def binomial_variance(accuracy: float, rows: int) -> float:
     """The variance of an accuracy that was counted on `rows` rows; infinite without rows."""
-    return accuracy * (1 - accuracy) / rows if rows else math.inf
+    return accuracy * (1 - accuracy) / rows if rows > 0 else math.inf
 
 
 def binomial_half_width(accuracy: float, rows: int, tests: int = 1) -> float:

@@ -99,16 +99,15 @@ class Family:
         highest = max(everyone, key=lambda row: everyone[row], default="")
         if highest not in means:
             return set()
+        judged = {row for row, d in self._differences(highest).items() if row in means and d.p is not None}
         kept = {highest}
-        for row in [row for row in means if row != highest]:
+        for row in judged:
             found = self._differences(row)
-            tested = {other: d for other, d in found.items() if other in means and d.p is not None}
-            d = tested.get(highest)
-            if d is None:
-                del means[row]
-            elif d.mean <= 0 or self._together(_z(d), [*tested.values()], row) >= LEVEL:
+            tested = {other: d for other, d in found.items() if other in judged | {highest} and d.p is not None}
+            d = tested[highest]
+            if d.mean <= 0 or self._together(_z(d), [*tested.values()], row) >= LEVEL:
                 kept.add(row)
-        return kept if len(kept) < len(means) else set()
+        return kept if len(kept) <= len(judged) else set()
 
     def _differences(self, baseline: str) -> dict[str, Difference]:
         """The differences to a row, not adjusted yet."""

@@ -33,6 +33,7 @@ FOREIGN = {  # what a record of ours never says: one change for each kind
     "words for a section": {"environment": "x"},
     "a number for a title": {"attention": {"title": 5}},
     "a list for a learning rate": {"config": {"train": {"lr": [1]}}},
+    "words for a number of batches": {"config": {"train": {"validation_batches": "9"}}},
     "no section": {"config": {"train": None}},
     "a rung beyond one": {"ladder": {"constant": 90.27}},
     "a rung below zero": {"ladder": {"constant": -5}},
