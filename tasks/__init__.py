@@ -7,7 +7,7 @@ when data is generated, read or measured.
 """
 
 from tasks._cache import cache_folder
-from tasks._data import Data, DataError, MissingDataError, Spec, Split
+from tasks._data import SPLITS, Data, DataError, MissingDataError, Spec, Split
 from tasks._find import ARENA, code_of, expand, file_of, find, names
 from tasks._intact import check_splits, find_fault, has_hashes, is_doubtful, verify
 from tasks._ladders import store_ladder
@@ -18,6 +18,7 @@ from tasks._task import Network, Task
 
 __all__ = [
     "ARENA",
+    "SPLITS",
     "UNPACKED",
     "Data",
     "DataError",

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from lra.errors import ConfigError, to_type
 
-SIDE = 32  # of an image
-LENGTH = SIDE * SIDE  # tokens
-
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
     from lra.experiments.run import Run
     from lra.experiments.status import RunStatus
+
+SIDE = 32  # of an image
+LENGTH = SIDE * SIDE  # tokens
 
 
 def examine(request: Request, runs: Iterable[Run]) -> None:

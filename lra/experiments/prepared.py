@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from lra.backbones import Classifier
 
-SPLITS = ("train", "validation", "test")
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -61,8 +59,9 @@ def batch_of(run: Run, data: tasks.Data, rows: Iterable[int], split: str) -> tup
     keep is True at real tokens, None where all are. split: train, validation or test. Raises ConfigError for another,
     and for rows that it does not have.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"unknown split {split!r}{suggestion(split, SPLITS)}; there are {', '.join(SPLITS)}")
+    if split not in tasks.SPLITS:
+        near = suggestion(split, tasks.SPLITS)
+        raise ConfigError(f"unknown split {split!r}{near}; there are {', '.join(tasks.SPLITS)}")
     import numpy as np
     import torch
 
