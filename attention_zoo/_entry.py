@@ -66,9 +66,9 @@ class Entry:
     departs: dict[str, str] = field(default_factory=dict)
     expected_failures: dict[str, str] = field(default_factory=dict)
     options: Options = field(default_factory=dict)
-    source: str = ""
+    source: str = field(default="", repr=False)
     source_hash: str = ""
-    beside: dict[str, str] = field(default_factory=dict)
+    beside: dict[str, str] = field(default_factory=dict, repr=False)
     data: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -26,8 +26,9 @@ class FNetAttention(Attention):
     """y = Re(F_N x F_D): Fourier transforms over the tokens and over the width, no parameters at all.
 
     The transform over tokens always has the length of the longest sequence, with zeros at padding, which is the same as
-    padding every sequence to it. orthonormal: divide by sqrt(length D), so that y is as large as x; the paper does not,
-    but normalises after the residual sum, which this suite's pre-norm encoder never does.
+    padding every sequence to it; a sequence that is longer still raises ValueError. orthonormal: divide by
+    sqrt(length D), so that y is as large as x; the paper does not, but normalises after the residual sum, which this
+    suite's pre-norm encoder never does.
     """
 
     def __init__(self, dims: Dims, *, orthonormal: bool = True):
@@ -35,6 +36,8 @@ class FNetAttention(Attention):
         self.norm = "ortho" if orthonormal else "backward"
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        if x.shape[1] > self.dims.length:  # which F.pad would cut off without a word
+            raise ValueError(f"{x.shape[1]:,} tokens, but built for at most {self.dims.length:,}")
         seen = upcast(zero_padding(x, keep))
         spectrum = torch.fft.fft(seen, dim=-1, norm=self.norm)
         # padded by hand, and by one row too many, because torch.compile would compile the longest sequence apart

@@ -44,17 +44,23 @@ def test_contract(spec, grid, check, request):
     check(spec, grid)
 
 
-OPTIONS = [spec if spec in attention_zoo.names() else pytest.param(spec, marks=pytest.mark.slow) for spec in SPECS]
-MODES = [
-    pytest.param(None, True, id="sequence-training"),
-    pytest.param(None, False, id="sequence-evaluation", marks=pytest.mark.slow),
-    pytest.param(SIDES, True, id="grid-training"),
-    pytest.param(SIDES, False, id="grid-evaluation", marks=pytest.mark.slow),
-]
+def sees_grid(spec: str) -> bool:
+    """Does the mechanism, or a part of it, ask for the sides of a grid?"""
+    parts = build_attention(spec, grid=SIDES).modules()
+    return "grid" in attention_zoo.find(spec)[0].source or any(hasattr(part, "grid") for part in parts)
 
 
-@pytest.mark.parametrize(("grid", "training"), MODES)
-@pytest.mark.parametrize("spec", OPTIONS)
+def compilations() -> Iterator[Any]:
+    """Spec, grid, training. Slow: options, evaluation, and grids where a mechanism computes the same on a sequence."""
+    for spec in SPECS:
+        for grid, name in ((None, "sequence"), (SIDES, "grid")):
+            for training, mode in ((True, "training"), (False, "evaluation")):
+                quick = training and spec in attention_zoo.names() and (grid is None or sees_grid(spec))
+                marks = () if quick else pytest.mark.slow
+                yield pytest.param(spec, grid, training, id=f"{spec}-{name}-{mode}", marks=marks)
+
+
+@pytest.mark.parametrize(("spec", "grid", "training"), [*compilations()])
 def test_compiled_once_for_every_shape(spec: str, grid: tuple[int, int] | None, training: bool):
     """One graph for all numbers of rows and all lengths, marked as the compiled gear does; it computes the same."""
     graphs = []

@@ -1,5 +1,6 @@
 """What a run starts from, in Python: the model, data and batches are the run's own."""
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -74,3 +75,12 @@ def test_one_attention_has_the_options_of_its_spec():
     assert attention.alpha == 2
     with pytest.raises(attention_zoo.SpecError, match="no option 'alfa', did you mean 'alpha'"):
         attention_zoo.build("pola:alfa=2", dims)
+
+
+@pytest.mark.parametrize("name", attention_zoo.names())
+def test_a_sequence_longer_than_the_sizes_is_computed_or_refused(name):
+    """Never cut: a mechanism whose tables end at dims.length raises, and the others need not know of it."""
+    attention = attention_zoo.build(name, attention_zoo.Dims(dim=8, heads=2, length=24))
+    assert attention(torch.randn(1, 24, 8)).shape == (1, 24, 8)
+    with contextlib.suppress(ValueError, RuntimeError, IndexError):
+        assert attention(torch.randn(1, 25, 8)).shape == (1, 25, 8)

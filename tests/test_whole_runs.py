@@ -15,7 +15,7 @@ from lra.bench.measure import measure
 from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing
 from lra.cli import main
-from lra.commands.list import NO_HOURS, hours_here, long_listing
+from lra.commands.list import BENCHES, NO_HOURS, hours_here, long_listing
 from lra.report.tables.bench import detail, tables
 from lra.results.bench_record import Bench, save
 from lra.results.machine import environment
@@ -242,6 +242,25 @@ def test_hours_in_the_long_list(tmp_path, monkeypatch):
     assert hours["elu"] == "2.5"
     assert {word for name, word in hours.items() if name != "elu"} == {"\N{EN DASH}"}
     assert "hours of a standard run on this machine" in lines[-1]
+
+
+def test_hours_of_the_asked_protocol(tmp_path, monkeypatch, capsys):
+    """`--dry-run` takes what was measured under the runs' protocol, and says how to measure what was not."""
+    (tmp_path / "mine.yaml").write_text("base: standard\ntrain:\n  lr: 1e-3\n")
+    monkeypatch.chdir(tmp_path)
+    for bench in timings_of_a_run(protocol="mine"):
+        save(bench, BENCHES / "bench")
+    words = ["--attn", "elu", "pola", "--task", "listops", "--seed", "0", "--dry-run"]
+    assert main([*words, "--protocol", "mine.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "about 2 h 30 min left" in said
+    assert "measure them here: python run_lra.py bench --hours --attn pola --protocol mine.yaml" in said
+    assert main(words) == 0
+    assert "measure them here: python run_lra.py bench --hours --attn elu pola\n" in capsys.readouterr().out
+    assert main([*words, "--set", "train.lr=2e-3"]) == 0
+    assert "bench --hours --attn elu pola --set train.lr=2e-3" in capsys.readouterr().out
+    assert main([*words, "--protocol", "quick"]) == 0
+    assert "measure" not in capsys.readouterr().out, "measuring takes longer than such a run"
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SIDE = 32  # of an image
 LENGTH = SIDE * SIDE  # tokens
+LONG = 2_000  # steps; a shorter run takes no longer than measuring it would
 
 
 def examine(request: Request, runs: Iterable[Run]) -> None:
@@ -77,24 +78,30 @@ def show(request: Request, runs: list[Run]) -> int:
 
     statuses = with_hours(plan_statuses(request.out, runs))
     print(listing(statuses))
-    unknown = {(s.task, s.row) for s in statuses if (s.state, s.left, s.protocol) == ("missing", None, "standard")}
-    asked = [run for run in runs if run.task in tasks.ARENA and (run.task, run.recorded_row) in unknown]
+    unknown = {(s.task, s.row) for s in statuses if (s.state, s.left) == ("missing", None)}
+    long = [run for run in runs if run.task in tasks.ARENA and run.config.train.steps >= LONG]
+    asked = [run for run in long if (run.task, run.recorded_row) in unknown]
     if specs := dict.fromkeys(run.spec for run in asked):
-        print(f"to know the hours, measure them here: {to_type('bench', '--hours', '--attn', *specs)}")
+        words = ["bench", "--hours", "--attn", *specs]
+        words += ["--protocol", request.protocol] if request.protocol != "standard" else []
+        words += ["--set", *request.overrides] if request.overrides else []
+        print(f"to know the hours, measure them here: {to_type(*words)}")
     return 0
 
 
 def with_hours(statuses: list[RunStatus]) -> list[RunStatus]:
     """The statuses with the hours that `bench --hours` measured here, where no run like them has ended."""
-    if all(status.left is not None or status.protocol != "standard" for status in statuses):
-        return statuses
     from lra.commands.list import BENCHES, hours_here
 
-    hours = hours_here(BENCHES)
-    known = {(task, row): 3600 * number for task, rows in hours.items() for row, number in rows.items()}
+    known = {
+        (protocol, task, row): 3600 * number
+        for protocol in {status.protocol for status in statuses if status.left is None}
+        for task, rows in hours_here(BENCHES, protocol).items()
+        for row, number in rows.items()
+    }
     return [
-        replace(status, left=known[status.task, status.row] * (1 - status.step / status.steps))
-        if status.left is None and status.protocol == "standard" and (status.task, status.row) in known
+        replace(status, left=known[run] * (1 - status.step / status.steps))
+        if status.left is None and (run := (status.protocol, status.task, status.row)) in known
         else status
         for status in statuses
     ]

@@ -141,8 +141,8 @@ def long_listing(benches: Path, backbone: str = "flat") -> str:
     return "\n".join([*lines, "", LEGEND, HOURS if columns else NO_HOURS])
 
 
-def hours_here(benches: Path) -> dict[str, dict[str, float]]:
-    """Task -> attention -> hours of a standard run on this machine, as `bench --hours` measured them last."""
+def hours_here(benches: Path, protocol: str = "standard") -> dict[str, dict[str, float]]:
+    """Task -> attention -> hours of a run on this machine, as `bench --hours` measured them last."""
     import tasks
     from lra.results.bench_record import read_benches
     from lra.results.machine import environment
@@ -155,7 +155,7 @@ def hours_here(benches: Path) -> dict[str, dict[str, float]]:
     runs = [
         run
         for place, runs in whole_runs(read_benches([benches])[0]).items()
-        if (place.device, place.device_name, place.cores) == here and place.protocol == "standard"
+        if (place.device, place.device_name, place.cores) == here and place.protocol == protocol
         for run in runs
     ]
     measured: dict[str, dict[str, float]] = {task: {} for task in tasks.ARENA}
