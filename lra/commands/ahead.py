@@ -91,12 +91,14 @@ def show(request: Request, runs: list[Run]) -> int:
 
 def with_hours(statuses: list[RunStatus]) -> list[RunStatus]:
     """The statuses with the hours that `bench --hours` measured here, where no run like them has ended."""
+    if all(status.left is not None for status in statuses):
+        return statuses
     from lra.commands.list import BENCHES, hours_here
 
     known = {
         (protocol, task, row): 3600 * number
-        for protocol in {status.protocol for status in statuses if status.left is None}
-        for task, rows in hours_here(BENCHES, protocol).items()
+        for protocol, tables in hours_here(BENCHES).items()
+        for task, rows in tables.items()
         for row, number in rows.items()
     }
     return [

@@ -118,8 +118,8 @@ def long_listing(benches: Path, backbone: str = "flat") -> str:
     runs = plan(Request(attentions=names, tasks=["listops"], seeds=[0], overrides=wanted))
     sizes = tasks.Spec(vocab=2, classes=10, length=2_000)  # ListOps, but for the embeddings
     counts = {run.row: count(run, sizes) for run in runs}
-    measured = hours_here(benches)
-    columns = list(measured)
+    measured = hours_here(benches).get("standard", {})
+    columns = [task for task in tasks.ARENA if task in measured]
     rows = []
     for run in runs:
         entry, dims = run.attention, attention_zoo.Dims(dim=64, heads=2, length=LONG)
@@ -141,9 +141,8 @@ def long_listing(benches: Path, backbone: str = "flat") -> str:
     return "\n".join([*lines, "", LEGEND, HOURS if columns else NO_HOURS])
 
 
-def hours_here(benches: Path, protocol: str = "standard") -> dict[str, dict[str, float]]:
-    """Task -> attention -> hours of a run on this machine, as `bench --hours` measured them last."""
-    import tasks
+def hours_here(benches: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Protocol -> task -> attention -> hours of a run on this machine, as `bench --hours` measured them last."""
     from lra.results.bench_record import read_benches
     from lra.results.machine import environment
     from lra.results.whole_runs import whole_runs
@@ -153,13 +152,13 @@ def hours_here(benches: Path, protocol: str = "standard") -> dict[str, dict[str,
     machine = environment(choose_device("auto"))
     here = (machine["device"], machine["device_name"], physical_cores(affinity()))
     runs = [
-        run
+        (place.protocol, run)
         for place, runs in whole_runs(read_benches([benches])[0]).items()
-        if (place.device, place.device_name, place.cores) == here and place.protocol == protocol
+        if (place.device, place.device_name, place.cores) == here
         for run in runs
     ]
-    measured: dict[str, dict[str, float]] = {task: {} for task in tasks.ARENA}
-    for run in sorted(runs, key=lambda run: run.created):
-        if run.hours is not None and run.task in measured:
-            measured[run.task][run.row] = run.hours
-    return {task: hours for task, hours in measured.items() if hours}
+    measured: dict[str, dict[str, dict[str, float]]] = {}
+    for protocol, run in sorted(runs, key=lambda item: item[1].created):
+        if run.hours is not None:
+            measured.setdefault(protocol, {}).setdefault(run.task, {})[run.row] = run.hours
+    return measured
