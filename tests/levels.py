@@ -8,8 +8,9 @@ family-wise error is any difference to the baseline that is called separated alt
 the truly best row, by nothing, left out of the bold ones. Power is the share of a true difference of 4.5 points, of one
 row among equal ones, that is separated where a run's standard deviation is 1.3 points.
 
-Two unusual tables: all rows but three answer a constant, which is another mean (only the three can err); and the runs
-of one row have a standard deviation of 4 points, those of all others 0.5.
+Unusual tables: all rows but three answer a constant, which is another mean (only the three can err); all rows but two
+answer a constant of the same mean, the baseline among them (only the two can err); and the runs of one row have a
+standard deviation of 4 points, those of all others 0.5.
 """
 
 import sys
@@ -23,9 +24,10 @@ from lra.stats.differences import Family
 ROWS, SEEDS = (2, 5, 11, 23), (3, 5, 10)
 LOW, HIGH, USUAL, GAP, SHARED = 0.3, 2.5, 1.3, 4.5, 0.7  # points
 SPREADS = ("equal", "uniform", "log-uniform")  # how the rows' standard deviations are drawn: USUAL, or LOW to HIGH
-CHANCE, WILD = "three rows learn", "one row is wild"
-KINDS = (*SPREADS, CHANCE, WILD)
-UNUSUAL_ROWS, UNUSUAL_SEEDS, LEARN = ROWS[2:], SEEDS[:2], 3
+CHANCE, WILD, ALONE = "three rows learn", "one row is wild", "the baseline is constant"
+KINDS = (*SPREADS, CHANCE, WILD, ALONE)
+UNUSUAL_ROWS, UNUSUAL_SEEDS = ROWS[2:], SEEDS[:2]
+LEARN = {CHANCE: 3, ALONE: 2}  # rows that do not answer a constant
 QUIET, LOUD = 0.5, 4.0  # points, of WILD
 REPEATS = 3000
 
@@ -44,7 +46,7 @@ class Line:
 
 def deviations(spread: str, rows: int, rng: np.random.Generator) -> np.ndarray:
     """A standard deviation for each row, in points."""
-    if spread in ("equal", CHANCE):
+    if spread in ("equal", CHANCE, ALONE):
         return np.full(rows, USUAL)
     if spread == WILD:
         return np.where(np.arange(rows) == 1, LOUD, QUIET)
@@ -58,16 +60,21 @@ def family(rows: int, seeds: int, spread: str, rng: np.random.Generator, gap: fl
     noise = rng.normal(size=(rows, seeds)) * deviations(spread, rows, rng)[:, None]
     values = 50 + rng.normal(0, SHARED, seeds) + noise
     values[1] += gap
-    constant = rows - LEARN if spread == CHANCE else 0
-    values[rows - constant :] = 20
+    constant = [row for row in range(rows) if not learns(row, spread)]
+    values[constant] = 20 if spread == CHANCE else 50
     named = {str(row): {seed: float(v) / 100 for seed, v in enumerate(found)} for row, found in enumerate(values)}
-    return Family(named, lambda *_: 0.0, [str(row) for row in range(rows - constant, rows)])
+    return Family(named, lambda *_: 0.0, [str(row) for row in constant])
+
+
+def learns(row: int, spread: str) -> bool:
+    """Row 0 is the baseline."""
+    return row < LEARN[CHANCE] if spread == CHANCE else 0 < row <= LEARN[ALONE] if spread == ALONE else True
 
 
 def measure(rows: int, seeds: int, spread: str, repeats: int) -> Line:
     """One line of the table, from a seed of its own."""
     rng = np.random.default_rng([rows, seeds, KINDS.index(spread)])
-    equal = {str(row) for row in range(LEARN if spread == CHANCE else rows)}
+    equal = {str(row) for row in range(rows) if learns(row, spread)}
     wrong = missed = found = 0
     for _ in range(repeats):
         null = family(rows, seeds, spread, rng)
@@ -94,6 +101,6 @@ if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else REPEATS
     settings = [(rows, seeds, spread, count) for rows in ROWS for seeds in SEEDS for spread in SPREADS]
     unusual = [(rows, seeds) for rows in UNUSUAL_ROWS for seeds in UNUSUAL_SEEDS]
-    settings += [(*size, kind, count) for kind in (CHANCE, WILD) for size in unusual]
+    settings += [(*size, kind, count) for kind in (CHANCE, WILD, ALONE) for size in unusual]
     with ProcessPoolExecutor() as pool:
         print(table(list(pool.map(measure, *zip(*settings, strict=True)))), end="")

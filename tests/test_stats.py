@@ -82,6 +82,28 @@ def test_rows_that_answer_a_constant_say_nothing_about_the_spread_of_others():
     assert not beside.against("d")["e"].separated
 
 
+def test_a_row_that_learns_keeps_its_own_spread_against_one_at_chance():
+    """Of two rows that learn one differs ten times as much; that says nothing of the other's lead over a constant."""
+    constant = [[0.156, 0.155, 0.157], *[[0.155] * 3] * 3]
+    column = family([0.337, 0.354, 0.338], [0.342, 0.210, 0.156], *constant, constant=tuple("cdef"))
+    found = column.against("c")
+    assert found["a"].separated
+    assert found["a"].mean == pytest.approx(0.187)
+    assert not found["b"].separated
+    assert column.against("a")["d"].separated
+    assert not column.against("a")["b"].separated, "between the two, three differences tell"
+    assert {"a", "b"} <= column.best
+    assert "d" not in column.best
+
+
+def test_an_effect_of_the_seed_does_not_cancel_against_a_constant():
+    """Three rows move together by ten points; none of them is above the constant answer by more than that."""
+    seeds = [0.45, 0.55, 0.50]
+    rows = [[accuracy + gap for accuracy in seeds] for gap in (0.010, 0.011, 0.009)]
+    column = family(*rows, [0.5] * 3, constant=("d",))
+    assert not any(d.separated for d in column.against("d").values())
+
+
 HALF, MOST = np.array([0, 1, 1, 2]), np.array([3, 0, 3, 3, 3])  # labels: the commonest has 50 %, and 80 %
 
 
@@ -235,6 +257,7 @@ COUNTS = {  # a line of the table in docs/statistics.md -> family-wise errors, b
     (23, 3, "log-uniform"): (15, 4, 0),
     (11, 10, "log-uniform"): (11, 3, 0),
     (11, 3, levels.CHANCE): (13, 4, 0),
+    (11, 3, levels.ALONE): (3, 2, 0),
 }
 
 

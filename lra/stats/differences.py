@@ -10,7 +10,7 @@ import numpy as np
 from scipy import optimize, special
 
 from lra.stats.accuracy import FEWEST, LEVEL, Z
-from lra.stats.spread import FLAT, Spread, Values, moderate, spreads, totals
+from lra.stats.spread import FEW, FLAT, Spread, Values, moderate, spreads, totals
 
 POWER = 0.8
 MOST = 1e9  # degrees of freedom: Student's t is normal there
@@ -63,18 +63,18 @@ class Family:
         rows_variance: Callable[[str, str, Sequence[int]], float],
         constant: Collection[str] = (),
     ):
-        self.values, self.rows_variance = values, rows_variance
+        self.values, self.rows_variance, self.constant = values, rows_variance, constant
         self.spreads = spreads(values, constant)
         self.totals, self.usual = totals(values, constant)
 
     def near(self, row: str, number: float, rows: float) -> bool:
         """Is the mean of a row not distinguishable from a number, at 5 %? rows: the variance that the test rows add.
 
-        By Student's t over the row's runs, whose spread is moderated. A single run has the usual spread of the column;
-        where no row has several runs only the test rows count.
+        By Student's t over the row's runs, whose spread is moderated. A single run has the usual spread of the column,
+        and so has every row where fewer than three have several runs; where none has only the test rows count.
         """
         seen = self.values[row].values()
-        known = self.totals.get(row, self.usual)
+        known = self.totals.get(row, self.usual) if len(self.totals) >= FEW else self.usual
         d = _test(statistics.fmean(seen) - number, len(seen), [known] if known else [], rows)
         return d.p is not None and d.p >= LEVEL
 
@@ -105,7 +105,7 @@ class Family:
             found = self._differences(row)
             tested = {other: d for other, d in found.items() if other in judged | {highest} and d.p is not None}
             d = tested[highest]
-            if d.mean <= 0 or self._together(_z(d), [*tested.values()], row) >= LEVEL:
+            if d.mean <= 0 or self._together(_z(d), tested, row) >= LEVEL:
                 kept.add(row)
         return kept if len(kept) <= len(judged) else set()
 
@@ -121,10 +121,18 @@ class Family:
             return None
         mean = statistics.fmean(ours[s] - theirs[s] for s in seeds)
         rows = self.rows_variance(row, baseline, seeds)
-        known = [self.spreads[name] for name in (row, baseline) if name in self.spreads]
+        known = [s for s in (self._spread(row, baseline), self._spread(baseline, row)) if s is not None]
         if len(seeds) < FEWEST or len(known) < 2:
             return Difference(mean, len(seeds), math.nan, math.nan, Z * math.sqrt(rows))
         return _test(mean, len(seeds), known, rows)
+
+    def _spread(self, row: str, other: str) -> Spread | None:
+        """How much a row's runs differ where it is compared with another; None where too few runs tell.
+
+        What a seed does to all rows cancels between two that learn, but not against one that answers a constant.
+        """
+        against_constant = other in self.constant and row not in self.constant
+        return (self.totals if against_constant else self.spreads).get(row)
 
     def _adjust(
         self, tested: Mapping[str, Difference], baseline: str
@@ -133,22 +141,22 @@ class Family:
         order = sorted(tested, key=lambda row: -_z(tested[row]))
         adjusted, highest = {}, 0.0
         for place, row in enumerate(order):
-            rest = [tested[name] for name in order[place:]]
+            rest = {name: tested[name] for name in order[place:]}
             highest = adjusted[row] = max(highest, self._together(_z(tested[row]), rest, baseline))
         if not order:
             return {}, lambda _: math.inf
-        everyone = [*tested.values()]
-        bar = optimize.brentq(lambda z: self._together(z, everyone, baseline) - LEVEL, 0.0, 40.0, xtol=1e-14)
+        bar = optimize.brentq(lambda z: self._together(z, tested, baseline) - LEVEL, 0.0, 40.0, xtol=1e-14)
         tail = float(special.ndtr(-bar))  # pyright: ignore[reportOperatorIssue]
         return adjusted, lambda d: _middle(d) * (t_of(POWER, d.freedom) - t_of(tail, d.freedom))
 
-    def _together(self, z: float, differences: Sequence[Difference], baseline: str) -> float:
+    def _together(self, z: float, differences: Mapping[str, Difference], baseline: str) -> float:
         """The probability that the largest of these differences reaches |z| if none is real.
 
         Given the noise of the baseline, which they share, they are independent; t is read as the z of the same p.
         """
-        spread = self.spreads[baseline].variance
-        shared = np.array([spread / d.count / max(d.error**2, FLAT**2) for d in differences]).clip(0, 1 - 1e-9)
+        of_baseline = [(self._spread(baseline, row), d) for row, d in differences.items()]
+        shares = [s.variance / d.count / max(d.error**2, FLAT**2) for s, d in of_baseline if s is not None]
+        shared = np.array(shares).clip(0, 1 - 1e-9)
         ends = np.sqrt(shared)[:, None] * NODES / np.sqrt(1 - shared)[:, None]
         width = (z / np.sqrt(1 - shared))[:, None]
         outside = (special.ndtr(ends - width) + special.ndtr(-ends - width)).clip(max=1 - 1e-12)

@@ -34,7 +34,7 @@ def spreads(values: Values, apart: Collection[str] = ()) -> dict[str, Spread]:
 def totals(values: Values, apart: Collection[str] = ()) -> tuple[dict[str, Spread], Spread | None]:
     """Row -> the variance of its runs about their mean, moderated; and what is usual, for a row of one run.
 
-    With fewer than three rows all have the usual one. apart: as for `spreads`; these rows have none.
+    apart: as for `spreads`; these rows have none.
     """
     own = {row: spread for row, seen in values.items() if row not in apart and (spread := _own(seen))}
     if not own:
@@ -42,10 +42,8 @@ def totals(values: Values, apart: Collection[str] = ()) -> tuple[dict[str, Sprea
     found = moderate([*own.values()])
     freedoms = [spread.freedom for spread in found]
     average = float(np.average([spread.variance for spread in found], weights=freedoms))
-    if len(found) < FEW:
-        usual = Spread(average, sum(freedoms))
-        return dict.fromkeys(own, usual), usual
-    return dict(zip(own, found, strict=True)), Spread(average, min(freedoms))
+    usual = Spread(average, min(freedoms) if len(found) >= FEW else sum(freedoms))
+    return dict(zip(own, found, strict=True)), usual
 
 
 def _own(runs: Mapping[int, float]) -> Spread | None:
