@@ -64,7 +64,7 @@ def read_options(text: str, known: Options, name: str) -> dict[str, Value]:
             if not equals:
                 raise ValueError
             if kind is int and not -LARGEST <= int(value) <= LARGEST:
-                raise SpecError(f"attention {name}: {key} must be at most {LARGEST:,}, not {value[:40]}")
+                raise SpecError(f"attention {name}: {key} must lie within ±{LARGEST:,}, not {value[:40]}")
             if kind is float and not math.isfinite(float(value)):
                 raise SpecError(f"attention {name}: {key} must be a finite number, not {value!r}")
             options[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -83,6 +84,8 @@ def is_due(data: Data) -> bool:
     text = os.environ.get("LRA_VERIFY_DAYS") or str(DAYS)
     try:
         days = float(text)
+        if math.isnan(days):
+            raise ValueError
     except ValueError:
         raise DataError(f"LRA_VERIFY_DAYS must be a number of days, not {text!r}") from None
     return time.time() - intact_at(data.folder) > 86400 * days or (data.folder / DAMAGED).exists()

@@ -144,7 +144,7 @@ def test_what_has_no_data_is_not_measured(tmp_path):
     assert set(measured["verdict"]) == {"2 seeds: no interval"}
     assert list(measured["difference"]) == pytest.approx([-0.06] * len(measured))
     words = sheet_of(frame).body
-    assert all(line[5] == "-6.0" for line in words if line[0] == "pathfinder")
+    assert all(line[5] == "\N{MINUS SIGN}6.0" for line in words if line[0] == "pathfinder")
     assert all(line[5] == DASH for line in words if line[0] == "retrieval")
 
 

@@ -1,6 +1,6 @@
 """Protocols, overrides and the message of every mistake in them."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -162,6 +162,15 @@ def test_a_protocols_warm_up_is_cut_to_its_share_of_fewer_steps():
     by_hand = resolve("standard", "train.steps=5000", "train.warmup=250")
     assert label_of("standard", by_hand, plain) == "standard[train.steps=5000,train.warmup=250]"
     assert resolve("google", "train.steps=30").train.warmup == 1000, "rsqrt may end inside its warm-up"
+
+
+def test_a_label_hides_the_gear_and_no_other_key_of_its_name():
+    """A user's task may have an option of its data that is called like a setting of the training."""
+    plain = resolve()
+    settings = make_dataclass("Own", [("gear", str, "low")], bases=(type(plain.data),), frozen=True)
+    own = replace(plain, data=settings(**vars(plain.data)))
+    other = replace(own, data=replace(own.data, gear="high"), train=replace(own.train, gear="eager"))
+    assert label_of("standard", other, own) == "standard[data.gear=high]"
 
 
 def test_a_warm_up_that_is_set_by_hand_is_never_cut():

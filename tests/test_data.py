@@ -62,6 +62,17 @@ def test_prepare_status_and_carry(elsewhere, tiny, monkeypatch, capsys):
     assert folders[0] == folders[1] != []
 
 
+def test_nothing_is_packed_where_no_task_has_data(elsewhere, tiny, monkeypatch, capsys):
+    def missing(task, *_):
+        raise tasks.MissingDataError(f"{task}: no data")
+
+    monkeypatch.setattr("lra.experiments.data.prepare_data", missing)
+    archive = elsewhere / "data.tar"
+    assert main(["data", "pack", "--task", "all", "--protocol", tiny, "--file", str(archive)]) == 1
+    assert "0 of 5 tasks have data" in capsys.readouterr().err
+    assert not archive.exists()
+
+
 @pytest.mark.parametrize("name", ["../evil.npy", "/evil.npy", "listops-0123456789ab/run.py", "notes.txt"])
 def test_unpack_refuses_other_archives(elsewhere, name, capsys):
     archive = elsewhere / "evil.tar"

@@ -183,6 +183,7 @@ def test_bad_file(tmp_path, text, message):
     [
         ("pla", r"unknown attention 'pla', did you mean 'pola'\?"),
         ("nowhere/mine.py", "no attention file at nowhere/mine.py"),
+        ("pola:conv=-2000000", r"attention pola: conv must lie within ±1,000,000, not -2000000"),
         ("pola:alpa=3", r"attention pola has no option 'alpa', did you mean 'alpha'\?; it has: alpha, conv"),
         ("pola:alpha=big", "alpha must be of type float, not 'big'"),
         ("pola:alpha", "alpha must be of type float"),

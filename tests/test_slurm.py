@@ -105,5 +105,6 @@ def test_what_an_array_needs(tiny, tmp_path, capsys):
     capsys.readouterr()
     assert main([*words, "--out", str(tmp_path), "--jobs", "2"]) == 2
     assert "leave --devices, --jobs, --processes and --shard out" in capsys.readouterr().err
-    assert main([*words, "--out", str(tmp_path / "a b")]) == 2
-    assert "give an --out without spaces" in capsys.readouterr().err
+    for name in ("a b", "a%b", "a'b", "a$b", "a;b"):
+        assert main([*words, "--out", str(tmp_path / name)]) == 2
+        assert "SLURM cannot write its logs to" in capsys.readouterr().err

@@ -1,15 +1,19 @@
 """metrics.jsonl is enough to draw progress; trackers get the same lines, and never end a run."""
 
+import contextlib
 import importlib
 import json
 import sys
 import types
 
 import pytest
+import torch
 
 from lra.errors import ConfigError
-from lra.experiments.grid import run_grid
-from lra.experiments.plan import Request
+from lra.experiments.grid import prepare_all, run_grid
+from lra.experiments.job import open_job, run_job
+from lra.experiments.plan import Request, plan
+from lra.training.distributed import Group
 from lra.training.tracker import Tracker, WandB, check_tracker
 
 
@@ -83,6 +87,25 @@ def test_a_tracker_that_fails_is_named_once_and_ends_nothing(tiny, tmp_path, mon
     assert record.status == "done"
     assert len(lines_of(tmp_path)) == 5
     assert capfd.readouterr().err.count("wandb failed and gets no more of this run") == 1
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_tracker_is_closed_after_a_failure(tiny, tmp_path, monkeypatch, raises):
+    """An open one would take what the next run of the same process logs."""
+    monkeypatch.setattr("lra.training.tracker.BACKENDS", {"wandb": Board})
+
+    def fails(*given):
+        given[2].tracker.log(tmp_path, {"step": 20, "train_loss": 1.0})
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr("lra.experiments.job.train_and_test", fails)
+    request = asked(tiny, tmp_path)
+    (run,) = plan(request)
+    data = prepare_all(request, [run], forgiving=False)[run.data_key]
+    job = open_job(run, data.data.hash, tmp_path, "wandb")
+    with pytest.raises(RuntimeError) if raises else contextlib.nullcontext():
+        run_job(job, data, Group(0, 1, torch.device("cpu")), raises=raises)
+    assert Board.made.pop().closed
 
 
 def test_a_missing_package_is_told_before_anything_runs(tiny, tmp_path, monkeypatch):

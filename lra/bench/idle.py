@@ -8,11 +8,15 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lra.console import say
 from lra.errors import BusyError
 from lra.results.locks import locked
 from lra.training.cores import busy_cores
+
+if TYPE_CHECKING:
+    import torch
 
 IDLE_CORES = 0.25  # busy cores that a measurement tolerates
 
@@ -37,20 +41,27 @@ def alone_on(device: str) -> bool:
     """Is the device idle? If not, a line says that the times will be too long."""
     from lra.training.device import choose_device
 
-    busy = busy_cores()
+    chosen, busy = choose_device(device), busy_cores()
     words = [f"{busy:.1f} cores are busy"] if busy > IDLE_CORES else []
-    if choose_device(device).type == "cuda" and (others := gpu_processes()):
+    if chosen.type == "cuda" and (others := gpu_processes(chosen)):
         words.append(f"{others} other process{'es' if others > 1 else ''} on the GPU")
     if words:
         say(f"the machine is not idle ({', '.join(words)}): times will be too long")
     return not words
 
 
-def gpu_processes() -> int:
-    """How many other processes compute on NVIDIA GPUs here, by nvidia-smi; 0 where it cannot tell."""
-    command = ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"]
+def gpu_processes(device: torch.device) -> int:
+    """How many other processes compute on this NVIDIA GPU, by nvidia-smi; 0 where it cannot tell.
+
+    On all GPUs of the machine where torch does not know the UUID of its own.
+    """
+    import torch
+
+    own = str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))
+    command = ["nvidia-smi", "--query-compute-apps=gpu_uuid,pid", "--format=csv,noheader"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.split()
+        lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return 0
-    return len(set(found) - {str(os.getpid())})
+    found = {line.rpartition(",")[2].strip() for line in lines if own in line}
+    return len(found - {str(os.getpid())})

@@ -104,7 +104,7 @@ def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
             print(climb(task, data, parsed.store))
     if missing:
         print(f"{len(sets)} of {len(chosen)} tasks have data; missing: {', '.join(missing)}", file=sys.stderr)
-    if parsed.action == "pack":
+    if parsed.action == "pack" and sets:
         tasks.pack(sets, parsed.file)
         print(f"packed into {parsed.file}; there: {to_type('data', 'unpack', '--file', parsed.file.name)}")
     return int(bool(missing))

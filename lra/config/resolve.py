@@ -105,14 +105,14 @@ def label_of(protocol: str, config: Config, plain: Config) -> str:
     """
     path = Path(protocol)
     name = path.name if path.suffix and path.stem in protocols() else path.stem
-    hidden = {"gear", *(["warmup"] if has_cut_warmup(config, plain) else [])}
+    hidden = {"train.gear", *(["train.warmup"] if has_cut_warmup(config, plain) else [])}
     before = as_dict(plain)
     defaults = {f.name: f.default for f in fields(config.model)}  # of keys that the plain backbone does not have
     changed = [
         f"{section}.{key}={as_override(value)}"
         for section, values in as_dict(config).items()
         for key, value in values.items()
-        if value != before[section].get(key, defaults.get(key)) and key not in hidden
+        if value != before[section].get(key, defaults.get(key)) and f"{section}.{key}" not in hidden
     ]
     return f"{name}[{','.join(changed)}]" if changed else name
 

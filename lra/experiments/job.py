@@ -188,8 +188,9 @@ def run_job(
                     raise
                 job.record = record_failure(job, prepared, group, error, folder.error)
                 bar.close(f"failed: {job.record.reason} (traceback in {folder.error})")
-            if group.rank == 0:
+            finally:
                 job.folder.tracker.close()
+            if group.rank == 0:
                 job.keep()
         if job.final and group.rank == 0:
             job.finish()

@@ -75,8 +75,10 @@ def script(file: Path, program: Sequence[str], words: Sequence[str], out: Path, 
     that SLURM could not write its logs to.
     """
     logs = logs_of(out)
-    if any(character in str(logs) for character in "\n%\\ "):
-        raise ConfigError(f"--emit: SLURM cannot write its logs to {logs}; give an --out without spaces, % and \\")
+    if "%" in str(logs) or shlex.quote(str(logs)) != str(logs):  # #SBATCH lines are not read by the shell
+        raise ConfigError(
+            f"--emit: SLURM cannot write its logs to {logs}; give an --out of letters, digits and @ + = : , . / _ -"
+        )
 
     def shell(*after: str) -> str:
         return shlex.join([*program, *after])

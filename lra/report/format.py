@@ -20,12 +20,12 @@ def signed(accuracy: float, decimals: int = 2) -> str:
 
 
 def points(value: float | None, form: str = "{:+.1f}") -> str:
-    """0.012 -> '+1.2'; a dash for None and NaN, which a data frame makes of it."""
-    return DASH if value is None or value != value else form.format(100 * value)
+    """0.012 -> '+1.2', with a true minus; a dash for None and NaN, which a data frame makes of it."""
+    return DASH if value is None or value != value else form.format(100 * value).replace("-", MINUS)
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """'-1.6 to +1.7' in points, or a dash."""
+    """'−1.6 to +1.7' in points, or a dash."""
     return DASH if points(low) == DASH else f"{points(low)} to {points(high)}"
 
 
