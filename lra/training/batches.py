@@ -4,7 +4,8 @@ Why micro-batches: a batch padded to its longest sample is mostly padding. So a 
 length and cut, and each micro-batch is padded only to its own longest sample. Their gradients add up to the batch's
 gradient.
 
-Why no loader: the rows of step t are a pure function of (seed, t); a resumed run reads what an undisturbed one reads.
+Why no loader: the rows of step t are a pure function of (seed, t), so a resumed run reads the rows that an undisturbed
+one reads.
 """
 
 from typing import Protocol
@@ -20,12 +21,12 @@ from lra.training.device import Padding
 # CPU the activations of a micro-batch should stay in cache.
 MICRO_BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072, "mps": 65_536}
 MICRO_BATCH_PADDING = {"cpu": 512, "cuda": 16_384, "mps": 16_384}
-# Processes on a CPU take turns at micro-batches. So that they end together, no micro-batch holds more than an eighth of
-# the tokens that are left, down to a quarter of the largest one ("guided self-scheduling", Polychronopoulos and Kuck,
-# 1987). The cut is the same for every number of processes, one included, and so are a run's numbers.
+# Processes on a CPU take turns at micro-batches. So that they end together, a micro-batch may hold an eighth of the
+# tokens that are left, but never less than a quarter of the most ("guided self-scheduling", Polychronopoulos and Kuck,
+# 1987). The cut is the same for every number of processes, one included, and so are a run's results.
 LEFT = 8
 SMALLEST = 4
-ROWS = 2  # of the smallest micro-batch: a compiled graph for every number of rows excludes 1
+ROWS = 2  # at least, in a micro-batch: a graph that is compiled for every number of rows does not serve 1
 
 
 class Samples(Protocol):
@@ -44,7 +45,7 @@ class Samples(Protocol):
 
 
 def order(rows: int, batch: int, seed: int, step: int) -> np.ndarray:
-    """Rows of step 0, 1, ...: positions step * batch + i of the concatenated permutations of all epochs."""
+    """Rows (batch,) of a step, from 0: positions step * batch + i of the concatenated permutations of all epochs."""
     parts, start, need = [], step * batch, batch
     while need:
         epoch, offset = divmod(start, rows)
@@ -58,7 +59,7 @@ _last_permutation: dict[tuple[int, int, int], np.ndarray] = {}
 
 
 def permutation(rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of one epoch, a pure function; the last one is cached, because every step asks for it."""
+    """The row order of one epoch, a pure function; the latest is cached, because every step asks for it."""
     key = (rows, seed, epoch)
     if key not in _last_permutation:
         generator = torch.Generator().manual_seed(seed_of(seed, "order", epoch))
@@ -68,12 +69,12 @@ def permutation(rows: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def evaluation_rows(config: Train, rows: int) -> np.ndarray:
-    """The whole split; the quirk drops its last, incomplete batch (but never all of it)."""
+    """All rows of a split; the quirk `drop_last` leaves out the last, incomplete batch, unless it is the only one."""
     return np.arange(rows - rows % config.batch if config.drop_last and rows >= config.batch else rows)
 
 
 def validation_rows(config: Train, rows: int, seed: int, evaluation: int) -> np.ndarray:
-    """Rows of evaluation 0, 1, ...: all of them; the quirk takes some batches of an endless reshuffled loader."""
+    """Rows of an evaluation, from 0: all, or `validation_batches` (a quirk) batches of an endless reshuffled loader."""
     if not config.validation_batches:
         return evaluation_rows(config, rows)
     return order(rows, config.validation_batches * config.batch, seed_of(seed, "validation"), evaluation)
@@ -106,8 +107,8 @@ def micro_batches(lengths: np.ndarray, padding: Padding, kind: str, training: bo
 def cut(lengths: np.ndarray, most: int, padding: int, least: int) -> list[np.ndarray]:
     """Positions by falling length, in parts of `least` to `most` tokens, at most `padding` of them padding.
 
-    Parts become smaller as fewer tokens are left, unless all of them fit into `most`: that is too little to share. Each
-    part has at least ROWS rows, however long they are, where there are so many.
+    Parts become smaller as fewer tokens are left, unless all tokens fit into `most`, which is too little to share. Each
+    part has at least ROWS rows, however long they are, unless the batch has fewer.
     """
     falling_order = np.argsort(-lengths, kind="stable")
     falling = lengths[falling_order].astype(np.int64)

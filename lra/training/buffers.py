@@ -1,4 +1,4 @@
-"""A model's buffers, such as running statistics: whatever is only tried must not count as a step."""
+"""Saves and restores a model's buffers, such as running statistics, so that a trial does not count as a step."""
 
 from torch import Tensor, nn
 

@@ -1,8 +1,8 @@
 """The third gear: a whole training step as CUDA graphs, replayed without host involvement.
 
 There is one graph for each length of a micro-batch, which gathers its samples on the device and adds to static
-gradients; one more clips, moves the parameters and sets the rate. The host only sends which samples, and the seed of
-each micro-batch.
+gradients; one more graph clips, sets the rate and moves the parameters. The host only sends the row numbers and the
+seed of each micro-batch.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from lra.training.optimiser import FlatAdamW
 from lra.training.turns import Turns
 
 PARTS = 4  # micro-batches of a batch whose sequences differ in length
-LENGTHS = 8  # a micro-batch's length is a multiple of the longest by 1 / LENGTHS, rounded up to a multiple of 16
+LENGTHS = 8  # lengths of micro-batches are multiples of 1 / LENGTHS of the longest, rounded up to a multiple of 16
 
 
 class CaptureError(RuntimeError):
@@ -37,14 +37,17 @@ class CaptureError(RuntimeError):
 class Recorder(Protocol):
     """Turns a function without arguments into a replay of it.
 
-    It may call the function, as often as it likes; afterwards the tensors in `touched` are as before.
+    It may call the function any number of times; afterwards it restores the tensors in `touched`.
     """
 
     def __call__(self, function: Callable[[], None], touched: list[Tensor]) -> Callable[[], None]: ...
 
 
 class Captured(Compiled):
-    """Replays graphs. rows: of every micro-batch; missing rows have no label. graphs_by_length: one graph for each."""
+    """Replays CUDA graphs, one for each length of a micro-batch: `graphs_by_length`.
+
+    rows: how many each micro-batch has; missing rows are filled and have no label.
+    """
 
     name, sizes = "captured", LENGTHS
 
@@ -68,7 +71,7 @@ class Captured(Compiled):
         optimiser.set_static(True)
 
     def prepare(self, samples: Samples, rows: np.ndarray) -> None:
-        """Nothing: graphs are captured when they are needed."""
+        """Does nothing: graphs are captured when they are needed."""
 
     def separate(self) -> None:
         super().separate()
@@ -99,7 +102,10 @@ class Captured(Compiled):
             turns.tokens.append(self.rows * length * (1 if samples.pairs is None else 2))
 
     def add_graph(self, samples: Samples, length: int) -> None:
-        """Raises CaptureError when the split is not on the device, or a buffer is replaced instead of written to."""
+        """Captures the graph of a length.
+
+        Raises CaptureError when the split is not on the device, or a buffer is replaced instead of written to.
+        """
         table = resident(samples, self.device.torch_device)
         if table is None:
             raise CaptureError("the training split does not fit on the device")
@@ -111,7 +117,7 @@ class Captured(Compiled):
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             pairs = [(p.grad, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
             sums, parts = map(list, zip(*pairs, strict=True))
-            # one kernel, where backward() takes one for each parameter
+            # one kernel for all parameters, where backward() launches one for each
             torch._foreach_add_(sums, parts)  # pyright: ignore[reportPrivateImportUsage]
             self.optimiser.loss += loss.detach()
 
@@ -125,7 +131,7 @@ class Captured(Compiled):
         self.graphs_by_length[length] = graph
 
     def move(self, optimiser: FlatAdamW, step: int) -> None:  # noqa: ARG002
-        """Replays the last graph of a step, which knows the step's number and rate by itself."""
+        """Replays the optimiser's graph, which counts the steps and looks up the rate by itself."""
         if self.last is None:
             with self.compiling("optimiser"):
                 self.last = self.recorder(optimiser.move, optimiser.tensors())
@@ -133,7 +139,7 @@ class Captured(Compiled):
 
 
 class CUDARecorder:
-    """Captures functions as CUDA graphs that share one pool of memory, which none of their results outlives."""
+    """Captures functions as CUDA graphs that share one memory pool: no result in it is needed after its replay."""
 
     def __init__(self):
         self.pool = torch.cuda.graph_pool_handle()
@@ -156,7 +162,7 @@ class CUDARecorder:
                     tensor.copy_(value)
 
     def capture(self, function: Callable[[], None], side: torch.cuda.Stream) -> Callable[[], None]:
-        """Raises CaptureError, after which work can go on as if nothing had been tried."""
+        """Captures the function on stream `side`. Raises CaptureError after undoing what a failed capture leaves."""
         current, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
         generator = torch.cuda.default_generators[side.device.index]
         spare = generator.clone_state()
@@ -168,11 +174,11 @@ class CUDARecorder:
         except Exception as error:
             # After a failed capture its stream is still current, the generator refuses to draw outside of a graph, the
             # allocator refuses to release its cache, and the error raised hides the cause.
-            if torch.cuda.current_stream() != current:  # else the capture has ended as usual, as where memory ran out
+            if torch.cuda.current_stream() != current:  # else it has ended normally, as when memory runs out
                 torch.cuda.set_stream(current)
                 with contextlib.suppress(Exception):
                     torch._C._cuda_endAllocateToPool(side.device.index, self.pool)
-                with contextlib.suppress(Exception):  # the capture held the pool, too, which could never be freed again
+                with contextlib.suppress(Exception):  # or the pool, which the capture also held, is never freed
                     torch._C._cuda_releasePool(side.device.index, self.pool)
             generator.graphsafe_set_state(spare)
             cause = error.__context__ or error

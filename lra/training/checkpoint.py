@@ -1,6 +1,6 @@
-"""Checkpoints and weights as files that show damage: a digest beside the content, compared where it is read.
+"""Checkpoints and weights as files in which damage is detected: each has a digest, which is compared on reading.
 
-Nothing is unpickled but tensors and plain values.
+Only tensors and plain values are unpickled.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from lra.results.files import write_atomically
 from lra.training.progress import Progress
 
 PARTS = {"model": dict, "update": dict, "best": dict | None, "progress": dict}  # of a state
-LATER = {"gear": dict}  # what older states do not have
+LATER = {"gear": dict}  # parts that older states lack
 
 
 def write_state(newest: Path, before: Path, state: dict[str, Any]) -> None:
-    """Writes a state, after its digest; the one that was the newest is kept as the one before. Raises OSError."""
+    """Writes the digest of a state, then the state; keeps the previous newest file as `before`. Raises OSError."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
     if newest.exists():
-        newest.replace(before)  # a kill from here on leaves the one before, from which a run goes on as well
+        newest.replace(before)  # after a kill from here on, the run resumes from `before`
     write_atomically(newest, hashlib.sha256(content).digest() + content)
 
 
 def read_state(newest: Path, before: Path) -> dict[str, Any] | None:
-    """The newest intact state, on the CPU, or None if there is none. Says so where that is the one before.
+    """The newest intact state, on the CPU, or None if there is no file. Prints a line if `newest` is damaged.
 
-    Raises WorkError where no file is intact.
+    Raises WorkError if no file is intact.
     """
     present = [path for path in (newest, before) if path.exists()]
     for path in present:
@@ -74,7 +74,7 @@ def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, which has no digest if it is older. Raises WorkError when it is damaged."""
+    """The tensors of a file; files of older versions have no digest. Raises WorkError when it is damaged."""
     try:
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary

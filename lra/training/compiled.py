@@ -23,18 +23,18 @@ from lra.training.inductor import inductor_for
 from lra.training.loading import load
 from lra.training.objective import loss_sum
 
-# torch's caps on compilations of the encoder in a process: of the graphs that it keeps, whose default of 8 is exhausted
-# by the fifth run of a grid, and of all that it ever made, which a grid of every row on every task would reach.
+# torch limits the compilations of the encoder in a process: the graphs that it keeps (8 by default, which the fifth run
+# of a grid would exceed), and all graphs that it ever made (which a grid of every row on every task would exceed).
 COMPILATIONS, ALL_COMPILATIONS = 256, 1 << 16
-FEW = 4  # graphs of the encoder that training, or evaluation, may need before the gear says so; one is the rule
-SIZES = 4  # sizes that a compiled gear rounds lengths up to when it has compiled more than a few times
+FEW = 4  # graphs of the encoder that training, or evaluation, may need before lengths are rounded; one is usual
+SIZES = 4  # sizes that a compiled gear rounds lengths up to when it has compiled more than FEW times
 
 # Fuse small neighbouring kernels (e.g. autocast's weight casts) on these devices: a third fewer launches. The generated
 # code was checked with torch 2.13.
 COMBINED, SINCE = ("cuda",), (2, 13)
 
-# Tokens that a compiled micro-batch has at least: a few attentions have windows or tables of 2 to 4 tokens, and are
-# compiled separately for sequences that these cover.
+# The fewest tokens of a compiled micro-batch: a few attentions have windows or tables of 2 to 4 tokens, and would be
+# compiled separately for sequences that fit into one.
 SHORTEST = 8
 ALIGNED = 16  # CUDA's attention with a mask is compiled separately for lengths that are no multiple of 8
 
@@ -46,9 +46,9 @@ class RecompileError(RuntimeError):
 class Compiled(Eager):
     """One compilation for training and one for evaluation, for every number of rows and every length.
 
-    A micro-batch has at least 2 rows and SHORTEST tokens, because smaller sizes would be compiled separately; filled
-    rows have no label. backend: torch.compile's. combined: are small kernels fused? `separate` starts again without
-    that. rounded: are lengths rounded up to a few sizes, because the model is compiled anew for each?
+    A micro-batch has at least 2 rows and SHORTEST tokens, because smaller sizes would be compiled separately; rows that
+    are added for this have no label. backend: torch.compile's. combined: are small kernels fused? `separate` compiles
+    again without that. rounded: are lengths rounded up to a few sizes, because the model is compiled anew for each?
     """
 
     name, sizes = "compiled", SIZES
@@ -74,7 +74,7 @@ class Compiled(Eager):
     def prepare(self, samples: Samples, rows: np.ndarray) -> None:
         """Compiles for training and for evaluation, with a micro-batch of these rows.
 
-        Each process does so with the same rows, because what the compiler makes may depend on the first it sees.
+        Every process uses the same rows, because the code may depend on the first sizes that the compiler sees.
         """
         parts = micro_batches(sizes(samples, rows), self.padding, self.device.kind)
         part = rows[parts[len(parts) // 2]]
@@ -97,13 +97,13 @@ class Compiled(Eager):
             longest = self.round_up(longest, self.sizes)
         elif self.device.kind == "cuda":
             longest = min(-(-longest // ALIGNED) * ALIGNED, self.padding.length)
-        shortest = SHORTEST * getattr(self.model, "merged", 1)  # so that this many are left where tokens are merged
+        shortest = SHORTEST * getattr(self.model, "merged", 1)  # SHORTEST are left after tokens are merged
         shape = max(2, len(rows)), max(2, min(shortest, self.padding.length), longest)
         ids, keep, labels = load(samples, rows, self.padding, self.device.torch_device, shape)
         return self.compute(ids, keep), labels, ids.numel()
 
     def round_up(self, longest: int, count: int) -> int:
-        """The smallest length that fits of about `count` lengths, each a multiple of 16 or the longest there is."""
+        """The smallest that fits of about `count` lengths, which are multiples of 16 and the task's longest."""
         unit = -(-self.padding.length // count // 16) * 16 or 16
         return min(-(-longest // unit) * unit, self.padding.length)
 
@@ -119,7 +119,7 @@ class Compiled(Eager):
 
     @contextlib.contextmanager
     def compiling(self, what: str) -> Iterator[None]:
-        """Counts the seconds and the graphs of what is compiled meanwhile. Raises RecompileError for far too many."""
+        """Counts the seconds and graphs compiled within the context. Raises RecompileError for far too many graphs."""
         started, before = time.monotonic(), graphs_compiled()
         first = what not in self.made
         with quiet() if first else contextlib.nullcontext():
@@ -131,9 +131,9 @@ class Compiled(Eager):
             self.compile_seconds += time.monotonic() - started
 
     def count_graphs(self, purpose: str, compiled: int) -> None:
-        """Says so when the encoder has been compiled more than a few times, and rounds lengths from then on.
+        """When the encoder has been compiled more than FEW times, prints why, and rounds lengths from then on.
 
-        Raises RecompileError when even that does not end it.
+        Raises RecompileError when lengths do not vary, or when the encoder is compiled again although they are rounded.
         """
         self.graphs[purpose] += compiled
         if self.graphs[purpose] <= FEW + (self.sizes if self.rounded else 0):
@@ -150,7 +150,7 @@ class Compiled(Eager):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without the compiler's warnings and log lines, which are about itself."""
+    """Suppresses the compiler's warnings and log lines, which are about the compiler itself."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -174,13 +174,13 @@ def recompile_reason() -> str:
 
 
 def attention_names(model: nn.Module) -> str:
-    """Class names of the model's attentions; of the model if it does not tell them."""
+    """Class names of the model's attentions, or of the model if it has no `attentions`."""
     attentions = getattr(model, "attentions", None)
     return " + ".join(dict.fromkeys(type(m).__name__ for m in (attentions() if attentions else [model])))
 
 
 def backward_as_written() -> contextlib.AbstractContextManager[None]:
-    """Compiles backward passes outside of autocast, where eager ones run; else their long sums become bfloat16."""
+    """Compiles backward passes outside of autocast, as eager ones run: under autocast long sums become bfloat16."""
     if not hasattr(functorch, "backward_pass_autocast"):
         return contextlib.nullcontext()
     return functorch.patch(backward_pass_autocast="off")

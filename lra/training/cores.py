@@ -1,4 +1,4 @@
-"""What of this machine a run may use: its cores, as far as they are free, and its memory."""
+"""The free cores and the free memory of this machine that a run may use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def threads_per_process() -> int:
 
 
 def usable_cores() -> int:
-    """How many cores could compute for this process now, at least one: its own, but for those that others keep busy."""
+    """How many of the cores that this process may use are idle now, but at least one."""
     numbers = affinity()
     idle = len(numbers) - round(busy_cores(numbers))
     return max(1, min(own_cores(), idle))
@@ -36,7 +36,7 @@ def own_cores() -> int:
 
 
 def crowding(processes: int) -> float:
-    """By what factor one more process slows these, which share this process's processors evenly."""
+    """The factor by which one more process slows down these, all sharing this process's processors evenly."""
     return max(1.0, (processes + 1) / max(processes, len(affinity())))
 
 
@@ -62,7 +62,7 @@ def physical_cores(numbers: frozenset[int]) -> int:
 def busy_cores(numbers: frozenset[int] | None = None, seconds: float = 0.5) -> float:
     """How many of these processors, by default of all, are busy, sampled from /proc/stat over `seconds`.
 
-    Elsewhere the load average of the last minute.
+    Where there is no /proc/stat, the load average of the last minute.
     """
 
     def ticks() -> tuple[int, int, int]:
@@ -85,7 +85,7 @@ def busy_cores(numbers: frozenset[int] | None = None, seconds: float = 0.5) -> f
 
 
 def free_bytes() -> int:
-    """Memory that a new process may take: the machine's, or what is left to this container; 0 if unknown."""
+    """Bytes that a new process may take on the machine, or in this container if that is less; 0 if unknown."""
     left = []
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -96,6 +96,6 @@ def free_bytes() -> int:
         lines = (group / "memory.stat").read_text().splitlines()
         files = sum(
             int(line.split()[1]) for line in lines if line.startswith("inactive_file ")
-        )  # the system gives these back at need
+        )  # cached files, which the system drops when memory runs short
         left.append(int((group / "memory.max").read_text()) - used + files)
     return max(0, min(left, default=0))

@@ -13,7 +13,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Device:
-    """A device of torch's, and the precision that models run in there: float32, or bfloat16 autocast."""
+    """A torch device, and the precision in which models run on it: float32, or bfloat16 autocast."""
 
     torch_device: torch.device
     precision: str = "float32"

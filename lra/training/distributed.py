@@ -1,9 +1,10 @@
-"""This process among those that share a run; often it is alone.
+"""The group of processes that share a run; often this process is alone in it.
 
-The command starts them itself (`experiments.local`), or torchrun does. The batch and its order stay the same. On
-a CPU the processes take turns at the micro-batches (`lra.training.turns`); on GPUs each takes its share of the rows.
-After a step every process has the same gradient, so weights never differ and need not be sent. Evaluations are
-shared, too. Process 0 alone writes records, checkpoints and the log, and shows progress.
+The command starts the processes itself (`experiments.local`), or torchrun does. The rows of a batch and their order do
+not depend on the number of processes. On a CPU the processes take turns at the micro-batches (`lra.training.turns`); on
+GPUs each takes its share of the rows. After a step every process has the same gradient, so weights never differ and
+need not be sent. Evaluations are shared, too. Process 0 alone writes records, checkpoints and the log, and shows
+progress.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ PATIENCE = datetime.timedelta(hours=12)  # others wait while process 0 prepares 
 
 @dataclass(frozen=True)
 class Group:
-    """This process, number `rank` of `size`, and its device. In a group of one, nothing is sent.
+    """This process, number `rank` of `size` processes, and its device. In a group of one, nothing is sent.
 
-    store: where the processes meet, in a group of several. serial: counts what has been shared in turns so far.
+    store: through it the processes of a larger group share counters. serial: numbers the steps and evaluations that
+    were shared in turns.
     """
 
     rank: int
@@ -55,19 +57,19 @@ class Group:
         return self.size > 1 and self.device.type == "cpu"
 
     def begin_turns(self) -> None:
-        """Starts to count turns from 0. Every process calls it as often as the others."""
+        """Starts to count turns from 0. Every process must call it equally often."""
         if self.takes_turns and self.store is not None:
             last, self.turn[:] = self.turn[:], [f"turn {next(self.serial)}"]
             for key in last if self.rank == 0 else []:
                 self.store.delete_key(key)
 
     def take_turn(self) -> int:
-        """The number of the next turn that nobody has taken."""
+        """Takes the next turn that no process has taken, and returns its number."""
         assert self.store is not None
         return self.store.add(self.turn[0], 1) - 1
 
     def broadcast(self, value: T | None) -> T:
-        """Process 0's value, in every process."""
+        """Returns process 0's value in every process."""
         box = [value]
         if self.size > 1:
             dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
@@ -98,7 +100,7 @@ class Group:
             dist.broadcast(tensor, src=0)
 
     def add(self, array: np.ndarray) -> np.ndarray:
-        """The sum of the processes' arrays, in every process."""
+        """Returns the sum of the processes' arrays in every process."""
         if self.size == 1:
             return array
         total = torch.from_numpy(array.astype(np.int32 if array.dtype.kind in "iu" else np.float64))
@@ -142,7 +144,7 @@ def join(device_name: str) -> Group:
 
 
 _joined: list[Store] = []
-_times = itertools.count()  # how often this process has joined: each group counts its turns under keys of its own
+_times = itertools.count()  # numbers the groups joined: each counts its turns under keys of its own
 
 
 def start(device: torch.device, store: Store, rank: int, size: int) -> None:
@@ -152,13 +154,13 @@ def start(device: torch.device, store: Store, rank: int, size: int) -> None:
 
 
 def open_store() -> TCPStore:
-    """Where processes of this machine that one process has started meet; it lives as long as this object."""
+    """The store at which the processes that this one starts on this machine meet; it lives as long as the object."""
     return TCPStore(HERE, 0, is_master=True, wait_for_workers=False)
 
 
 @contextlib.contextmanager
 def together(port: int, name: str, rank: int, size: int) -> Iterator[Group]:
-    """A group of processes on the CPU for as long as the context lasts. port: of their store. name: only theirs."""
+    """A group of processes on the CPU, within the context. port: of their store. name: no other group there has it."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
     store = PrefixStore(name, TCPStore(HERE, port, is_master=False))
     start(torch.device("cpu"), store, rank, size)

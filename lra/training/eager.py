@@ -17,7 +17,7 @@ from lra.training.turns import Turns
 
 
 class Eager:
-    """Runs the model as it is written. compile_seconds: the time spent on making the gear, none here."""
+    """Runs the model as it is written. compile_seconds: the seconds spent on compiling, 0 here."""
 
     name = "eager"
 
@@ -39,7 +39,7 @@ class Eager:
         """Makes whatever the gear needs before its first step."""
 
     def gradients(self, samples: Samples, rows: np.ndarray, turns: Turns, reseed: Callable[[int], None]) -> None:
-        """Adds the gradients of the batch's mean loss, and the loss, of the micro-batches that `turns` hands out.
+        """Adds to `turns.flat` the batch's mean loss and its gradient, of each micro-batch that `turns` hands out.
 
         reseed: called with the number of each micro-batch before it runs, so that each draws a different dropout mask.
         """
@@ -68,11 +68,11 @@ class Eager:
         turns: Turns | None = None,
         reseed: Callable[[int], None] = lambda _: None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Predicted classes of these rows, uint8 in their order, and the sum of the losses of each micro-batch.
+        """Predicted classes (R,) uint8 of these rows (R,), and the sum of the losses of each micro-batch (M,).
 
-        turns: hands out the micro-batches; without it this process computes all of them. Both are 0 where
-        `turns` has handed a micro-batch to another process. A sum is NaN if a logit is not finite: such a row has no
-        prediction, although argmax names a class.
+        turns: hands out the micro-batches; without it this process computes all of them. Both results are 0 for a
+        micro-batch that another process computes. The sum is NaN if a logit of the micro-batch is not finite: its row
+        has no prediction, although argmax names a class.
         """
         self.model.eval()
         device = self.device.torch_device

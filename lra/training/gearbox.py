@@ -1,4 +1,4 @@
-"""The gear that a run is in: it is chosen, announced, tried, and left for a slower one when it fails.
+"""Chooses, announces and tries the gear of a run, and changes to a slower gear when it fails.
 
 Gears are ways to execute a step: `eager`, `compiled`, and `captured` as CUDA graphs. All give the same gradients, up to
 rounding; only the draws of dropout may differ.
@@ -28,13 +28,13 @@ from lra.training.optimiser import FlatAdamW
 # padded tokens: up to a minute to compile, a quarter of each step saved.
 EARNED_STEPS = 4_000
 EARNED_TOKENS = 100_000_000
-# On a CPU the run begins in the eager gear, while the compiler works beside it. It goes on in the compiled gear after
-# so many padded tokens, a minute or two: a number of steps that does not depend on how fast the compiler is, so that
-# the bits of a run do not, either.
+# On a CPU the run begins in the eager gear while the compiler works beside it, and changes to the compiled gear after
+# this many padded tokens, a minute or two. The step of the change does not depend on how fast the compiler is, so the
+# bits of a run do not, either.
 SHIFT_TOKENS = 16_000_000
 
 SLOWER = {"captured": ("compiled", "eager"), "compiled": ("eager",)}  # what a run may fall back to
-COMBINED = "combined kernels"  # as a failure of theirs begins
+COMBINED = "combined kernels"  # how `cause` begins when they have failed
 
 
 def choose_gear(config: Train, kind: str, length: int) -> tuple[str, str]:
@@ -86,7 +86,7 @@ class GearBox:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.names = set(model.state_dict())
         self.optimiser = FlatAdamW(self.parameters, config)
-        self.rounded = False  # were lengths rounded at the checkpoint that the run goes on from?
+        self.rounded = False  # were lengths rounded when the checkpoint was saved?
         self.moving: set[str] | None = None  # buffers that training updates; None before the dry run
         wanted, self.cause = ("captured", "") if recorder else choose_gear(config, device.kind, padding.length)
         self.shift_at = shift_step(config, wanted, device.kind, padding.length)  # step from which it is compiled, or 0
@@ -103,16 +103,16 @@ class GearBox:
 
     @property
     def name(self) -> str:
-        """The gear in use, and why not the one that was meant, for the record."""
+        """The gear in use, for the record, with the cause if it is not the one that was asked for."""
         return f"{self.gear.name} ({self.cause})" if self.cause else self.gear.name
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run must know to compute the same bits: has it fallen back, are lengths rounded?"""
+        """What a resumed run needs to compute the same bits: the gear it fell back to, and if lengths are rounded."""
         rounded = self.rounded or getattr(self.gear, "rounded", False)
         return {"device": self.device.kind, "name": self.gear.name, "cause": self.cause, "rounded": rounded}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up what a checkpoint of such a device says: a slower gear than the one meant, or rounded lengths."""
+        """Falls back, and rounds lengths, as the run had when its checkpoint was saved on the same kind of device."""
         if state.get("device") != self.device.kind:
             return
         name, cause = str(state["name"]), str(state["cause"])
@@ -135,15 +135,15 @@ class GearBox:
         self.gear.compile_seconds = seconds
 
     def round_lengths(self) -> None:
-        """Rounds lengths in the gear in use, if the run has come to that."""
+        """Rounds lengths in the gear in use, if they were rounded when the checkpoint was saved."""
         if self.rounded and isinstance(self.gear, Compiled):
             self.gear.rounded = True
 
     @torch.no_grad()
     def dry_run(self, samples: Samples, rows: np.ndarray) -> set[str]:
-        """Runs two samples eagerly before the first step, in every gear; it leaves no trace. Returns `moving`.
+        """Runs two samples eagerly before the first step, in every gear, and restores the buffers. Returns `moving`.
 
-        A bug in the model then raises its own error instead of a compiler error, or a silent fallback.
+        A bug in the model then raises its own error instead of a compiler error, and causes no silent fallback.
         Raises LateError.
         """
         self.model.train()
@@ -157,7 +157,7 @@ class GearBox:
         return self.moving
 
     def check_parameters(self) -> None:
-        """Raises LateError unless the model holds what it held when the optimiser took its parameters."""
+        """Raises LateError if the model has parameters or buffers that it had not when the optimiser was made."""
         held = {id(parameter) for parameter in self.parameters}
         late = [name for name, p in self.model.named_parameters() if p.requires_grad and id(p) not in held]
         late += [name for name in self.model.state_dict() if name not in self.names and name not in late]
@@ -165,15 +165,15 @@ class GearBox:
             raise LateError(late)
 
     def buffers(self) -> Buffers | None:
-        """Copies of the buffers that a batch must find again if this gear fails; None where there is no slower gear."""
+        """Copies of the buffers, to restore before a slower gear repeats the batch; None if there is no slower gear."""
         return Buffers(self.model, self.moving) if self.gear.name != "eager" and self.moving else None
 
     def shift(self, error: Exception) -> None:
-        """Goes on in a slower gear, after one line that says why; raises the error where there is none.
+        """Changes to a slower gear and prints why; raises the error if there is no slower gear.
 
         If only the capture fails, or graphs leave too little memory, the run goes on compiled. If the compiler fails,
-        or compiles again and again, the run goes on eagerly; where kernels were combined, the same gear is first tried
-        without.
+        or compiles again and again, the run goes on eagerly; a compiler that failed with combined kernels is first
+        tried without them.
         """
         gear = self.gear
         memory = isinstance(error, torch.OutOfMemoryError)
@@ -191,7 +191,7 @@ class GearBox:
         say(f"gear {self.gear.name}: {self.cause}")
 
     def shift_up(self, refused: str = "") -> None:
-        """Changes from the eager to the compiled gear, or stays because of what the compiler has `refused`."""
+        """Changes from the eager to the compiled gear. refused: why the compiler made no code; the run stays eager."""
         self.shift_at = 0
         if refused:
             self.cause = f"compiled failed: {refused}"[:200]
@@ -201,7 +201,7 @@ class GearBox:
             self.round_lengths()
 
     def prepare(self, samples: Samples, rows: np.ndarray) -> None:
-        """Lets the gear make what it needs, and leaves no other trace."""
+        """Lets the gear compile, or a slower one if it fails, and restores the buffers."""
         buffers = Buffers(self.model)
         try:
             self.gear.prepare(samples, rows)

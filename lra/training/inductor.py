@@ -2,7 +2,7 @@
 
 By default its cache leaves out graphs with an autocast block or a custom autograd function, so that every process
 compiles them again; a sum of more than 4,096 numbers gets other code than a shorter one, so that one compilation does
-not serve both; kernels carry line tables for debuggers; and generated draws are slower than PyTorch's. What is here
+not serve both; kernels carry line tables for debuggers; and generated draws are slower than PyTorch's. This module
 changes all of that.
 """
 
@@ -22,12 +22,12 @@ from torch.compiler import config as compiler
 from torch.fx.experimental import _config as shapes
 from torch.fx.experimental import symbolic_shapes
 
-# The graph holds their arguments, which is all that they depend on.
+# Functions that are safe to cache: they depend on their arguments only, which the graph holds.
 AUTOCAST = ("torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast")
 SETTINGS = {
-    "fallback_random": True,  # draws as in the eager gear; generated ones take longer, and dropout of weights has N^2
+    "fallback_random": True,  # draws as the eager gear; generated draws are slower, and dropout of weights has N^2
     "unsafe_marked_cacheable_functions": dict.fromkeys(AUTOCAST, torch.__version__),
-    "aot_inductor.enable_line_tables": False,  # of all kernels, whatever the name says; a seventh of g++'s time
+    "aot_inductor.enable_line_tables": False,  # for all kernels, despite its name; saves a seventh of g++'s time
     "aot_inductor.enable_frame_pointer": False,
 }
 
@@ -39,7 +39,7 @@ def inductor_for(model: nn.Module) -> Callable[[torch.fx.GraphModule, Any], Any]
     getattr(symbolic_shapes, "SYMPY_INTERP", {}).update(max=largest, min=smallest)
 
     def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
-        from torch._inductor import config  # takes a second, and warns of itself
+        from torch._inductor import config  # takes a second, and prints warnings
         from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
         remember_strides()
@@ -53,7 +53,7 @@ def inductor_for(model: nn.Module) -> Callable[[torch.fx.GraphModule, Any], Any]
 
 
 def remember_strides() -> None:
-    """Lets the compiler keep all its results about strides: it asks for many more than the 128 that it would keep."""
+    """Lets the compiler cache all its results about strides: it needs many more than the 128 that it would keep."""
     from torch._inductor import sizevars
 
     for name in ("simplify_index_in_vec_range", "stride_at"):
@@ -63,7 +63,7 @@ def remember_strides() -> None:
 
 
 def one_code(compile_graph: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes this function, which writes the code of a graph, branch on no size that varies."""
+    """Wraps a function that generates the code of a graph, so that the code branches on no size that varies."""
 
     def compile_for_all(*arguments: Any, **options: Any) -> Any:
         with patched(shapes, "backed_size_oblivious", True):
@@ -81,7 +81,7 @@ def smallest(*sizes: Any) -> Any:
 
 
 def number(size: Any) -> Any:
-    """What torch takes for a number: the compiler's hint of a size is one of sympy's, which torch refuses."""
+    """The size as a number that torch accepts: the compiler's hint of a size may be sympy's, which torch refuses."""
     return int(size) if isinstance(size, numbers.Integral) else size
 
 
@@ -93,7 +93,7 @@ def patched(config: Any, name: str, value: Any) -> contextlib.AbstractContextMan
 def code_hash(model: nn.Module) -> str:
     """A hash of the Python files beside those that define the model.
 
-    The cache knows a custom operator by its name alone; with this, an edit of its gradient is not overlooked.
+    The cache knows a custom operator by its name alone; with this hash it also notices an edit of its gradient.
     """
     modules = {type(module).__module__ for module in model.modules()}
     names = [name for name in modules if name.partition(".")[0] != "torch"]

@@ -1,6 +1,6 @@
 """Rows of a split as tensors on the device: ids, a mask of the real tokens, and labels.
 
-A GPU holds the split's values, copied once, where they fit, so that a step only sends row numbers.
+A GPU holds the split's values, copied once, if they fit, so that a step only sends row numbers.
 """
 
 import math
@@ -33,7 +33,7 @@ _tables: dict[tuple[int, str], tuple[Samples, Table | None]] = {}
 
 
 def release(*needed: Samples) -> None:
-    """Frees what devices hold of other splits, those of the tasks before."""
+    """Frees the tables of all other splits, such as those of earlier tasks."""
     for key, (samples, _) in list(_tables.items()):
         if not any(samples is one for one in needed):
             del _tables[key]
@@ -72,7 +72,7 @@ def integers(array: np.ndarray, device: torch.device) -> Tensor:
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """A copy that does not wait: a copy from ordinary memory would make CUDA finish everything before it."""
+    """A copy from pinned memory, which does not wait: from ordinary memory CUDA would finish all earlier work first."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
@@ -83,8 +83,8 @@ def load(
     """Rows of a split -> ids (B, N) or (B, 2, N) int64, keep of the same shape or None, labels (B,), on the device.
 
     N is the longest of these rows. Padding is derived from lengths, never from a value (except with zero_is_padding).
-    With `shape`, which gives B and N, missing rows are filled and labelled UNLABELLED, and keep is always returned
-    where lengths vary.
+    With `shape`, which gives B and N, missing rows repeat the first one, labelled UNLABELLED, and keep is always
+    returned where lengths vary.
     """
     labels = integers(samples.labels[rows], device)
     if shape is not None:
@@ -108,7 +108,7 @@ def load(
 
 
 def gather(table: Table, rows: Tensor, padding: Padding, length: int) -> tuple[Tensor, Tensor | None, Tensor]:
-    """`load` on the device alone: rows (B,) int64, -1 for a row without a label, all at one length."""
+    """`load` without the host: rows (B,) int64, -1 for a row without a label, all padded to `length`."""
     labels = torch.where(rows >= 0, table.labels[rows.clamp(min=0)], UNLABELLED)
     rows = rows.clamp(min=0)
     wanted = rows if table.pairs is None else table.pairs[rows].flatten()

@@ -1,8 +1,8 @@
 """The training loop: steps, evaluations, the best checkpoint by validation, and checkpoints to resume from.
 
-What a resumed run shares with an undisturbed one: every bit. The rows of a step, its learning rate and its dropout are
-functions of (seed, step), and a checkpoint holds the rest: weights, AdamW's state, the best weights, and the progress,
-with how much of the log had been written.
+What a resumed run shares with an undisturbed one: every bit (on CUDA only with train.deterministic). The rows of a
+step, its learning rate and its dropout are functions of (seed, step). A checkpoint holds the rest: weights, AdamW's
+state, the best weights, the gear, and the progress with the size that the log had.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ TRIM_EVERY = 60.0  # seconds between returns of unused memory
 
 
 class Compiler(Protocol):
-    """Works in another process. busy: it is not done yet. refused: why there is no compiled code, or ''.
+    """Compiles in another process. busy: it has not finished. refused: why there is no compiled code, or ''.
 
-    activity: what it is doing, for the bar.
+    activity: what it is doing, to be shown in the progress bar.
     """
 
     @property
@@ -45,9 +45,9 @@ class Compiler(Protocol):
 
 
 class Trainer:
-    """Trains `step.model`; the run folder keeps what is needed to go on after a kill.
+    """Trains `step.model`; the run folder keeps what is needed to resume after a kill.
 
-    compiler: compiles the model for the gear that the run shifts to, in process 0.
+    compiler: compiles the model for the gear that the run shifts to; only process 0 has one.
     """
 
     compiler: Compiler | None = None
@@ -59,7 +59,7 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
 
     def restore(self) -> None:
-        """Goes on from the checkpoint, if there is one. Raises WorkError when it is damaged."""
+        """Resumes from the checkpoint, if there is one. Raises WorkError when it is damaged or of another version."""
         state = self.step.group.broadcast(self.folder.load_state())
         if state is not None:
             try:
@@ -87,9 +87,9 @@ class Trainer:
     def run(self, observe: Callable[[Progress], bool], hold: contextlib.ExitStack) -> Progress:
         """Trains to the last step, or until something is not finite.
 
-        `observe` is called after every step. Where it says so in any process of the group, the run is saved, and Paused
-        raised. From the first step on, as long as `hold` is open, a signal is noted and not raised (`lra.signals`):
-        there is something to save.
+        `observe` is called after every step. If it returns True in any process of the group, the run is saved and
+        Paused is raised. From the first step on, as long as `hold` is open, a signal is noted and not raised
+        (`lra.signals`), so that the run can be saved before it stops.
         """
         progress, config, group = self.progress, self.config, self.step.group
         progress.shift_at = self.step.gears.shift_at
@@ -106,7 +106,7 @@ class Trainer:
                 to_log = last or progress.step % LOG_EVERY == 0
                 to_evaluate = last or progress.step % config.evaluate_every == 0
                 to_save = to_evaluate or time.monotonic() - saved > SAVE_EVERY
-                if to_log or to_save or self.step.device.kind == "cpu":  # reading waits for a GPU, as saving does
+                if to_log or to_save or self.step.device.kind == "cpu":  # the loss waits for a GPU, as saving does
                     self.read_loss()
             if to_log and progress.diverged_at is None:
                 self.log()
@@ -118,13 +118,13 @@ class Trainer:
                     self.save()
                     saved = time.monotonic()
                 if self.step.device.kind == "cpu" and time.monotonic() - trimmed > TRIM_EVERY:
-                    give_back()  # micro-batches have many sizes, and the gaps between them grow to gigabytes
+                    give_back()  # micro-batches have many sizes, and gaps in the heap grow to gigabytes
                     trimmed = time.monotonic()
                 progress.activity = self.compiler.activity if self.compiler else ""
                 if group.any(observe(progress)):
                     self.pause()
         if progress.diverged_at is None:
-            self.shift_up_in_time(observe)  # a run that was stopped after its last step is yet to be tested
+            self.shift_up_in_time(observe)  # a run resumed after its last step is still to be tested
         return progress
 
     def pause(self) -> None:
@@ -133,7 +133,7 @@ class Trainer:
         raise Paused
 
     def shift_up_in_time(self, observe: Callable[[Progress], bool]) -> None:
-        """Goes on in the compiled gear from its step on, when the compiler is done."""
+        """Changes to the compiled gear at step `shift_at`, after waiting for the compiler to finish."""
         if not self.step.gears.shift_at or self.progress.step < self.step.gears.shift_at:
             return
         started, progress, compiler = time.monotonic(), self.progress, self.compiler
@@ -152,7 +152,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def seconds(self, account: str) -> Iterator[None]:
-        """Adds the time of a section to the account `train` or `evaluate`, without what was spent on compiling."""
+        """Adds the seconds of a section to the account `train` or `evaluate`, except those of compiling."""
         started, progress = time.monotonic(), self.progress
         yield
         compiling = self.step.gears.take_compile_seconds()
@@ -175,7 +175,7 @@ class Trainer:
             self.progress.diverge(bad_step, "loss")
 
     def log(self) -> None:
-        """Writes one line of metrics.jsonl: the mean loss since the line before, the rate, the speed."""
+        """Writes one line of metrics.jsonl: the mean loss since the previous line, the rate, tokens and seconds."""
         progress = self.progress
         self.step.optimiser.reset_loss()
         line = {
@@ -216,11 +216,11 @@ class Trainer:
         progress.log_bytes = self.folder.log(progress.curve[-1] | {"real_tokens": progress.real_tokens})
 
     def evaluation_seed(self) -> int:
-        """What an attention draws in an evaluation is a function of (seed, step), so a resumed run draws the same."""
+        """A function of (seed, step), so that what an attention draws in an evaluation is the same in a resumed run."""
         return seed_of(self.seed, "evaluation", self.progress.step)
 
     def test(self, samples: Samples, rows: np.ndarray) -> np.ndarray | None:
-        """Predictions for these rows of the test split; None, and the run has diverged, if a logit is not finite."""
+        """Predictions for these rows of the test split; None if a logit is not finite, and the run has diverged."""
         predictions, loss = self.step.evaluate(samples, rows, self.evaluation_seed())
         if math.isfinite(loss):
             return predictions

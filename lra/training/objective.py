@@ -1,7 +1,7 @@
 """What a step minimises, from what the model returns.
 
-A classifier returns logits (B, classes), and its loss is their cross-entropy with the labels. A model that knows its
-targets, as one that is pretrained does, returns its loss for each sample, (B,).
+A classifier returns logits (B, classes), and its loss is their cross-entropy with the labels. A model that makes its
+own targets, as in pretraining, returns the loss of each sample, (B,).
 """
 
 import torch

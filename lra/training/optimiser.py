@@ -44,7 +44,7 @@ class FlatAdamW:
         )
 
     def set_static(self, static: bool) -> None:
-        """Makes the rate a tensor that `move` sets by itself, and AdamW's state before the first step; or undoes it."""
+        """Makes the rate a tensor that `move` sets, and creates AdamW's state; False makes the rate a number again."""
         group, device = self.optimizer.param_groups[0], self.flat.device
         group["lr"], group["capturable"] = 0.0, static and device.type == "cuda"
         if not static:
@@ -82,7 +82,7 @@ class FlatAdamW:
         self.bad_step.copy_(torch.where(first_bad, self.number[0], self.bad_step))
 
     def _step(self) -> None:
-        """AdamW's step, without its advice against `capturable` before the step is captured."""
+        """AdamW's step, without its warning about `capturable` while no graph is captured."""
         if not self.optimizer.param_groups[0]["capturable"]:
             self.optimizer.step()
             return

@@ -12,13 +12,13 @@ from lra.console import clock, say
 
 LONG = 600  # seconds; longer runs on a CPU are announced with a hint
 RECENT = 15.0  # seconds that the speed is measured over
-SURE = 20  # steps after which the time left is believed
-COMPILED = 1.25  # what a compiled step gains over an eager one, until it is known: 1.0 (softmax) to 1.45 (pola)
+SURE = 20  # steps after which the estimate of the time left is trusted
+COMPILED = 1.25  # assumed speed-up of a compiled step, until it is measured: 1.0 (softmax) to 1.45 (pola)
 FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt}{postfix}"
 
 
 class Paused(Exception):  # noqa: N818
-    """A run has stopped at a checkpoint, to go on from it."""
+    """A run has stopped at a checkpoint, from which it can resume."""
 
 
 @dataclass
@@ -35,21 +35,21 @@ class Progress:
     real_tokens: int = 0
     computed_tokens: int = 0
     train_seconds: float = 0.0
-    compile_seconds: float = 0.0  # in neither of the other two
+    compile_seconds: float = 0.0  # counted in neither of the other two
     evaluate_seconds: float = 0.0
-    peak_bytes: int = 0  # of the processes before this one
+    peak_bytes: int = 0  # the largest up to the last checkpoint, in earlier processes too
     log_bytes: int = 0
     phase: str = ""  # "pretraining", or empty in the training itself
-    pretraining: dict[str, Any] = field(default_factory=dict)  # what the record says of it
-    activity, shift_at = "", 0  # what goes on beside training, and the step from which it is compiled; not saved
+    pretraining: dict[str, Any] = field(default_factory=dict)  # what the record says about it
+    activity, shift_at = "", 0  # what runs beside training, and the step from which training is compiled; not saved
 
     @property
     def seconds(self) -> float:
-        """All that the run has taken so far."""
+        """All seconds of the run so far: training, compiling and evaluating."""
         return self.train_seconds + self.compile_seconds + self.evaluate_seconds
 
     def diverge(self, step: int, what: str) -> None:
-        """Ends the run. what: whatever is not finite."""
+        """Marks the run as diverged, which ends it. what: the quantity that is not finite."""
         self.diverged_at, self.diverged_reason = step, f"{what} not finite at step {step}"
 
 
@@ -57,7 +57,7 @@ class Bar:
     """Steps, loss, validation accuracy, real tokens per second and time left of one run, or of its pretraining.
 
     rows: of the validation split, to estimate the time of the first evaluation. hint: printed with the estimated time
-    if the run turns out to be long. crowd: by what factor a compiler beside the run slows it.
+    if the run turns out to be long. crowd: the factor by which a compiler beside the run slows it.
     """
 
     def __init__(self, title: str, config: Train, rows: int, hint: str = "", crowd: float = 1.0):
@@ -65,11 +65,11 @@ class Bar:
         self.training, self.phase, self.step = config, "", 0
         self.recent: deque[tuple[int, float, int]] = deque()
         self.evaluations = -1
-        hidden = None if console.bars() else True  # None: where there is no terminal
+        hidden = None if console.bars() else True  # None: hidden where there is no terminal
         self.bar = tqdm(total=config.steps, desc=title, bar_format=FORMAT, dynamic_ncols=True, disable=hidden)
 
     def update(self, progress: Progress) -> None:
-        """Called after every step, and now and then while a step waits."""
+        """Redraws the bar; called after every step, and repeatedly while a step waits."""
         self.turn_to(progress.phase)
         self.step = progress.step
         self.note(progress)
@@ -101,7 +101,7 @@ class Bar:
         return f"{self.phase}{' ' * bool(self.phase)}step {self.step} of {self.config.steps}"
 
     def turn_to(self, phase: str) -> None:
-        """Begins anew where the pretraining, or the training after it, begins."""
+        """Resets the bar where the pretraining begins, and where the training after it begins."""
         if phase == self.phase:
             return
         self.phase, self.config = phase, self.training.of_pretraining() if phase else self.training
@@ -111,7 +111,7 @@ class Bar:
         self.bar.set_description_str(f"{self.title} {phase}".strip(), refresh=False)
 
     def note(self, progress: Progress) -> None:
-        """Remembers the last seconds, and SURE steps at least, of one gear."""
+        """Remembers the steps of the last RECENT seconds, but at least SURE steps, all in the same gear."""
         recent = self.recent
         if recent and recent[-1][0] == progress.step:
             return
@@ -122,7 +122,7 @@ class Bar:
             recent.popleft()
 
     def forecast(self, progress: Progress) -> tuple[float, float]:
-        """Seconds left, evaluations included, and real tokens per second, both from the last steps."""
+        """Seconds left, evaluations included, and real tokens per second, both estimated from the steps remembered."""
         (first, began, tokens), (last, now, total) = self.recent[0], self.recent[-1]
         if last == first:
             return 0.0, 0.0

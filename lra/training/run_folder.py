@@ -28,7 +28,11 @@ def kept(path: Path) -> Iterator[None]:
 
 
 class RunFolder:
-    """The files of one run. Each is replaced as a whole, so a kill at any moment leaves the one before."""
+    """The files of one run.
+
+    Checkpoints and weights are replaced as a whole, so a kill at any moment leaves the previous file. metrics.jsonl is
+    appended to, and cut back when the run resumes.
+    """
 
     def __init__(self, folder: Path, tracker: Tracker | None = None):
         self.folder, self.tracker = folder, tracker or Tracker()
@@ -41,7 +45,7 @@ class RunFolder:
         return locked(self.folder / layout.LOCK)
 
     def save_state(self, state: dict[str, Any]) -> None:
-        """Writes tensors and plain values; the checkpoint before this one is kept. Raises WorkError."""
+        """Writes tensors and plain values; keeps the previous checkpoint. Raises WorkError."""
         with kept(self.resume):
             write_state(self.resume, self.before, state)
 
@@ -50,9 +54,9 @@ class RunFolder:
         return read_state(self.resume, self.before)
 
     def set_aside(self, doubtful: Callable[[float], bool]) -> Path | None:
-        """Renames the newest checkpoint, and deletes the one before, if `doubtful` says so of when they were written.
+        """Moves away the checkpoints whose time of writing is `doubtful`, and keeps only the newest of them.
 
-        Returns what the newest doubtful one is called now, or None.
+        Returns the new path of that one, or None if there is none. Raises WorkError.
         """
         aside = [path for path in (self.before, self.resume) if path.exists() and doubtful(path.stat().st_mtime)]
         with kept(self.doubtful):
@@ -61,7 +65,7 @@ class RunFolder:
         return self.doubtful if aside else None
 
     def open_log(self, size: int) -> None:
-        """Cuts metrics.jsonl back to what it held when the checkpoint was saved, so that no line comes twice."""
+        """Cuts metrics.jsonl back to its size when the checkpoint was saved, so that no line is written twice."""
         with kept(self.metrics), self.metrics.open("ab") as file:
             file.truncate(min(size, file.tell()))
 
@@ -74,17 +78,17 @@ class RunFolder:
         return size
 
     def summarise(self, step: int, results: dict[str, float]) -> None:
-        """Tells the tracker what the run ended with, such as its test accuracy."""
+        """Passes the final results of the run, such as its test accuracy, to the tracker."""
         self.tracker.summarise(self.folder, step, results)
 
     def save_weights(self, name: str, weights: dict[str, Tensor]) -> None:
-        """Raises WorkError."""
+        """Writes weights under a name, such as `last`. Raises WorkError."""
         path = self.folder / layout.weights_file(name)
         with kept(path):
             write_weights(path, weights)
 
     def load_weights(self, name: str) -> dict[str, Tensor]:
-        """Raises WorkError when they are missing or damaged."""
+        """The weights saved under a name. Raises WorkError when they are missing or damaged."""
         path = self.folder / layout.weights_file(name)
         if not path.exists():
             raise WorkError(f"no weights at {path}: they are in work/ on the machine that trained the record")
@@ -98,7 +102,7 @@ class RunFolder:
 
 
 class NoFolder:
-    """Stands in for the folder where process 0 keeps the run's files; only its traceback is written."""
+    """Stands in for the run folder in every process but process 0; only a traceback may be written, to `error`."""
 
     def __init__(self, folder: Path, rank: int):
         self.folder, self.resume, self.error = folder, folder / layout.RESUME, folder / f"error-{rank}.txt"

@@ -6,7 +6,7 @@ from lra.config.schema import Train
 
 
 def rise(config: Train, step: int) -> float:
-    """0 at step 0, 1 at step `warmup` - 1, 0 at the last step, linear between, as OneCycleLR. (warmup > 1)"""
+    """0 at step 0, 1 at step `warmup` - 1, 0 at the last step, linear between, as OneCycleLR (if warmup > 1)."""
     if step < config.warmup and config.warmup > 1:
         return step / (config.warmup - 1)
     return (config.steps - step - 1) / max(1, config.steps - config.warmup)

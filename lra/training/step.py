@@ -1,7 +1,8 @@
 """The optimiser step and the evaluation that every run uses, alone or shared by several processes.
 
-A step: the gradient of the batch, micro-batch by micro-batch, in one flat tensor; then clipping and AdamW. What it does
-is a function of (seed, step) and the weights, so no state of a random generator needs to be saved.
+A step adds up the gradient of the batch, micro-batch by micro-batch (why: see `batches`), in one flat tensor (why: see
+`optimiser`), then clips it and applies AdamW. All that it draws is a function of (seed, step), so a checkpoint needs no
+state of a random generator, and a resumed run draws what an undisturbed one draws.
 """
 
 from dataclasses import replace
@@ -22,11 +23,11 @@ from lra.training.turns import Turns
 
 
 class Step:
-    """Executes optimiser steps and evaluations, of which this process does its part.
+    """Executes this process's part of optimiser steps and evaluations.
 
-    On a CPU processes take turns at the micro-batches. On GPUs each has every `size`-th row by falling length, so that
-    the shares take equally long. real_tokens, computed_tokens: of all processes, without and with padding, since
-    the trainer last set them to 0. recorder: stands in for CUDA graphs, in tests.
+    On a CPU the processes take turns at the micro-batches. On GPUs the rows are sorted by falling length and each
+    process gets every `size`-th, so that the shares take equally long. real_tokens, computed_tokens: of all processes,
+    without and with padding, since the trainer last set them to 0. recorder: stands in for CUDA graphs, in tests.
     """
 
     def __init__(
@@ -47,20 +48,23 @@ class Step:
         self.optimiser = self.gears.optimiser
         self.training, self.evaluation = Turns(self.group, self.optimiser.flat), Turns(self.group)
         self.real_tokens = self.computed_tokens = self.number = 0
-        self.spread: list[str] = []  # buffers that process 0 gives to the others after each step
+        self.spread: list[str] = []  # buffers that process 0 broadcasts after each step
 
     def share(self, samples: Samples, rows: np.ndarray) -> np.ndarray:
-        """Positions of the rows that this process computes, or takes turns at with the others."""
+        """Positions of the rows that this process computes; of all rows where the processes take turns."""
         if self.shares == 1:
             return np.arange(len(rows))
         return np.argsort(-sizes(samples, rows), kind="stable")[self.group.rank :: self.shares]
 
     def reseed(self, micro_batch: int) -> None:
-        """Dropout, and whatever else is drawn, is a function of (seed, step, micro-batch)."""
+        """Makes dropout, and whatever else is drawn, a function of (seed, step, micro-batch)."""
         seed_everything(seed_of(self.seed, "dropout", self.number, micro_batch))
 
     def __call__(self, samples: Samples, rows: np.ndarray, number: int) -> Tensor:
-        """Step `number` (from 0) on these rows; returns the batch's mean loss, on the device, until the next step."""
+        """Executes step `number` (from 0) on these rows.
+
+        Returns the batch's mean loss, a scalar on the device that the next step overwrites.
+        """
         self.number, turns = number, self.training
         share = rows[self.share(samples, rows)]
         if self.gears.moving is None:
@@ -83,23 +87,23 @@ class Step:
         return self.optimiser.loss
 
     def spread_buffers(self) -> None:
-        """Process 0's buffers that training updates, such as running statistics, in all: each saw other rows."""
+        """Broadcasts process 0's buffers that training updates (running statistics): each process saw other rows."""
         buffers = dict(self.gears.model.named_buffers()) if self.spread else {}
         for name in self.spread:
             self.group.spread(buffers[name])
 
     def dry_run(self, samples: Samples, rows: np.ndarray) -> None:
-        """Tries the model, and finds out whether processes can take turns at it."""
+        """Tries the model, and finds the buffers that training updates: processes cannot take turns at them."""
         moving = self.gears.dry_run(samples, rows)
         if moving and self.group.takes_turns:
             say(f"{min(moving)} changes with every micro-batch, in their order: one process computes them all")
             self.training.undivided = self.evaluation.undivided = True
-        if self.shares > 1:  # only what a checkpoint keeps: the rest may have another size in each process
+        if self.shares > 1:  # only buffers in the checkpoint: others may have another size in each process
             self.spread = self.group.broadcast(sorted(moving & self.gears.names))
         self.prepare(samples)
 
     def shift_up(self, samples: Samples, compiled: bool, refused: str) -> None:
-        """Goes on in the compiled gear. compiled: the code is in the cache. refused: why there is none."""
+        """Changes to the compiled gear. compiled: the code is in the cache. refused: why the run stays eager, or ''."""
         self.gears.shift_up(refused)
         if self.gears.moving is None:
             self.dry_run(samples, np.arange(min(2, len(samples.labels))))
@@ -107,7 +111,7 @@ class Step:
             self.prepare(samples, compiled)
 
     def prepare(self, samples: Samples, compiled: bool = False) -> None:
-        """Lets the gear make what it needs: in one process first, whose code the others then find in the cache."""
+        """Lets the gear compile. On a CPU process 0 compiles first, and the others find its code in the cache."""
         if self.gears.gear.name == "eager":
             return
 
@@ -128,9 +132,9 @@ class Step:
             self.move(number)
 
     def evaluate(self, samples: Samples, rows: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
-        """Predicted classes of these rows, uint8 in their order, and the mean loss; NaN if a logit is not finite.
+        """Predicted classes (R,) uint8 of these rows (R,), and the mean loss, which is NaN if a logit is not finite.
 
-        Every process gets all predictions. seed: of what an attention may draw. Raises LateError.
+        Every process gets all predictions. seed: for attentions that draw in evaluation. Raises LateError.
         """
         self.gears.check_parameters()
         share = self.share(samples, rows)

@@ -1,7 +1,7 @@
 """An optional tracker, TensorBoard or Weights & Biases, which gets the lines of metrics.jsonl and the test accuracy.
 
-The file is the truth, and enough to draw progress from. A tracker that fails is reported once and dropped; the run
-goes on.
+metrics.jsonl is complete without the tracker, and enough to plot progress from. A tracker that fails is reported once
+and dropped; the run goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lra.hashing import identity_of
 
 
 class Backend(Protocol):
-    """What we need of a tracker's package. first: the step of the first line that this process logs."""
+    """What a tracker's package must offer. first: the step of the first line that this process logs."""
 
     def __init__(self, folder: Path, config: dict[str, Any], first: int): ...
     def log(self, step: int, values: Mapping[str, float]) -> None: ...
@@ -78,7 +78,7 @@ def check_tracker(name: str) -> None:
 
 
 class Tracker:
-    """Passes the numbers of each line on; without a name it does nothing. The tracker starts with the first line."""
+    """Passes the numbers of each line to the tracker, which starts with the first line; does nothing without a name."""
 
     def __init__(self, name: str = "", config: dict[str, Any] | None = None):
         self.name, self.config = name, config or {}
@@ -117,7 +117,7 @@ class Tracker:
         self.backend = None
 
     def drop(self, error: Exception) -> None:
-        """Sends no more of this run to the tracker."""
+        """Reports the error, and sends no more of this run to the tracker."""
         reason = in_one_line(error, 200)
         say(f"{self.name} failed and gets no more of this run; metrics.jsonl has all of it: {reason}")
         self.name, self.backend = "", None

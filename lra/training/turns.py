@@ -23,7 +23,7 @@ from lra.training.distributed import Group
 
 
 class Turns:
-    """Hands out the micro-batches of one step, or of one evaluation, after the other.
+    """Hands out the micro-batches of one step after the other, or of one evaluation after the other.
 
     flat: (K,) float32, where each micro-batch of a step adds its gradient and its loss, and where `add_up` leaves their
     sum; None for evaluations.
@@ -31,8 +31,8 @@ class Turns:
 
     def __init__(self, group: Group, flat: Tensor | None = None):
         self.group, self.flat = group, flat
-        self.undivided = False  # process 0 computes everything, because what it computes depends on what came before
-        self.slots: Tensor | None = None  # results of the turns, and their sum, in memory of all processes
+        self.undivided = False  # process 0 computes everything, because each micro-batch depends on those before
+        self.slots: Tensor | None = None  # results of the turns, and their sum, in memory that the processes share
         self.begin()
 
     def begin(self) -> None:
@@ -43,10 +43,10 @@ class Turns:
         self.group.begin_turns()
 
     def hand_out(self, count: int) -> Iterator[int]:
-        """Numbers of the turns that this process takes, of `count` in all; `flat` is where each adds its result.
+        """Numbers of the turns that this process takes, of `count` in all; the caller adds each result to `flat`.
 
-        After a turn has failed call it again: the turns that were taken before it are then repeated first. A process
-        that is alone, or on a GPU, takes all turns.
+        After a turn has failed, call it again: it first repeats the turns that this process has taken. A process that
+        is alone, or on a GPU, takes all turns.
         """
         again, self.tokens, self.count = list(self.taken), [], count
         if self.flat is not None:
@@ -88,7 +88,7 @@ class Turns:
         if not group.takes_turns or slots is None:
             group.average(flat)
             return sum(self.tokens) * group.size
-        tokens = group.add(np.array(sum(self.tokens)))  # from here on all slots are filled
+        tokens = group.add(np.array(sum(self.tokens)))  # waits for all, so that all slots are filled
         chunk = -(-len(flat) // group.size)
         mine = slots[:, group.rank * chunk : (group.rank + 1) * chunk]  # each process adds up a part
         mine[-1] = mine[0]
@@ -100,10 +100,10 @@ class Turns:
 
 
 def in_common(group: Group, rows: int, columns: int) -> Tensor:
-    """A float32 tensor of zeros that the processes of a group, all on one machine, have in common."""
+    """A float32 tensor (rows, columns) of zeros in memory that the processes of a group, on one machine, share."""
     file, path = -1, ""
     if group.rank == 0:
-        if hasattr(os, "memfd_create"):  # Linux: memory that no /dev/shm limits, as a container's often is
+        if hasattr(os, "memfd_create"):  # Linux: not limited by /dev/shm, which is often small in a container
             file = os.memfd_create("turns")
             path = f"/proc/{os.getpid()}/fd/{file}"
         else:
