@@ -65,8 +65,8 @@ class Compiled(Eager):
         setattr(dynamo, "cache_size_limit" if former else "recompile_limit", COMPILATIONS)
         setattr(dynamo, f"accumulated_{'cache_size' if former else 'recompile'}_limit", ALL_COMPILATIONS)
         options: Any = {"combo_kernels": True} if self.combined else None
-        ours = self.backend == "inductor" and self.device.kind == "cpu"
-        backend = inductor_for(self.model) if ours else self.backend
+        adapted = self.backend == "inductor" and self.device.kind == "cpu"
+        backend = inductor_for(self.model) if adapted else self.backend
         self.forward = torch.compile(self.model, fullgraph=True, backend=backend, options=options)
         self.made.clear()
         self.graphs.clear()

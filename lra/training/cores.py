@@ -86,10 +86,10 @@ def busy_cores(numbers: frozenset[int] | None = None, seconds: float = 0.5) -> f
 
 def free_bytes() -> int:
     """Bytes that a new process may take on the machine, or in this container if that is less; 0 if unknown."""
-    left = []
+    limits = []
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
-        left.append(int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024)
+        limits.append(int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024)
     with contextlib.suppress(OSError, ValueError):
         group = Path("/sys/fs/cgroup")
         used = int((group / "memory.current").read_text())
@@ -97,5 +97,5 @@ def free_bytes() -> int:
         files = sum(
             int(line.split()[1]) for line in lines if line.startswith("inactive_file ")
         )  # cached files, which the system drops when memory runs short
-        left.append(int((group / "memory.max").read_text()) - used + files)
-    return max(0, min(left, default=0))
+        limits.append(int((group / "memory.max").read_text()) - used + files)
+    return max(0, min(limits, default=0))

@@ -58,9 +58,9 @@ def choose_device(name: str) -> torch.device:
             device = torch.device("cuda", torch.cuda.current_device())
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        there = devices()
-        why = f": {str(error).splitlines()[0]}" if name in (*there, "cuda") and len(there) > 1 else ""
-        raise ConfigError(f"device {name!r} cannot be used here{why or '; there are: ' + ', '.join(there)}") from error
+        names = devices()
+        why = f": {str(error).splitlines()[0]}" if name in (*names, "cuda") and len(names) > 1 else ""
+        raise ConfigError(f"device {name!r} cannot be used here{why or '; there are: ' + ', '.join(names)}") from error
     return device
 
 

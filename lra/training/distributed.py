@@ -94,7 +94,7 @@ class Group:
             dist.all_reduce(flat)
             flat /= self.size
 
-    def spread(self, tensor: Tensor) -> None:
+    def broadcast_tensor(self, tensor: Tensor) -> None:
         """Replaces the tensor by that of process 0."""
         if self.size > 1:
             dist.broadcast(tensor, src=0)

@@ -90,7 +90,7 @@ class Step:
         """Broadcasts process 0's buffers that training updates (running statistics): each process saw other rows."""
         buffers = dict(self.gears.model.named_buffers()) if self.spread else {}
         for name in self.spread:
-            self.group.spread(buffers[name])
+            self.group.broadcast_tensor(buffers[name])
 
     def dry_run(self, samples: Samples, rows: np.ndarray) -> None:
         """Tries the model, and finds the buffers that training updates: processes cannot take turns at them."""

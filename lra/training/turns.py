@@ -90,10 +90,10 @@ class Turns:
             return sum(self.tokens) * group.size
         tokens = group.add(np.array(sum(self.tokens)))  # waits for all, so that all slots are filled
         chunk = -(-len(flat) // group.size)
-        mine = slots[:, group.rank * chunk : (group.rank + 1) * chunk]  # each process adds up a part
-        mine[-1] = mine[0]
+        columns = slots[:, group.rank * chunk : (group.rank + 1) * chunk]  # each process adds up some columns
+        columns[-1] = columns[0]
         for number in range(1, self.count):
-            mine[-1] += mine[number]
+            columns[-1] += columns[number]
         group.meet()
         flat.copy_(slots[-1])
         return int(tokens)
