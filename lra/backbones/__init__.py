@@ -1,9 +1,9 @@
 """The models that an attention plugs into. They import torch only, and know an attention as a module.
 
 A backbone is a file with a subclass of `Classifier` that is decorated with `register`; its name is the name of the
-file. It writes `build_body`, `body` and `attentions`; the keyword-only arguments of `build_body` are keys of the
-section `model`. What is the same around every backbone is in `classifier`. torch comes with the first class that is
-asked for.
+file. It defines `build_body`, `body` and `attentions`; the keyword-only arguments of `build_body` are keys of the
+section `model`. What is the same around every backbone is in `classifier`. torch is imported with the first class that
+is asked for.
 """
 
 import importlib

@@ -14,7 +14,7 @@ from lra.backbones.layers import Dropout
 
 
 class Model(Protocol):
-    """The `model` section of a configuration. Sizes of 0 are the task's."""
+    """The `model` section of a configuration. A size of 0 means that of the task."""
 
     @property
     def layers(self) -> int: ...
@@ -60,10 +60,10 @@ class Sizes(Protocol):
 class MakeAttention(Protocol):
     """Makes the attention of a layer.
 
-    layer: its number in the model, from 0, on which its first weights depend. stage: which part of a hybrid it takes
-    where they are given by stage; without stages, the layer's number. place: its number in its stage, for mechanisms
-    that differ from layer to layer, such as Swin. sizes: `dim`, `heads`, `length` or `grid`, where they are not those
-    of the model.
+    layer: its number in the model, from 0, on which its initial weights depend. stage: the number of its stage, by
+    which a hybrid may choose a mechanism; without stages, the layer's number. place: its number within its stage, for
+    mechanisms that differ from layer to layer, such as Swin. sizes: `dim`, `heads`, `length` or `grid`, where they
+    differ from those of the model.
     """
 
     def __call__(
@@ -78,13 +78,13 @@ class Classifier(nn.Module):
     pool: mean over real tokens; cls, a learned token in front; or the first token. pool_over_padding: divide the sum
     over real tokens by the longest length instead of by their number, as Nystromformer and Skyformer do.
 
-    Weights start by their names and the gradient's norm is summed in their order, so neither may change: cls, tokens,
-    positions, what `build_body` adds, norm, head.
+    Initial weights depend on the names of the parameters, and the gradient's norm is summed in their order, so neither
+    may change: cls, tokens, positions, what `build_body` adds, norm, head.
     keys: those of the backbone in the section `model`.
     """
 
     waves: Tensor | None
-    merged = 1  # tokens that go in for each one that the body returns
+    merged = 1  # tokens of the input for each one that the body returns
     normed = False  # does the body end with a norm?
 
     def __init__(self, model: Model, sizes: Sizes, make_attention: MakeAttention, **keys: Any):
@@ -108,9 +108,9 @@ class Classifier(nn.Module):
     def build_body(self, model: Model, make_attention: MakeAttention) -> int:
         """Makes the layers of `body` and returns the width of its result.
 
-        `length`, of the longest sequence, and `grid`, its rows and columns or None, are set before. A body that merges
-        tokens sets `merged`, and `length` to that of its result. A subclass's keyword-only arguments are keys of the
-        section `model`. Raises ValueError for values that do not fit.
+        `length`, of the longest sequence, and `grid`, its rows and columns or None, are set before the call. A body
+        that merges tokens sets `merged`, and sets `length` to the length of its result. A subclass's keyword-only
+        arguments are keys of the section `model`. Raises ValueError for values that do not fit.
         """
         raise NotImplementedError
 

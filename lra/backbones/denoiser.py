@@ -1,10 +1,11 @@
 """Self-pretraining: an encoder learns to predict masked inputs of the sequences that it will classify.
 
 Amos, Berant and Gupta 2023, "Never Train from Scratch", https://arxiv.org/abs/2310.02980 (IdoAmos/not-from-scratch,
-f919137): each position is masked with one probability, a linear layer predicts what stood there, and the loss is the
-mean over masked positions. Theirs is the mean over a whole batch; here it is the mean over each sample, so that it does
-not depend on how a batch is cut. Their Image predicts a pixel as a number; here its value is one of 256 classes. Theirs
-masks a pixel by 0 and a second input; here a learned vector stands for every masked token, as it does for text.
+f919137): each position is masked with the same probability, a linear layer predicts the original token, and the loss is
+the mean over masked positions. In their code it is the mean over a whole batch; here it is the mean over each sample,
+so that it does not depend on how a batch is cut. Their Image predicts a pixel as a number; here its value is one of 256
+classes. Their code masks a pixel by 0 and a second input; here a learned vector replaces every masked token, as it does
+for text.
 Letters: B batch, N tokens, D width.
 """
 
@@ -16,7 +17,7 @@ from lra.backbones.classifier import Classifier
 
 
 class Own(nn.Module):
-    """What belongs to the pretraining alone: the vector of a masked token, and the layer that predicts ids."""
+    """The parts that only the pretraining needs: the vector of a masked token, and the layer that predicts ids."""
 
     def __init__(self, dim: int, width: int, ids: int):
         super().__init__()
@@ -27,8 +28,8 @@ class Own(nn.Module):
 class Denoiser(nn.Module):
     """ids (B, N) int64, keep (B, N) bool or None -> losses (B,); for pairs (B, 2, N) -> the mean of both documents.
 
-    encoder: a classifier, whose head is taken off. share: of the real tokens, that is masked; at least one of each
-    sequence is. The masks are drawn in evaluations, too. A token in front (pool: cls) is neither masked nor predicted.
+    encoder: a classifier, whose head is removed. share: the probability that a real token is masked; at least one of
+    each sequence is. Masks are drawn in evaluations, too. A token in front (pool: cls) is neither masked nor predicted.
     """
 
     def __init__(self, encoder: Classifier, share: float):

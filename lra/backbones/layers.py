@@ -30,15 +30,15 @@ class Dropout(nn.Module):
 
 
 def draw(x: Tensor, dropped: int) -> Tensor:
-    """0 with probability dropped / 65,536, else the factor that keeps the mean, in the shape of x, on the CPU."""
+    """Draws 0 with probability dropped / 65,536, else the factor that keeps the mean; in the shape of x, on the CPU."""
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     drawn = words.view(torch.int16)[: x.numel()].view(x.shape)
     kept = torch.ge(drawn, dropped - 32_768, out=torch.empty(x.shape, dtype=x.dtype))
     return kept.mul_(65_536 / (65_536 - dropped))
 
 
-# What the compiler would draw takes longer still. It does not look into this operator, so a compiled step drops the
-# same numbers as an eager one.
+# Draws that the compiler generates take longer still. It does not look into this operator, so a compiled step drops the
+# same elements as an eager one.
 torch.library.define("lra::draw", "(Tensor x, int dropped) -> Tensor", tags=torch.Tag.nondeterministic_seeded)
 torch.library.impl("lra::draw", "cpu", draw)
 torch.library.register_fake("lra::draw", lambda x, dropped: x.new_empty(x.shape))  # noqa: ARG005
@@ -46,7 +46,7 @@ draw_compiled = torch.ops.lra.draw.default
 
 
 class ShapeError(ValueError):
-    """An attention returned something other than a tensor in the shape of x; smaller ones would be broadcast unseen."""
+    """An attention returned no tensor in the shape of x; one that is smaller would be broadcast unnoticed."""
 
     def __init__(self, name: str, y: object, x: Tensor):
         what = f"{tuple(y.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
@@ -62,7 +62,7 @@ class DtypeError(ValueError):
 
 
 def check_output(name: str, y: object, x: Tensor) -> None:
-    """Raises ShapeError or DtypeError. Under autocast, its dtype is as good as that of x."""
+    """Raises ShapeError or DtypeError. Under autocast, the dtype of autocast is accepted, too."""
     if not isinstance(y, Tensor) or y.shape != x.shape:
         raise ShapeError(name, y, x)
     if y.dtype != x.dtype:
@@ -74,7 +74,7 @@ def check_output(name: str, y: object, x: Tensor) -> None:
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)).
 
-    norm: `post` puts them after the sums, norm(x + attention(x)). parallel: x + attention(norm(x)) + mlp(norm(x)).
+    norm: `post` normalises after the sums, norm(x + attention(x)). parallel: x + attention(norm(x)) + mlp(norm(x)).
     """
 
     def __init__(

@@ -103,7 +103,7 @@ class Merge(nn.Module):
         """x (B, N, D) -> (B, M, P D): zeros beyond the end."""
         if self.grid is None:
             whole = (x.shape[1] + self.parts - 1) // self.parts
-            # padded by a constant, more than is ever needed, and cut: a length that needs none would be compiled apart
+            # padded by a constant, then cut: a length that needs no padding would otherwise be compiled separately
             x = F.pad(x, (0, 0, 0, self.parts))[:, : whole * self.parts]
             return x.reshape(x.shape[0], whole, self.parts * x.shape[2])
         (rows, columns), side = self.grid, math.isqrt(self.parts)

@@ -1,7 +1,7 @@
-"""The registry of backbones: their names, and the keys that each adds to the section `model`; no torch for built-ins.
+"""The registry of backbones: their names, and the keys that each adds to the section `model`.
 
-A built-in is a file of this folder. Its title and its keys are read with `ast`, and its module is imported when a model
-is built.
+A built-in is a file of this folder. Its title and its keys are read with `ast`, which needs no torch, and its module is
+imported when a model is built.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 Keys = dict[str, tuple[Any, Any]]  # name -> type, default
 
 HERE = Path(__file__).parent
-LARGEST = 2**63  # beyond it no record holds a whole number
+LARGEST = 2**63  # no record can hold a whole number as large as this
 SHARED = ("classifier", "denoiser", "layers", "registry", "weights")  # files here that are no backbone
-ANNOTATIONS = {"Literal": Literal}  # what the types of a built-in's keys are written with, besides Python's own
+ANNOTATIONS = {"Literal": Literal}  # names that the types of a built-in's keys may use, besides Python's own
 
 
 class BackboneError(ValueError):
@@ -36,8 +36,8 @@ class Backbone:
     """A registered backbone.
 
     name: on the command line. title: in texts. paper: its URL. keys: what it adds to the section `model`, with type and
-    default. A user's: source, the text of its file; source_hash, of all that it is made of; beside, its other files ->
-    their texts; data, files that it reads -> hashes; notes, what the user should know.
+    default. Only for a user's backbone: source, the text of its file; source_hash, of all that it is made of; beside,
+    its other files -> their texts; data, files that it reads -> hashes; notes, what the user should know.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Backbone:
 
     @property
     def value(self) -> str:
-        """The value of `model.backbone`; a user's names its code, so that an edited one is another backbone."""
+        """The value of `model.backbone`; a user's contains a hash, so that an edited one is another backbone."""
         return self.name if self.builtin else f"{self.name}@{self.source_hash[:8]}"
 
     @property
     def address(self) -> str:
-        """What finds it again."""
+        """The text by which it is found again: its name, and before it the path of a user's file."""
         return self.name if self.builtin else f"{self.path}:{self.name}"
 
 
@@ -116,7 +116,7 @@ def _is_value(default: Any) -> bool:
     if isinstance(default, tuple):
         return all(map(_is_value, default))
     if isinstance(default, int | float):
-        return abs(default) < LARGEST  # not for nan
+        return abs(default) < LARGEST  # False for nan
     return default is None or isinstance(default, str)
 
 
