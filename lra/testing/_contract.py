@@ -21,7 +21,7 @@ def runs(spec: str, grid: Grid = None) -> None:
 
 
 def shapes(spec: str, grid: Grid = None) -> None:
-    """(B, N, D) in, the same out: batch of 1, lengths 1, odd, prime and maximal; of padding="fixed" the maximal one."""
+    """(B, N, D) in, the same out: batch of 1, lengths 1, odd, prime and maximal; only maximal if padding="fixed"."""
     attention = make(spec, grid)
     for tokens in [LENGTH] if has_one_length(spec, grid) else [1, 2, 7, 15, 23, LENGTH]:
         for batch in (1, 3):
@@ -115,7 +115,7 @@ def scattered_padding(spec: str, grid: Grid = None) -> None:
 
 
 def disturb(attention: attention_zoo.QKVAttention) -> None:
-    """Lets `attend` see other q, k and v at padding, which are zero wherever x is and there is no bias."""
+    """Lets `attend` see other q, k and v at padding; without a bias they would be zero wherever x is zero."""
     attend = attention.attend
 
     def disturbed(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:

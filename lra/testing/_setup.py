@@ -1,4 +1,4 @@
-"""What the checks share: the attention they look at, its inputs, and the modes that it must keep its laws in."""
+"""What the checks share: the attention that they check, its inputs, and the modes in which it is checked."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -54,9 +54,9 @@ def make(
 
 
 def modes(spec: str, grid: Grid = None) -> Iterator[tuple[str, Forward]]:
-    """The attention in evaluation, then in training without dropout, each with the words to name the mode.
+    """The attention in evaluation, then in training without dropout, each with the name of the mode.
 
-    In training every call gets a fresh attention, since a call may change its buffers. One whose outputs
+    In training every call gets a fresh attention, since a call may change its buffers. An attention whose outputs
     in training depend on random draws is checked in evaluation alone.
     """
     yield "in evaluation", make(spec, grid)
@@ -74,7 +74,7 @@ def modes(spec: str, grid: Grid = None) -> Iterator[tuple[str, Forward]]:
 
 
 def cases(spec: str, grid: Grid = None) -> Iterator[tuple[str, Forward, Tensor]]:
-    """The modes in which the laws of padding are checked, each with an x; in evaluation of a long one, too."""
+    """The modes in which padding and rows are checked, each with an x; evaluation also with a long x."""
     for mode, forward in modes(spec, grid):
         yield mode, forward, sample(grid)
     if not has_one_length(spec, grid):

@@ -1,6 +1,6 @@
-"""The contract's quick checks of what an attention holds, and of what it does to the process around it.
+"""The contract's quick checks of an attention's state, and of what it does to the process around it.
 
-Written as those of `_contract`.
+They have the form of the checks in `_contract`.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ def settings(spec: str, grid: Grid = None) -> None:
 
 
 def state(spec: str, grid: Grid = None) -> None:
-    """Calls leave no trace: in x or a parameter none, in a buffer none of evaluation, and elsewhere none of training.
+    """A call changes neither x nor a parameter; buffers change in training only, and nothing else holds state.
 
     Update statistics in training alone, and register them as buffers.
     """
@@ -98,26 +98,26 @@ def state(spec: str, grid: Grid = None) -> None:
 
 
 def trained(attention: attention_zoo.Attention, x: Tensor) -> Tensor:
-    """What it gives in training, with a seed of its own."""
+    """The output at the real tokens in training, for a fixed seed."""
     torch.manual_seed(1)
     return attention.train()(x, padding(x))[padding(x)]
 
 
 def device(spec: str, grid: Grid = None) -> None:
-    """It works on any device: torch.arange(..., device=x.device), and a parameter or a buffer for what it holds."""
+    """It works on any device: make tensors with device=x.device, and register those it keeps (parameters, buffers)."""
     x = sample(grid).float()
     attention, keep = build_attention(spec, grid=grid).to("meta"), padding(x).to("meta")
     for mask in (None, keep):
         said = ""
         try:
             attention(x.to("meta"), mask)
-        except Exception as error:  # values cannot be looked at there, nor can every kernel be called
+        except Exception as error:  # on "meta" no value can be read, and some kernels are missing
             said = str(error)
         assert "on device cpu" not in said, "it makes or holds a tensor on the CPU, whatever the device of x"
 
 
 def same(first: Tensor, second: Tensor) -> bool:
-    """Are they equal, NaN to NaN? That there is NaN is another check's finding."""
+    """Are they equal, where NaN equals NaN? It is for another check to report NaN."""
     if not first.is_floating_point():
         return torch.equal(first, second)
     return first.shape == second.shape and torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)

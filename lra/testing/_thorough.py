@@ -104,12 +104,12 @@ def mark_dynamic(*tensors: Tensor | None, one_length: bool) -> None:
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Makes a failed or a second compilation an AssertionError of one line."""
+    """Turns a failed or a second compilation into an AssertionError of one line."""
     torch._dynamo.reset()
-    trace = logging.getLogger("torch.__trace")  # which takes time, and cannot write some file names
+    trace = logging.getLogger("torch.__trace")  # it takes time, and fails on some file names
     try:
         with warnings.catch_warnings(), torch._dynamo.config.patch(error_on_recompile=True):
-            warnings.simplefilter("ignore")  # of the compiler's own making
+            warnings.simplefilter("ignore")  # the compiler warns about itself
             with mock.patch.object(trace, "handlers", []):
                 yield
     except RecompileError as error:
@@ -122,8 +122,8 @@ def compiling() -> Iterator[None]:
 
 
 def inductor_without_machine_code(module: Any, inputs: Any) -> Any:
-    """A backend that writes its kernels, which is when it decides on sizes, but runs the operations as they are."""
-    # imported here, because it warns of itself
+    """A backend that generates kernels, which is when it decides on sizes, but runs the graph's own operations."""
+    # imported here, because the import prints warnings
     from torch._functorch._aot_autograd.utils import make_boxed_func
     from torch._inductor import compile_fx, config
     from torch._inductor.async_compile import AsyncCompile
@@ -138,7 +138,7 @@ def inductor_without_machine_code(module: Any, inputs: Any) -> Any:
         with config.patch(uncached), mock.patch.object(AsyncCompile, "cpp_pybinding", skip):
             one_code(compile_fx.compile_fx_inner)(
                 graph, inputs, **rest
-            )  # a backward pass may come later than its forward pass
+            )  # a backward pass may be compiled after the patch below has ended
         return make_boxed_func(as_it_is.forward)
 
     with config.patch(uncached):

@@ -160,7 +160,7 @@ def outcomes(
 ) -> Iterator[Outcome]:
     """The checks on one backbone with this attention, in order.
 
-    An attention may fail those that it declares; it may also keep such a law inside a backbone.
+    An attention may fail the checks that it declares to fail; it may also pass them inside a backbone.
     """
     reasons = attention_zoo.find(attention)[0].expected_failures
     return attempts(checks, (backbone, attention, grid), reasons, must_fail=False)

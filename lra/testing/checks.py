@@ -1,4 +1,4 @@
-"""The checks by name, and what runs them as a test."""
+"""The checks by name, and the decorator that runs them as tests."""
 
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +49,7 @@ THOROUGH: dict[str, Check] = {
 
 
 def declared(spec: str) -> attention_zoo.Entry:
-    """The entry of a spec. Raises SpecError for an unknown spec, or when it expects a check to fail that is none."""
+    """The entry of a spec. Raises SpecError for an unknown spec, or one whose expected_failures names no check."""
     entry, _ = attention_zoo.find(spec)
     known = [*CHECKS, *THOROUGH]
     for name in entry.expected_failures:
@@ -61,7 +61,7 @@ def declared(spec: str) -> attention_zoo.Entry:
 
 
 def parametrize_with_checks(*specs: str, thorough: bool = True) -> Callable[[Any], Any]:
-    """A pytest decorator that calls the test with each (spec, check); a failure that a mechanism declares must come.
+    """A pytest decorator that calls the test with each (spec, check); a check that is declared to fail must fail.
 
     thorough: with the checks that take seconds. Raises SpecError for an unknown spec, or for none.
     """

@@ -53,9 +53,9 @@ def attempts(
     *,
     must_fail: bool,
 ) -> Iterator[Outcome]:
-    """What each check finds; none after `runs` when it fails, since the others need what it checks.
+    """The outcome of each check. Stops if `runs` fails, since the others need what it checks.
 
-    reasons: check -> why it is declared to fail. must_fail: is it wrong for such a check to pass?
+    reasons: check -> why it is declared to fail. must_fail: is it a surprise if such a check passes?
     """
     for name, check in checks.items():
         started = time.monotonic()
@@ -84,7 +84,7 @@ def complaints(specs: Iterable[str], grid: tuple[int, int] | None = None) -> Ite
 
 
 def complaint(name: str, outcome: Outcome, *words: str) -> str:
-    """The line for a check that fails. words: of the command that shows all."""
+    """The line for a check that fails. words: of the command that shows all outcomes."""
     return f"{name} fails the check {outcome.check}: {outcome.note}; to see all: {to_type(*words)}"
 
 
@@ -109,7 +109,7 @@ def attempt(check: Callable[..., str | None], *subject: object) -> tuple[str, st
 
 
 def place_of(error: Exception) -> str:
-    """' (mine.py, line 12)', the last line of the user's that an error came through, or nothing."""
+    """' (mine.py, line 12)', the last line of the user's code in the error's traceback; '' if there is none."""
     ours = (*(ROOT / room for room in ("lra", "attention_zoo")), Path(sys.base_prefix), Path(sys.prefix))
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [f for f in frames if f.filename.endswith(".py") and not set(Path(f.filename).parents) & set(ours)]
