@@ -84,11 +84,11 @@ def cases(spec: str, grid: Grid = None) -> Iterator[tuple[str, Forward, Tensor]]
 def assert_same(y: Tensor, expected: Tensor, mode: str) -> None:
     """Asserts equality up to the rounding of float64."""
 
-    def told(text: str) -> str:
-        alike = y.shape == expected.shape
-        return f"{mode}: " + (f"outputs differ by {(y - expected).detach().abs().max():.2g}" if alike else text)
+    def message(text: str) -> str:
+        same_shape = y.shape == expected.shape
+        return f"{mode}: " + (f"outputs differ by {(y - expected).detach().abs().max():.2g}" if same_shape else text)
 
-    assert_close(y, expected, rtol=0, atol=1e-12, msg=told)
+    assert_close(y, expected, rtol=0, atol=1e-12, msg=message)
 
 
 def sample(grid: Grid = None, batch: int = 3, tokens: int = LENGTH) -> Tensor:

@@ -44,12 +44,12 @@ def seeded(spec: str, grid: Grid = None) -> None:
     def results(others: int) -> dict[str, Tensor]:
         with process.seeded(0, others):
             attention, x = build_attention(spec, grid=grid, dropout=0.5), sample(grid).float()
-            found = copied(attention.state_dict().items())
+            tensors = copied(attention.state_dict().items())
             for training in (False, True):
                 torch.manual_seed(1)
                 y = attention.train(training)(x, padding(x))
-                found[f"the output in {'training' if training else 'evaluation'}"] = y[padding(x)]
-            return found
+                tensors[f"the output in {'training' if training else 'evaluation'}"] = y[padding(x)]
+            return tensors
 
     first = results(1)
     for others, why in ((1, "from call to call"), (2, "with the random numbers of numpy or Python")):
@@ -108,12 +108,12 @@ def device(spec: str, grid: Grid = None) -> None:
     x = sample(grid).float()
     attention, keep = build_attention(spec, grid=grid).to("meta"), padding(x).to("meta")
     for mask in (None, keep):
-        said = ""
+        message = ""
         try:
             attention(x.to("meta"), mask)
         except Exception as error:  # on "meta" no value can be read, and some kernels are missing
-            said = str(error)
-        assert "on device cpu" not in said, "it makes or holds a tensor on the CPU, whatever the device of x"
+            message = str(error)
+        assert "on device cpu" not in message, "it makes or holds a tensor on the CPU, whatever the device of x"
 
 
 def same(first: Tensor, second: Tensor) -> bool:

@@ -27,9 +27,9 @@ BATCHES = ((3, 96), (2, 50), (4, 17), (3, 31), (45, 93), (5, 64))
 def order(spec: str, grid: Grid = None) -> str:
     """Does the order of tokens matter? Where `register(..., ordered=...)` says so, it must be true."""
     attention, x = make(spec, grid), sample(grid)
-    turn = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(3))
-    moved = (attention(x[:, turn]) - attention(x)[:, turn]).abs().max()
-    ordered = bool(moved > 1e-9)
+    permutation = torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(3))
+    difference = (attention(x[:, permutation]) - attention(x)[:, permutation]).abs().max()
+    ordered = bool(difference > 1e-9)
     declared = attention_zoo.find(spec)[0].ordered
     assert declared is None or declared == ordered, (
         f"declared ordered={declared}, but permuting the tokens {'changes' if ordered else 'only permutes'} the "

@@ -102,18 +102,18 @@ def attempt(check: Callable[..., str | None], *subject: object) -> tuple[str, st
             return "passed", check(*subject) or ""
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        said = shortened(" ".join(lines))
+        message = shortened(" ".join(lines))
         if isinstance(error, AssertionError):
-            return "failed", said
-        return "failed", f"{type(error).__name__}: {said}{place_of(error)}"
+            return "failed", message
+        return "failed", f"{type(error).__name__}: {message}{place_of(error)}"
 
 
 def place_of(error: Exception) -> str:
     """' (mine.py, line 12)', the last line of the user's code in the error's traceback; '' if there is none."""
-    ours = (*(ROOT / room for room in ("lra", "attention_zoo")), Path(sys.base_prefix), Path(sys.prefix))
+    folders = (*(ROOT / room for room in ("lra", "attention_zoo")), Path(sys.base_prefix), Path(sys.prefix))
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if f.filename.endswith(".py") and not set(Path(f.filename).parents) & set(ours)]
-    return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
+    users = [f for f in frames if f.filename.endswith(".py") and not set(Path(f.filename).parents) & set(folders)]
+    return f" ({Path(users[-1].filename).name}, line {users[-1].lineno})" if users else ""
 
 
 def shortened(text: str) -> str:
