@@ -5,10 +5,10 @@
     powers, mechanism_parts   powers, gates, scales, agents    findings  all of it, of one encoder
     tables, figures (all encoders), figures_of_one, writing    what is written
 
-Mechanisms are read by what they do: the token-to-token matrix is probed, and parts such as a gate are found by the
-names of their parameters. Only MLLA is known by its class, because a SiLU follows its gate. Sequences have up to 4,096
-tokens. The matrices held at a time take at most 64 MB, and about 0.5 GB with what is computed from them: beyond that
-only some rows are read, and a note says so.
+A mechanism is read by what it computes: its token-to-token matrix is probed, and parts such as a gate are found by the
+names of their parameters. Only MLLA is recognised by its class, because a SiLU follows its gate. Sequences have up to
+4,096 tokens. The matrices held at a time take at most 64 MB, and about 0.5 GB with what is computed from them: beyond
+that only some rows are read, and a note says so.
 """
 
 from lra.inspect.encoders import InspectError, Subject, fresh, samples, trained

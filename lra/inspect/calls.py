@@ -39,7 +39,7 @@ class Call:
 
     @property
     def has_queries(self) -> bool:
-        """Has the mechanism queries of its own? One that has not is given v in their place."""
+        """Does the mechanism have queries? One that has none receives v in their place."""
         return not torch.equal(self.q, self.v)
 
     @property

@@ -83,8 +83,8 @@ def trained(
 ) -> list[Subject]:
     """Encoders of finished runs, from records or folders of records: of these rows and tasks, or of all.
 
-    Of several seeds the lowest is taken. needed: the rows that must be there, all of `rows` if it is None. Raises
-    InspectError when one of them is missing, RecordError, WorkError, SpecError or DataError when one cannot be loaded.
+    Of several seeds the lowest is taken. needed: the rows that must have a finished run, all of `rows` if None. Raises
+    InspectError when one of them has none, RecordError, WorkError, SpecError or DataError when one cannot be loaded.
     """
     chosen = choose(runs, rows, tasks, rows if needed is None else needed)
     data: dict[str, Data] = {}
@@ -114,8 +114,8 @@ def trained(
 def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str]) -> dict[Path, Record]:
     """One finished record per row, task and protocol, in the order of `rows`. Raises InspectError.
 
-    Where the runs of a row have several versions (another code, configuration, data or precision), that of the newest
-    run is taken, after a line.
+    Where the runs of a row have several versions (other code, configuration, data or precision), the version of the
+    newest run is taken, and a line says how many runs are left out.
     """
     found, problems = find_records(runs)
     several: dict[tuple[str, str, str], list[Path]] = {}
@@ -146,7 +146,7 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str
 
 
 def version(record: Record) -> tuple[object, ...]:
-    """What the seeds of one row share."""
+    """What runs of one row have in common if they differ in their seeds only."""
     source, data = record.attention.get("source_hash"), record.data.get("hash")
     return record.results_version, record.precision, record.config_hash, source, data
 

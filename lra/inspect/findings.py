@@ -21,7 +21,7 @@ Grid = tuple[int, int] | None
 
 @dataclass
 class Findings:
-    """What was found in one encoder. Keys are a layer, or a layer and a flow; pictures and maps show the first sample.
+    """What was found in one encoder. Keys are a layer, or a layer and a flow; pictures and agents are of sample 0.
 
     numbers: a row per sample, layer, head and flow. pictures: (H, F, r, c), weights times N, shrunk. spectra: singular
     values over the largest one, averaged over heads, without and with the convolution.

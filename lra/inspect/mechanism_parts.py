@@ -15,14 +15,14 @@ from lra.inspect.calls import Call
 from lra.inspect.numbers import row_entropy
 from lra.inspect.powers import signed
 
-AGREES = 1e-6  # of two maps whose product is the mechanism's matrix
+AGREES = 1e-6  # largest difference at which the product of two maps counts as the mechanism's matrix
 
 
 @torch.no_grad()
 def gate(call: Call) -> Tensor | None:
     """The values of a gate (`gate`, a projection of the input) at real tokens: (M, D), or None without a gate.
 
-    They are as they multiply the output: after the sigmoid, if the module has `squash`, and after MLLA's SiLU.
+    The output is multiplied by these: they are taken after the sigmoid, if the module has `squash`, or MLLA's SiLU.
     """
     layer = getattr(call.module, "gate", None)
     if not isinstance(layer, nn.Linear):
@@ -45,7 +45,10 @@ class Gate:
     correlation: Tensor
 
     def numbers(self) -> dict[str, float]:
-        """Means over pairs of different channels within each flow and between the first two, and the share below 0."""
+        """Mean, standard deviation and negative share of each flow's values, and means of correlations.
+
+        These are between different channels of each flow, and between those of the first two, with the negative share.
+        """
         sizes = [v.shape[1] for v in self.values]
         blocks = [part.split(sizes, dim=1) for part in self.correlation.split(sizes)]
         found: dict[str, float] = {}
@@ -87,7 +90,7 @@ def learned(module: nn.Module) -> dict[str, Tensor]:
 def focusing(call: Call) -> dict[str, Tensor] | None:
     """Entropy over the channels of each query and key (M,), as a fraction of log D, before and after the features.
 
-    None for a mechanism without such features: what its `attend` receives has both signs.
+    None for a mechanism without non-negative features, whose `attend` receives numbers of both signs.
     """
     features = [t[0].transpose(0, 1)[call.real].flatten(1) for t in (call.q, call.k)]
     if any(bool((t < 0).any()) for t in features) or not hasattr(call.module, "qkv"):
@@ -101,9 +104,9 @@ def focusing(call: Call) -> dict[str, Tensor] | None:
 
 @torch.no_grad()
 def two_maps(call: Call, matrix: Tensor, rows: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Agents gathering, (H, A, M), and tokens reading them, (H, M, A), of a mechanism with `agents` pooled from q.
+    """How agents gather from tokens, (H, A, M), and tokens read agents, (H, M, A), where `agents` are pooled from q.
 
-    matrix (H, R, N): the probed one, of these rows (R,). None unless the product of the two maps is that matrix.
+    matrix (H, R, N): the probed matrix of these rows (R,). None unless the product of the two maps is that matrix.
     """
     count, module = getattr(call.module, "agents", None), call.module
     if not isinstance(count, int) or matrix.shape[-1] != call.q.shape[2]:

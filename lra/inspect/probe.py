@@ -72,7 +72,7 @@ def probe(
 ) -> Matrices:
     """The matrices of a map that is affine in v (1, H, N, K), in float64, for these queries (default: all N).
 
-    channels: the flows, if they are known. Raises NotAMatrixError when the map of the real v is no such sum.
+    channels: the flows, if they are known. Raises NotAMatrixError when the map is no weighted sum of v.
     """
     heads, tokens = v.shape[1:3]
     constant = function(torch.zeros_like(v))
@@ -83,7 +83,7 @@ def probe(
     flows = flows_of(linear, v) if channels is None else channels
     chosen = [flows[i] for i in torch.linspace(0, len(flows) - 1, min(FLOWS, len(flows))).round().long().tolist()]
     queries = torch.arange(tokens) if queries is None else queries
-    rows = choose_rows(queries, heads * tokens * v.element_size(), budget)  # as many for every mechanism
+    rows = choose_rows(queries, heads * tokens * v.element_size(), budget)  # equally many for every mechanism
     weights = v.new_empty(heads, len(chosen), len(rows), tokens)
     span = min(map(len, chosen))
     for start in range(0, tokens, span):

@@ -83,7 +83,7 @@ def _index(
     names: list[str],
     n: int,
 ) -> dict[str, object]:
-    """What the page of a report needs to know to show the folder."""
+    """The content of figures.json, from which the page of a report shows the folder."""
     first = subjects[0]
     state = "trained" if first.trained else "fresh"
     return {
