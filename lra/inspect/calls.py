@@ -71,7 +71,7 @@ def record_calls(model: nn.Module, ids: Tensor, keep: Tensor | None) -> list[Cal
 
     The model lists its `attentions()`. A layer that never calls an `attend` is Skipped.
     """
-    found: list[Call | Skipped] = []
+    entries: list[Call | Skipped] = []
     layers: list[nn.Module] = model.attentions()  # pyright: ignore[reportCallIssue]
     recorders = [
         [Recorder(part) for part in layer.modules() if callable(getattr(part, "attend", None))] for layer in layers
@@ -89,14 +89,14 @@ def record_calls(model: nn.Module, ids: Tensor, keep: Tensor | None) -> list[Cal
         odd = [c for c in calls if c.v.ndim != 4 or c.q.shape[-2] != c.v.shape[-2] or c.v.shape[-2] != len(c.x)]
         name = type(attention).__name__
         if not group:
-            found.append(Skipped(str(layer), f"{name} has no `attend`: there are no q, k, v to hold fixed"))
+            entries.append(Skipped(str(layer), f"{name} has no `attend`: there are no q, k, v to hold fixed"))
         elif not calls or odd:
-            found.append(
+            entries.append(
                 Skipped(str(layer), f"{name} does its work outside `attend`, or on other tokens than its input's")
             )
         else:
-            found += calls
-    return found
+            entries += calls
+    return entries
 
 
 @contextmanager

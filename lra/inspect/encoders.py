@@ -117,22 +117,22 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str
     Where the runs of a row have several versions (other code, configuration, data or precision), the version of the
     newest run is taken, and a line says how many runs are left out.
     """
-    found, problems = find_records(runs)
-    several: dict[tuple[str, str, str], list[Path]] = {}
-    for path, record in found.items():
+    records, problems = find_records(runs)
+    candidates: dict[tuple[str, str, str], list[Path]] = {}
+    for path, record in records.items():
         wanted = (not rows or record.row in rows) and (not tasks or record.task in tasks)
         if wanted and record.status == "done":
-            several.setdefault((record.task, record.protocol, record.row), []).append(path)
-    kept: dict[tuple[str, str, str], Path] = {}
-    for key, paths in several.items():
-        newest = version(found[max(paths, key=lambda path: found[path].created)])
-        same = [path for path in paths if version(found[path]) == newest]
-        kept[key] = min(same, key=lambda path: found[path].seed)
+            candidates.setdefault((record.task, record.protocol, record.row), []).append(path)
+    chosen: dict[tuple[str, str, str], Path] = {}
+    for key, paths in candidates.items():
+        newest = version(records[max(paths, key=lambda path: records[path].created)])
+        same = [path for path in paths if version(records[path]) == newest]
+        chosen[key] = min(same, key=lambda path: records[path].seed)
         if others := len(paths) - len(same):
             runs_left = f"{others} run{'s' * (others > 1)} of another version"
             say(f"{key[0]} {key[2]}: {runs_left} left out; name the record to see one")
-    missing = [row for row in needed if row not in {key[2] for key in kept}]
-    if missing or not kept:
+    missing = [row for row in needed if row not in {key[2] for key in chosen}]
+    if missing or not chosen:
         where, what = ", ".join(map(str, runs)), ", ".join(missing) or "these attentions and tasks"
         broken = f"; unreadable: {problems[0]}" if problems else ""
         raise InspectError(
@@ -140,9 +140,11 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str
         )
     for problem in problems:
         say(f"skipped: {problem}")
-    order = {key: rows.index(key[2]) if rows else rank(key[2], is_control(found[path])) for key, path in kept.items()}
-    ranked = sorted(kept, key=lambda key: (key[0], key[1], order[key]))
-    return {kept[key]: found[kept[key]] for key in ranked}
+    order = {
+        key: rows.index(key[2]) if rows else rank(key[2], is_control(records[path])) for key, path in chosen.items()
+    }
+    ranked = sorted(chosen, key=lambda key: (key[0], key[1], order[key]))
+    return {chosen[key]: records[chosen[key]] for key in ranked}
 
 
 def version(record: Record) -> tuple[object, ...]:
@@ -164,10 +166,10 @@ def samples(subject: Subject, count: int) -> list[tuple[Tensor, Tensor | None]]:
             f"inspect reads sequences of up to {LONGEST:,} tokens, and those of {subject.task} are longer"
         )
     rows = short[np.linspace(0, len(short) - 1, min(count, len(short))).round().astype(int)]
-    found = []
+    inputs = []
     for row in rows:
         ids, keep, _ = load(split, np.array([row]), padding, torch.device("cpu"))
         ids = ids.reshape(-1, ids.shape[-1])
         masks = [None] * len(ids) if keep is None else keep.reshape(ids.shape)
-        found += [(one[None], None if mask is None else mask[None]) for one, mask in zip(ids, masks, strict=True)]
-    return found
+        inputs += [(one[None], None if mask is None else mask[None]) for one, mask in zip(ids, masks, strict=True)]
+    return inputs

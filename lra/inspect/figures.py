@@ -39,7 +39,7 @@ class Picture:
 
 def colours(subjects: Sequence[Findings]) -> dict[str, str]:
     """Row -> colour, in the order of the rows."""
-    rows = dict.fromkeys(found.row for found in subjects)
+    rows = dict.fromkeys(findings.row for findings in subjects)
     return {row: style.COLOURS[place % len(style.COLOURS)] for place, row in enumerate(rows)}
 
 
@@ -55,7 +55,7 @@ def compare(subjects: Sequence[Findings], numbers: Any, powers: Any, where: str)
     width = 1.6 + 2.9 * len(every)
     plain = numbers[numbers["convolution"] == "off"]
     height = 2.2 + 0.02 * len(plain)
-    curves = sum(len({key[1:] for key in found.spectra}) for found in subjects)
+    curves = sum(len({key[1:] for key in findings.spectra}) for findings in subjects)
     return [
         Picture(
             "entropy",
@@ -130,17 +130,17 @@ def _spectra(figure: Figure, subjects: Sequence[Findings], every: list[str]) -> 
     colour = colours(subjects)
     for panel, layer in zip(panels, every, strict=True):
         panel.set_title(f"layer {layer}", fontsize=9, loc="left")
-        for found in subjects:
-            names = flow_names(found)
-            for (at, flow, local), values in found.spectra.items():
+        for findings in subjects:
+            names = flow_names(findings)
+            for (at, flow, local), values in findings.spectra.items():
                 if at != layer:
                     continue
                 name = names[at, flow]
-                label = found.row if name == "all" else f"{found.row}, {name}"
+                label = findings.row if name == "all" else f"{findings.row}, {name}"
                 panel.plot(
                     range(1, len(values) + 1),
                     values.clamp(min=1e-17).tolist(),
-                    color=colour[found.row],
+                    color=colour[findings.row],
                     alpha=0.55 if flow else 1.0,
                     linestyle=(0, (4, 1.5)) if local else "-",
                     linewidth=1.3,

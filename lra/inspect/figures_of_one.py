@@ -62,11 +62,11 @@ def figures_of(found: Findings, where: str) -> list[Picture]:
     return [matrices, *shown, *_learned_of(found, slug, of)]
 
 
-def _learned_of(found: Findings, slug: str, of: str) -> list[Picture]:
+def _learned_of(findings: Findings, slug: str, of: str) -> list[Picture]:
     """A figure of the powers and one of the scales, if there are any."""
     pictures = []
     for name in ("power", "scale"):
-        tables = {layer: both[name] for layer, both in found.learned.items() if name in both}
+        tables = {layer: both[name] for layer, both in findings.learned.items() if name in both}
         spans = ", ".join(f"layer {n} {t.min():.2f} to {t.max():.2f}" for n, t in tables.items())
         picture = Picture(
             f"{name}-{slug}",
@@ -100,12 +100,12 @@ def _bar(figure: Figure, image: Any, axes: Any) -> None:
     bar.set_label("weight times number of keys", fontsize=7.5)
 
 
-def _matrices(figure: Figure, found: Findings) -> None:
-    columns = max(table.shape[0] * table.shape[1] for table in found.pictures.values())
-    panels: Any = figure.subplots(len(found.pictures), columns, squeeze=False)
-    names = flow_names(found)
+def _matrices(figure: Figure, findings: Findings) -> None:
+    columns = max(table.shape[0] * table.shape[1] for table in findings.pictures.values())
+    panels: Any = figure.subplots(len(findings.pictures), columns, squeeze=False)
+    names = flow_names(findings)
     image: Any = None
-    for line, (layer, table) in zip(panels, found.pictures.items(), strict=True):
+    for line, (layer, table) in zip(panels, findings.pictures.items(), strict=True):
         heads, flows = table.shape[:2]
         for axes in line[heads * flows :]:
             axes.set_axis_off()
@@ -118,9 +118,9 @@ def _matrices(figure: Figure, found: Findings) -> None:
     _bar(figure, image, panels)
 
 
-def _words(found: Findings) -> str:
+def _words(findings: Findings) -> str:
     texts = []
-    for gate in found.gates:
+    for gate in findings.gates:
         between = gate.numbers().get("correlation_between")
         texts.append(f"layer {gate.layer}" + ("" if between is None else f", between the flows {between:+.2f}"))
     return "; ".join(texts)
@@ -177,14 +177,16 @@ def _learned(figure: Figure, name: str, tables: dict[str, Tensor]) -> None:
     panels[0].legend(frameon=False, fontsize=7.5)
 
 
-def _focused(found: Findings) -> str:
-    parts = [f"layer {n} q {e['q before'].mean():.2f} to {e['q after'].mean():.2f}" for n, e in found.focusing.items()]
+def _focused(findings: Findings) -> str:
+    parts = [
+        f"layer {n} q {e['q before'].mean():.2f} to {e['q after'].mean():.2f}" for n, e in findings.focusing.items()
+    ]
     return "; ".join(parts)
 
 
-def _focusing(figure: Figure, found: Findings) -> None:
-    panels: Any = figure.subplots(1, len(found.focusing), sharey=True, sharex=True, squeeze=False)[0]
-    for axes, (layer, entropies) in zip(panels, found.focusing.items(), strict=True):
+def _focusing(figure: Figure, findings: Findings) -> None:
+    panels: Any = figure.subplots(1, len(findings.focusing), sharey=True, sharex=True, squeeze=False)[0]
+    for axes, (layer, entropies) in zip(panels, findings.focusing.items(), strict=True):
         for i, (name, values) in enumerate(entropies.items()):
             counts = torch.histc(values.nan_to_num(0).clamp(0, 1), 50, 0, 1)
             heights = (counts / counts.sum()).tolist()
@@ -196,12 +198,12 @@ def _focusing(figure: Figure, found: Findings) -> None:
     panels[0].legend(frameon=False, fontsize=7.5)
 
 
-def _agents(figure: Figure, found: Findings) -> None:
-    heads = len(next(iter(found.agents.values()))[0])
-    panels: Any = figure.subplots(2, heads * len(found.agents), squeeze=False)
+def _agents(figure: Figure, findings: Findings) -> None:
+    heads = len(next(iter(findings.agents.values()))[0])
+    panels: Any = figure.subplots(2, heads * len(findings.agents), squeeze=False)
     image: Any = None
     column = 0
-    for layer, (gather, read) in found.agents.items():
+    for layer, (gather, read) in findings.agents.items():
         for head in range(heads):
             for axes, table in zip(panels[:, column], (gather[head], read[head].T), strict=True):
                 image = show(axes, shrink(table / table.mean()))

@@ -60,66 +60,68 @@ def examine(
     inputs: ids (1, N) and keep (1, N) or None of each sample. grid: of the tokens. budget: bytes of a flow's
     matrices that are held at a time.
     """
-    found = Findings(row, origin, grid)
+    findings = Findings(row, origin, grid)
     gates: dict[str, list[Tensor]] = defaultdict(list)
     focused: dict[str, dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
     heads: dict[str, int] = {}
     for sample, (ids, keep) in enumerate(inputs):
         for call in record_calls(model, ids, keep):
             if isinstance(call, Skipped):
-                found.note(f"{row}, layer {call.layer}: skipped, {call.reason}")
+                findings.note(f"{row}, layer {call.layer}: skipped, {call.reason}")
                 continue
             try:
-                _read_matrices(found, call, sample, budget)
+                _read_matrices(findings, call, sample, budget)
             except NotAMatrixError as error:
-                found.note(f"{row}, layer {call.layer}: skipped, {error}")
+                findings.note(f"{row}, layer {call.layer}: skipped, {error}")
                 continue
             heads[call.layer] = call.q.shape[1]
-            found.powers += [{"sample": sample, **line} for line in powers.measure(call)]
+            findings.powers += [{"sample": sample, **line} for line in powers.measure(call)]
             if (values := mechanism_parts.gate(call)) is not None:
                 gates[call.layer].append(values)
             for name, entropy in (mechanism_parts.focusing(call) or {}).items():
                 focused[call.layer][name].append(entropy)
-    found.gates = [
-        mechanism_parts.compare_gate(layer, torch.cat(values), heads[layer], found.flows[layer])
+    findings.gates = [
+        mechanism_parts.compare_gate(layer, torch.cat(values), heads[layer], findings.flows[layer])
         for layer, values in gates.items()
     ]
-    found.focusing = {layer: {name: torch.cat(e) for name, e in them.items()} for layer, them in focused.items()}
-    return found
+    findings.focusing = {layer: {name: torch.cat(e) for name, e in them.items()} for layer, them in focused.items()}
+    return findings
 
 
-def _read_matrices(found: Findings, call: Call, sample: int, budget: int) -> None:
+def _read_matrices(findings: Findings, call: Call, sample: int, budget: int) -> None:
     """Add the numbers of one call's matrices and, for the first sample, pictures, spectra and the convolution."""
     matrices = probe(call.attend, call.v, call.real, budget=budget)
     if matrices.found > len(matrices.channels):
-        found.note(
-            f"{found.row}: {matrices.found} channels each mix in their own way; {len(matrices.channels)} are shown"
+        findings.note(
+            f"{findings.row}: {matrices.found} channels each mix in their own way; {len(matrices.channels)} are shown"
         )
     if len(matrices.rows) < len(call.real):
-        found.note(f"{found.row}: {len(matrices.rows):,} evenly spaced queries of {len(call.real):,}, to bound memory")
-    _add_numbers(found, call, sample, matrices, matrices.weights, False)
+        findings.note(
+            f"{findings.row}: {len(matrices.rows):,} evenly spaced queries of {len(call.real):,}, to bound memory"
+        )
+    _add_numbers(findings, call, sample, matrices, matrices.weights, False)
     if sample:
         return
-    found.flows[call.layer] = matrices.channels
-    found.learned[call.layer] = mechanism_parts.learned(call.module)
-    found.pictures[call.layer] = shrink(matrices.weights[..., call.real] * len(call.real))
+    findings.flows[call.layer] = matrices.channels
+    findings.learned[call.layer] = mechanism_parts.learned(call.module)
+    findings.pictures[call.layer] = shrink(matrices.weights[..., call.real] * len(call.real))
     maps = mechanism_parts.two_maps(call, matrices.weights[:, 0], matrices.rows) if matrices.found == 1 else None
     if maps is not None:
-        found.agents[call.layer] = maps
+        findings.agents[call.layer] = maps
     if call.local is not None:
         first = [[flow[0]] for flow in matrices.channels]
         kernel = probe(call.local, call.v, matrices.rows, channels=first, budget=budget).weights
-        _add_numbers(found, call, sample, matrices, kernel.add_(matrices.weights), True)
+        _add_numbers(findings, call, sample, matrices, kernel.add_(matrices.weights), True)
     elif getattr(call.module, "predicted", None) is not None:
-        found.note(f"{found.row}: its convolution, whose taps depend on the input, is not in these figures")
+        findings.note(f"{findings.row}: its convolution, whose taps depend on the input, is not in these figures")
 
 
-def _add_numbers(found: Findings, call: Call, sample: int, matrices: Matrices, weights: Tensor, local: bool) -> None:
+def _add_numbers(findings: Findings, call: Call, sample: int, matrices: Matrices, weights: Tensor, local: bool) -> None:
     """Add the numbers of each (R, N) of weights (H, F, R, N)."""
     real, rows = call.real, matrices.rows
     tokens = call.q.shape[2]
-    own = getattr(getattr(call.module, "dims", None), "grid", None)  # of a stage that has merged tokens
-    grid = own or (found.grid if found.grid and found.grid[0] * found.grid[1] == tokens else None)
+    stage_grid = getattr(getattr(call.module, "dims", None), "grid", None)  # of a stage that has merged tokens
+    grid = stage_grid or (findings.grid if findings.grid and findings.grid[0] * findings.grid[1] == tokens else None)
     for f, flow in enumerate(matrices.channels):
         curves = []
         for h in range(weights.shape[0]):
@@ -127,7 +129,7 @@ def _add_numbers(found: Findings, call: Call, sample: int, matrices: Matrices, w
             values = singular_values(one)
             curves.append(values / values.max().clamp(min=1e-300))
             agreement = call.q[0, h, rows] @ call.k[0, h, real].T
-            found.numbers.append(
+            findings.numbers.append(
                 {
                     "sample": sample,
                     "layer": call.layer,
@@ -145,4 +147,4 @@ def _add_numbers(found: Findings, call: Call, sample: int, matrices: Matrices, w
                 }
             )
         if sample == 0:
-            found.spectra[call.layer, f, local] = torch.stack(curves).mean(0)
+            findings.spectra[call.layer, f, local] = torch.stack(curves).mean(0)

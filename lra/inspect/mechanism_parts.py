@@ -51,17 +51,17 @@ class Gate:
         """
         sizes = [v.shape[1] for v in self.values]
         blocks = [part.split(sizes, dim=1) for part in self.correlation.split(sizes)]
-        found: dict[str, float] = {}
+        numbers: dict[str, float] = {}
         for i, value in enumerate(self.values):
-            found |= {f"mean_{i}": float(value.mean()), f"std_{i}": float(value.std())}
-            found[f"negative_values_{i}"] = float((value < 0).double().mean())
+            numbers |= {f"mean_{i}": float(value.mean()), f"std_{i}": float(value.std())}
+            numbers[f"negative_values_{i}"] = float((value < 0).double().mean())
             block = blocks[i][i]
             different = ~torch.eye(len(block), dtype=torch.bool)
-            found[f"correlation_within_{i}"] = float(block[different].mean()) if len(block) > 1 else 1.0
+            numbers[f"correlation_within_{i}"] = float(block[different].mean()) if len(block) > 1 else 1.0
         if len(sizes) > 1:
-            found["correlation_between"] = float(blocks[0][1].mean())
-            found["correlation_between_negative"] = float((blocks[0][1] < 0).double().mean())
-        return found
+            numbers["correlation_between"] = float(blocks[0][1].mean())
+            numbers["correlation_between_negative"] = float((blocks[0][1] < 0).double().mean())
+        return numbers
 
 
 def compare_gate(layer: str, values: Tensor, heads: int, flows: list[list[int]]) -> Gate:
@@ -76,14 +76,14 @@ def compare_gate(layer: str, values: Tensor, heads: int, flows: list[list[int]])
 
 def learned(module: nn.Module) -> dict[str, Tensor]:
     """Learned numbers (H, K): 'power' = 1 + alpha * sigmoid(power), 'scale' = softplus(scale)."""
-    found: dict[str, Tensor] = {}
+    tables: dict[str, Tensor] = {}
     heads = int(getattr(getattr(module, "dims", None), "heads", 1))
     power, scale, alpha = (getattr(module, name, None) for name in ("power", "scale", "alpha"))
     if isinstance(power, nn.Parameter) and isinstance(alpha, int | float):
-        found["power"] = (1 + alpha * power.detach().sigmoid()).reshape(heads, -1)
+        tables["power"] = (1 + alpha * power.detach().sigmoid()).reshape(heads, -1)
     if isinstance(scale, nn.Parameter):
-        found["scale"] = F.softplus(scale.detach()).reshape(heads, -1)
-    return found
+        tables["scale"] = F.softplus(scale.detach()).reshape(heads, -1)
+    return tables
 
 
 @torch.no_grad()
@@ -95,11 +95,11 @@ def focusing(call: Call) -> dict[str, Tensor] | None:
     features = [t[0].transpose(0, 1)[call.real].flatten(1) for t in (call.q, call.k)]
     if any(bool((t < 0).any()) for t in features) or not hasattr(call.module, "qkv"):
         return None
-    found: dict[str, Tensor] = {}
+    entropies: dict[str, Tensor] = {}
     for name, before, after in zip(("q", "k"), signed(call), features, strict=True):
         stages = {"before": before.flatten(1).clamp(min=0) + 1e-12, "after": after}
-        found |= {f"{name} {stage}": row_entropy(t**2) / math.log(t.shape[1]) for stage, t in stages.items()}
-    return found
+        entropies |= {f"{name} {stage}": row_entropy(t**2) / math.log(t.shape[1]) for stage, t in stages.items()}
+    return entropies
 
 
 @torch.no_grad()

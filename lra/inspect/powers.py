@@ -77,7 +77,7 @@ def measure(call: Call) -> list[dict[str, float | str]]:
         return []
     q, k = signed(call)
     rows = choose_rows(torch.arange(len(q)), q.shape[1] * len(k) * q.element_size(), MATRIX_BYTES)
-    found: list[dict[str, float | str]] = []
+    lines: list[dict[str, float | str]] = []
     for kernel in KERNELS:
         first = None
         for power in POWERS:
@@ -87,7 +87,7 @@ def measure(call: Call) -> list[dict[str, float | str]]:
                 both = ~(before.isnan() | after.isnan())
                 if both.any():
                     nats = float(after[both].mean())
-                    found.append(
+                    lines.append(
                         {
                             "layer": call.layer,
                             "head": head,
@@ -98,4 +98,4 @@ def measure(call: Call) -> list[dict[str, float | str]]:
                             "rows_lowered": float((after[both] < before[both]).double().mean()),
                         }
                     )
-    return found
+    return lines

@@ -34,12 +34,12 @@ def flow_names(found: Findings) -> dict[tuple[str, int], str]:
 def numbers(subjects: Sequence[Findings]) -> pd.DataFrame:
     """Entropies in nats and relative to log N, ranks, distances, masses, row sums; fractions of 1."""
     tables: list[pd.DataFrame] = []
-    for found in subjects:
-        if found.numbers:
-            table: Any = pd.DataFrame(found.numbers)
-            names = flow_names(found)
+    for findings in subjects:
+        if findings.numbers:
+            table: Any = pd.DataFrame(findings.numbers)
+            names = flow_names(findings)
             table["flow"] = [names[key] for key in zip(table["layer"], table["flow"], strict=True)]
-            tables.append(table.assign(attention=found.row))
+            tables.append(table.assign(attention=findings.row))
     if not tables:
         return pd.DataFrame(columns=KEY)
     grouped: Any = pd.concat(tables, ignore_index=True).groupby(KEY, sort=False)
@@ -48,7 +48,7 @@ def numbers(subjects: Sequence[Findings]) -> pd.DataFrame:
 
 def powers(subjects: Sequence[Findings]) -> pd.DataFrame:
     """Entropy for each kernel, power, layer and head, means over samples."""
-    lines = [{"attention": found.row, **line} for found in subjects for line in found.powers]
+    lines = [{"attention": findings.row, **line} for findings in subjects for line in findings.powers]
     if not lines:
         return pd.DataFrame(columns=["attention", "layer", "head", "kernel", "power"])
     key = ["attention", "layer", "head", "kernel", "power"]
@@ -59,10 +59,10 @@ def powers(subjects: Sequence[Findings]) -> pd.DataFrame:
 def gates(subjects: Sequence[Findings]) -> pd.DataFrame:
     """Values and correlations of the gates per layer, with named flows."""
     lines: list[dict[str, Any]] = []
-    for found in subjects:
-        names = flow_names(found) if found.gates else {}
-        for gate in found.gates:
-            line: dict[str, Any] = {"attention": found.row, "layer": gate.layer}
+    for findings in subjects:
+        names = flow_names(findings) if findings.gates else {}
+        for gate in findings.gates:
+            line: dict[str, Any] = {"attention": findings.row, "layer": gate.layer}
             for name, value in gate.numbers().items():
                 stem, _, last = name.rpartition("_")
                 line[f"{stem}_{names[gate.layer, int(last)]}" if last.isdigit() else name] = value
@@ -74,7 +74,7 @@ def learned(subjects: Sequence[Findings]) -> pd.DataFrame:
     """The smallest, mean and largest learned power and scale per layer and head."""
     lines = [
         {
-            "attention": found.row,
+            "attention": findings.row,
             "layer": layer,
             "head": head,
             "parameter": name,
@@ -82,8 +82,8 @@ def learned(subjects: Sequence[Findings]) -> pd.DataFrame:
             "mean": float(values.mean()),
             "largest": float(values.max()),
         }
-        for found in subjects
-        for layer, both in found.learned.items()
+        for findings in subjects
+        for layer, both in findings.learned.items()
         for name, table in both.items()
         for head, values in enumerate(table)
     ]

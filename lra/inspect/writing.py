@@ -46,12 +46,12 @@ def write(subjects: Sequence[Subject], count: int, out: Path) -> list[Written]:
 
 
 def _write_group(subjects: Sequence[Subject], count: int, folder: Path) -> Written:
-    found = []
+    findings = []
     for subject in subjects:
         inputs = samples(subject, count)
         say(f"{subject.task} {subject.row}: {subject.origin}, {len(inputs)} validation samples")
         try:
-            found.append(examine(subject.row, subject.origin, subject.model, inputs, subject.data.spec.grid))
+            findings.append(examine(subject.row, subject.origin, subject.model, inputs, subject.data.spec.grid))
         except Exception as error:
             if not subject.users:
                 raise
@@ -59,26 +59,26 @@ def _write_group(subjects: Sequence[Subject], count: int, folder: Path) -> Writt
     first = subjects[0]
     where = f"{first.task}, {first.protocol.replace(',', ', ')}"
     data = {
-        "numbers": tables.numbers(found),
-        "powers": tables.powers(found),
-        "gates": tables.gates(found),
-        "learned": tables.learned(found),
+        "numbers": tables.numbers(findings),
+        "powers": tables.powers(findings),
+        "gates": tables.gates(findings),
+        "learned": tables.learned(findings),
     }
-    pictures = figures.compare(found, data["numbers"], data["powers"], where)
-    pictures += [picture for one in found for picture in figures_of_one.figures_of(one, where)]
+    pictures = figures.compare(findings, data["numbers"], data["powers"], where)
+    pictures += [picture for one in findings for picture in figures_of_one.figures_of(one, where)]
     contents = {f"{name}.csv": _csv(table) for name, table in data.items() if len(table)}
-    index = _index(subjects, found, pictures, list(contents), count)
+    index = _index(subjects, findings, pictures, list(contents), count)
     for picture in pictures:
         contents |= picture.render()
     contents["figures.json"] = encoded(json.dumps(index, indent=1, ensure_ascii=False) + "\n")
     write_all(contents, folder, ("figures.json", '"samples": '))
-    notes = tuple(note for one in found for note in one.notes)
-    return Written(folder, tables.summary(data["numbers"]), notes, sum(bool(one.numbers) for one in found))
+    notes = tuple(note for one in findings for note in one.notes)
+    return Written(folder, tables.summary(data["numbers"]), notes, sum(bool(one.numbers) for one in findings))
 
 
 def _index(
     subjects: Sequence[Subject],
-    found: Sequence[Findings],
+    findings: Sequence[Findings],
     pictures: Sequence[figures.Picture],
     names: list[str],
     n: int,
@@ -95,7 +95,7 @@ def _index(
         "data_hash": first.data.hash,
         "samples": n,
         "subjects": [{"row": s.row, "seed": s.seed, "origin": s.origin} for s in subjects],
-        "notes": [note for one in found for note in one.notes],
+        "notes": [note for one in findings for note in one.notes],
         "figures": [
             {"title": p.title, "file": f"{p.name}.png", "svg": f"{p.name}.svg", "alt": p.alt} for p in pictures
         ],
