@@ -25,7 +25,7 @@ EPS = 1e-6
 
 
 def fits(config: Config) -> bool:
-    """Is the baseline the model and the step of this configuration? It is the form of the published small models."""
+    """Can the baseline, which has the form of the published small models, compute this configuration?"""
     model, train = config.model, config.train
     own = {key: getattr(model, key, default) for key, default in (("norm", "pre"), ("parallel", False))}  # of `flat`
     form = (model.backbone, model.pool, model.positions, model.grid, train.clip, *own.values())
@@ -138,7 +138,7 @@ class LinformerAttention(Attention):
 
 
 class PerformerAttention(Attention):
-    """Positive features of q and k, the softmax kernel in the mean."""
+    """Positive random features of q and k, whose product is the softmax kernel in expectation."""
 
     directions: Tensor
 

@@ -128,7 +128,7 @@ def _fourier(shape: Sequence[int], axes: Sequence[int], scale: float) -> int:
 
 
 def _convolution_backward(gradient, x, weight, *rest, **_):
-    """Each gradient takes as many operations as the forward pass; torch's count forgets the groups of the weight's."""
+    """Each gradient takes as many operations as the forward pass; torch's count of the weight's ignores the groups."""
     transposed, mask = rest[4], rest[-1]
     return conv_flop_count(gradient, weight, x, not transposed) * (mask[0] + mask[1])
 

@@ -1,4 +1,4 @@
-"""Is the machine idle? A lock against a second bench on the device, and a look at what else is running."""
+"""Keeps a second bench off the device, and finds out whether the machine is idle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IDLE_CORES = 0.25  # busy cores that a measurement tolerates
 
 @contextlib.contextmanager
 def device_lock(device: str) -> Iterator[None]:
-    """Keeps a second bench of this user off the device. Raises BusyError, or WorkError without a lock file."""
+    """Keeps a second bench of this user off the device. Raises BusyError, or WorkError if it cannot write the lock."""
     from lra.training.device import choose_device
 
     name = str(choose_device(device)).replace(":", "")
@@ -38,7 +38,7 @@ def device_lock(device: str) -> Iterator[None]:
 
 
 def alone_on(device: str) -> bool:
-    """Is the device idle? If not, a line says that the times will be too long."""
+    """Is the machine idle, and no other process on the GPU? If not, prints that the times will be too long."""
     from lra.training.device import choose_device
 
     chosen, busy = choose_device(device), busy_cores()
@@ -51,9 +51,9 @@ def alone_on(device: str) -> bool:
 
 
 def gpu_processes(device: torch.device) -> int:
-    """How many other processes compute on this NVIDIA GPU, by nvidia-smi; 0 where it cannot tell.
+    """How many other processes compute on this NVIDIA GPU, according to nvidia-smi; 0 if nvidia-smi fails.
 
-    On all GPUs of the machine where torch does not know the UUID of its own.
+    Processes on all GPUs of the machine count if torch does not know the UUID of this one.
     """
     import torch
 

@@ -3,7 +3,7 @@
     python -m lra.bench.measure < timing.json > record.json
     python -m lra.bench.measure PORT RANK < timing.json > record.json    one of `timing.processes`, which meet at a port
 
-Such a process has a peak of memory of its own. It can run out of memory or be stopped without harm to the others.
+A separate process has its own memory peak. It can run out of memory or be stopped without harm to the others.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from lra.training.distributed import Group, alone, together
 from lra.training.gearbox import choose_gear
 from lra.training.step import Step
 
-BLOCK_SECONDS = 0.1  # a repeat holds as many steps as take this long, so that reading the clock does not count
+BLOCK_SECONDS = 0.1  # a repeat has enough steps to take this long, so that reading the clock is negligible
 WARM_SECONDS = 0.5
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
 
@@ -83,7 +83,7 @@ def figures(timing: Timing, work: Workload, device: torch.device, group: Group) 
     padding = padding_of(run, work.spec)
     model = make_model(run, work.spec).to(device)
     train = run.config.train
-    if device.type == "cpu" and train.gear == "auto":  # compiling for minutes to measure seconds must be asked for
+    if device.type == "cpu" and train.gear == "auto":  # compiles for minutes, to measure seconds, only if asked
         gear = choose_gear(train, device.type, padding.length)[0] if timing.whole_run else "eager"
         train = dataclasses.replace(train, gear=gear)
     step = Step(model, train, Device(device, run.precision), padding, run.seed, group)
@@ -118,7 +118,7 @@ def figures(timing: Timing, work: Workload, device: torch.device, group: Group) 
 def clock(act: Callable[[int], None], timing: Timing, device: torch.device, group: Group) -> dict[str, Any]:
     """Warms up, then times `repeats` blocks of steps, or fewer when the budget ends. first, last: the steps timed.
 
-    The budget begins after the very first step, which may compile. By its own clock process 0 decides how many steps
+    The budget begins after the very first step, which may compile. Process 0 decides, by its own clock, how many steps
     all processes of the group take.
     """
     agree = group.broadcast

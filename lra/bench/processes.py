@@ -19,16 +19,16 @@ from lra.results.checkout import ROOT
 if TYPE_CHECKING:
     from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
-GRACE = 2.0  # seconds in which the one that failed first ends, after the others have failed because of it
-LOST = "by peer"  # "Connection closed by peer", "Connection reset by peer": another process has ended
+GRACE = 2.0  # seconds left to the process whose failure made others fail, to end by itself
+LOST = "by peer"  # in "Connection closed by peer" or "reset by peer": another process has ended
 PAUSE = 0.02  # seconds between two looks at the processes
 
 
 @dataclass
 class Process:
-    """One of the processes, number `rank`. store: where they meet, which lives as long as they do.
+    """One of a timing's processes, number `rank`. store: where they meet; it must live as long as they do.
 
-    stopped: it was ended before it ended itself. bench: its record, when it has ended well. errors: what it said.
+    stopped: it was killed before it ended by itself. bench: its record, if it ended with code 0. errors: its stderr.
     """
 
     rank: int
@@ -40,7 +40,7 @@ class Process:
     errors: str = ""
 
     def has_ended(self) -> bool:
-        """Has it ended? The first time it has, what it wrote is read."""
+        """Has it ended? The first call after its end reads what it wrote."""
         if self.popen.poll() is None:
             return False
         if not self.files[0].closed:
@@ -55,7 +55,7 @@ class Process:
 
     @property
     def severity(self) -> int:
-        """0 if it did not fail. Of several that failed, the one with the largest is the cause of the others' end."""
+        """0 if it did not fail. Of several that failed, the one with the largest severity made the others fail."""
         if self.bench is None:
             return 3 if self.code is not None and self.code > 0 else 5
         failed = 1 if LOST in self.bench.reason else 2
@@ -63,7 +63,7 @@ class Process:
 
 
 def start(command: list[str], timing: Timing) -> list[Process]:
-    """Starts `command` as often as the timing has processes; several get a port and their rank."""
+    """Starts `command` once for each process of the timing; each of several gets a port and its rank."""
     from lra.training.distributed import open_store
 
     store = open_store() if timing.processes > 1 else None
@@ -108,7 +108,7 @@ def wait(processes: list[Process], limit: float) -> None:
 
 
 def end(processes: list[Process]) -> None:
-    """Ends those that have not ended."""
+    """Kills the processes that have not ended, and waits for all."""
     for process in processes:
         process.stopped = not process.has_ended()
         if process.stopped:

@@ -39,8 +39,8 @@ class BenchRequest:
     """What the user asked for: each attention in each mode and gear, at each length or on each task.
 
     lengths: empty for the doublings that suit the device. tasks: measured instead of lengths. template: what all
-    timings share. With `template.whole_run`: what whole runs take, on the five tasks by default, with 0 processes for
-    as many as there are free cores; modes are then of no account.
+    timings share. With `template.whole_run`, steps of whole runs are timed, on the five tasks by default; 0 processes
+    then mean one for each free core, and modes are ignored.
     """
 
     attentions: list[str]
@@ -52,7 +52,7 @@ class BenchRequest:
 
 
 def plan(request: BenchRequest) -> list[Timing]:
-    """Every timing, lengths rising. Raises SpecError, DataError or ConfigError before anything is measured."""
+    """All timings, by rising length. Raises SpecError, DataError or ConfigError before anything is measured."""
     from lra.training.device import choose_device
 
     device = choose_device(request.template.device)
@@ -93,7 +93,10 @@ def shared_by(template: Timing, device: torch.device) -> Timing:
 
 
 def plan_whole_runs(request: BenchRequest, template: Timing, kind: str) -> list[Timing]:
-    """Training in one process and in all that a run would have, evaluation in all; on the first task the start, too."""
+    """Timings of training in one process and in as many as a run would have, and of evaluation in as many.
+
+    On the first task the start with an empty compiler's cache is timed, too.
+    """
     most = 1
     if kind == "cpu":
         most = template.processes or max(1, usable_cores() // template.threads)
@@ -122,10 +125,10 @@ def measure_all(request: BenchRequest, out: Path) -> Iterator[Bench]:
     about = {"alone": alone, "cores": physical_cores(affinity())}
     too_slow: dict[tuple[str, ...], int] = {}  # the shortest length that was over the budget
     with device_lock(request.template.device), contextlib.ExitStack() as stack:
-        caches: dict[tuple[str, ...], str] = {}  # that were empty, for what is measured again with what is now in them
+        caches: dict[tuple[str, ...], str] = {}  # folders that cold timings filled, for later timings
         for number, timing in enumerate(timings, 1):
             if timing.cold:
-                folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR")  # the command line has found that it serves
+                folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR")  # the command line has checked it
                 cache = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=folder))
                 caches[timing.row, timing.shape, timing.gear] = cache
             timing = replace(timing, cache=caches.get((timing.row, timing.shape, timing.gear), ""))
@@ -158,7 +161,7 @@ def outcome(bench: Bench) -> str:
 
 
 def measure_apart(timing: Timing) -> Bench:
-    """Measures in processes of their own, mostly one; however they end, there is a record."""
+    """Measures a timing in separate processes, usually one; returns a record however they end."""
     limit = 2 * timing.budget + GRACE_SECONDS
     processes = start(COMMAND, timing)
     try:
@@ -178,7 +181,7 @@ def measure_apart(timing: Timing) -> Bench:
 
 
 def unmeasured(timing: Timing, status: str, reason: str) -> Bench:
-    """A record without figures, and why it has none."""
+    """The record of a timing that has no figures. reason: why it has none."""
     from lra.results.machine import environment
     from lra.training.device import choose_device, choose_precision
 

@@ -1,6 +1,6 @@
-"""Samples to time a step on, at once: a few from a task's generator or its files, or drawn ones like a task's.
+"""Samples to time a step on, without waiting: a few from a task's generator or files, or random ones like a task's.
 
-What a step costs depends on the lengths of its samples, never on what they say.
+What a step costs depends on the lengths of its samples, never on their content.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from lra.console import say
 from lra.experiments.data import prepare_data
 from lra.experiments.run import Run
 
-ROWS = 2000  # samples made or drawn of a task
-BYTES = 256  # values of a byte or a pixel
+ROWS = 2000  # samples generated or drawn for a task
+BYTES = 256  # different values of a byte or a pixel
 SIDE = 32  # of an image
 TEXT_BYTES, TEXT_SPREAD = 960.0, 0.8  # median and log deviation of drawn reviews: 69 % padding at 4,096, IMDb 68 %
 TEXT_ROWS = (2500, 25_000)  # of validation and test, where the protocol leaves them open
@@ -41,7 +41,7 @@ def listops(config: Config, data_dir: Path | None) -> Few:
 
 
 def text(config: Config, data_dir: Path | None) -> Few:
-    """The reviews where there are any, else drawn lengths."""
+    """The reviews if there are any, else random bytes with lengths like those of reviews."""
     try:
         return whole("text", config, data_dir)
     except tasks.MissingDataError:
@@ -52,7 +52,7 @@ def text(config: Config, data_dir: Path | None) -> Few:
 
 
 def retrieval(config: Config, data_dir: Path | None) -> Few:
-    """The documents where there are any, else documents that all fill the length, as nearly all of the AAN's do."""
+    """The documents if there are any, else random ones of the full length, which nearly all AAN documents have."""
     try:
         return whole("retrieval", config, data_dir)
     except tasks.MissingDataError:
@@ -70,7 +70,7 @@ def image(config: Config, data_dir: Path | None) -> Few:  # noqa: ARG001
 
 
 def pathfinder(config: Config, data_dir: Path | None) -> Few:  # noqa: ARG001
-    """The same."""
+    """Random pixels, as for `image`."""
     return pixels(2), uniform(SIDE**2, 2 * config.train.batch), declared(config)
 
 
@@ -90,7 +90,7 @@ def whole(task: str, config: Config, data_dir: Path | None) -> Few:
 
 
 def declared(config: Config, open_: tuple[int, int] = (0, 0)) -> tuple[int, int]:
-    """Rows of validation and test as the protocol has them; open_: where it has 0."""
+    """Rows of validation and test in the protocol. open_: those to take where the protocol has 0."""
     return config.data.validation_rows or open_[0], config.data.test_rows or open_[1]
 
 

@@ -31,12 +31,12 @@ class Timing:
 
     spec: the attention as the user typed it. row: its name in tables. shape: a task, or "uniform" for sequences that
     all have `length` tokens. batch 0: the protocol's. mode: "training" or "forward". gear "auto": the protocol's.
-    repeats: timed blocks of steps. budget: seconds for all steps. memory: bytes the processes may take on a CPU, 0 for
-    no limit. threads 0: torch's choice. processes: that share each step, on a CPU. whole_run: the step of a whole run,
-    in the gear that it has, on samples that need not be prepared first. cache: folder for compiled code, "" for the
-    user's. cold: it is empty. file: of a user's task, which the process imports.
+    repeats: timed blocks of steps. budget: seconds for all steps. memory: bytes that the processes may take on a CPU, 0
+    for no limit. threads 0: torch's choice. processes: how many share each step, on a CPU. whole_run: the step is that
+    of a whole run, in the run's gear, on samples that need not be prepared first. cache: folder for compiled code, ""
+    for the user's. cold: the cache is empty. file: of a user's task, to be imported by the process.
 
-    Without spec, row, shape and length it is the template of a `BenchRequest`.
+    Without spec, row, shape and length, a timing is the template of a `BenchRequest`.
     """
 
     spec: str = ""
@@ -116,7 +116,7 @@ def prepare(timing: Timing, run: Run) -> Workload:
 
 
 def steps_of_run(timing: Timing, work: Workload) -> float:
-    """Steps of a whole run in this mode, those of evaluations by their samples; 0 for a step that no run has."""
+    """Steps of a whole run in this mode, for evaluations samples / batch; 0 for a timing that is no run's step."""
     train, (validation, test) = work.run.config.train, work.evaluated
     if timing.batch or timing.shape == UNIFORM:
         return 0.0

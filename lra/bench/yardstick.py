@@ -4,8 +4,8 @@
     python run_lra.py bench --yardstick --batch 4 --repeats 3              a first look
     python run_lra.py bench --yardstick --task listops --attn pola --repeats 20
 
-In every round each contender takes one step on the same samples, so that other work on the machine slows all of them
-alike. The table has medians over the rounds, and ratios of medians. docs/speed.md explains the columns.
+In every round each contender takes one step (on CUDA ten) on the same samples, so that other work on the machine slows
+all of them equally. The table has medians over the rounds, and ratios of medians. docs/speed.md explains the columns.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from lra.training.step import Step
 ATTENTIONS = ("softmax", "pola", "agent", "elu")
 LENGTHS = {"listops": 2048, "text": 4096, "image": 1024}  # the tokens to which the published suites pad
 WARM_ROUNDS = 2
-STEPS = {"cuda": 10}  # of a round, between two waits for the device, as in a run; elsewhere 1
+STEPS = {"cuda": 10}  # in a round, between two waits for the device, as in a run; 1 on other devices
 Act = Callable[[int], object]
 
 
@@ -54,7 +54,7 @@ class Contender:
     """One column of the table for one attention: what it does in step i, and the seconds of a step in each round."""
 
     attention: str
-    name: str  # baseline, or the gear of ours
+    name: str  # 'baseline', or the gear of our step
     act: Act
     step: Step | None = None
     seconds: list[float] = dataclasses.field(default_factory=list)
@@ -137,7 +137,7 @@ def gears(device: torch.device) -> list[str]:
 def gather(
     timings: list[Timing], gears: list[str], device: torch.device, with_baseline: bool
 ) -> tuple[list[Contender], Workload]:
-    """All contenders of one task, and the last one's workload; the samples of all are the same."""
+    """All contenders of one task, and the workload of the last; all have the same samples."""
     contenders = []
     for timing in timings:
         work = prepare(timing)
@@ -183,7 +183,7 @@ def padded(work: Workload, longest: int, device: torch.device) -> Contender:
     contender = Contender(run.row, "baseline", act)
     model_bytes = 4 * run.config.train.batch * run.config.model.heads * longest**2 * 4 * run.config.model.layers
     if run.row == "softmax" and device.type == "cpu" and 0 < free_bytes() < model_bytes:
-        contender.failed = "no memory"  # rather than let the system choose which process to stop
+        contender.failed = "no memory"  # else the system would choose a process to stop
     return contender
 
 
