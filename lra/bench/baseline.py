@@ -27,8 +27,8 @@ EPS = 1e-6
 def fits(config: Config) -> bool:
     """Can the baseline, which has the form of the published small models, compute this configuration?"""
     model, train = config.model, config.train
-    own = {key: getattr(model, key, default) for key, default in (("norm", "pre"), ("parallel", False))}  # of `flat`
-    form = (model.backbone, model.pool, model.positions, model.grid, train.clip, *own.values())
+    keys = {key: getattr(model, key, default) for key, default in (("norm", "pre"), ("parallel", False))}  # of `flat`
+    form = (model.backbone, model.pool, model.positions, model.grid, train.clip, *keys.values())
     return form == ("flat", "mean", "learned", False, "norm", "pre", False)
 
 

@@ -57,11 +57,11 @@ def gpu_processes(device: torch.device) -> int:
     """
     import torch
 
-    own = str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))
+    uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))
     command = ["nvidia-smi", "--query-compute-apps=gpu_uuid,pid", "--format=csv,noheader"]
     try:
         lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return 0
-    found = {line.rpartition(",")[2].strip() for line in lines if own in line}
-    return len(found - {str(os.getpid())})
+    pids = {line.rpartition(",")[2].strip() for line in lines if uuid in line}
+    return len(pids - {str(os.getpid())})
