@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from lra.experiments.run import Run
     from lra.experiments.status import RunStatus
 
-SIDE = 32  # of an image
-LENGTH = SIDE * SIDE  # tokens
-LONG = 2_000  # steps; a shorter run takes no longer than measuring it would
+SIDE = 32  # pixels on a side of the image that models are tried with
+LENGTH = SIDE * SIDE  # tokens of a trial sequence
+LONG = 2_000  # steps from which a run's hours are worth measuring; a shorter run ends as soon as the measurement
 
 
 def examine(request: Request, runs: Iterable[Run]) -> None:
-    """Raises SpecError, ConfigError or DataError for sizes and a folder that these runs would refuse at their start.
+    """Raises SpecError or ConfigError for model sizes, and DataError for a data folder, that these runs would refuse.
 
-    Models are built for sequences of LENGTH tokens, or images, since a task's sizes are known once its data are
-    prepared. What a file of the user's refuses, which may want other sizes, is a printed line.
+    Each model is built for LENGTH tokens unless its configuration sets a length, because a task's own sizes are known
+    only once its data is prepared. An error from a user's file is only printed: the file may accept the task's sizes.
     """
     from attention_zoo import SpecError
     from lra.console import say
@@ -49,7 +49,7 @@ def examine(request: Request, runs: Iterable[Run]) -> None:
 
 
 def dry_run(request: Request, sweep: list[str]) -> int:
-    """Prints every run of the plan, how far it is, and the time that is left. Trains nothing and prepares no data."""
+    """Prints every run of the plan, its progress and the remaining time. Trains nothing and prepares no data."""
     from lra.commands.status import listing
     from lra.experiments.plan import part_of, plan
     from lra.experiments.status import plan_statuses
@@ -71,7 +71,7 @@ def dry_run(request: Request, sweep: list[str]) -> int:
 
 
 def show(request: Request, runs: list[Run]) -> int:
-    """Prints how far these runs are, and the time that is left."""
+    """Prints the progress and the remaining time of these runs, and a command that measures hours not known yet."""
     import tasks
     from lra.commands.status import listing
     from lra.experiments.status import plan_statuses
@@ -90,7 +90,7 @@ def show(request: Request, runs: list[Run]) -> int:
 
 
 def with_hours(statuses: list[RunStatus]) -> list[RunStatus]:
-    """The statuses with the hours that `bench --hours` measured here, where no run like them has ended."""
+    """Fills in `left` (seconds), where it is unknown, from the hours that `bench --hours` measured on this machine."""
     if all(status.left is not None for status in statuses):
         return statuses
     from lra.commands.list import BENCHES, hours_here
@@ -110,7 +110,7 @@ def with_hours(statuses: list[RunStatus]) -> list[RunStatus]:
 
 
 def emit(request: Request, parsed: argparse.Namespace) -> int:
-    """Writes the job script. Raises ConfigError for options that a job array decides by itself, and WorkError."""
+    """Writes the SLURM script. Raises ConfigError for options that the job array sets itself, and WorkError."""
     from lra.experiments.plan import plan
     from lra.experiments.slurm import LARGEST, NAMED, logs_of, script
     from lra.results.checkout import PROGRAM
@@ -131,7 +131,7 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
     program = [sys.executable, str(PROGRAM)] if PROGRAM.exists() else [shutil.which("lra") or "lra"]
     text = script(parsed.emit, program, words_of(parsed), request.out, count, request.device == "cpu")
     check_replaceable(parsed.emit, f"\n{NAMED}\n", "--emit")
-    with contextlib.suppress(OSError):  # writing it says what is wrong
+    with contextlib.suppress(OSError):  # `write_named` reports the error
         parsed.emit.parent.mkdir(parents=True, exist_ok=True)
     write_named(parsed.emit, encoded(text), "--emit")
     writable(logs_of(request.out))
@@ -140,7 +140,7 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
 
 
 def words_of(parsed: argparse.Namespace) -> list[str]:
-    """The command line of the runs."""
+    """The arguments of the command that carries out the runs."""
     words = ["run"]
     for name in ("attn", "task", "seed", "set", "sweep"):
         values = [str(value) for value in getattr(parsed, name)]

@@ -28,7 +28,7 @@ GEARS = ("auto", "eager", "compiled", "captured")
 MODES = ("training", "forward")
 REPEATS, FEW_REPEATS = 10, 3
 BUDGET = 60.0
-COMMON = ["softmax", "pola", "agent", "elu"]  # attentions of --hours
+COMMON = ["softmax", "pola", "agent", "elu"]  # what --hours measures without --attn
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from lra.errors import UserError
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
 
-LONGEST = 255  # bytes of a file's name, in the file systems that there are
+LONGEST = 255  # bytes of a file name, the limit of common file systems
 
 
 def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -38,7 +38,7 @@ def add_choice(parser: argparse.ArgumentParser, required: bool = True) -> None:
 
 
 def refuse_others(parsed: argparse.Namespace, allowed: Collection[str], what: str) -> None:
-    """Raises UserError for an option that was given and that this use of the command would ignore."""
+    """Raises UserError for a given option that this use of the command (`what`, in words) would ignore."""
     given: dict[str, str] = getattr(parsed, "given", {})
     if others := [option for name, option in given.items() if name not in allowed]:
         takes = ", ".join(f"--{name.replace('_', '-')}" for name in allowed) or "no options"
@@ -46,11 +46,11 @@ def refuse_others(parsed: argparse.Namespace, allowed: Collection[str], what: st
 
 
 HERE = ("data_dir", "device", "devices", "jobs", "processes", "engine", "address", "gpus_per_run", "cpus_per_run",
-        "shard", "track")  # options that say how to compute on one machine, and not what  # fmt: skip
+        "shard", "track")  # options on how to compute on one machine, not on what to compute  # fmt: skip
 
 
 def given_words(parsed: argparse.Namespace, command: str) -> list[str]:
-    """The words of a command line with these options, without defaults and without those of one machine."""
+    """The words of a command line with the options that were given, without those in HERE."""
     words = [command]
     for name in (name for name in getattr(parsed, "given", {}) if name not in HERE):
         value = getattr(parsed, name)
@@ -60,7 +60,7 @@ def given_words(parsed: argparse.Namespace, command: str) -> list[str]:
 
 
 def to_path(text: str) -> Path:
-    """A path that could be that of a file or a folder, with ~ replaced."""
+    """The path in a text, with ~ expanded. Raises ArgumentTypeError for a text that can be no path."""
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"takes a path, not {text!r}")
     try:
@@ -73,7 +73,7 @@ def to_path(text: str) -> Path:
 
 
 def to_file(text: str) -> Path:
-    """A path that could be that of a file."""
+    """The path of a file, which need not exist. Raises ArgumentTypeError for a folder."""
     path = to_path(text)
     if not path.name or path.is_dir():
         raise argparse.ArgumentTypeError(f"takes a file, and {text} is a folder")
@@ -108,7 +108,7 @@ def share(text: str) -> float:
 
 
 def add_runs(parser: argparse.ArgumentParser, about: str) -> None:
-    """The records that a command reads."""
+    """Adds the positional argument for the records that a command reads."""
     parser.add_argument("runs", nargs="*", type=to_path, default=[Path("results/runs")], help=about)
 
 

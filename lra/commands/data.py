@@ -18,7 +18,7 @@ ACTIONS = (
 )
 
 PREPARING = ("task", "protocol", "set", "data_dir", "accept_mirror")
-OPTIONS = {  # of each action
+OPTIONS = {  # action -> the options that it takes
     "prepare": PREPARING,
     "status": ("task",),
     "verify": ("task",),
@@ -64,7 +64,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def verify(chosen: list[str]) -> int:
-    """Reads the prepared data of these tasks and says of each set whether it is what was written."""
+    """Reads all prepared data of these tasks and prints for each data set whether it is intact -> the exit code."""
     import tasks
 
     broken = [folder for task in chosen for folder in tasks.broken(tasks.cache_folder(), task)]
@@ -84,7 +84,10 @@ def verify(chosen: list[str]) -> int:
 
 
 def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
-    """Prepares each task and says so. Names those of `all` whose data cannot be had; the exit code is then 1."""
+    """Prepares the data of each task and prints where it is -> the exit code.
+
+    With `--task all`, tasks whose data is missing are named on stderr, and the exit code is 1.
+    """
     import tasks
     from lra.experiments.data import describe_data, prepare_data, resolve_for
 
@@ -111,7 +114,7 @@ def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
 
 
 def climb(task_name: str, data: "tasks.Data", store: Path | None) -> str:
-    """Computes the ladder of a task's data anew, and writes it to `store` too. Raises DataError or UserError."""
+    """Recomputes the ladder of a task's data -> its lines. store: a further folder for it. Raises DataError or UserError."""
     import tasks
     from lra.experiments.data import climb as rungs_of
 

@@ -70,7 +70,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def expanded(tasks: list[str] | None) -> list[str]:
-    """The tasks asked for, cheap ones first."""
+    """The names of the requested tasks, cheap ones first."""
     from lra.experiments.data import expand_tasks
     from lra.gpu.plan import TASKS
 
@@ -79,9 +79,9 @@ def expanded(tasks: list[str] | None) -> list[str]:
 
 
 def check_device(name: str) -> None:
-    """Raises UserError where there is no such device, before anything runs.
+    """Raises UserError for a device that does not exist, before anything runs.
 
-    It takes no memory of a GPU: what a part times would then have another process beside it.
+    It opens no context on a GPU, which would stay there while the parts, which are other processes, are timed.
     """
     from lra.experiments.grid import check_devices
 

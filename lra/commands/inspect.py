@@ -49,7 +49,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def subjects(parsed: argparse.Namespace) -> list:
-    """The encoders that the user means. Raises UserError, SpecError or DataError."""
+    """The encoders to inspect: fresh, or of the runs of --run. Raises UserError, SpecError or DataError."""
     import attention_zoo
     from lra import inspect
     from lra.experiments.data import expand_tasks
@@ -70,6 +70,6 @@ def subjects(parsed: argparse.Namespace) -> list:
     def names(specs: list[str]) -> list[str]:
         return name_rows([attention_zoo.find(spec) for spec in specs])
 
-    named = [spec for spec in parsed.attn if expand_attentions([spec]) == [spec]]  # not `all` or `family:linear`
+    named = [spec for spec in parsed.attn if expand_attentions([spec]) == [spec]]  # leaves out `all`, `family:linear`
     rows = names(expand_attentions(parsed.attn))
     return inspect.trained(parsed.run, rows, expand_tasks(parsed.task or []), parsed.data_dir, names(named))

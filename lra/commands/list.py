@@ -103,8 +103,8 @@ def listing() -> str:
 def long_listing(benches: Path, backbone: str = "flat") -> str:
     """A line per mechanism, by family: size of the standard model with this backbone, cost, hours, fidelity, source.
 
-    Operations are those of one layer's attention, projections included, at width 64, forward, of one sequence. benches:
-    folder of bench records, for the hours.
+    Operations are those of one layer's attention, projections included, at width 64, in a forward pass over one
+    sequence. benches: folder of bench records, for the hours.
     """
     import attention_zoo
     import tasks
@@ -116,7 +116,7 @@ def long_listing(benches: Path, backbone: str = "flat") -> str:
     wanted = (f"model.backbone={backbone}",)
     names = [name for family in attention_zoo.FAMILIES for name in attention_zoo.names(family)]
     runs = plan(Request(attentions=names, tasks=["listops"], seeds=[0], overrides=wanted))
-    sizes = tasks.Spec(vocab=2, classes=10, length=2_000)  # ListOps, but for the embeddings
+    sizes = tasks.Spec(vocab=2, classes=10, length=2_000)  # as ListOps, but with fewer embeddings
     counts = {run.row: count(run, sizes) for run in runs}
     measured = hours_here(benches).get("standard", {})
     columns = [task for task in tasks.ARENA if task in measured]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """Rows of words as lines with columns. right: the numbers of the columns that are aligned to the right."""
+    """Rows of cells as lines with aligned columns. right: indices of the columns that are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(
@@ -18,12 +18,12 @@ def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[
 
 
 def first_process() -> bool:
-    """Is this the only process of a command, or under torchrun the first of them?"""
+    """Is this the only process of a command, or the first one under torchrun?"""
     return os.environ.get("TORCHELASTIC_RUN_ID") is None or os.environ.get("RANK") == "0"
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page where --page says, and say so. Raises WorkError, also for a file that is there and no such page."""
+    """Write a page to the file of --page, and print that. Raises WorkError, also where another kind of file exists."""
     from lra.results.files import check_replaceable, encoded, write_named
 
     check_replaceable(path, "\n".join(text.split("\n")[:3]), "--page")

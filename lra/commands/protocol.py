@@ -21,7 +21,7 @@ EXAMPLES = {
     "show": (1, "takes one protocol: protocol show standard --task listops"),
     "keys": (0, "takes no protocol; protocol show takes one"),
 }
-OPTIONS = {"diff": (), "show": ("task", "set"), "keys": ("page",)}  # of each action
+OPTIONS = {"diff": (), "show": ("task", "set"), "keys": ("page",)}  # action -> the options that it takes
 COLUMNS = ("train.steps", "train.batch", "train.lr", "train.warmup", "model.layers", "model.dim")
 WIDTH = 120
 
@@ -66,7 +66,7 @@ def in_full(name: str, task_name: str, overrides: list[str]) -> str:
     task = find_task(task_name)
     config = resolve_for(task.name, name, overrides)
     values = as_dict(config)
-    values["model"]["backbone"] = find_backbone(config.model.backbone).address  # a user's file is found by it again
+    values["model"]["backbone"] = find_backbone(config.model.backbone).address  # by which a user's file is found again
     label = label_of(name, config, resolve_for(task.name, name, []))
     about = f"{label} on {task.title}, every key. {protocol.about_protocol(name)}"
     content = {"deviations": protocol.deviations_of(name), "tasks": {task.name: values}}
@@ -108,7 +108,7 @@ def main_values(task: "tasks.Task", config: "Config") -> tuple[str, ...]:
 
 
 def wrapped(text: str, indent: str = "") -> str:
-    """A text as lines for a terminal; those after the first of an indented paragraph stand further in."""
+    """A text as lines of at most WIDTH characters. A blank `indent` is doubled for the lines after the first."""
     after = indent if indent.strip() else 2 * indent
     return textwrap.fill(
         text, WIDTH, initial_indent=indent, subsequent_indent=after, break_long_words=False, break_on_hyphens=False

@@ -102,7 +102,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def name_older_code(runs: "list[Run]", out: Path) -> None:
-    """Prints a line for each attention of the user's of which there are runs from before an edit."""
+    """Prints a line for each user's attention whose file was edited after some of its runs were recorded."""
     users = {run.recorded_row: run.attention for run in runs if not run.attention.builtin}
     if not users or not out.is_dir() or not first_process():
         return
@@ -117,7 +117,7 @@ def name_older_code(runs: "list[Run]", out: Path) -> None:
 
 
 def examine(request: "Request") -> None:
-    """Prints a line for each quick check that an attention of the user's fails, before hours are spent on it."""
+    """Prints a line for each quick check that a user's attention fails, before hours are spent on it."""
     import attention_zoo
     from lra.experiments.plan import expand_attentions, plan
 
@@ -132,7 +132,7 @@ def examine(request: "Request") -> None:
 
 
 def examine_backbone(overrides: list[str]) -> None:
-    """The same for a user's backbone, with softmax in it. Raises ConfigError when there is none."""
+    """Prints a line for each quick check that a user's backbone with softmax in it fails. Raises ConfigError."""
     named = [value for key, _, value in (text.partition("=") for text in overrides) if key == "model.backbone"]
     if named and ".py" in named[0] and first_process():
         from lra.console import say
@@ -140,7 +140,7 @@ def examine_backbone(overrides: list[str]) -> None:
         from lra.testing.backbones import CHECKS, outcomes
         from lra.testing.outcomes import complaint
 
-        find_backbone(named[0])  # a file that is not there is a mistake, and no check that failed
+        find_backbone(named[0])  # raises for a missing file, which is no failed check
         for outcome in outcomes(named[0], "softmax", checks=CHECKS):
             if outcome.bad:
                 say(complaint(named[0], outcome, "check", "--backbone", named[0]))

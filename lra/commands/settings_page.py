@@ -1,4 +1,4 @@
-"""docs/settings.md, made from the fields of the configuration and the comments beside them: a piece of `protocol`."""
+"""docs/settings.md, made from the configuration's fields and the comments beside them; `protocol keys` prints it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ value depends on the task. A key whose meaning begins with "quirk" is a habit or
 """
 STANDARD = "standard"
 BY_TASK = "*by task*"
-MOST = 90  # characters of the last column
-Values = Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]]  # protocol, task -> section -> key -> value
+MOST = 90  # longest text of the last column, in characters
+Values = Mapping[tuple[str, str], Mapping[str, Mapping[str, Any]]]  # (protocol, task) -> section -> key -> value
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def page() -> str:
 
 
 def settings_of_tasks() -> dict[type, list[str]]:
-    """The settings of the built-in tasks -> the tasks that have them, small images first; the arena's come first."""
+    """Settings class -> the built-in tasks that use it, small images first. The arena's classes come first."""
     import tasks
 
     found: dict[type, list[str]] = {}
@@ -118,7 +118,7 @@ def table(section: str, keys: Iterable[Key], values: Values) -> str:
 
 
 def default_of(key: Key, given: Mapping[tuple[str, str], Any]) -> tuple[str, Mapping[str, Any]]:
-    """The default in words, and for each task; without one it is standard's value."""
+    """The default in words, and the usual value for each task: the default, or without one standard's value."""
     names = {task for _, task in given}
     if key.default is not MISSING:
         return word(key.default), dict.fromkeys(names, key.default)
@@ -128,8 +128,8 @@ def default_of(key: Key, given: Mapping[tuple[str, str], Any]) -> tuple[str, Map
 
 
 def elsewhere(usual: Mapping[str, Any], given: Mapping[tuple[str, str], Any]) -> str:
-    """Which protocols have another value than the usual one of a task: 'deep: `6`; google: *by task*'."""
-    protocols: dict[str, list[str]] = {}  # what they have -> who has it
+    """The protocols whose values differ from a task's usual one: 'deep: `6`; google: *by task*'."""
+    protocols: dict[str, list[str]] = {}  # value in words -> the protocols that have it
     for name in dict.fromkeys(name for name, _ in given):
         own = {task: value for (other, task), value in given.items() if other == name}
         other = {task: value for task, value in own.items() if value != usual[task]}

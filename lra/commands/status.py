@@ -37,7 +37,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 
 def listing(statuses: Sequence["RunStatus"]) -> str:
-    """A line for each run, and one for all together. Runs that only differ in code or data show their identity."""
+    """A line for each run, and a summary. Runs that differ only in code or data are marked with their identity."""
     names = Counter(status.title for status in statuses)
     marks = [f" ({status.identity})" if names[status.title] > 1 else "" for status in statuses]
     right = {HEADER.index(name) for name in ("seed", "step", "left")}

@@ -1,6 +1,6 @@
-"""Standard output and error of a command, where nobody may read them any more, or the disk under them may be full.
+"""Standard output and standard error that survive a closed pipe or a full disk.
 
-A log that cannot be written must not end a training. A result that cannot be printed is an error of one line.
+A log line that cannot be written must not end a training. A result that cannot be printed is an error of one line.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any, TextIO
 from lra.errors import UserError
 
 
-class ReaderGone(Exception):  # noqa: N818 - no error: who reads has seen enough
-    """Who reads standard output has closed it."""
+class ReaderGone(Exception):  # noqa: N818 - not an error: the reader has seen enough
+    """The reader of standard output, such as `head`, has closed it."""
 
 
 class Stream:
-    """A standard stream. Once it cannot be written, what is written to it goes nowhere.
+    """A standard stream that discards all further output once a write has failed.
 
-    needed: then raises, too: ReaderGone, or UserError where it is anything else, such as a full disk.
+    needed: a failed write also raises: ReaderGone for a closed pipe, UserError for anything else, such as a full disk.
     """
 
     def __init__(self, stream: TextIO, needed: bool):
         self._stream, self._needed = stream, needed
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # of a copy, which has no stream yet
+        if name.startswith("__"):  # asked of a copy that has no `_stream` yet; looking for it would recurse
             raise AttributeError(name)
         return getattr(self._stream, name)
 
@@ -51,9 +51,9 @@ class Stream:
             self._leave(error)
 
     def _leave(self, error: OSError) -> None:
-        """Turns the descriptor to nowhere, so that Python finds nothing wrong with the stream when it ends.
+        """Redirects the descriptor to os.devnull, so that Python's last flush succeeds. Raises if `needed`.
 
-        A pipe that is full for a moment is no reason to.
+        A non-blocking pipe that is full for a moment is not redirected: only this write is lost, or raises.
         """
         if isinstance(error, BlockingIOError):
             if self._needed:
@@ -70,9 +70,9 @@ class Stream:
 
 @contextlib.contextmanager
 def steady() -> Iterator[None]:
-    """Within the block, standard output raises in words when it cannot be written, and standard error never does."""
+    """Within the block, a failed write to standard output raises as `Stream` says; one to standard error never raises."""
     before: tuple[Any, Any] = sys.stdout, sys.stderr
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # instead of one that was closed at the start
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # replaces a stream that was closed at the start
         sys.stdout, sys.stderr = Stream(before[0] or nowhere, needed=True), Stream(before[1] or nowhere, needed=False)
         try:
             yield

@@ -1,4 +1,4 @@
-"""docs/zoo.md, made from what the mechanisms' own files and the published tables say: a piece of `list`."""
+"""docs/zoo.md, made from the mechanisms' own files and the published tables; `list --page` writes it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ of mixing, as N grows. Positions that are added to the input may still tell a me
 Published figures are test accuracies in percent. Only where their protocol is one of ours (`list` shows these) can they
 be set beside ours; `own` is its authors' own set-up; `unpublished`: the settings were never released.
 """
-OFFICIAL = "official"  # what records and tables call a mechanism that is as its authors have it
+OFFICIAL = "official"  # what records and tables call a mechanism that works as its authors' does
 DASH = "\N{EN DASH}"
 
 
@@ -63,7 +63,7 @@ def overview() -> str:
 
 
 def section(entry: Entry, figures: Sequence[PublishedFigure]) -> str:
-    """A heading, a paragraph, and a table of what was published of a mechanism."""
+    """A heading, a paragraph, and a table of the published figures of a mechanism."""
     idea, source, formula = described(entry)
     sentences = [f"**{entry.title}.**", idea, formula, *facts(entry), source, *fidelity(entry)]
     link = f"[attention_zoo/{entry.name}.py](../attention_zoo/{entry.name}.py)"
@@ -74,7 +74,7 @@ def section(entry: Entry, figures: Sequence[PublishedFigure]) -> str:
 
 
 def described(entry: Entry) -> tuple[str, str, str]:
-    """What its file says: the idea, where it is from and what was changed, and the formula."""
+    """From the docstrings of a mechanism's file: the idea, its source and what was changed, and the formula."""
     tree = ast.parse(entry.source)
     idea, *more = (ast.get_docstring(tree) or "").split("\n\n", 1)
     source = re.split(r"\bLetters: ", more[0])[0] if more else ""
@@ -84,14 +84,14 @@ def described(entry: Entry) -> tuple[str, str, str]:
 
 
 def plain(text: str) -> str:
-    """A docstring as one line of Markdown, in which no sign outside of backticks has a meaning."""
+    """A docstring as one line of Markdown, with the special characters outside backticks escaped."""
     spans = " ".join(text.split()).split("`")
     spans[::2] = [re.sub(r"([*_<|\[\]\\])", r"\\\1", span) for span in spans[::2]]
     return "`".join(spans)
 
 
 def facts(entry: Entry) -> Iterable[str]:
-    """Sentences on its cost, on what a query reads and cannot see, and on its padding."""
+    """Sentences on a mechanism's cost, what a query reads and cannot see, its padding, and the checks that it fails."""
     cost = f"It costs {entry.cost}" if entry.cost else ""
     reads = f"a query reads {plain(entry.state)}" if entry.state else ""
     both = "; ".join(filter(None, (cost, reads)))
@@ -103,7 +103,7 @@ def facts(entry: Entry) -> Iterable[str]:
 
 
 def fidelity(entry: Entry) -> Iterable[str]:
-    """Sentences on how it differs from its paper, on sequences, on grids, and with options."""
+    """Sentences on how a mechanism differs from its paper on sequences, on grids, and with options."""
     if entry.control:
         return
     sequence, grid = (plain(entry.adaptation(on_grid, {})) or OFFICIAL for on_grid in (False, True))
@@ -131,9 +131,9 @@ def lowered(value: object) -> str:
 
 
 def published_table(name: str, figures: Sequence[PublishedFigure]) -> str:
-    """Markdown: a line for each published row, of the tasks on which it stands for this mechanism; empty for none.
+    """A Markdown table with a line for each published row that has figures of this mechanism; '' without any.
 
-    A row that stands for several mechanisms has its average in none of their tables.
+    A published row can have figures of several mechanisms; its average is then left out.
     """
     from lra.report.tables import published
 
