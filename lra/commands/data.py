@@ -114,7 +114,7 @@ def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
 
 
 def climb(task_name: str, data: "tasks.Data", store: Path | None) -> str:
-    """Recomputes the ladder of a task's data -> its lines. store: a further folder for it. Raises DataError or UserError."""
+    """The ladder of a task's data, recomputed, as lines. store: a second folder for it. Raises DataError, UserError."""
     import tasks
     from lra.experiments.data import climb as rungs_of
 

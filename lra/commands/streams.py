@@ -70,7 +70,7 @@ class Stream:
 
 @contextlib.contextmanager
 def steady() -> Iterator[None]:
-    """Within the block, a failed write to standard output raises as `Stream` says; one to standard error never raises."""
+    """Within the block, a failed write to standard output raises as `Stream` says; one to standard error does not."""
     before: tuple[Any, Any] = sys.stdout, sys.stderr
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # replaces a stream that was closed at the start
         sys.stdout, sys.stderr = Stream(before[0] or nowhere, needed=True), Stream(before[1] or nowhere, needed=False)

@@ -21,7 +21,7 @@ def descriptions(section: type) -> dict[str, str]:
 
 
 def _comments_in(kind: type) -> dict[str, str]:
-    """The comments of the fields that stand in the text of one class; its bases are not read."""
+    """Field -> its comment, for the fields that the class itself defines; its bases are not read."""
     text = textwrap.dedent(inspect.getsource(kind))
     beside: dict[int, str] = {}
     alone: dict[int, str] = {}  # comments that have a line to themselves

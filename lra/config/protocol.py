@@ -17,7 +17,7 @@ from typing import Any
 from lra.errors import ConfigError, suggestion
 
 PROTOCOLS = Path(__file__).parent.parent / "protocols"
-ODD = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")  # numbers of YAML, octal or with base 60
+ODD = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")  # what YAML reads as octal or base 60
 NO_NUMBER = "is no number here: write it without a 0 in front and without colons, or in quotes"
 MOST_BYTES, MOST_VALUES = 10**6, 10_000  # of a protocol file; ours have 3,000 and 100
 SECTIONS = ("model", "train", "data")
@@ -35,7 +35,7 @@ def read_protocol(name: str) -> dict[str, Any]:
 
 
 def sections_of(name: str, content: dict[str, Any]) -> dict[str, Any]:
-    """The sections of its tasks. content: of the protocol, as `read_protocol` gives it. Raises ConfigError."""
+    """Task -> its section. content: what `read_protocol(name)` returned. Raises ConfigError."""
     found = content.get("tasks", {})
     if not all(isinstance(task, str) for task in found):
         raise ConfigError(f"protocol {name}: tasks: expected task names and their sections, found {str(found)[:200]}")
@@ -83,7 +83,7 @@ def _path_of(name: str) -> Path:
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    """One file over its base. seen: the files that led here through their `base:`."""
+    """A protocol file merged over its base. seen: the files whose `base:` led here. Raises ConfigError."""
     content, place = _parse(path), path.resolve()
     if place in seen:
         raise ConfigError(f"{path}: its base: leads back to itself; name another file there")
@@ -105,7 +105,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _mappings(content: dict[str, Any], keys: Collection[str], where: str) -> dict[str, dict[str, Any]]:
-    """These keys of a file, where it has them; an empty one is an empty mapping. Raises ConfigError for a value."""
+    """The mappings at those `keys` that `content` has; {} for an empty key. Raises ConfigError for anything else."""
     found = {key: {} if content[key] is None else content[key] for key in keys if key in content}
     for key, value in found.items():
         if not isinstance(value, dict):
@@ -138,23 +138,23 @@ def read_text(path: Path) -> str:
 
 
 def as_yaml(content: dict[str, Any]) -> str:
-    """Keys and values as the text of a protocol file; the inverse of `plain_yaml`, but for tuples, which are lists."""
+    """Keys and values as the text of a protocol file; `plain_yaml` reads it back, with tuples as lists."""
     import yaml
 
     return yaml.safe_dump(content, sort_keys=False, width=118, allow_unicode=True)
 
 
 def plain_yaml(text: str) -> Any:
-    """The value of a YAML text, a copy for each caller. Raises YAMLError, ValueError or RecursionError.
+    """The value of a YAML text; each caller gets a copy. Raises YAMLError, ValueError or RecursionError.
 
-    Aliases stand for what they name, so a short text can be a value beyond all bounds: one of many parts is refused.
+    Nested aliases let a short text expand to an enormous value, so a value of more than MOST_VALUES parts is refused.
     """
     return copy.deepcopy(_loaded(text))
 
 
 @lru_cache(256)
 def _loaded(text: str) -> Any:
-    """PyYAML takes 15 ms for a protocol, which every task of a plan reads."""
+    """The parsed text. It is cached, because PyYAML takes 15 ms for a protocol, and a plan reads it for every task."""
     import yaml
 
     value = yaml.load(text, _loader())
@@ -170,9 +170,9 @@ def _loaded(text: str) -> Any:
 
 @cache
 def _loader() -> type:
-    """PyYAML's safe loader, but for what it reads otherwise than people do.
+    """PyYAML's safe loader, without the readings that surprise people.
 
-    Of several equal keys it keeps the last without a word, and 010 is 8, 1:30 is 90 to it; this one refuses them.
+    PyYAML silently keeps the last of several equal keys, and reads 010 as 8 and 1:30 as 90. This loader refuses both.
     """
     import yaml
 
@@ -198,7 +198,7 @@ def _loader() -> type:
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """`above` wins, key by key, in nested dicts."""
+    """Merges nested dicts key by key; `above` wins. Raises ConfigError where `above` has a value for a section."""
     if not isinstance(above, dict):
         raise ConfigError(f"expected keys and values, found {above!r}")
     merged = dict(below)

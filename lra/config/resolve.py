@@ -1,7 +1,7 @@
 """From a protocol, a task and `--set` to one frozen `Config`, its label in tables and its hash.
 
 Protocol files and overrides merge as plain dicts, and jsonargparse turns the result into typed dataclasses. Every
-mistake is one line with the path of the key and the nearest key there is.
+mistake is an error of one line, with the path of the key and the nearest existing key.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from lra.config.schema import Config, Keys, Model, Train, model_with
 from lra.errors import ConfigError, suggestion
 from lra.hashing import identity_of
 
-MOST_KEPT = 1000  # configurations that are not made again
+MOST_KEPT = 1000  # configurations in `_made`, which is emptied beyond that
 _made: dict[tuple[Any, ...], Config] = {}
-IN_WORDS = {  # jsonargparse's names of what a value must be
+IN_WORDS = {  # jsonargparse's name of a type -> ours
     "int": "a whole number",
     "float": "a number, as in 3e-4",
     "bool": "true or false",
@@ -47,8 +47,8 @@ def resolve(
 ) -> Config:
     """The configuration of a task under a protocol (a name or a path) with overrides such as "train.lr=3e-4".
 
-    section: takes the place of the task's section in a protocol that has none. find_backbone: what a name or a path in
-    `model.backbone` stands for. owners: keys of backbones -> the backbone, for messages. Raises ConfigError.
+    section: the task's section where the protocol has none for it. find_backbone: finds the backbone that a name or a
+    path in `model.backbone` means. owners: key of a backbone -> the backbone's name, for messages. Raises ConfigError.
     """
     merged = read_protocol(protocol)
     sections = sections_of(protocol, merged)
@@ -72,7 +72,7 @@ def resolve(
 
 
 def _cut_warmup(plain: dict[str, Any], merged: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Scales a protocol's warm-up with the steps if they alone were set, to fewer than the warm-up has."""
+    """Scales the protocol's warm-up with the steps if overrides set only `steps`, below the warm-up; not with rsqrt."""
     before, after, changed = (part.get("train") for part in (plain, merged, changes))
     if not isinstance(before, dict) or not isinstance(after, dict) or not isinstance(changed, dict):
         return merged  # mistakes, which `_typed` reports
@@ -85,12 +85,12 @@ def _cut_warmup(plain: dict[str, Any], merged: dict[str, Any], changes: dict[str
 
 
 def warmup_share(warmup: int, of_steps: int, steps: int) -> int:
-    """What `warmup` of `of_steps` steps comes to in a run of `steps`, at least one."""
+    """The warm-up, at least 1, that has the same share of `steps` as `warmup` has of `of_steps`."""
     return max(1, round(warmup * steps / of_steps))
 
 
 def has_cut_warmup(config: Config, plain: Config) -> bool:
-    """Is the warm-up that of `plain`, the configuration without overrides, cut because there are fewer steps?"""
+    """Did `_cut_warmup` scale the warm-up? plain: the configuration without overrides."""
     own, before = config.train, plain.train
     if own.schedule == "rsqrt" or own.warmup == before.warmup:  # a run with rsqrt may end inside its warm-up
         return False
@@ -100,8 +100,8 @@ def has_cut_warmup(config: Config, plain: Config) -> bool:
 def label_of(protocol: str, config: Config, plain: Config) -> str:
     """The protocol's name in tables: 'standard', or with what was set 'standard[train.lr=0.001]'.
 
-    plain: the configuration without overrides. A user's file that is called like a shipped one keeps its ending. A
-    warm-up that follows from the steps is not listed beside them.
+    plain: the configuration without overrides. A user's file with the name of a shipped protocol keeps its suffix. A
+    warm-up that was scaled with the steps is not listed.
     """
     path = Path(protocol)
     name = path.name if path.suffix and path.stem in protocols() else path.stem
@@ -128,7 +128,7 @@ def as_dict(config: Config) -> dict[str, Any]:
 
 
 def config_hash(config: Config) -> str:
-    """12 hexadecimal digits over what differs from the defaults; a later field with a neutral default leaves it alone.
+    """12 hexadecimal digits over the fields that differ from their defaults, so a new neutral field does not change it.
 
     The precision and the gear are left out: records keep the ones that were chosen.
     """
@@ -149,16 +149,16 @@ def from_dict(plain: dict[str, Any], data_type: type, keys: Keys) -> Config:
 
 
 def _typed(plain: dict[str, Any], data_type: type, keys: Keys, where: str) -> Config:
-    """The configuration, which takes 30 ms to make. Callers share one if nothing in it can be changed."""
+    """The typed configuration. Making it takes 30 ms, so callers share one if it is frozen, and so hashable."""
     sections = {"model": model_with(keys), "train": Train, "data": data_type}
     try:
         known = (repr(plain), *sections.values())
-    except (ValueError, RecursionError):  # of a number with thousands of digits, of lists in lists
+    except (ValueError, RecursionError):  # repr fails on a number of thousands of digits, on lists in lists
         return _make(plain, sections, where)
     if known in _made:
         return _made[known]
     made = _make(plain, sections, where)
-    with contextlib.suppress(TypeError):  # of a user's settings that are not frozen
+    with contextlib.suppress(TypeError):  # a user's settings that are not frozen have no hash
         hash(made)
         if len(_made) > MOST_KEPT:
             _made.clear()

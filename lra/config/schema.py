@@ -14,7 +14,7 @@ from lra.errors import ConfigError
 
 MOST_PARAMETERS = 2**33  # 32 GB in float32, without gradients and AdamW's two means
 MOST_STEPS = 10**12
-EVALUATIONS = 10  # of a pretraining
+EVALUATIONS = 10  # evaluations in a pretraining
 
 
 def check_range(section: Any, name: str, least: float, most: float, *keys: str, below: bool = False) -> None:
@@ -35,15 +35,15 @@ class Model:
     """The model around the attention. A size of 0 means the size that the task gives."""
 
     layers: int  # blocks of the model, each with an attention and an MLP
-    dim: int  # width of a token
-    heads: int  # heads of an attention, which share its width
+    dim: int  # width of the model: features of each token
+    heads: int  # heads of each attention, which divide its width among them
     mlp: int  # hidden width of the block's MLP
     head: int  # hidden width of the classifier
     dropout: float  # share of values set to 0 after the embedding, after the attention and in the MLP
-    attention_dropout: float = 0.0  # the same for attention weights, in mechanisms that have them
+    attention_dropout: float = 0.0  # share of attention weights set to 0, in mechanisms that have such weights
     # position encoding: a learned table, fixed sinusoids, rotary (queries and keys are rotated), or none
     positions: Literal["learned", "sincos", "rope", "none"] = "learned"
-    embedding_std: float = 0.02  # standard deviation of the weights that embeddings start with
+    embedding_std: float = 0.02  # standard deviation of the initial embeddings
     vocab: int = 0  # rows of the embedding; 0: as many as the task has ids
     # tokens of the longest sequence, for the position table, mechanisms of a fixed length and `pool_over_padding`; 0:
     # the task's
@@ -51,8 +51,8 @@ class Model:
     # what the classifier reads: the mean of the real tokens, a learned token in front, or the first token
     pool: Literal["mean", "cls", "first"] = "mean"
     grid: bool = False  # let mechanisms see an image as rows and columns; LRA's rule is a flat sequence of pixels
-    zero_is_padding: bool = False  # quirk: mask every id 0, black pixels too
-    pool_over_padding: bool = False  # quirk: divide by the padded length instead of the number of real tokens
+    zero_is_padding: bool = False  # quirk: mask every id 0 as padding, black pixels too
+    pool_over_padding: bool = False  # quirk: the mean divides by the padded length, not by the number of real tokens
     backbone: str = "flat"  # a name from `list`, or a file; each may add keys of its own to this section
 
     def __post_init__(self):
@@ -73,7 +73,7 @@ Keys = dict[str, tuple[Any, Any]]  # name -> type, default
 
 
 def model_with(keys: Keys) -> type[Model]:
-    """The section `model` with the keys of a backbone. Raises ConfigError for one that the section has already."""
+    """The section `model` with a backbone's keys added. Raises ConfigError for a key that the section has already."""
     if not keys:
         return Model
     if taken := [field.name for field in fields(Model) if field.name in keys]:
@@ -99,7 +99,7 @@ class Train:
     """The optimiser (AdamW), its schedule and the choice of a checkpoint."""
 
     steps: int  # updates of the weights
-    batch: int  # samples of a step
+    batch: int  # samples in a step
     lr: float  # the peak of the learning rate, reached after `warmup` steps; with rsqrt the factor
     # steps in which the learning rate rises; scaled down where `--set` lowers `train.steps` alone (not with rsqrt)
     warmup: int
@@ -112,16 +112,17 @@ class Train:
     beta1: float = 0.9  # decay of AdamW's mean of gradients
     beta2: float = 0.999  # decay of AdamW's mean of squared gradients
     eps: float = 1e-6  # AdamW's epsilon, added to the denominator
-    weight_decay: float = 0.0  # AdamW's, of every parameter
-    cycle_beta1: bool = False  # quirk: OneCycleLR's momentum as beta1: 0.95, at the peak 0.85, at the end 0.95
+    weight_decay: float = 0.0  # AdamW's weight decay, of every parameter
+    cycle_beta1: bool = False  # quirk: beta1 as OneCycleLR cycles it: from 0.95 to 0.85 at the peak and back
     clip: Literal["norm", "value", "none"] = "norm"  # cut the gradient to a norm, cut each of its values, or neither
     clip_at: float = 1.0  # the norm, or the absolute value, to which `clip` cuts
-    validation_batches: int = 0  # quirk: evaluate on that many batches of an endless, reshuffled loader; 0: all
+    validation_batches: int = 0  # quirk: batches of an evaluation, from an endless, reshuffled loader; 0: all, once
     drop_last: bool = False  # quirk: leave out the last, incomplete batch of validation and test
     select: Literal["best", "last"] = "best"  # the checkpoint that is tested: best on validation, or the last
-    select_after: float = 0.0  # quirk: keep no checkpoint before this fraction of the steps, but track the maximum
+    # quirk: before this fraction of the steps, an accuracy may count as the best so far, but its weights are not kept
+    select_after: float = 0.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast on CUDA, else float32
-    deterministic: bool = False  # bit-equal runs on CUDA, too, which are slower
+    deterministic: bool = False  # bit-equal runs on CUDA, too, where this is slower
     # how a step is executed, not what it computes: as written, compiled, or captured as CUDA graphs; auto: the fastest
     # that is worth its start
     gear: Literal["auto", "eager", "compiled", "captured"] = "auto"
@@ -129,9 +130,9 @@ class Train:
     pretrain: Literal["none", "masked"] = "none"
     pretrain_share: float = 0.15  # share of a sequence's real tokens that is masked
     pretrain_steps: int = 0  # steps of the pretraining; 0: as many as the training has
-    pretrain_batch: int = 0  # samples of a step of the pretraining; 0: as many as in the training
+    pretrain_batch: int = 0  # samples in a step of the pretraining; 0: as many as in the training
     pretrain_lr: float = 0.0  # the peak of the pretraining's learning rate; 0: that of the training
-    pretrain_warmup: int = 0  # steps in which it rises; 0: the same share of the steps as in the training
+    pretrain_warmup: int = 0  # steps in which the pretraining's rate rises; 0: the same share of steps as in training
 
     def __post_init__(self):
         check_range(self, "train", 1, MOST_STEPS, "steps", "evaluate_every")
@@ -164,7 +165,7 @@ class Train:
     def of_pretraining(self) -> "Train":
         """The section `train` of the pretraining: each 0 replaced by what it stands for, quirks left out.
 
-        Pretraining is evaluated EVALUATIONS times, and its last weights are handed on.
+        Pretraining is evaluated EVALUATIONS times, and the training starts from its last weights.
         """
         steps = self.pretrain_steps or self.steps
         return replace(
