@@ -1,4 +1,4 @@
-"""The data: a file or a folder per task, found by its name. It knows files and labels, and nothing of models.
+"""The data: one file or folder per task, found by its name. This package knows files and labels, but no models.
 
 To add a task, add a file `name.py`, or a folder `name/` with a file `task.py`, that ends in `task = MyTask()`. It may
 import the shared pieces `tasks/_*.py` and its own folder; the shared pieces import numpy, numba, `datasets`

@@ -1,4 +1,4 @@
-"""The folder that holds what is made once and kept: prepared data, and the code that compilers made."""
+"""The cache folder: prepared data, and code that numba and the compiler of models have made."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ def cache_folder() -> Path:
 
 
 def folder_in(variable: str, text: str) -> Path:
-    """The folder that a variable names, with ~ replaced. Raises DataError for what can be none."""
+    """The folder in the text of an environment variable, with ~ expanded. Raises DataError for what can be no path."""
     try:
         path = Path(text).expanduser()
         path.exists()

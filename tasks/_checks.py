@@ -79,5 +79,5 @@ def _groups(split: Split, _: Spec) -> str | None:
 
 
 def _first(wrong: np.ndarray) -> int | None:
-    """The first row that is wrong."""
+    """The first row that is wrong, or None."""
     return int(wrong.argmax()) if wrong.any() else None

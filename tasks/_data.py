@@ -28,7 +28,7 @@ class MissingDataError(DataError):
 
 
 def printable(text: object) -> str:
-    """A text, or a path as text; bytes of file names that are not UTF-8 become question marks in a diamond."""
+    """A text, or a path as text; bytes of file names that are not UTF-8 become U+FFFD."""
     return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -15,7 +15,7 @@ Stamp = tuple[str, int, int]  # path, bytes, time in nanoseconds
 
 
 def stamps(files: Iterable[Path]) -> list[Stamp]:
-    """A file counts as the same while its path, size and time are. Raises DataError."""
+    """Path, size and time of each file, which counts as unchanged while all three are the same. Raises DataError."""
     with readable():
         stats = [(path.resolve(), path.stat()) for path in files]
     return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
@@ -23,7 +23,7 @@ def stamps(files: Iterable[Path]) -> list[Stamp]:
 
 @contextmanager
 def readable(what: object = None) -> Iterator[None]:
-    """Turns an OSError into the line `cannot read FILE: reason`; `what` where the error names no file."""
+    """Turns an OSError in the block into the DataError `cannot read FILE: reason`. what: FILE, else the error's own."""
     try:
         yield
     except OSError as error:
@@ -59,7 +59,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Holds the folder's lock, or waits for it. Yields False where there are no locks. It ends with its holder."""
+    """Waits for the folder's lock and holds it in the block; it ends with the process. Yields False without locks."""
     try:
         import fcntl
     except ImportError:  # Windows

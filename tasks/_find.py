@@ -28,7 +28,7 @@ def names() -> list[str]:
 def expand(names: Sequence[str]) -> list[str]:
     """Names of tasks, each once: `all` becomes the five of the arena, a path the name of the task in that file.
 
-    Raises DataError for what is no task.
+    Raises DataError for a name or a file that is no task.
     """
     expanded = [name for spec in names for name in (ARENA if spec == "all" else (find(spec).name,))]
     return list(dict.fromkeys(expanded))
@@ -60,7 +60,7 @@ def file_of(name: str) -> Path | None:
 
 
 def code_of(name: str) -> str | None:
-    """The text of that file when it was imported; None for a built-in task."""
+    """The text of a user's task file as it was imported; None for a built-in task."""
     return _users[name][2] if name in _users else None
 
 

@@ -1,7 +1,7 @@
 """Files of a data set on the Hugging Face hub, at a pinned revision, through `datasets` and the hub's own cache.
 
 The hub's documented variables are read here (HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_DATASETS_OFFLINE),
-so that without a network the answer comes before `datasets` could have been imported.
+so that a missing network is reported without the slow import of `datasets`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PATIENCE = 1.2  # seconds for the hub to answer
 def fetch(task: str, repository: str, revision: str, names: Sequence[str], remedy: str) -> list[Path]:
     """These files of a data set: from the hub's cache, else downloaded into it.
 
-    Raises MissingDataError that ends in `remedy`; without a network at once.
+    Raises MissingDataError, whose message ends in `remedy`; without a network, within PATIENCE seconds.
     """
     place = cache_folder() / f"datasets--{repository.replace('/', '--')}" / "snapshots" / revision
     kept = [place / name for name in names]

@@ -1,8 +1,8 @@
-"""Is prepared data what was written? Its manifest is checked when it is read, its arrays against their hashes at times.
+"""Checks that prepared data is what was written: the manifest at every reading, the arrays every few days.
 
-The manifest holds the SHA-256 of every array and a digest of itself. Manifests from before it did are accepted: their
+The manifest holds the SHA-256 of every array and a digest of itself. Older manifests without them are accepted: their
 arrays are compared with the hash of the data, which covers all but the codes of groups. Data in which damage was found
-stays marked until it is made anew, and the new data says since when the damage may have been there.
+stays marked until it is made anew, and the new data records since when the old data may have been damaged.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 MARK = "verified"  # an empty file whose time is that of the last verification
 DAMAGED = "damaged"  # an empty file: damage was found
-REPLACED = "replaced"  # in data made anew after damage: when the data before it was last known to be intact
+REPLACED = "replaced"  # in data made anew after damage: when the damaged data was last known to be intact
 DAYS = 7.0  # after which the arrays are verified again, unless LRA_VERIFY_DAYS says otherwise
 MOST_BYTES = 2**24  # of a manifest; ours have some 3,000
 ARRAY, NAME, HASH = r"[a-z]+(-[a-z-]+)?\.npy", r"[a-z][a-z0-9_]*", r"[0-9a-f]{12}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder of prepared data, none of whose names leads elsewhere. Raises OSError or ValueError."""
+    """The manifest of a folder of prepared data. Raises OSError, or ValueError, also for names that could leave it."""
     descriptor = os.open(folder / MANIFEST, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -67,14 +67,14 @@ def seal(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def digest_of(manifest: dict[str, Any]) -> str:
-    """SHA-256 of all of a manifest but its digest."""
+    """SHA-256 of a manifest, or a ladder, without its digest."""
     plain = json.loads(json.dumps(manifest))  # as it is read back: tuples are lists, keys are texts
     plain.pop("digest", None)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def check_splits(data: Data, *, values: bool) -> None:
-    """Raises DataError where an array does not fit the sizes. values: read those, too, which are many."""
+    """Raises DataError where an array does not fit the sizes. values: check the values, too, which are large."""
     for name in SPLITS:
         check(data.about["task"], name, getattr(data, name), data.spec, values=values)
 
@@ -100,14 +100,15 @@ def intact_at(folder: Path) -> float:
 
 
 def note_replaced(folder: Path, before: Path) -> None:
-    """Notes in a folder that it takes the place of damaged data."""
+    """Notes in a folder of new data when the damaged data that it replaces, in the folder `before`, was last intact."""
     with suppress(OSError):
         (folder / REPLACED).write_text(str(intact_at(before)), encoding="ascii")
 
 
 def is_doubtful(data: Data, written: float) -> bool:
-    """May a file that was written at this time (seconds since 1970) have been computed from this data when it was
-    damaged? That is so between the last verification before the damage was found, and the day the data was made anew.
+    """May a file that was written at this time (seconds since 1970) have been computed from damaged data?
+
+    It may if it was written after the damaged data was last known to be intact, and before the data was made anew.
     """
     path = data.folder / REPLACED
     try:
@@ -117,11 +118,11 @@ def is_doubtful(data: Data, written: float) -> bool:
 
 
 def verify(data: Data, *, now: bool) -> str:
-    """What is wrong with stored data that a run has read, or nothing. now: even if it is not due to be verified.
+    """What is wrong with the stored data that a run has read, or ''. now: verify even if no verification is due.
 
-    The arrays in memory are compared, too: another process may have replaced the files that they were read from, and
-    where that has happened data is always verified. Data that is not stored, but made in memory or while it is read, is
-    passed. Raises DataError.
+    The arrays in memory are compared, too, because another process may have replaced the files that they were read
+    from; data that replaced damaged data is therefore always verified. Data that is not stored, but made in memory or
+    while it is read, is not verified. Raises DataError for a wrong LRA_VERIFY_DAYS.
     """
     wanted = now or is_due(data) or (data.folder / REPLACED).exists()
     if not wanted or not (data.folder / MANIFEST).exists():
@@ -133,8 +134,7 @@ def verify(data: Data, *, now: bool) -> str:
 
 
 def find_fault(data: Data) -> str:
-    """Reads every array -> what differs from what was written, or nothing; the folder then counts as damaged, or as
-    verified."""
+    """Reads every array and marks the folder as damaged or verified -> what has changed since it was written, or ''."""
     fault = _find_fault(data)
     with suppress(OSError):  # a cache that others own
         if fault:
@@ -166,7 +166,7 @@ def has_hashes(data: Data) -> bool:
 
 
 def content_hash(data: Data) -> str:
-    """The hash of data, from its arrays."""
+    """The hash of data, computed again from its arrays."""
     splits = {name: getattr(data, name) for name in SPLITS}
     documents = _digest(b"", data.train.values, data.train.lengths).encode() if data.spec.pair else b""
     digests = [
@@ -188,7 +188,7 @@ def _digest(start: bytes, *arrays: np.ndarray) -> str:
 def hash_of(spec: Spec, digests: list[str]) -> str:
     """12 hexadecimal digits over the sizes and the digests of the three splits.
 
-    Of the sizes only those that differ from their defaults, so that a new field leaves the hash of the same data alone.
+    Only sizes that differ from their defaults count, so that a new field of `Spec` does not change the hash.
     """
     plain = {f.name: getattr(spec, f.name) for f in fields(Spec) if getattr(spec, f.name) != f.default}
     content = json.dumps({"spec": plain, "digests": digests}, sort_keys=True)

@@ -1,6 +1,6 @@
 """Ladders: what trivial baselines of a task score; one JSON file per data hash, shipped or beside the data.
 
-Here are also the rungs that several ladders share: the commonest answer, and linear models.
+The rungs that several ladders share are here, too: the commonest label, and linear models.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ Blocks = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
 def find_ladder(data: Data, file_hash: str = "") -> dict[str, float] | None:
     """The stored ladder of this data, or None; an unreadable file counts as none.
 
-    file_hash: of the user's file that must have computed it, since an edit of its `climb` leaves the data as they are.
+    file_hash: the hash of a user's task file. Only a ladder that this version of the file computed is returned, since
+    an edit of its `climb` does not change the data.
     """
     for folder in (*SHIPPED, data.folder):
         try:
@@ -48,7 +49,7 @@ def find_ladder(data: Data, file_hash: str = "") -> dict[str, float] | None:
 def store_ladder(folder: Path, data: Data, rungs: dict[str, float], file_hash: str = "") -> Path:
     """Writes `folder/task-hash.json` {task, hash, about, rungs, digest}, all or nothing. Raises OSError.
 
-    file_hash: of a user's file, which is written, too.
+    file_hash: the hash of a user's task file, which is written, too.
     """
     path = folder / _name(data)
     content = {"task": data.about["task"], "hash": data.hash, "about": data.about, "rungs": rungs}
@@ -64,7 +65,7 @@ def store_ladder(folder: Path, data: Data, rungs: dict[str, float], file_hash: s
 
 
 def checked(task: str, rungs: Any) -> dict[str, float]:
-    """The rungs that `climb` of a task gave, as plain floats. Raises DataError for what is no accuracy."""
+    """The rungs that a task's `climb` returned, as plain floats. Raises DataError for anything but accuracies."""
     fault = "" if isinstance(rungs, dict) else f"not {type(rungs).__name__}"
     for rung, accuracy in rungs.items() if not fault else ():
         try:
@@ -89,8 +90,8 @@ def constant(data: Data) -> float:
 def logistic(blocks: Blocks, width: int, ridge: float) -> np.ndarray:
     """Weights (F,) float64 of a logistic regression of two classes, by Newton's method.
 
-    `blocks()` goes through the training rows: features (B, F), with a column of ones if there is to be a constant, and
-    labels (B,). `ridge` is the weight of the squared weights, a constant's included.
+    `blocks()` yields the training rows in blocks: features (B, F), with a column of ones for a constant term, if there
+    is one, and labels (B,). `ridge` is the factor of the squared weights in the loss, that of the constant included.
     """
     weights = np.zeros(width)
     for _ in range(ROUNDS):
@@ -108,14 +109,14 @@ def sklearn_logistic(
 ) -> float:
     """Test accuracy of a logistic regression of features (R, F), dense or sparse; strength: scikit-learn's C.
 
-    For ten classes, or for hundreds of thousands of columns: Newton's method would need a matrix with as many rows as
-    columns. Raises DataError without scikit-learn.
+    For ten classes, or for hundreds of thousands of features F, with which Newton's method would need a matrix (F, F).
+    Raises DataError without scikit-learn.
     """
     need_sklearn()
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says when it stops at 200 steps
+        warnings.simplefilter("ignore")  # scikit-learn warns where it stops at 200 steps
         model = LogisticRegression(C=strength, max_iter=200).fit(train, train_labels)
     return float((model.predict(test) == test_labels).mean())
 

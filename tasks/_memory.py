@@ -19,8 +19,8 @@ from tasks._task import Task
 def in_memory(task: Task, settings: Any, spec: Spec, splits: Mapping[str, Split], cache: Path) -> Data:
     """Data of these splits (train, validation, test). Its hash covers the sizes and all that a model is given.
 
-    So an edit of the task's file, or of a file that it imports or reads, makes other data exactly where it changes the
-    arrays. Raises DataError where an array does not fit the sizes.
+    So an edit of the task's file, or of a file that it imports or reads, changes the hash exactly if it changes these.
+    Nothing is written to `cache`. Raises DataError where an array does not fit the sizes.
     """
     digest = hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode())
     for name in SPLITS:

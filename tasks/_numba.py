@@ -1,4 +1,4 @@
-"""Where numba keeps compiled code: a folder per state of these sources, because it does not notice edits in imports."""
+"""The folder of numba's compiled code, one per state of this package: numba does not notice edits of imported files."""
 
 import hashlib
 import os

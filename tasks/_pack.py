@@ -19,7 +19,7 @@ MEMBER = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}/(manifest\.json|[a-z]+(-[a-z-]+)?\
 
 
 def pack(sets: Sequence[Data], archive: Path) -> None:
-    """Writes the cache folders of these data sets, all or nothing. Raises DataError, also for another file there."""
+    """Writes the cache folders of these data sets, all or nothing. Raises DataError, also if another file is there."""
     if archive.exists() and not _is_packed(archive):
         raise DataError(f"{archive} is there, and is no packed data: delete it, or give another --file")
     try:
@@ -46,10 +46,10 @@ def _is_packed(archive: Path) -> bool:
 
 
 def unpack(archive: Path, cache: Path) -> list[str]:
-    """Puts the folders of an archive into the cache and returns their names; folders that exist already stay.
+    """Puts the folders of an archive into the cache and returns their names; intact folders in the cache stay.
 
-    Only regular files with the names of prepared data are accepted, whose arrays have the hashes in their manifests.
-    Raises DataError for any other archive.
+    The archive may hold only regular files with the names of prepared data, and each array must have the hash in its
+    manifest. Raises DataError for any other archive.
     """
     temporary = cache / f".{archive.name}.{os.getpid()}.tmp"
     with readable(archive):

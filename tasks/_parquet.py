@@ -1,8 +1,8 @@
 """Parquet files in blocks of rows, through `datasets`.
 
 `datasets` copies the wanted columns to an Arrow file, which is mapped into memory and removed after reading. Its
-streams would need no copy, but after one of them the process ends in an abort every other time (datasets 5.2 with
-pyarrow 26: https://github.com/huggingface/datasets/issues/7566), and they import torch.
+streaming mode would need no copy, but it imports torch, and every other process that used it aborts when it ends
+(datasets 5.2 with pyarrow 26: https://github.com/huggingface/datasets/issues/7566).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk is full, or the user's share of 
 
 
 def blocks(path: Path, columns: list[str], folder: Path, advice: str = "copy or download it again") -> Iterator[Any]:
-    """These columns of a file, as Arrow tables of BLOCK rows; `folder` holds the copy meanwhile.
+    """Yields these columns of a file as Arrow tables of BLOCK rows; `folder` holds the copy until the last one.
 
     Raises DataError where the file is broken, lacks a column or holds no rows, and OSError when the disk is full.
     """
@@ -35,7 +35,7 @@ def blocks(path: Path, columns: list[str], folder: Path, advice: str = "copy or 
     with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as copy:
         try:
             yield from _read(path, columns, copy).with_format("arrow").iter(BLOCK)
-        except Exception as error:  # of Arrow, of `datasets` and of the system
+        except Exception as error:  # from Arrow, `datasets` or the system
             raise _explained(error, path, columns, copy, advice) from error
 
 
@@ -49,8 +49,8 @@ def _read(path: Path, columns: list[str] | None, copy: str) -> datasets.Dataset:
 
 
 def _explained(error: BaseException, path: Path, columns: list[str], copy: str, advice: str) -> Exception:
-    """The error to raise for one of `datasets`."""
-    while error.__cause__ is not None:  # the outer message says only that there was an error
+    """The error to raise instead of one from `datasets`."""
+    while error.__cause__ is not None:  # the message of the outer error says only that there was one
         error = error.__cause__
     if isinstance(error, OSError) and error.errno in FULL:
         return error

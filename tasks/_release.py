@@ -1,4 +1,4 @@
-"""The files of LRA's release: found in a folder, or unpacked from `lra_release.gz`, as many as are needed.
+"""The files of LRA's release: found in a folder, or unpacked from `lra_release.gz`, only those that are needed.
 
 The archive (a gzipped tar of 8 GB that holds its folder twice) is read as a stream. Only regular files whose whole path
 is an expected one are written, so neither links nor absolute paths nor `..` can lead anywhere; sizes are bounded, also
@@ -26,7 +26,7 @@ ARCHIVE = "lra_release.gz"
 MOST = 16 * 2**30  # bytes a file may have; the largest of the release has 8.5e9
 LONGEST = 2**20  # bytes a header may have: a long name, or a table of attributes
 CHUNK = 2**20
-RATIO, ROOM = 60, 2**26  # an archive may unpack to RATIO times its size, and ROOM; texts come to 4 times
+RATIO, ROOM = 60, 2**26  # an archive may unpack to RATIO times its size plus ROOM bytes; texts unpack to 4 times
 
 
 class Bounded(gzip.GzipFile):
@@ -45,7 +45,7 @@ class Bounded(gzip.GzipFile):
 
 
 class Header(tarfile.TarInfo):
-    """Refuses a header that would fill the memory."""
+    """A header that refuses an extension (a long name, a table of attributes) of more than LONGEST bytes."""
 
     def _proc_member(self, archive: tarfile.TarFile):
         if self.size > LONGEST and not (self.isreg() or self.isdir()):
@@ -116,13 +116,13 @@ def find_archive(folder: Path) -> Path | None:
 
 
 def stamp_of(archive: Path) -> str:
-    """What tells whether an archive has changed, as a text. Raises DataError."""
+    """Path, size and time of an archive as a text, which differs once the archive has changed. Raises DataError."""
     return " ".join(map(str, stamps([archive])[0]))
 
 
 @contextmanager
 def reported_damage(archive: Path) -> Iterator[None]:
-    """Turns what tarfile raises into a DataError."""
+    """Turns the errors that reading an archive raises in the block into a DataError."""
     try:
         yield
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -143,7 +143,7 @@ def regular_files(
         tarfile.open(fileobj=cast("IO[bytes]", unpacked), mode="r|", bufsize=CHUNK, tarinfo=Header) as stream,
     ):
         while (member := stream.next()) is not None:
-            vars(stream)["members"].clear()  # millions of images: kept, they would take gigabytes
+            vars(stream)["members"].clear()  # tarfile would keep millions of images' headers: gigabytes
             path = PurePosixPath(member.name)
             if not wanted(path):
                 continue

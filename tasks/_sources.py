@@ -39,7 +39,7 @@ class Home:
 
 @dataclass(frozen=True)
 class Found:
-    """The files of a home. `identity` names them without opening any; `fetch` brings them here."""
+    """The files of a home. `identity` names them without opening any; `fetch` returns them, downloaded if need be."""
 
     source: str
     revision: str | None
@@ -50,7 +50,7 @@ class Found:
 def prepare(
     task: str, home: Home, used: dict[str, Any], place: tuple[Path | None, Path], build: Callable[..., _store.Built]
 ) -> Data:
-    """The data of a task from `place`, (data_dir, cache); `used` is all that decides its content besides the files.
+    """Finds or builds the data of a task. place: (data_dir, cache). used: all that decides the content but the files.
 
     Files of the data directory come first, then what was prepared before, then the hub. `build(found, folder)` fills
     a cache folder, and its `about` repeats `used`. Raises DataError.
@@ -110,7 +110,7 @@ def _missing_shards(files: Files) -> list[str]:
 
 
 def describe(task: str, home: Home, found: Found, files: Files, counts: dict[str, int]) -> dict[str, Any]:
-    """The part of `about` that follows from the files; counts are the rows read of each."""
+    """The part of `about` that follows from the files. counts: split of the files -> rows read."""
     return {
         "task": task,
         "label": OFFICIAL if counts == home.rows else USERS_FILES,
@@ -122,7 +122,7 @@ def describe(task: str, home: Home, found: Found, files: Files, counts: dict[str
 
 
 def download(task: str, home: Home) -> Files:
-    """The files of a home from the hub or its cache. Raises MissingDataError, at once without a network."""
+    """The files of a home from the hub or its cache. Raises MissingDataError, soon without a network."""
     names = [f"{home.config}/{split}-00000-of-00001.parquet" for split in home.rows]
     remedy = f"python run_lra.py data prepare --task {task} --data-dir DIR, where DIR holds {home.layout}"
     paths = _hub.fetch(task, home.repository, home.revision, names, remedy)

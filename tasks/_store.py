@@ -28,7 +28,7 @@ from tasks._intact import MANIFEST
 
 FORMAT = 2  # raised when folders of an older format can no longer be read
 UNPACKED = "unpacked"  # an empty file that marks a folder which `data unpack` brought here
-DOCUMENTS = "documents"  # used as a split's name for the files that pairs point to
+DOCUMENTS = "documents"  # in place of a split's name, for the files of the documents that pairs point to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def obtain(folder: Path, build: Callable[[Path], Built]) -> Data:
 
 
 def verified(data: Data | None) -> Data | None:
-    """The same data, or None, after a line that says so, where its arrays were due to be verified and are damaged."""
+    """The same data, verified if that is due; None, after a line on stderr, where the arrays are damaged."""
     if data is not None and _intact.is_due(data) and (fault := _intact.find_fault(data)):
         line = f"prepared data in {data.folder} is damaged and not used: {fault}"
         if intact := _intact.intact_at(data.folder):
@@ -92,7 +92,7 @@ def prepared(cache: Path, task: str) -> list[Data]:
 
 
 def broken(cache: Path, task: str) -> list[Path]:
-    """The folders of a task in a cache that are no data: a file is missing or has another size, or makes no sense."""
+    """The folders of a task in a cache that cannot be loaded: a file is missing, has another size or is unreadable."""
     folders = [path for path in cache.glob(f"{task}-*") if re.fullmatch(rf"{task}-[0-9a-f]{{12}}", path.name)]
     return sorted(folder for folder in folders if folder.is_dir() and load(folder) is None)
 
@@ -100,7 +100,7 @@ def broken(cache: Path, task: str) -> list[Path]:
 def find_prepared(cache: Path, task: str, fits: Callable[[dict[str, Any]], bool]) -> Data | None:
     """The newest intact data of a task whose `about` fits, or None.
 
-    Files of a user's that are not the released ones are used where they are named, and where they were unpacked.
+    Data from a user's files that are not the released ones counts only where `data unpack` brought it here.
     """
     for data in prepared(cache, task):
         usual = data.about.get("label") != USERS_FILES or (data.folder / UNPACKED).exists()
@@ -207,7 +207,7 @@ def _load_split(
 
 
 def _replace(folder: Path, build: Callable[[Path], Built], alone: bool) -> None:
-    """Builds beside the folder, then renames; when `alone`, it first removes what a killed build has left."""
+    """Builds beside the folder, then renames. alone: the lock is held; leftovers of killed builds are removed first."""
     if alone:
         _remove(folder.parent.glob(f".{folder.name}.*.tmp"))
     _remove(path for path in folder.parent.glob(".*.tmp") if _is_dead(path))
@@ -224,7 +224,7 @@ def _replace(folder: Path, build: Callable[[Path], Built], alone: bool) -> None:
 
 
 def _is_dead(temporary: Path) -> bool:
-    """Was this build given up: nothing in it has changed for a day, on whatever machine it was?"""
+    """Is this build dead, on whatever machine it ran: has nothing in it changed for a day?"""
     try:
         return time.time() - max(path.stat().st_mtime for path in (temporary, *temporary.iterdir())) > 86400
     except OSError:  # another process has removed it, or it is a file

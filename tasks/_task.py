@@ -37,7 +37,7 @@ class Task(ABC):
     settings: ClassVar[type]  # a frozen dataclass with typed defaults: the `data.*` keys of a protocol
     streamed: ClassVar[bool] = False  # are samples made when they are read, and not stored?
     section: ClassVar[dict[str, Any]] = {}  # model, train and data keys for protocols without a section for the task
-    file_hash: str = ""  # of a user's file, as it was imported
+    file_hash: str = ""  # hash of a user's file, as it was imported
     networks: ClassVar[dict[str, Network]] = {}  # rungs of the ladder that are trained; only `data ladder` does so
 
     @abstractmethod
@@ -49,11 +49,11 @@ class Task(ABC):
         return {"constant": constant(data)}
 
     def climbed(self, data: Data) -> dict[str, float]:
-        """What `climb` gives. Raises DataError for rungs that are no accuracies."""
+        """The checked result of `climb`. Raises DataError for rungs that are no accuracies."""
         return checked(self.name, self.climb(data))
 
     def quick_rungs(self, data: Data) -> dict[str, float] | None:  # noqa: ARG002
-        """The rungs a run can wait for where the whole ladder takes long or needs an extra; None: the whole ladder."""
+        """The rungs that a run computes where the whole ladder takes long or needs an extra; None: the whole ladder."""
         return None
 
     def ladder(self, data: Data) -> dict[str, float]:

@@ -4,8 +4,8 @@ So the file may import its neighbours, and where two folders each hold a `gramma
 `/home/me/a/mine.py` the statement `import grammar` is compiled as `from lra_tasks_1a2b3c4d import grammar`. An import
 inside a function, which runs later, reaches the same module.
 
-`attention_zoo/_folder.py` keeps the same rule for attentions; neither room imports the other. Look for a fault that is
-found here there, too.
+`attention_zoo/_folder.py` has the same rule for attentions, and neither package imports the other: look there, too, for
+a fault that is found here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OURS = ("attention_zoo", "lra", "tasks")
 
 
 def import_file(path: Path) -> tuple[ModuleType, str]:
-    """The module of a file, and its text when it was imported; a later call returns the same. Raises what it raises."""
+    """The module of a file, and its text when it was imported; later calls return both again. Raises its errors."""
     package = _package(path.parent)
     name = f"{package}.{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
     if name not in sys.modules:
@@ -44,7 +44,7 @@ def import_file(path: Path) -> tuple[ModuleType, str]:
 
 
 def _package(folder: Path) -> str:
-    """The name of the package that a folder is."""
+    """The name of the package of a folder, which is made at the first call."""
     name = f"{PREFIX}{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
     if name not in sys.modules:
         sys.modules[name] = ModuleType(name)
@@ -56,7 +56,7 @@ def _package(folder: Path) -> str:
 
 @contextmanager
 def _all_or_nothing(package: str) -> Iterator[None]:
-    """Forgets what an import that fails has imported of a package, so that it can be tried again."""
+    """If the import in the block fails, forgets the package's modules that it imported, so that it can be retried."""
     before = set(sys.modules)
     try:
         yield
@@ -67,7 +67,7 @@ def _all_or_nothing(package: str) -> Iterator[None]:
 
 
 class Finder:
-    """Finds the modules of those packages."""
+    """Finds the modules of the packages that `_package` makes."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         spec = PathFinder.find_spec(fullname, path, target) if fullname.startswith(PREFIX) else None
@@ -80,7 +80,7 @@ FINDER: Any = Finder()
 
 
 class Loader(SourceFileLoader):
-    """Runs a module of a folder; its imports of the folder's other modules lead there."""
+    """Runs a module of such a package, after `Local` has rewritten its imports; keeps its text."""
 
     def get_code(self, fullname: str) -> Any:
         text = importlib.util.decode_source(Path(self.path).read_bytes())
@@ -91,16 +91,16 @@ class Loader(SourceFileLoader):
 
 
 class Local(ast.NodeTransformer):
-    """Rewrites the imports of one module."""
+    """Rewrites the imports of one module, so that the folder's other modules are imported from its package."""
 
     def __init__(self, fullname: str, is_package: bool):
         self.package, *inside = fullname.split(".")
         self.folder = Path(sys.modules[self.package].__path__[0])
-        self.depth = len(inside) - (not is_package)  # how many packages of the folder hold this module
+        self.depth = len(inside) - (not is_package)  # number of packages that hold this module
         self.itself = inside[0] if self.depth == 0 else ""  # a `json.py` that imports json does not mean itself
 
     def has(self, name: str) -> bool:
-        """Is this a module of the folder? A folder without code counts unless a package of its name is installed."""
+        """Is this a module of the folder? A subfolder without code counts unless a package of its name is installed."""
         top = name.partition(".")[0]
         if top in (self.itself, *OURS, *sys.builtin_module_names):
             return False

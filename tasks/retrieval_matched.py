@@ -8,7 +8,7 @@ from tasks.retrieval import task as retrieval
 
 @dataclass(frozen=True)
 class Settings(retrieval.Settings):
-    """The `data` section of a protocol for Retrieval, with the pairs that this task is about as the default."""
+    """The `data` section of a protocol for Retrieval, with matched pairs as the default."""
 
     retrieval_pairs: Literal["official", "uniform", "matched"] = "matched"
 

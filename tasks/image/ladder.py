@@ -13,7 +13,7 @@ from tasks._data import Data, Split
 from tasks._ladders import sklearn_logistic
 
 SIDE, PATCH, STRIDE = 32, 6, 2  # pixels
-FILTERS = 256  # whitened patches of training images; every patch is compared with each
+FILTERS = 256  # whitened patches of training images, with each of which every patch is compared
 SAMPLE = 20  # filters are drawn from every 20th training image
 BLOCK = 500  # images at a time
 
@@ -31,7 +31,7 @@ def linear_rungs(data: Data) -> dict[str, float]:
 
 
 def pixels(split: Split, _: Split) -> np.ndarray:
-    """(R, 1024) float32, 0 to 1."""
+    """The pixels (R, 1024) as float32, 0 to 1."""
     return np.asarray(split.values, np.float32) / 255
 
 
@@ -49,7 +49,7 @@ def patches(split: Split, train: Split) -> np.ndarray:
 
 
 def learn(train: Split) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Mean and whitening matrix of the patches, and filters (FILTERS, PATCH²) of norm 1 drawn among them."""
+    """Mean and whitening matrix of the patches, and filters (FILTERS, PATCH²): patches drawn among them, of norm 1."""
     found = cut(train.values[::SAMPLE]).reshape(-1, PATCH * PATCH)
     mean = found.mean(0)
     values, vectors = np.linalg.eigh(np.cov(found.T).astype(np.float64))

@@ -44,7 +44,7 @@ class Settings:
 
     seed: int = 0  # fixes which images are held out or drawn; the `--seed` of a run does not change them
     grey: Literal["luma", "pil"] = "luma"  # how colours become grey: by TensorFlow's weights and rounding, or Pillow's
-    # the tenth of the training images that is held out: the last one, or one drawn by `seed`, as many of each class
+    # which tenth of the training images is held out: the last, or one drawn by `seed`, with as many of each class
     image_validation: Literal["last", "seeded"] = "last"
     train_rows: int = 0  # images to train on; 0: all that remain
     validation_rows: int = 0  # images to validate on; 0: all that are held out
@@ -72,7 +72,7 @@ class Image(Task):
         return _sources.prepare(self.name, HOME, used, (data_dir, cache), build)
 
     def climb(self, data: Data) -> dict[str, float]:
-        """Constant; a linear model of the pixels; a linear model of pooled random patches. A patch MLP tops them."""
+        """Constant; linear models of the pixels, of pooled random patches. `data ladder` adds a patch MLP on top."""
         from tasks.image import ladder
 
         _ladders.need_sklearn()
@@ -139,7 +139,7 @@ def _decode(block: Any, path: Path, first: int) -> np.ndarray:
     if not all(isinstance(file, bytes | None) for file in files):
         raise DataError(f"{path}: the column 'img' must hold pictures as {{bytes, path}}, it is {block['img'].type}")
     pixels = np.empty((len(files), SIDE, SIDE, 3), np.uint8)
-    Pillow.init()  # before the threads: it is not safe in them
+    Pillow.init()  # before the threads start, because it is not safe in them
 
     def work(rows: slice) -> None:
         for row in range(rows.start, rows.stop):

@@ -20,7 +20,7 @@ LEAST = BATCH // 1000  # new trees that a batch must yield
 
 
 def generate(settings: Settings, split: str, rows: int, seen: set[int]) -> Iterator[Split]:
-    """Blocks of accepted trees, `rows` in all, whose hashes are not in `seen`; adds theirs to it.
+    """Yields `rows` accepted trees in blocks, none with a hash in `seen`, and adds their hashes to it.
 
     Each split has a separate random stream. Raises DataError when the settings accept almost no tree.
     """

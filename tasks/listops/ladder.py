@@ -1,8 +1,8 @@
-"""The ListOps ladder: what a reader of the first k levels of a tree scores, hidden subtrees replaced by random draws.
+"""The ListOps ladder: what a reader of the first k levels of a tree scores, which draws the values of deeper subtrees.
 
-A reader of k levels knows every operator and digit down to nesting k, and the operators just below. It replaces each
-of those subtrees by a draw from the values that subtrees of the same operator at the same depth have in the training
-split, and it answers the commonest result of 101 draws. The definition is ours.
+A reader of k levels knows every operator and digit down to nesting k, and the operators of the subtrees just below. It
+replaces each of these subtrees by a draw from the values that subtrees of the same operator at the same depth have in
+the training split, and it answers the commonest result of 101 draws. The definition is ours.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def constant_and_root(data: Data) -> dict[str, float]:
 
 
 def levels(data: Data) -> dict[str, float]:
-    """Accuracy of root operator + digits, 1 level, 2 levels ... while part of the trees is left unread."""
+    """Accuracy of readers of root operator + digits, 1 level, 2 levels ..., while some subtrees stay hidden."""
     table, nesting = _subtree_values(data.train)
     rungs = {"root operator + digits": _accuracy(data.test, table, 1, hide_operators=True)} if nesting > 1 else {}
     for level in range(1, min(LEVELS, nesting - 1) + 1):
@@ -49,7 +49,7 @@ def levels(data: Data) -> dict[str, float]:
 
 
 def _subtree_values(train: Split) -> tuple[np.ndarray, int]:
-    """Counts (5, NESTING, 10) of values by operator (4: any) and by operators above; the deepest nesting."""
+    """Counts (5, NESTING, 10) of subtrees by operator (4: any), operators above and value; the deepest nesting."""
     parts = []
 
     def work(rows: slice) -> None:
@@ -98,7 +98,7 @@ def count_subtrees(values, lengths, table):
 
 @njit(cache=True, nogil=True)
 def hide(tokens, length, level, hide_operators, kept):
-    """Copies a tree to `kept`, each subtree with `level` operators above it as one HIDDEN code -> its length."""
+    """Copies a tree to `kept`, with each subtree below `level` operators as one HIDDEN code -> its length."""
     size, depth = 0, 0
     for at in range(length):
         token = np.int64(tokens[at])
@@ -137,7 +137,7 @@ def answer(stream, first, level, hide_operators, table, values, lengths, answers
 
 @njit(cache=True, nogil=True)
 def _draw_value(word, counts, total):
-    """A digit with the frequencies of counts (10,), or uniform where nothing was counted."""
+    """A digit drawn with the frequencies in counts (10,), or uniformly where nothing was counted."""
     if total == 0:
         return below(word, 10)
     rank = below(word, total)

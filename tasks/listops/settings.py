@@ -17,8 +17,8 @@ class Settings:
     test_rows: int = 10_000  # generated trees to test on
     min_length: int = 500  # a tree has more tokens than this
     max_length: int = 2000  # a tree has fewer tokens than this
-    max_depth: int = 10  # levels of a tree, its digits included, so operators nest one level less
-    max_args: int = 10  # arguments of an operator, at most
+    max_depth: int = 10  # most levels of a tree, counting its digits as one: operators nest one level less
+    max_args: int = 10  # most arguments of an operator
     brackets: bool = True  # quirk: false drops the closing brackets, as Nystromformer's and Skyformer's suites did
 
 

@@ -36,7 +36,7 @@ class ListOps(Task):
     settings = Settings
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
-        """The files of `data_dir`, else of LRA_DATA, where it holds any, else generated trees. Raises DataError.
+        """Reads the files in `data_dir`, else LRA_DATA, if it has any; else generates trees. Raises DataError.
 
         Without either folder, data from files that `data unpack` brought here is preferred to generated data.
         """
@@ -55,8 +55,8 @@ class ListOps(Task):
     def climb(self, data: Data) -> dict[str, float]:
         """Constant, root operator, root operator + digits, 1 to 5 levels.
 
-        Without closing brackets only the first two: there a reader cannot tell which operator a digit belongs to, so
-        the other rungs would use what the sequence does not contain.
+        Without closing brackets it has only the first two rungs: a reader cannot tell which operator a digit belongs
+        to, so the other rungs would use what the sequence does not contain.
         """
         _numba.use_cache(data.folder.parent)
         from tasks.listops import ladder

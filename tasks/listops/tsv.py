@@ -29,7 +29,7 @@ REMEDY = "unpack lra_release.gz again, or leave out --data-dir to generate the d
 
 
 class Released:
-    """One file: where each line starts, and one past the end, in bytes; and the tokens of the longest line."""
+    """A released file. starts: byte offsets of its lines and one past the end. longest: tokens of the longest line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -130,7 +130,7 @@ def parse(text, starts, brackets, values, lengths, labels, faults):
 
 @njit(cache=True, nogil=True)
 def _read_expression(text, at, end, tokens):
-    """Tokens up to the tab -> how many, where the tab is, the fault."""
+    """Reads the tokens before the tab -> their number, the position of the tab, the fault or 0."""
     length, open_pairs = 0, 0
     while at < end:
         byte = text[at]

@@ -61,7 +61,7 @@ class Read:
 
 
 def read_released(files: dict[str, Path], rows: dict[str, int], length: int, progress: bool) -> Read:
-    """Split -> file and the rows it must have. One pass, line by line; raises DataError with the line of a fault."""
+    """Reads each split's file in one pass. rows: lines that it must have. Raises DataError with the line of a fault."""
     papers, splits, hashes = Papers(length), {}, {}
     with readable():
         size = sum(path.stat().st_size for path in files.values())
@@ -85,7 +85,7 @@ def read_released(files: dict[str, Path], rows: dict[str, int], length: int, pro
 def read_compact(documents: Path, listed: Path, length: int, folder: Path) -> Read:
     """docs.parquet (id, text) and a TSV with the header split, label, id1, id2. Raises DataError.
 
-    `folder` holds a copy of the documents meanwhile.
+    `folder` holds a copy of the documents while they are read.
     """
     papers = Papers(length)
     numbers: dict[bytes, int] = {}
@@ -131,7 +131,7 @@ def _fields(path: Path, columns: int, digest, bar: tqdm | None = None) -> Iterat
 
 
 def _texts(path: Path, length: int, folder: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Id and at least `length` bytes of each text, or all of it. Raises DataError."""
+    """Yields each id with its text, all of it or at least the first `length` bytes. Raises DataError."""
     for block in _parquet.blocks(path, ["id", "text"], folder, advice="copy it again"):
         try:
             rows = block.to_pydict()

@@ -25,9 +25,9 @@ BLOCK = 8192  # pairs held in memory at a time
 
 
 def climb(data: Data) -> dict[str, float]:
-    """Accuracy on the test split. Everything is learned on train, but popularity's threshold on validation.
+    """Rung -> accuracy on the test split. Everything is learned on train, except popularity's threshold: on validation.
 
-    The scale of the byte histograms, which needs no label, is that of all documents.
+    The byte histograms are standardised over all documents, which needs no label.
     """
     train, test = data.train, data.test
     return {
@@ -39,7 +39,7 @@ def climb(data: Data) -> dict[str, float]:
 
 
 def popularity(data: Data) -> float:
-    """Answers `cited` when train cites document 2 at least as often as a threshold says."""
+    """Accuracy of answering `cited` when train cites document 2 at least as often as a threshold."""
     train = data.train
     cited = np.bincount(_pairs(train)[train.labels == 1, 1], minlength=len(train.lengths))
     scores = [cited[_pairs(split)[:, 1]] for split in (data.validation, data.test)]
@@ -47,7 +47,7 @@ def popularity(data: Data) -> float:
 
 
 def byte_histograms(train: Split, test: Split) -> float:
-    """A linear model (logistic regression) on the shares of each byte in both documents and their distance."""
+    """Accuracy of a logistic regression on the share of each byte in both documents and their absolute difference."""
     shares = np.stack([np.bincount(row[:size], minlength=256) / size
                        for row, size in zip(train.values, train.lengths, strict=True)])  # fmt: skip
     shares = np.sqrt(shares[:, shares.any(0)]).astype(np.float32)
@@ -63,7 +63,7 @@ def byte_histograms(train: Split, test: Split) -> float:
 
 
 def idf_cosine(train: Split, test: Split) -> float:
-    """Answers `cited` when the documents' word counts, weighted by each word's rarity in train, have a large cosine."""
+    """Accuracy of answering `cited` for a large cosine of the word counts, weighted by each word's rarity in train."""
     words = np.zeros((len(train.lengths), WIDTH), np.float32)
     columns: dict[bytes, int] = {}
     for row, size, into in zip(train.values, train.lengths, words, strict=True):
@@ -85,7 +85,7 @@ def idf_cosine(train: Split, test: Split) -> float:
 
 
 def _features(shares: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Both documents, their distance, 1: (R, 3F + 1)."""
+    """Features (R, 3F + 1) of pairs: both documents, their absolute difference, and 1."""
     first, second = shares[pairs[:, 0]], shares[pairs[:, 1]]
     return np.concatenate([first, second, np.abs(first - second), np.ones((len(pairs), 1), np.float32)], axis=1)
 
@@ -100,7 +100,7 @@ def _blocks(rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _by_threshold(scores: np.ndarray, labels: np.ndarray, test_scores: np.ndarray, test_labels: np.ndarray) -> float:
-    """Test accuracy of answering `cited` from a score on: the score that gives the best answers to `labels`."""
+    """Test accuracy of answering `cited` from a threshold on, the score with the most right answers to `labels`."""
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]
     below = np.concatenate([[0], np.cumsum(np.where(labels[order] == 1, -1, 1))])  # right answers gained by a cut here

@@ -43,8 +43,8 @@ class Settings:
 
     seed: int = 0  # fixes which rows are drawn when fewer than all are used
     length: int = 4000  # bytes kept from the start of a document
-    # official: LRA's list of pairs; uniform: ours, negatives drawn uniformly; matched: ours, negatives cited as often
-    # as the positives
+    # official: LRA's list of pairs; uniform: our list, its negatives drawn uniformly; matched: our list, its negatives
+    # cited as often as the positives
     retrieval_pairs: Literal["official", "uniform", "matched"] = "uniform"
     train_rows: int = 0  # pairs to train on; 0: all; otherwise a draw of this size that keeps the labels' shares
     validation_rows: int = 0  # pairs to validate on; 0: all
@@ -53,7 +53,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Source:
-    """Files by split, or DOCUMENTS and the list of pairs; `label` is the label that the data gets."""
+    """The files to read: by split, or DOCUMENTS and the list of pairs by name. `label`: the label of the data."""
 
     label: str
     name: str
@@ -68,7 +68,7 @@ class Retrieval(Task):
     settings = Settings
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
-        """The files of `data_dir`, else of LRA_DATA; else LRA's pairs from the mirror if accepted. Raises DataError."""
+        """Reads the files in `data_dir`, else LRA_DATA, else, for LRA's pairs, an accepted mirror. Raises DataError."""
         check(settings)
         used = without_idle_seed(asdict(settings))
         try:
@@ -93,7 +93,7 @@ class Retrieval(Task):
 
 
 def without_idle_seed(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with the seed left out where no rows are drawn, so that it decides nothing."""
+    """The settings, without the seed where no rows are drawn: it then decides nothing."""
     drawn = any(settings.get(f"{split}_rows") for split in FILES)
     return settings if drawn else {**settings, "seed": None}
 
@@ -107,7 +107,7 @@ def check(settings: Settings) -> None:
 def find_source(
     settings: Settings, folder: Path | None, cache: Path, progress: bool, task: str = "retrieval"
 ) -> Source:
-    """The files these settings need. Raises MissingDataError with the commands that would help, for that task."""
+    """The files that these settings need. Raises MissingDataError with the commands, for `task`, that would help."""
     wanted = settings.retrieval_pairs
     where = f"{folder} holds none of it" if folder else "--data-dir and LRA_DATA name no folder"
     if wanted != "official":
@@ -136,7 +136,7 @@ def find_source(
 
 
 def fetch_mirror(progress: bool) -> dict[str, Path]:
-    """Split -> file of the pinned mirror, from the hub's cache or downloaded. Raises MissingDataError, soon offline."""
+    """Split -> file of the pinned mirror, from the hub's cache or downloaded. Raises MissingDataError."""
     if progress:
         tqdm.write(f"Retrieval from {MIRROR}: {TERMS}", file=sys.stderr)
     remedy = f"the same command goes on where it stopped; with the files: {COMMAND_OFFICIAL} --data-dir DIR"
@@ -145,7 +145,7 @@ def fetch_mirror(progress: bool) -> dict[str, Path]:
 
 
 def _encode(settings: Settings, source: Source, folder: Path, progress: bool) -> _store.Built:
-    """Fills a cache folder."""
+    """Fills a cache folder from the files of a source."""
     label = source.label
     if settings.retrieval_pairs == "official":
         read = aan.read_released(source.files, ROWS, settings.length, progress)
@@ -188,8 +188,8 @@ def _choose(settings: Settings, split: str, labels: np.ndarray) -> np.ndarray:
 
 
 def leakage(train: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """How much of a split's pairs (R, 2) is in the training split, too: the shares of its documents, of its pairs with
-    at least one known document, of those with two, and of its pairs as such, in either order."""
+    """How much of a split, `other` (R, 2), the training split has, too: the shares of the documents, of the pairs with
+    one known document or more, of the pairs with two, and of the same pairs in either order."""
     known = np.isin(other, train)
     documents, first = np.unique(other, return_index=True)
     size = int(max(train.max(), other.max())) + 1
