@@ -1,7 +1,7 @@
 """The released Pathfinder folders: text metadata, PNG images, and the splits that earlier suites made of them.
 
-Of lra_release.gz the images and metadata of one size and difficulty are unpacked; where it holds a size twice, as it
-does 128 pixels, the folder nearer to its root is read: the other one is faulty (issue 38 of google-research's
+From lra_release.gz, the images and metadata of one size and difficulty are unpacked. Where it holds a size twice, as it
+does 128 pixels, the folder nearer to its root is read, because the other one is faulty (issue 38 of google-research's
 long-range-arena).
 """
 
@@ -74,7 +74,7 @@ def unpack(archive: Path, size: int, difficulty: str, target: Path, progress: bo
 
 
 def stamps_of(place: Path) -> list[Stamp]:
-    """What tells whether the folder has changed: its metadata files and its folders of images. Raises DataError."""
+    """Stamps of its metadata files and image folders, which differ once the folder has changed. Raises DataError."""
     with readable():
         return stamps([*_metadata(place), *sorted((place / "imgs").iterdir())])
 
@@ -139,7 +139,7 @@ def decode(path: Path, size: int) -> np.ndarray:
 
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            if image.size != (size, size):  # before it is decoded: it may be of any size
+            if image.size != (size, size):  # checked before decoding: the image may be huge
                 raise DataError(f"{path} is {image.height} x {image.width}, not {size} x {size} of 8-bit grey: {_CURE}")
             # a palette's numbers are not grey levels
             values = np.asarray(image.convert("RGBA").convert("L") if image.mode == "P" else image)
@@ -171,7 +171,7 @@ def _metadata(place: Path) -> list[Path]:
 
 
 def _sample(place: Path, line: str, where: str) -> Sample:
-    """One line: folder, file name, index, label, and what the image was made with."""
+    """The sample of a line: folder, file name, index, label, then what the image was made with. Raises DataError."""
     fields = line.split()
     if len(fields) < 4 or fields[3] not in ("0", "1"):
         raise DataError(f"{where} is not 'imgs/<batch> sample_<i>.png <i> <label> ...': {_CURE}")

@@ -15,7 +15,7 @@ SCARCE = 100  # distractors stop when fewer than 1 / SCARCE of all cells are fre
 
 
 class Generator:
-    """The images of one size, seed and split. `paddles`: how many a long and a short snake have."""
+    """The images of one size, seed and split. `paddles`: number of paddles in a long and in a short snake."""
 
     def __init__(self, size: int, seed: int, split: str, paddles: tuple[int, int], distractors: int):
         self.stream = stream_of(f"pathfinder 1 {size} {seed} {split}")
@@ -29,7 +29,7 @@ class Generator:
         return labels
 
     def images(self, indices: np.ndarray) -> np.ndarray:
-        """The images of these numbers (R, side ** 2) uint8."""
+        """The images of these indices (R,) -> (R, side ** 2) uint8."""
         values = np.empty((len(indices), self.tables[0].size ** 2), np.uint8)
         indices = np.ascontiguousarray(indices, np.int64)
 
@@ -59,7 +59,7 @@ class Generator:
 
 @njit(cache=True, nogil=True)
 def fill_labels(stream, labels):
-    """The first bit that each image draws."""
+    """Fills labels (R,) of images 0, 1, ...: the first bit that each image draws."""
     for index in range(len(labels)):
         labels[index] = mix(start_of(stream, index) + GOLDEN) >> U63
 
@@ -74,7 +74,7 @@ def fill_images(stream, indices, tables, other, work, long, short, values):
 
 @njit(cache=True, nogil=True)
 def draw_image(stream, index, tables, other, work, long, short, ends, image):
-    """Draws one image with the tables of one of two margins -> which, and how many short snakes it has.
+    """Draws one image with the tables of one of two margins -> 0 or 1 for the margin, the number of short snakes.
 
     `ends` (2,) receives the places of the markers.
     """
@@ -107,7 +107,7 @@ def draw_image(stream, index, tables, other, work, long, short, ends, image):
 
 @njit(cache=True, nogil=True)
 def add_distractors(tables, work, length):
-    """Grows short snakes until there are enough or few cells are free -> how many there are."""
+    """Grows short snakes until there are enough or few cells are free -> their number."""
     found = 0
     for _ in range(len(work.paddles) - 2):
         if free_cells(tables, work.mask) * SCARCE < tables.size**2:

@@ -3,8 +3,9 @@
 The procedure is that of Linsley et al. 2018 (https://arxiv.org/abs/1805.08315, https://github.com/drewlinsley/pathfinder
 `snakes2.py` at ab9c130) with the parameters of Tay et al. 2020. Image i of a stream is a pure function of (stream, i).
 A place is a flat index into a padded image; a snake is rows (place, angle) of `paddles`. The retry limits decide the
-speed: of hard images one attempt at a pair in 27 succeeds at 32 pixels (290 paddles tried an image), at 64 one in 1,350
-(11,700 paddles). Numba's cache looks at the time of one file only: after a change, touch those that import this one.
+speed: in hard images of 32 pixels one in 27 attempts at a pair succeeds (290 paddles tried an image), of 64 pixels one
+in 1,350 (11,700 paddles). Numba's cache looks at the time of one file only: where `_numba` has not set its folder,
+touch the files that import this one after a change.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ DISTRACTOR_RETRIES = 4
 LEAST = 1671  # 1e-4 in units of a candidate's weight, 65,536 * 255
 GUESSES = 256  # random cells tried before all free cells are listed
 # Without _nrt=False every call counts references to the forty arrays of its arguments, up and down, one atomic
-# instruction each: two thirds of the time. Nothing here allocates.
+# instruction each, which takes two thirds of the time. It is safe, because nothing here allocates.
 hot: Any = njit(cache=True, nogil=True, forceinline=True, _nrt=False)  # pyright: ignore[reportCallIssue]
 
 
@@ -55,7 +56,7 @@ def cover(pieces, stamp, place, target):
 
 @hot
 def copy_stamp(pieces, stamp, place, source, target):
-    """Copies the cells that a stamp may have changed, and some beside them."""
+    """Copies the cells that a stamp may have changed, and some to the right of them."""
     for piece in range(pieces.first[stamp], pieces.first[stamp + 1]):
         at = place + pieces.offsets[piece]
         take(target, at, source, at)  # pyright: ignore[reportCallIssue]
@@ -72,7 +73,7 @@ def copy_snake(tables, paddles, source, target, source_dilated, target_dilated):
 
 @hot
 def collides(tables, mask, stamp, place):
-    """Would mask and paddle reach 1.8 somewhere?"""
+    """Would the sum of mask and paddle reach 1.8 (`SUM`) in any cell?"""
     for cell in range(tables.hits.first[stamp], tables.hits.first[stamp + 1]):
         if mask[place + tables.hits.offsets[cell]] >= tables.hits.values[cell]:
             return True
@@ -81,7 +82,7 @@ def collides(tables, mask, stamp, place):
 
 @hot
 def seed_snake(tables, work, snake, y, x, angle):
-    """Sets a snake's first paddle with its tail at (y, x) unless head or pivot leave the image -> set or not."""
+    """Sets a snake's first paddle with its tail at (y, x) unless head or pivot leave the image -> whether it is set."""
     size, pad, stride = tables.size, tables.pad, tables.stride
     head_y, head_x = y + tables.heads[angle, 0], x + tables.heads[angle, 1]
     pivot_y, pivot_x = head_y + tables.pivots[angle, 0], head_x + tables.pivots[angle, 1]
@@ -94,7 +95,7 @@ def seed_snake(tables, work, snake, y, x, angle):
 
 @hot
 def extend(tables, work, snake, paddle):
-    """Adds paddle number `paddle` to a snake and covers what its previous one covers -> done or not."""
+    """Adds paddle number `paddle` to a snake, and the paddle before it to the masks -> whether it succeeded."""
     previous, angle = work.paddles[snake, paddle - 1, 0], work.paddles[snake, paddle - 1, 1]
     pivot = work.pivots[snake] + tables.steps[angle]
     total = np.int64(0)
@@ -121,7 +122,7 @@ def extend(tables, work, snake, paddle):
 
 @hot
 def seed_pair(tables, work):
-    """Places the first paddles of the two long snakes, without checking what they cover -> whether it succeeded."""
+    """Places the first paddles of the two long snakes, without a check for collisions -> whether it succeeded."""
     first, y, x = tables.first, np.int64(0), np.int64(0)
     trial = 0
     while trial <= RETRIES:
@@ -148,7 +149,7 @@ def seed_pair(tables, work):
 
 @hot
 def grow_pair(tables, work, length):
-    """One attempt at the two long snakes, paddle by paddle in turn -> done or not."""
+    """Tries once to grow the two long snakes, paddle by paddle in turn -> whether it succeeded."""
     if not seed_pair(tables, work):
         return False
     for paddle in range(1, length):
@@ -163,7 +164,7 @@ def grow_pair(tables, work, length):
 
 @hot
 def is_free(tables, mask, stamp, place):
-    """May a paddle start here? Not where its core, shifted by one cell, meets the mask."""
+    """May a snake start with this paddle here? Not where the paddle's core, shifted by one cell, meets the mask."""
     for cell in range(tables.cores.first[stamp], tables.cores.first[stamp + 1]):
         if mask[place + tables.cores.offsets[cell]] > FREE:
             return False
@@ -191,7 +192,7 @@ def find_free(tables, work, stamp):
 
 @hot
 def grow_distractor(tables, work, snake, length):
-    """One attempt at a short snake anywhere -> done or not; the mask changes only when it is done."""
+    """Tries once to grow a short snake anywhere -> whether it succeeded; otherwise the masks are restored."""
     seeded = False
     for _ in range(1 + RETRIES):
         angle = draw_below(work.random, 360)

@@ -1,4 +1,4 @@
-"""The Pathfinder ladder: what readers score that see only grey levels, only the markers, or lit paths between them.
+"""The Pathfinder ladder: scores of readers that see only grey levels, only the markers, or lit paths between them.
 
 The readers find the markers on the image itself. The first is the cell whose marker-shaped neighbourhood has the
 highest minimum; the second is the best such cell that is further away than one marker is wide. Decisions are learned
@@ -19,10 +19,10 @@ from tasks.pathfinder.tables import constants
 if TYPE_CHECKING:
     from tasks._data import Data, Split
 
-PIXELS = 1 << 26  # read of each split at most: 65,536 images of 32 pixels, 16,384 of 64, 4,096 of 128, 1,024 of 256
-LEVELS = (1, 32, 64, 96, 128, 160)  # from which grey level a cell counts as lit
+PIXELS = 1 << 26  # most pixels read of a split: 65,536 images of 32 pixels, 16,384 of 64, 4,096 of 128, 1,024 of 256
+LEVELS = (1, 32, 64, 96, 128, 160)  # grey levels from which a cell counts as lit; training images choose one
 FULL = 250  # grey level of a marker's inner cells
-RIDGE = 1e-2  # per sample
+RIDGE = 1e-2  # per training image
 
 
 def climb(data: Data) -> dict[str, float]:
@@ -72,7 +72,7 @@ def _describe(split: Split, size: int) -> dict[str, np.ndarray]:
 
 
 def _by_distance(train: dict[str, np.ndarray], test: dict[str, np.ndarray], commonest: int, size: int) -> float:
-    """Accuracy of the commoner label among the training images with the same distance of markers, to a pixel."""
+    """Accuracy of answering the commoner label of the training images whose markers are as many pixels apart."""
     counts = np.zeros((2 * size, 2), np.int64)
     np.add.at(counts, (train["distances"], train["labels"]), 1)
     answers = np.where(counts[:, 0] == counts[:, 1], commonest, counts.argmax(1))
@@ -105,7 +105,7 @@ def read_images(images, size, core, levels, histograms, distances, joined):
 
 @njit(cache=True, nogil=True)
 def find_marker(image, core, other_y, other_x):
-    """The cell, row * side + column, whose core (C, 2) has the highest minimum, at a distance from another marker."""
+    """The cell, row * side + column, whose core (C, 2) has the highest minimum, away from the other marker."""
     size = len(image)
     apart = 1
     for cell in range(len(core)):
@@ -129,7 +129,7 @@ def find_marker(image, core, other_y, other_x):
 
 @njit(cache=True, nogil=True)
 def are_joined(image, level, first, second, stack):
-    """Do cells of at least this level, neighbours also across corners, connect the two cells?"""
+    """Does a path of cells of at least this level, diagonal steps included, connect the two cells?"""
     size, open_cells = len(image), 1
     lit = image >= level
     stack[0] = first

@@ -2,7 +2,8 @@
 
 A paddle is a line drawn by Pillow at twice the resolution, reduced with Lanczos; its mask is the line dilated by twice
 the margin, reduced in the same way; angles follow https://github.com/drewlinsley/pathfinder at ab9c130, whose SciPy
-stretched to 0 ... 255 before it reduced. Not needed to generate images: other versions of Pillow may draw other lines.
+stretched to 0 ... 255 before it reduced. Generating images does not need
+it; other versions of Pillow may draw other lines.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def _candidates(radius: int) -> np.ndarray:
 
 
 def _stamps(form: Parameters, margin: int, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Distinct lines and masks (S, side, side), and which of them each angle draws."""
+    """Distinct lines and masks (S, side, side), and the index of the one that each angle draws."""
     ends, stamps = np.unique(_up(2 * form.paddle, angles), axis=0, return_inverse=True)
     pairs = [_paddle(form, margin, int(y), int(x)) for y, x in ends]
     lines, masks = (np.stack(part) for part in zip(*pairs, strict=True))
@@ -86,7 +87,7 @@ def _paddle(form: Parameters, margin: int, y: int, x: int) -> tuple[np.ndarray, 
 
 
 def _marker(form: Parameters) -> np.ndarray:
-    """A disc and its ripples, centred; at the border of an image the original's ripples differ by a few grey levels."""
+    """A centred disc with Lanczos's ripples; at the border of an image, the original's differ by a few grey levels."""
     reach = int(np.ceil(form.radius)) + 4
     y, x = np.ogrid[-2 * reach - 16 : 2 * reach + 16, -2 * reach - 16 : 2 * reach + 16]
     disc = np.where(x**2 + y**2 <= (2 * form.radius) ** 2, np.uint8(255), np.uint8(0))

@@ -23,7 +23,7 @@ FILE = Path(__file__).with_suffix(".json")
 DEGREE = 10_000  # units of an angle
 COSINE_STEP = 1000  # units between two entries of the table of squared cosines
 FREE = 76  # 0.3 of 255: a cell of the mask counts as free up to here
-SUM = 459  # 1.8 of 255: mask and paddle must stay below together
+SUM = 459  # 1.8 of 255: the sum of mask and paddle must stay below
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Parameters:
     padding: int
     target: int  # contrast of the two long snakes, paddle_contrast * snake_contrast
     distractor: int  # contrast of the short ones, snake_contrast alone
-    seeded: int = 100  # percent of the searches for a short snake's seed that are not lost at once
+    seeded: int = 100  # percent of the searches for a short snake's seed that do not fail at once
 
     @property
     def reach(self) -> int:
@@ -65,7 +65,7 @@ PARAMETERS = {
 
 
 class Cells(NamedTuple):
-    """Cells of every stamp: those of stamp s are first[s] ... first[s + 1], an offset and a value each."""
+    """Cells of every stamp: those of stamp s are first[s] ... first[s + 1] - 1, an offset and a value each."""
 
     first: np.ndarray
     offsets: np.ndarray
@@ -75,8 +75,8 @@ class Cells(NamedTuple):
 class Tables(NamedTuple):
     """All that a kernel needs for one size and margin. A angles: 360 whole degrees from -180, then one per candidate.
 
-    `steps` (A,) moves the pivot; `stamps` (A,) is the paddle drawn for an angle; candidates of an angle are
-    `counts` (A,) entries of `spots`, `turns`, `weights` (A, C): offset from the pivot, new angle, weight of 65,536.
+    `steps` (A,) moves the pivot; `stamps` (A,) is the paddle drawn for an angle; an angle's candidates are `counts` (A,)
+    entries of `spots`, `turns`, `weights` (A, C): offset from the pivot, index of the new angle, weight in 1 / 65,536.
     """
 
     size: int  # side of an image
@@ -84,7 +84,7 @@ class Tables(NamedTuple):
     stride: int  # side of a padded image
     target: int  # contrasts, in tenths
     distractor: int
-    seeded: int  # percent of searches for a seed that go ahead
+    seeded: int  # percent of searches for a seed that do not fail at once
     frame: np.ndarray  # (stride ** 2,) the mask an image starts with
     frame_dilated: np.ndarray  # the same, dilated by the margin; 255 outside the image
     first: np.ndarray  # (360, 4) top, left, rows, columns of the cells free for the first tail
@@ -100,13 +100,13 @@ class Tables(NamedTuple):
     lines: Cells  # what is seen of a paddle
     masks: Pieces  # what it covers
     dilated: Pieces  # the same, dilated by the margin
-    hits: Cells  # cells that can collide, with the least mask that does
+    hits: Cells  # cells of a paddle that can collide, with the least mask that does
     cores: Cells  # the fully covered cells, as the search for a seed sees them
     marker: Cells
 
 
 def pack(array: np.ndarray) -> dict[str, Any]:
-    """An array in a form that JSON can hold."""
+    """An array as a dictionary that JSON can hold; `unpack` is the inverse."""
     data = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
     return {"dtype": array.dtype.str, "shape": list(array.shape), "zlib": data}
 
@@ -176,7 +176,7 @@ def _hits(masks: np.ndarray, row: np.ndarray, reach: int) -> Cells:
 
 
 def dilate(stamps: np.ndarray, margin: int) -> np.ndarray:
-    """Stamps (S, side, side) dilated by a disc of radius `margin`, so larger by it on every side."""
+    """Stamps (S, side, side) dilated by a disc of radius `margin`, and larger by `margin` on every side."""
     side = stamps.shape[1]
     wide = np.zeros((len(stamps), side + 2 * margin, side + 2 * margin), stamps.dtype)
     for y in range(2 * margin + 1):
@@ -197,7 +197,7 @@ def _shifted_cores(masks: np.ndarray, reach: int, window: int) -> np.ndarray:
 
 
 def _first_tails(form: Parameters, cores: np.ndarray, stamps: np.ndarray) -> np.ndarray:
-    """The rectangle of tails that lie, with their core, 2 seed distances from every border; (360, 4)."""
+    """Per angle (360, 4): the rectangle of tails whose core is at least 2 seed distances from every border."""
     near, far = 2 * form.seed_distance, form.size - 2 * form.seed_distance - 1
     boxes = np.empty((360, 4), np.int64)
     for angle in range(360):

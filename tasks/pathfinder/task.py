@@ -42,8 +42,8 @@ class Settings:
     validation_rows: int = 20_000  # generated images to validate on
     test_rows: int = 20_000  # generated images to test on
     difficulty: Literal["easy", "intermediate", "hard"] = "hard"  # 6, 9 or 14 paddles (dashes) in a long snake
-    # short snakes that are tried in an image; 0: as many as LRA's formula gives, by difficulty (at 32 pixels 10, 6, 5;
-    # at 128 pixels 17, 11, 8)
+    # short snakes that are tried in an image; 0: as many as LRA's formula gives (10 for easy, 6 for intermediate, 5 for
+    # hard images at 32 pixels; 17, 11, 8 at 128 pixels)
     distractors: int = 0
     # images from files: the sorted list cut into 80, 10 and 10 %, or the same shares in the order of S4's shuffle
     split_rule: Literal["sorted-80-10-10", "s4"] = "sorted-80-10-10"
@@ -57,7 +57,7 @@ class Pathfinder(Task):
     networks: ClassVar = {"small CNN": Network(kind="convolutions", width=16, steps=1000, batch=64)}
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
-        """The images of `data_dir`, else of LRA_DATA, unpacked or not, where it holds any, else generated ones.
+        """Reads the images in `data_dir`, else LRA_DATA, if it has any, unpacked or not; else generates them.
 
         Without either folder, images from files that `data unpack` brought here are preferred to generated ones.
         Raises DataError.
@@ -82,7 +82,7 @@ class Pathfinder(Task):
         return _store.obtain(folder, lambda new: self._generate(settings, new, progress))
 
     def climb(self, data: Data) -> dict[str, float]:
-        """Constant, grey histogram, distance of the markers, lit path between them. A small CNN tops them."""
+        """Constant, grey histogram, distance of the markers, lit path. `data ladder` adds a small CNN."""
         _numba.use_cache(data.folder.parent)
         from tasks.pathfinder import ladder
 
@@ -103,7 +103,7 @@ class Pathfinder(Task):
     def distractors_of(self, settings: Settings) -> int:
         """How many short snakes are tried: the setting, or LRA's own number for this size and difficulty.
 
-        Its formula is read per difficulty; the authors' wrapper may have kept the number of the easy images for all.
+        LRA's formula depends on the difficulty; the authors' script may have used the easy images' number for all.
         """
         return settings.distractors or SPREAD[self.size] // (PADDLES[settings.difficulty] // 3)
 
@@ -163,7 +163,7 @@ class Pathfinder(Task):
         return _store.obtain(folder, lambda new: self._encode(used, place, new, progress))
 
     def _unpack(self, settings: Settings, archive: Path, cache: Path, progress: bool) -> Data:
-        """Released images of lra_release.gz, encoded once; meanwhile the PNG files are in the new folder."""
+        """Released images of lra_release.gz, encoded once; until then the PNG files are in the new folder."""
         from tasks.pathfinder import files
 
         used = _released(settings)

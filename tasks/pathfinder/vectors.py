@@ -1,7 +1,7 @@
-"""Sixteen neighbouring cells of an image at once: a stamp is merged or copied by vectors, one per row, not by cells.
+"""Sixteen neighbouring cells of an image at once: a stamp is merged or copied in vectors, not cell by cell.
 
-numba leaves a loop over sixteen bytes a loop, because the two arrays might overlap; written as a vector it is one
-instruction on every machine, and growing the snakes takes a sixth of the time. Integers only, so the bytes stay.
+numba does not vectorise a loop over sixteen bytes, because the two arrays might overlap; written as a vector it is one
+instruction on every machine, and growing the snakes takes a sixth of the time. Integers only: the images do not change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WIDTH = 16  # cells of a piece
 
 
 class Pieces(NamedTuple):
-    """Rows of every stamp in pieces: those of stamp s are first[s] ... first[s + 1], an offset and WIDTH values each.
+    """Rows of stamps in pieces: those of stamp s are first[s] ... first[s + 1] - 1, an offset and WIDTH values each.
 
     A piece may reach beyond its stamp to the right; there its values are 0.
     """
@@ -28,7 +28,7 @@ class Pieces(NamedTuple):
 
 
 def in_pieces(stamps: np.ndarray, row: np.ndarray, reach: int) -> Pieces:
-    """Stamps (S, side, side) uint8 whose origin is at (reach, reach); row: what a step down and one aside add."""
+    """Stamps (S, side, side) uint8 whose origin is at (reach, reach); row: what a step down and one right add."""
     firsts, offsets, values = [0], [], []
     for stamp in stamps:
         for y in np.flatnonzero(stamp.any(1)):
