@@ -75,7 +75,7 @@ class Cells(NamedTuple):
 class Tables(NamedTuple):
     """All that a kernel needs for one size and margin. A angles: 360 whole degrees from -180, then one per candidate.
 
-    `steps` (A,) moves the pivot; `stamps` (A,) is the paddle drawn for an angle; an angle's candidates are `counts` (A,)
+    `steps` (A,) moves the pivot; `stamps` (A,) is the stamp of each angle; an angle's candidates are `counts` (A,)
     entries of `spots`, `turns`, `weights` (A, C): offset from the pivot, index of the new angle, weight in 1 / 65,536.
     """
 
