@@ -80,8 +80,8 @@ def show(request: Request, runs: list[Run]) -> int:
     print(listing(statuses))
     unknown = {(s.task, s.row) for s in statuses if (s.state, s.left) == ("missing", None)}
     long = [run for run in runs if run.task in tasks.ARENA and run.config.train.steps >= LONG]
-    asked = [run for run in long if (run.task, run.recorded_row) in unknown]
-    if specs := dict.fromkeys(run.spec for run in asked):
+    unmeasured = [run for run in long if (run.task, run.recorded_row) in unknown]
+    if specs := dict.fromkeys(run.spec for run in unmeasured):
         words = ["bench", "--hours", "--attn", *specs]
         words += ["--protocol", request.protocol] if request.protocol != "standard" else []
         words += ["--set", *request.overrides] if request.overrides else []
@@ -95,15 +95,15 @@ def with_hours(statuses: list[RunStatus]) -> list[RunStatus]:
         return statuses
     from lra.commands.list import BENCHES, hours_here
 
-    known = {
-        (protocol, task, row): 3600 * number
+    seconds = {
+        (protocol, task, row): 3600 * hours
         for protocol, tables in hours_here(BENCHES).items()
         for task, rows in tables.items()
-        for row, number in rows.items()
+        for row, hours in rows.items()
     }
     return [
-        replace(status, left=known[run] * (1 - status.step / status.steps))
-        if status.left is None and (run := (status.protocol, status.task, status.row)) in known
+        replace(status, left=seconds[run] * (1 - status.step / status.steps))
+        if status.left is None and (run := (status.protocol, status.task, status.row)) in seconds
         else status
         for status in statuses
     ]

@@ -50,7 +50,7 @@ def main(parsed: argparse.Namespace) -> int:
         from lra.commands import ahead
 
         by_choice = settings.planned_by_choice(request, parsed.settings) if parsed.settings else {}
-        runs = distinct(run for found in by_choice.values() for run in found)
+        runs = distinct(run for planned in by_choice.values() for run in planned)
         return ahead.show(request, part_of(runs or quirks.planned(quirks.compare(request)), request.shard))
     if parsed.settings:
         lines = settings.run_settings(request, parsed.settings)

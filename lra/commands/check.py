@@ -46,13 +46,13 @@ def _print(title: str, outcomes: "Iterator[Outcome]") -> int:
     from lra.testing.outcomes import line
 
     print(title)
-    found = []
+    printed = []
     for outcome in outcomes:
         print(line(outcome), flush=True)
-        found.append(outcome)
-    failed = sum(outcome.bad for outcome in found)
-    print(f"  {len(found) - failed} of {len(found)} as they should be, {sum(o.seconds for o in found):.0f} s")
-    if any(o.bad and o.check == "runs" and "grid" in o.note for o in found):
+        printed.append(outcome)
+    failed = sum(outcome.bad for outcome in printed)
+    print(f"  {len(printed) - failed} of {len(printed)} as they should be, {sum(o.seconds for o in printed):.0f} s")
+    if any(o.bad and o.check == "runs" and "grid" in o.note for o in printed):
         print("  what needs the rows and columns of an image is checked with them: --grid 4x6")
     return failed
 

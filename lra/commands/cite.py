@@ -15,10 +15,10 @@ def main(parsed: argparse.Namespace) -> int:
     from lra.report.load import none_found
     from lra.results.find import find_records
 
-    found, problems = find_records(parsed.runs)
-    if not found:
+    records, problems = find_records(parsed.runs)
+    if not records:
         raise none_found(parsed.runs, problems)
-    print(cite(list(found.values()), read()), end="")
+    print(cite(list(records.values()), read()), end="")
     for problem in problems:
         print(f"skipped: {problem}", file=sys.stderr)
     return int(bool(problems))

@@ -51,39 +51,39 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.action == "unpack":
         print("\n".join(f"unpacked {name}" for name in tasks.unpack(parsed.file, tasks.cache_folder())))
         return 0
-    asked = parsed.task or (tasks.names() if parsed.action in ("status", "verify") else [])
-    if not asked:
+    specs = parsed.task or (tasks.names() if parsed.action in ("status", "verify") else [])
+    if not specs:
         raise UserError(f"data {parsed.action} needs --task: names from `list`, or all")
-    chosen = expand_tasks(asked)
+    names = expand_tasks(specs)
     if parsed.action == "status":
-        print("\n".join(status(task) for task in chosen))
+        print("\n".join(status(task) for task in names))
         return 0
     if parsed.action == "verify":
-        return verify(chosen)
-    return prepare_chosen(parsed, chosen)
+        return verify(names)
+    return prepare_chosen(parsed, names)
 
 
-def verify(chosen: list[str]) -> int:
+def verify(names: list[str]) -> int:
     """Reads all prepared data of these tasks and prints for each data set whether it is intact -> the exit code."""
     import tasks
 
-    broken = [folder for task in chosen for folder in tasks.broken(tasks.cache_folder(), task)]
-    for folder in broken:
+    broken_folders = [folder for task in names for folder in tasks.broken(tasks.cache_folder(), task)]
+    for folder in broken_folders:
         print(f"{folder}: damaged: not all of it is there; {ANEW}")
-    damaged = len(broken)
-    sets = [data for task in chosen for data in tasks.prepared(tasks.cache_folder(), task)]
+    damaged = len(broken_folders)
+    sets = [data for task in names for data in tasks.prepared(tasks.cache_folder(), task)]
     for data in sets:
         fault = tasks.find_fault(data)
         damaged += bool(fault)
         older = "" if tasks.has_hashes(data) else " (no hashes of its files: prepared before they were kept)"
         state = f"damaged: {fault}; {ANEW}" if fault else f"intact{older}"
         print(f"{data.folder}: {state}")
-    if not sets and not broken:
+    if not sets and not broken_folders:
         print(f"no prepared data in {tasks.cache_folder()}")
     return int(bool(damaged))
 
 
-def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
+def prepare_chosen(parsed: argparse.Namespace, names: list[str]) -> int:
     """Prepares the data of each task and prints where it is -> the exit code.
 
     With `--task all`, tasks whose data is missing are named on stderr, and the exit code is 1.
@@ -92,7 +92,7 @@ def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
     from lra.experiments.data import describe_data, prepare_data, resolve_for
 
     sets, missing = [], []
-    for task in chosen:
+    for task in names:
         try:
             data = prepare_data(task, resolve_for(task, parsed.protocol, parsed.set), parsed.data_dir)
         except tasks.MissingDataError as error:
@@ -106,7 +106,7 @@ def prepare_chosen(parsed: argparse.Namespace, chosen: list[str]) -> int:
         if parsed.action == "ladder":
             print(climb(task, data, parsed.store))
     if missing:
-        print(f"{len(sets)} of {len(chosen)} tasks have data; missing: {', '.join(missing)}", file=sys.stderr)
+        print(f"{len(sets)} of {len(names)} tasks have data; missing: {', '.join(missing)}", file=sys.stderr)
     if parsed.action == "pack" and sets:
         tasks.pack(sets, parsed.file)
         print(f"packed into {parsed.file}; there: {to_type('data', 'unpack', '--file', parsed.file.name)}")
@@ -150,6 +150,6 @@ def status(task_name: str) -> str:
         lines.append(f"{describe_data(task_name, data, None)}, {size / 1e6:,.0f} MB in {data.folder}")
         lines.append(f"  terms: {data.about.get('terms', 'generated here, none')}")
         for split, shares in data.about.get("leakage", {}).items():
-            parts = ", ".join(f"{100 * share:.1f} % of {what}" for what, share in shares.items())
+            parts = ", ".join(f"{100 * share:.1f} % of {kind}" for kind, share in shares.items())
             lines.append(f"  also in training, of {split}: {parts}")
     return "\n".join(lines)

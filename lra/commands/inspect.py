@@ -41,11 +41,11 @@ def main(parsed: argparse.Namespace) -> int:
         refuse_others(parsed, ("run", "attn", "task", "data_dir", "accept_mirror", "samples", "out"), "inspect --run")
     from lra.inspect import write
 
-    written = write(subjects(parsed), parsed.samples, parsed.out)
-    for group in written:
+    groups = write(subjects(parsed), parsed.samples, parsed.out)
+    for group in groups:
         print(f"\n{group.text}\n" if group.text else "")
         print("\n".join([*group.notes, f"figures and tables in {group.folder}"]))
-    return int(not all(group.readable for group in written))
+    return int(not all(group.readable for group in groups))
 
 
 def subjects(parsed: argparse.Namespace) -> list:
@@ -70,6 +70,6 @@ def subjects(parsed: argparse.Namespace) -> list:
     def names(specs: list[str]) -> list[str]:
         return name_rows([attention_zoo.find(spec) for spec in specs])
 
-    named = [spec for spec in parsed.attn if expand_attentions([spec]) == [spec]]  # leaves out `all`, `family:linear`
+    single_specs = [spec for spec in parsed.attn if expand_attentions([spec]) == [spec]]  # no `all`, `family:linear`
     rows = names(expand_attentions(parsed.attn))
-    return inspect.trained(parsed.run, rows, expand_tasks(parsed.task or []), parsed.data_dir, names(named))
+    return inspect.trained(parsed.run, rows, expand_tasks(parsed.task or []), parsed.data_dir, names(single_specs))

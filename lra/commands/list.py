@@ -113,9 +113,9 @@ def long_listing(benches: Path, backbone: str = "flat") -> str:
     from lra.experiments.match import TARGET, count
     from lra.experiments.plan import Request, plan
 
-    wanted = (f"model.backbone={backbone}",)
+    overrides = (f"model.backbone={backbone}",)
     names = [name for family in attention_zoo.FAMILIES for name in attention_zoo.names(family)]
-    runs = plan(Request(attentions=names, tasks=["listops"], seeds=[0], overrides=wanted))
+    runs = plan(Request(attentions=names, tasks=["listops"], seeds=[0], overrides=overrides))
     sizes = tasks.Spec(vocab=2, classes=10, length=2_000)  # as ListOps, but with fewer embeddings
     counts = {run.row: count(run, sizes) for run in runs}
     measured = hours_here(benches).get("standard", {})
@@ -127,15 +127,15 @@ def long_listing(benches: Path, backbone: str = "flat") -> str:
         def make(length: int, entry=entry, dims=dims) -> "attention_zoo.Attention":
             return entry.build(replace(dims, length=length))
 
-        of_layer = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
+        layer_flops = [f"{attention_flops(make, length, dim=64) / 1e6:,.1f}" for length in (SHORT, LONG)]
         difference = f"{100 * (counts[run.row] / counts[TARGET] - 1):+.1f} %"
         fidelity = "control" if entry.control else entry.fidelity()
         if entry.padding == "fixed":
             fidelity += ", fixed length"
         hours = [f"{measured[task][entry.name]:.1f}" if entry.name in measured[task] else DASH for task in columns]
-        whole = sample_flops(make_model(run, sizes).eval(), sizes.length, sizes.pair)
-        size = (f"{counts[run.row]:,}", difference, DASH if whole is None else f"{whole / 1e6:,.0f}")
-        rows.append((entry.name, entry.family, *size, entry.cost, *of_layer, *hours, fidelity, entry.paper))
+        model_flops = sample_flops(make_model(run, sizes).eval(), sizes.length, sizes.pair)
+        size = (f"{counts[run.row]:,}", difference, DASH if model_flops is None else f"{model_flops / 1e6:,.0f}")
+        rows.append((entry.name, entry.family, *size, entry.cost, *layer_flops, *hours, fidelity, entry.paper))
     header = (*HEADER[:8], *(f"{tasks.find(task).title}, h" for task in columns), *HEADER[8:])
     lines = aligned((header, *rows), right={2, 3, 4, *range(6, 8 + len(columns))})
     return "\n".join([*lines, "", LEGEND, HOURS if columns else NO_HOURS])
@@ -152,9 +152,9 @@ def hours_here(benches: Path) -> dict[str, dict[str, dict[str, float]]]:
     machine = environment(choose_device("auto"))
     here = (machine["device"], machine["device_name"], physical_cores(affinity()))
     runs = [
-        (place.protocol, run)
-        for place, runs in whole_runs(read_benches([benches])[0]).items()
-        if (place.device, place.device_name, place.cores) == here
+        (conditions.protocol, run)
+        for conditions, runs in whole_runs(read_benches([benches])[0]).items()
+        if (conditions.device, conditions.device_name, conditions.cores) == here
         for run in runs
     ]
     measured: dict[str, dict[str, dict[str, float]]] = {}

@@ -125,10 +125,10 @@ def difference(first: str, second: str) -> str:
 
     sections = [set(protocol.sections_of(name, protocol.read_protocol(name))) for name in (first, second)]
     shared = [task for task in tasks.names() if task in sections[0] & sections[1]]
-    found = {task: _lines(first, second, task) for task in shared}
-    everywhere = [line for line in next(iter(found.values()), []) if all(line in lines for lines in found.values())]
+    by_task = {task: _lines(first, second, task) for task in shared}
+    everywhere = [line for line in next(iter(by_task.values()), []) if all(line in lines for lines in by_task.values())]
     lines = [*everywhere]
-    lines += [f"{task}: {line}" for task, its in found.items() for line in its if line not in everywhere]
+    lines += [f"{task}: {line}" for task, items in by_task.items() for line in items if line not in everywhere]
     lines += [f"{task}: only in {first}" for task in sorted(sections[0] - sections[1])]
     lines += [f"{task}: only in {second}" for task in sorted(sections[1] - sections[0])]
     return "\n".join(lines) or "no difference"

@@ -81,9 +81,9 @@ def main(parsed: argparse.Namespace) -> int:
         records, complete = run_sweep(request, parsed.sweep)
     else:
         runs = part_of(plan(request), request.shard)
-        found = [job.record for job in run_jobs(request, runs, forgiving="all" in request.tasks)]
-        records = [record for record in found if record is not None]
-        elsewhere = len(found) - len(records)
+        job_records = [job.record for job in run_jobs(request, runs, forgiving="all" in request.tasks)]
+        records = [record for record in job_records if record is not None]
+        elsewhere = len(job_records) - len(records)
     if not records and complete and not elsewhere and request.shard != (1, 1):
         say(f"part {parsed.shard} has nothing to do: there are fewer runs than parts")
         return 0
@@ -103,16 +103,16 @@ def main(parsed: argparse.Namespace) -> int:
 
 def name_older_code(runs: "list[Run]", out: Path) -> None:
     """Prints a line for each user's attention whose file was edited after some of its runs were recorded."""
-    users = {run.recorded_row: run.attention for run in runs if not run.attention.builtin}
-    if not users or not out.is_dir() or not first_process():
+    entries = {run.recorded_row: run.attention for run in runs if not run.attention.builtin}
+    if not entries or not out.is_dir() or not first_process():
         return
     from lra.console import say
     from lra.results.find import find_records
 
     records = find_records([out])[0].values()
-    for row, entry in users.items():
+    for row, entry in entries.items():
         hashes = [record.attention.get("source_hash") for record in records if record.row == row]
-        if older := sum(found != entry.source_hash for found in hashes):
+        if older := sum(source_hash != entry.source_hash for source_hash in hashes):
             say(f"{row}: {older} run{'s' * (older > 1)} in {out} ran other code; a report shows each version as a row")
 
 
@@ -121,29 +121,29 @@ def examine(request: "Request") -> None:
     import attention_zoo
     from lra.experiments.plan import expand_attentions, plan
 
-    users = [spec for spec in expand_attentions(request.attentions) if not attention_zoo.find(spec)[0].builtin]
-    if users and first_process():
+    specs = [spec for spec in expand_attentions(request.attentions) if not attention_zoo.find(spec)[0].builtin]
+    if specs and first_process():
         from lra.console import say
         from lra.testing.outcomes import complaints
 
         grid = IMAGE if all(run.config.model.grid for run in plan(request)) else None
-        for complaint in complaints(users, grid):
+        for complaint in complaints(specs, grid):
             say(complaint)
 
 
 def examine_backbone(overrides: list[str]) -> None:
     """Prints a line for each quick check that a user's backbone with softmax in it fails. Raises ConfigError."""
-    named = [value for key, _, value in (text.partition("=") for text in overrides) if key == "model.backbone"]
-    if named and ".py" in named[0] and first_process():
+    backbones = [value for key, _, value in (text.partition("=") for text in overrides) if key == "model.backbone"]
+    if backbones and ".py" in backbones[0] and first_process():
         from lra.console import say
         from lra.experiments.backbone import find_backbone
         from lra.testing.backbones import CHECKS, outcomes
         from lra.testing.outcomes import complaint
 
-        find_backbone(named[0])  # raises for a missing file, which is no failed check
-        for outcome in outcomes(named[0], "softmax", checks=CHECKS):
+        find_backbone(backbones[0])  # raises for a missing file, which is no failed check
+        for outcome in outcomes(backbones[0], "softmax", checks=CHECKS):
             if outcome.bad:
-                say(complaint(named[0], outcome, "check", "--backbone", named[0]))
+                say(complaint(backbones[0], outcome, "check", "--backbone", backbones[0]))
 
 
 def print_missing(present: set[str]) -> None:

@@ -72,10 +72,10 @@ def settings_of_tasks() -> dict[type, list[str]]:
     """Settings class -> the built-in tasks that use it, small images first. The arena's classes come first."""
     import tasks
 
-    found: dict[type, list[str]] = {}
+    task_names: dict[type, list[str]] = {}
     for name in dict.fromkeys([*tasks.ARENA, *tasks.names()]):
-        found.setdefault(tasks.find(name).settings, []).append(name)
-    return {kind: sorted(names, key=lambda name: tasks.find(name).size) for kind, names in found.items()}
+        task_names.setdefault(tasks.find(name).settings, []).append(name)
+    return {kind: sorted(names, key=lambda name: tasks.find(name).size) for kind, names in task_names.items()}
 
 
 def keys_of(kind: type) -> list[Key]:
@@ -131,13 +131,13 @@ def elsewhere(usual: Mapping[str, Any], given: Mapping[tuple[str, str], Any]) ->
     """The protocols whose values differ from a task's usual one: 'deep: `6`; google: *by task*'."""
     protocols: dict[str, list[str]] = {}  # value in words -> the protocols that have it
     for name in dict.fromkeys(name for name, _ in given):
-        own = {task: value for (other, task), value in given.items() if other == name}
-        other = {task: value for task, value in own.items() if value != usual[task]}
-        if not other:
+        values = {task: value for (protocol, task), value in given.items() if protocol == name}
+        unusual = {task: value for task, value in values.items() if value != usual[task]}
+        if not unusual:
             continue
-        text = word(next(iter(other.values()))) if len(set(other.values())) == 1 else BY_TASK
-        if len(other) < len(own) and text != BY_TASK:
-            text += f" on {', '.join(other)}" if len(other) <= 2 else f" on {len(other)} of {len(own)} tasks"
+        text = word(next(iter(unusual.values()))) if len(set(unusual.values())) == 1 else BY_TASK
+        if len(unusual) < len(values) and text != BY_TASK:
+            text += f" on {', '.join(unusual)}" if len(unusual) <= 2 else f" on {len(unusual)} of {len(values)} tasks"
         protocols.setdefault(text, []).append(name)
     text = "; ".join(f"{', '.join(names)}: {value}" for value, names in protocols.items())
     return text if len(text) <= MOST else ", ".join(name for names in protocols.values() for name in names)

@@ -144,12 +144,12 @@ def published_table(name: str, figures: Sequence[PublishedFigure]) -> str:
         rows.setdefault(key, []).append(figure)
     lines, shown = [], set()
     for (source, mechanism, protocol), row in rows.items():
-        ours = [figure for figure in row if figure["attention"].partition(":")[0] == name]
-        ours = [figure for figure in ours if len(ours) == len(row) or known[figure["task"]].train]
-        if ours:
-            specs = [spec for spec in dict.fromkeys(figure["attention"] for figure in ours) if spec != name]
+        matches = [figure for figure in row if figure["attention"].partition(":")[0] == name]
+        matches = [figure for figure in matches if len(matches) == len(row) or known[figure["task"]].train]
+        if matches:
+            specs = [spec for spec in dict.fromkeys(figure["attention"] for figure in matches) if spec != name]
             words = plain(mechanism) + (f" ({', '.join(f'`{spec}`' for spec in specs)})" if specs else "")
-            values = {figure["task"]: figure["value"] for figure in ours}
+            values = {figure["task"]: figure["value"] for figure in matches}
             lines.append(([plain(source), words, plain(protocol)], values))
             shown |= values.keys()
     if not lines:
