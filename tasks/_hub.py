@@ -24,10 +24,10 @@ def fetch(task: str, repository: str, revision: str, names: Sequence[str], remed
 
     Raises MissingDataError, whose message ends in `remedy`; without a network, within PATIENCE seconds.
     """
-    place = cache_folder() / f"datasets--{repository.replace('/', '--')}" / "snapshots" / revision
-    kept = [place / name for name in names]
-    if all(path.is_file() for path in kept):
-        return kept
+    snapshot = cache_folder() / f"datasets--{repository.replace('/', '--')}" / "snapshots" / revision
+    cached = [snapshot / name for name in names]
+    if all(path.is_file() for path in cached):
+        return cached
     if forbidden := next((name for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE") if is_set(name)), None):
         raise MissingDataError(f"{task}: not here, and {forbidden} forbids the download: {remedy}")
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"

@@ -124,8 +124,8 @@ def verify(data: Data, *, now: bool) -> str:
     from; data that replaced damaged data is therefore always verified. Data that is not stored, but made in memory or
     while it is read, is not verified. Raises DataError for a wrong LRA_VERIFY_DAYS.
     """
-    wanted = now or is_due(data) or (data.folder / REPLACED).exists()
-    if not wanted or not (data.folder / MANIFEST).exists():
+    due = now or is_due(data) or (data.folder / REPLACED).exists()
+    if not due or not (data.folder / MANIFEST).exists():
         return ""
     fault = find_fault(data)
     if not fault and content_hash(data) != data.hash:

@@ -37,9 +37,9 @@ def find_ladder(data: Data, file_hash: str = "") -> dict[str, float] | None:
         try:
             stored = json.loads((folder / _name(data)).read_text(encoding="utf-8"))
             rungs = {rung: float(accuracy) for rung, accuracy in stored["rungs"].items()}
-            whole = stored.get("digest") in (None, digest_of(stored))  # older files have none
-            whole &= stored.get("file_hash", "") == file_hash
-            if whole and stored["hash"] == data.hash and all(0 <= accuracy <= 1 for accuracy in rungs.values()):
+            valid = stored.get("digest") in (None, digest_of(stored))  # older files have none
+            valid &= stored.get("file_hash", "") == file_hash
+            if valid and stored["hash"] == data.hash and all(0 <= accuracy <= 1 for accuracy in rungs.values()):
                 return rungs
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue

@@ -31,8 +31,8 @@ def blocks(path: Path, columns: list[str], folder: Path, advice: str = "copy or 
 
     Raises DataError where the file is broken, lacks a column or holds no rows, and OSError when the disk is full.
     """
-    place = folder if printable(folder) == str(folder) else None  # Arrow opens no path that is not UTF-8
-    with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as copy:
+    parent = folder if printable(folder) == str(folder) else None  # Arrow opens no path that is not UTF-8
+    with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as copy:
         try:
             yield from _read(path, columns, copy).with_format("arrow").iter(BLOCK)
         except Exception as error:  # from Arrow, `datasets` or the system

@@ -59,11 +59,11 @@ def find_files(folder: Path, places: Iterable[str], names: Sequence[str], remedy
     Raises DataError, ending in `remedy`, where a place has only some.
     """
     with readable(folder):
-        found = {place: _present(folder / place, names) for place in places}
-    for paths in found.values():
+        present = {place: _present(folder / place, names) for place in places}
+    for paths in present.values():
         if len(paths) == len(names):
             return paths
-    for place, paths in found.items():
+    for place, paths in present.items():
         if paths:
             missing = " and ".join(name for name in names if name not in paths)
             raise DataError(f"{folder / place} lacks {missing}: {remedy}")
@@ -93,10 +93,10 @@ def unpack(
                     _extract(archive, target, places, names, progress)
     except OSError as error:
         raise DataError(f"cannot unpack {archive} into {cache}: {error.strerror or error}") from error
-    found = _whole(target, places, names)
-    if found is None:
+    paths = _whole(target, places, names)
+    if paths is None:
         raise DataError(f"{archive} is cut short or another archive: it holds no {' with '.join(names)}")
-    return found
+    return paths
 
 
 def _present(place: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -105,8 +105,8 @@ def _present(place: Path, names: Iterable[str]) -> dict[str, Path]:
 
 def _whole(folder: Path, places: Iterable[str], names: Sequence[str]) -> dict[str, Path] | None:
     """The files of the first place that has all of them, or None."""
-    found = (_present(folder / place, names) for place in places)
-    return next((paths for paths in found if len(paths) == len(names)), None)
+    present = (_present(folder / place, names) for place in places)
+    return next((paths for paths in present if len(paths) == len(names)), None)
 
 
 def find_archive(folder: Path) -> Path | None:

@@ -71,8 +71,8 @@ def prepare(
 
 def data_folder(data_dir: Path | None) -> Path | None:
     """The data directory: --data-dir, else LRA_DATA. Raises DataError where it is not a folder."""
-    named = os.environ.get("LRA_DATA")
-    name, folder = ("--data-dir", data_dir) if data_dir or not named else ("LRA_DATA", folder_in("LRA_DATA", named))
+    text = os.environ.get("LRA_DATA")
+    name, folder = ("--data-dir", data_dir) if data_dir or not text else ("LRA_DATA", folder_in("LRA_DATA", text))
     with readable(f"{name} {folder}"):
         if folder and not folder.is_dir():
             raise DataError(f"{name} {folder} is no folder")

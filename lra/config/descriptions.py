@@ -29,12 +29,12 @@ def _comments_in(kind: type) -> dict[str, str]:
         if token.type == tokenize.COMMENT:
             line = alone if token.line.lstrip().startswith("#") else beside
             line[token.start[0]] = token.string.lstrip("#").strip()
-    found = {}
+    meanings = {}
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             above = list(itertools.takewhile(alone.__contains__, range(node.lineno - 1, 0, -1)))
             lines = [alone[line] for line in reversed(above)]
             lines += [beside[line] for line in range(node.lineno, (node.end_lineno or 0) + 1) if line in beside]
             if lines:
-                found[node.target.id] = " ".join(lines)
-    return found
+                meanings[node.target.id] = " ".join(lines)
+    return meanings

@@ -36,21 +36,21 @@ def read_protocol(name: str) -> dict[str, Any]:
 
 def sections_of(name: str, content: dict[str, Any]) -> dict[str, Any]:
     """Task -> its section. content: what `read_protocol(name)` returned. Raises ConfigError."""
-    found = content.get("tasks", {})
-    if not all(isinstance(task, str) for task in found):
-        raise ConfigError(f"protocol {name}: tasks: expected task names and their sections, found {str(found)[:200]}")
-    return found
+    tasks = content.get("tasks", {})
+    if not all(isinstance(task, str) for task in tasks):
+        raise ConfigError(f"protocol {name}: tasks: expected task names and their sections, found {str(tasks)[:200]}")
+    return tasks
 
 
 def deviations_of(name: str) -> dict[str, str]:
     """How a protocol differs from its source: a word for tables -> the explanation. Raises ConfigError."""
-    found = read_protocol(name).get("deviations") or {}
-    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+    deviations = read_protocol(name).get("deviations") or {}
+    if not isinstance(deviations, dict) or not all(isinstance(text, str) for text in deviations.values()):
         raise ConfigError(
             f"protocol {name}: deviations: expected words and their explanations, "
-            f"as in `sizes: wider than the paper's`, found {found!r}"
+            f"as in `sizes: wider than the paper's`, found {deviations!r}"
         )
-    return {str(word): " ".join(text.split()) for word, text in found.items()}
+    return {str(word): " ".join(text.split()) for word, text in deviations.items()}
 
 
 def about_protocol(name: str) -> str:
@@ -106,11 +106,11 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 def _mappings(content: dict[str, Any], keys: Collection[str], where: str) -> dict[str, dict[str, Any]]:
     """The mappings at those `keys` that `content` has; {} for an empty key. Raises ConfigError for anything else."""
-    found = {key: {} if content[key] is None else content[key] for key in keys if key in content}
-    for key, value in found.items():
+    mappings = {key: {} if content[key] is None else content[key] for key in keys if key in content}
+    for key, value in mappings.items():
         if not isinstance(value, dict):
             raise ConfigError(f"{where}{key}: expected keys and values, found {str(value)[:200]}")
-    return found
+    return mappings
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -158,14 +158,14 @@ def _loaded(text: str) -> Any:
     import yaml
 
     value = yaml.load(text, _loader())
-    left = [value]
+    remaining = [value]
     for count in itertools.count():
-        if not left:
+        if not remaining:
             return value
         if count > MOST_VALUES:
             raise ValueError(f"it holds more than {MOST_VALUES:,} values")
-        part = left.pop()
-        left += part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple | set) else ()
+        part = remaining.pop()
+        remaining += part.values() if isinstance(part, dict) else part if isinstance(part, list | tuple | set) else ()
 
 
 @cache

@@ -53,9 +53,9 @@ def resolve(
     merged = read_protocol(protocol)
     sections = sections_of(protocol, merged)
     if task not in sections and not section:
-        there = ", ".join(sections) or "none"
+        known = ", ".join(sections) or "none"
         remedy = "; a line `base: standard` adds all" if Path(protocol).suffix else ""
-        raise ConfigError(f"protocol {protocol} has no section for task {task!r}; it has: {there}{remedy}")
+        raise ConfigError(f"protocol {protocol} has no section for task {task!r}; it has: {known}{remedy}")
     plain = merge({key: merged.get(key) or {} for key in ("model", "train", "data")}, sections.get(task, section))
     merged, changes = plain, {}
     for change in map(parse_override, overrides):
@@ -91,10 +91,10 @@ def warmup_share(warmup: int, of_steps: int, steps: int) -> int:
 
 def has_cut_warmup(config: Config, plain: Config) -> bool:
     """Did `_cut_warmup` scale the warm-up? plain: the configuration without overrides."""
-    own, before = config.train, plain.train
-    if own.schedule == "rsqrt" or own.warmup == before.warmup:  # a run with rsqrt may end inside its warm-up
+    train, before = config.train, plain.train
+    if train.schedule == "rsqrt" or train.warmup == before.warmup:  # a run with rsqrt may end inside its warm-up
         return False
-    return own.steps < before.warmup and own.warmup == warmup_share(before.warmup, before.steps, own.steps)
+    return train.steps < before.warmup and train.warmup == warmup_share(before.warmup, before.steps, train.steps)
 
 
 def label_of(protocol: str, config: Config, plain: Config) -> str:
@@ -152,18 +152,18 @@ def _typed(plain: dict[str, Any], data_type: type, keys: Keys, where: str) -> Co
     """The typed configuration. Making it takes 30 ms, so callers share one if it is frozen, and so hashable."""
     sections = {"model": model_with(keys), "train": Train, "data": data_type}
     try:
-        known = (repr(plain), *sections.values())
+        key = (repr(plain), *sections.values())
     except (ValueError, RecursionError):  # repr fails on a number of thousands of digits, on lists in lists
         return _make(plain, sections, where)
-    if known in _made:
-        return _made[known]
-    made = _make(plain, sections, where)
+    if key in _made:
+        return _made[key]
+    config = _make(plain, sections, where)
     with contextlib.suppress(TypeError):  # a user's settings that are not frozen have no hash
-        hash(made)
+        hash(config)
         if len(_made) > MOST_KEPT:
             _made.clear()
-        _made[known] = made
-    return made
+        _made[key] = config
+    return config
 
 
 def _make(plain: dict[str, Any], sections: dict[str, type], where: str) -> Config:

@@ -93,7 +93,7 @@ def read_compact(documents: Path, listed: Path, length: int, folder: Path) -> Re
         if name in numbers:
             raise DataError(f"{documents}: the id {_shown(name)} occurs twice")
         numbers[name] = papers.add(name, text)
-    digest, found = hashlib.sha256(), {split: ([], []) for split in SPLITS.values()}
+    digest, listed_rows = hashlib.sha256(), {split: ([], []) for split in SPLITS.values()}
     lines = _fields(listed, len(COLUMNS), digest)
     _, header = next(lines, (1, []))
     if [name.decode("utf-8", "replace") for name in header] != [*COLUMNS]:
@@ -104,14 +104,14 @@ def read_compact(documents: Path, listed: Path, length: int, folder: Path) -> Re
         unknown = [name for name in pair if name not in numbers]
         if unknown:
             raise DataError(f"{listed} line {line}: {documents.name} has no document {_shown(unknown[0])}")
-        pairs, labels = found[SPLITS[split]]
+        pairs, labels = listed_rows[SPLITS[split]]
         pairs.append([numbers[name] for name in pair])
         labels.append(_label(label, listed, line))
-    empty = [name.decode() for name, split in SPLITS.items() if not found[split][1]]
+    empty = [name.decode() for name, split in SPLITS.items() if not listed_rows[split][1]]
     if empty:
         raise DataError(f"{listed} has no rows of {' and '.join(empty)}: it is cut short")
     hashes = {documents.name: sha256(documents), listed.name: digest.hexdigest()}
-    splits = {split: _arrays(*rows) for split, rows in found.items()}
+    splits = {split: _arrays(*rows) for split, rows in listed_rows.items()}
     return Read(*papers.arrays(), splits, hashes)
 
 

@@ -27,11 +27,11 @@ def counts(split: Split, longest: int) -> csr_matrix:
     """Features (R, 256) of single bytes, or (R, 2^18) of all runs of 1 to `longest` bytes, hashed."""
     columns, values, ends = [], [], [0]
     for row, length in enumerate(split.lengths.tolist()):
-        found, often = np.unique(runs(split.values[row, :length], longest), return_counts=True)
-        logs = np.log1p(often).astype(np.float32)
-        columns.append(found.astype(np.int32))
+        codes, times = np.unique(runs(split.values[row, :length], longest), return_counts=True)
+        logs = np.log1p(times).astype(np.float32)
+        columns.append(codes.astype(np.int32))
         values.append(logs / np.linalg.norm(logs))
-        ends.append(ends[-1] + len(found))
+        ends.append(ends[-1] + len(codes))
     shape = (len(split.lengths), 256 if longest == 1 else COLUMNS)
     return csr_matrix((np.concatenate(values), np.concatenate(columns), np.array(ends)), shape)
 
