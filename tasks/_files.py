@@ -59,7 +59,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
-    """Waits for the folder's lock and holds it in the block; it ends with the process. Yields False without locks."""
+    """Waits for the folder's lock and holds it in the block; a dying process frees it. Yields False without locks."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -36,7 +36,7 @@ ARRAY, NAME, HASH = r"[a-z]+(-[a-z-]+)?\.npy", r"[a-z][a-z0-9_]*", r"[0-9a-f]{12
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder of prepared data. Raises OSError, or ValueError, also for names that could leave it."""
+    """The manifest of a folder of prepared data. Raises OSError, or ValueError for damage or unsafe names."""
     descriptor = os.open(folder / MANIFEST, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,7 +1,7 @@
 """Parquet files in blocks of rows, through `datasets`.
 
 `datasets` copies the wanted columns to an Arrow file, which is mapped into memory and removed after reading. Its
-streaming mode would need no copy, but it imports torch, and every other process that used it aborts when it ends
+streaming mode would need no copy, but it imports torch, and about half of the processes that use it abort at their end
 (datasets 5.2 with pyarrow 26: https://github.com/huggingface/datasets/issues/7566).
 """
 

@@ -50,10 +50,10 @@ class Found:
 def prepare(
     task: str, home: Home, used: dict[str, Any], place: tuple[Path | None, Path], build: Callable[..., _store.Built]
 ) -> Data:
-    """Finds or builds the data of a task. place: (data_dir, cache). used: all that decides the content but the files.
+    """Finds or builds the data of a task. place: (data_dir, cache). used: what decides the content besides the files.
 
-    Files of the data directory come first, then what was prepared before, then the hub. `build(found, folder)` fills
-    a cache folder, and its `about` repeats `used`. Raises DataError.
+    Files of the data directory come first, then data that was prepared before, then the hub. `build(found, folder)`
+    fills a cache folder, and its `about` repeats `used`. Raises DataError.
     """
     data_dir, cache = place
     folder = data_folder(data_dir)

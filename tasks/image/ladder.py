@@ -13,7 +13,7 @@ from tasks._data import Data, Split
 from tasks._ladders import sklearn_logistic
 
 SIDE, PATCH, STRIDE = 32, 6, 2  # pixels
-FILTERS = 256  # whitened patches of training images, with each of which every patch is compared
+FILTERS = 256  # whitened patches of training images; every patch of an image is compared with all of them
 SAMPLE = 20  # filters are drawn from every 20th training image
 BLOCK = 500  # images at a time
 

@@ -44,7 +44,7 @@ class Settings:
 
     seed: int = 0  # fixes which images are held out or drawn; the `--seed` of a run does not change them
     grey: Literal["luma", "pil"] = "luma"  # how colours become grey: by TensorFlow's weights and rounding, or Pillow's
-    # which tenth of the training images is held out: the last, or one drawn by `seed`, with as many of each class
+    # the tenth of the training images to hold out: the last one, or one drawn by `seed`, equally many of each class
     image_validation: Literal["last", "seeded"] = "last"
     train_rows: int = 0  # images to train on; 0: all that remain
     validation_rows: int = 0  # images to validate on; 0: all that are held out
@@ -72,7 +72,7 @@ class Image(Task):
         return _sources.prepare(self.name, HOME, used, (data_dir, cache), build)
 
     def climb(self, data: Data) -> dict[str, float]:
-        """Constant; linear models of the pixels, of pooled random patches. `data ladder` adds a patch MLP on top."""
+        """Constant; linear models of the pixels and of pooled random patches. `data ladder` adds a patch MLP on top."""
         from tasks.image import ladder
 
         _ladders.need_sklearn()

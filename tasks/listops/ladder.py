@@ -1,4 +1,4 @@
-"""The ListOps ladder: what a reader of the first k levels of a tree scores, which draws the values of deeper subtrees.
+"""The ListOps ladder: what a reader scores that sees the first k levels of a tree and draws the rest at random.
 
 A reader of k levels knows every operator and digit down to nesting k, and the operators of the subtrees just below. It
 replaces each of these subtrees by a draw from the values that subtrees of the same operator at the same depth have in

@@ -25,7 +25,7 @@ BLOCK = 8192  # pairs held in memory at a time
 
 
 def climb(data: Data) -> dict[str, float]:
-    """Rung -> accuracy on the test split. Everything is learned on train, except popularity's threshold: on validation.
+    """Rung -> accuracy on the test split. All is learned on train, except popularity's threshold, on validation.
 
     The byte histograms are standardised over all documents, which needs no label.
     """

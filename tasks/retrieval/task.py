@@ -68,7 +68,10 @@ class Retrieval(Task):
     settings = Settings
 
     def prepare(self, settings: Settings, data_dir: Path | None, cache: Path, progress: bool) -> Data:
-        """Reads the files in `data_dir`, else LRA_DATA, else, for LRA's pairs, an accepted mirror. Raises DataError."""
+        """Reads the files in `data_dir`, else LRA_DATA, else, for LRA's pairs, an accepted mirror. Raises DataError.
+
+        Where it finds none of them, data that was prepared before is used.
+        """
         check(settings)
         used = without_idle_seed(asdict(settings))
         try:

@@ -36,7 +36,7 @@ class Settings:
     seed: int = 0  # fixes which reviews are held out or drawn; the `--seed` of a run does not change them
     length: int = 4000  # bytes kept from the start of a review
     text_validation: Literal["held-out", "test"] = "held-out"  # quirk: `test` validates on the test split itself
-    validation_rows: int = 2500  # training reviews that are held out, as many of each label
+    validation_rows: int = 2500  # training reviews that are held out, equally many of each label
     train_rows: int = 0  # reviews to train on; 0: all that remain
     test_rows: int = 0  # reviews to test on; 0: all
 
