@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SIDE = 32  # pixels on a side of the image that models are tried with
 LENGTH = SIDE * SIDE  # tokens of a trial sequence
-LONG = 2_000  # steps from which a run's hours are worth measuring; a shorter run ends as soon as the measurement
+LONG = 2_000  # steps from which hours are worth measuring; a shorter run takes no longer than the measurement
 
 
 def examine(request: Request, runs: Iterable[Run]) -> None:
