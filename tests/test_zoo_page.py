@@ -42,6 +42,8 @@ def test_what_a_paragraph_says(page: str):
         "Options: `power=3`, `conv=5`, `key_positions=false`",
     ):
         assert words in flatten
+    assert "| Local (`local:block=64` on Image, Pathfinder) | google | 15.82 |" in page
+    assert "| Longformer (`longformer:window=512,tokens=0`) | google |" in page
     assert "| Meng et al. 2025, PolaFormer | PolaFormer alpha=3 | unpublished | 37.35 | 73.06 |" in page
 
 

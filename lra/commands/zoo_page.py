@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attention_zoo import Entry
-    from lra.report.tables.published import PublishedFigure
+    from lra.report.tables.published import PublishedFigure, PublishedTask
 
 HEAD = """\
 # The zoo
@@ -147,8 +147,8 @@ def published_table(name: str, figures: Sequence[PublishedFigure]) -> str:
         matches = [figure for figure in row if figure["attention"].partition(":")[0] == name]
         matches = [figure for figure in matches if len(matches) == len(row) or known[figure["task"]].train]
         if matches:
-            specs = [spec for spec in dict.fromkeys(figure["attention"] for figure in matches) if spec != name]
-            words = plain(mechanism) + (f" ({', '.join(f'`{spec}`' for spec in specs)})" if specs else "")
+            specs = {figure["task"]: figure["attention"] for figure in matches if known[figure["task"]].train}
+            words = plain(mechanism) + options_by_task(name, specs, known)
             values = {figure["task"]: figure["value"] for figure in matches}
             lines.append(([plain(source), words, plain(protocol)], values))
             shown |= values.keys()
@@ -158,3 +158,16 @@ def published_table(name: str, figures: Sequence[PublishedFigure]) -> str:
     head = ["| published in | as | protocol | " + " | ".join(tasks.values()) + " |", "|---" * (3 + len(tasks)) + "|"]
     body = ["| " + " | ".join([*words, *(values.get(task, DASH) for task in tasks)]) + " |" for words, values in lines]
     return "\n".join([*head, *body])
+
+
+def options_by_task(name: str, specs: Mapping[str, str], known: Mapping[str, PublishedTask]) -> str:
+    """' (`local:block=64` on Image, Pathfinder)', or '' where `name` without options is meant on every task.
+
+    specs: task -> the spec that was published there.
+    """
+    parts = []
+    for spec in dict.fromkeys(specs.values()):
+        tasks = [task for task in specs if specs[task] == spec]
+        where = "" if len(tasks) == len(specs) else f" on {', '.join(known[task].title for task in tasks)}"
+        parts += [f"`{spec}`{where}"] if spec != name else []
+    return f" ({', '.join(parts)})" if parts else ""
