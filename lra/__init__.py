@@ -22,7 +22,7 @@ __all__ = ["load", "prepare", "records"]
 
 
 def records(*paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
-    """One row per record in these files and folders, or lists of them (default results/runs).
+    """A DataFrame with one row per record in these files and folders, or lists of them (default results/runs).
 
     The columns are those of runs.csv in a report: `task`, `row`, `seed`, `test_accuracy` (a fraction of 1), `status`,
     `config.train.lr`, `seconds_train`, `parameters_total`, ... Curves and predictions are in the files, at `path`.
@@ -51,10 +51,10 @@ def prepare(
     seed: int = 0,
     data_dir: str | Path | None = None,
 ) -> Prepared:
-    """What a run starts from: its configuration, its data and its untrained model, for a training loop of one's own.
+    """What a run starts from: its configuration, its data and its untrained model, for a custom training loop.
 
-    The arguments are as on the command line, overrides a list as after --set. Raises SpecError, DataError or
-    ConfigError.
+    The arguments mean what they mean on the command line; overrides is a list of KEY=VALUE, as after --set. Raises
+    SpecError, DataError or ConfigError.
     """
     from lra.errors import ConfigError
     from lra.experiments.plan import Request
@@ -68,9 +68,10 @@ def prepare(
 
 
 def load(run: str | Path) -> Loaded:
-    """The record of a run, its configuration and its best weights, by the path of the record.
+    """The record, the configuration and the best weights of a finished run. run: the path of its record.
 
-    Raises RecordError or WorkError when one of them is missing or damaged.
+    Raises RecordError or WorkError when the record or the weights are missing or damaged, DataError or ConfigError when
+    the task, the backbone or the configuration of the run cannot be used any more.
     """
     from lra.errors import RecordError
     from lra.experiments.load import load_run

@@ -1,4 +1,4 @@
-"""The command line. It imports the standard library and the one command asked for, so that messages come at once."""
+"""The command line. It imports only the standard library and the requested command, so that messages come at once."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ NEEDED = ("torch", "numpy", "scipy", "numba", "loky", "datasets", "PIL", "pandas
 ROOT = Path(__file__).resolve().parent.parent
 HELP = ("-h", "--help")
 COMPILING = ("run", "bench", "check", "audit", "gpu")  # commands that may compile a model
-TRAINING = ("run", "audit", "gpu")  # commands that go on where they were stopped
+TRAINING = ("run", "audit", "gpu")  # commands that continue where they were stopped
 
 
 class Store(argparse.Action):
-    """Stores a value. An option that takes several words may be given again and adds to them; any other may not."""
+    """Stores a value. A repeated option that takes a list extends the list; repeating any other option is an error."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
@@ -46,7 +46,7 @@ class Store(argparse.Action):
 
 
 class Flag(argparse.Action):
-    """Stores True, and that it was given."""
+    """Stores True, and notes in `namespace.given` that the option was given."""
 
     def __init__(self, option_strings: list[str], dest: str, **settings: Any):
         super().__init__(option_strings, dest, nargs=0, default=False, **settings)
@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
         return self.parse_args(words)
 
     def error(self, message: str):
-        """An unknown option comes first: argparse would name what is missing because of it."""
+        """Raises UserError. Reports an unknown option first; argparse would report what is missing because of it."""
         options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         for word in self.words:
             name = word.partition("=")[0]
@@ -88,12 +88,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0: done. 1: a run failed, nothing could run or a record is unreadable. 2: a mistake of the user.
+    """Exit code 0: done. 1: a run failed, nothing could run or a record is unreadable. 2: a user's mistake.
 
-    75: not all is done, and nothing failed; a signal stopped it, or another process does the rest. 130: after Ctrl-C.
+    75: some runs are not done but none failed, because a signal stopped the command or another process has the rest.
+    130: after Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):  # a console may not know ±, and no encoding has every byte of a file's name
+    for stream in (sys.stdout, sys.stderr):  # a console may lack ±, and a file name may hold bytes of no encoding
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     if arguments and arguments[0] in HELP:
@@ -115,22 +116,22 @@ def main(arguments: list[str] | None = None) -> int:
                     raise
                 say(f"error: {' '.join(str(error).split())}")
                 return 2
-    except streams.ReaderGone:  # such as `head`, which has seen enough
+    except streams.ReaderGone:  # the reader of stdout, such as `head`, has closed it
         return 0
-    except UserError as error:  # the last of the output could not be printed
+    except UserError as error:  # the end of the output could not be printed
         say(f"error: {error}")
         return 2
 
 
 def parse(name: str, words: list[str]) -> argparse.Namespace:
-    """The arguments of a command, and the environment that it works in. Raises UserError."""
+    """Parses the arguments of a command, and sets the environment variables that it needs. Raises UserError."""
     if not {*HELP} & set(words):
         check_installation()
     parsed = parser_of(name).parse(words)
     check_set(getattr(parsed, "set", []))
     if getattr(parsed, "accept_mirror", False):
         os.environ["LRA_ACCEPT_MIRROR"] = "1"
-    # torch's threads spin while they wait: on two cores with another process beside it a step took 15 times as long
+    # torch's threads spin while they wait: with another process on the same two cores a step took 15 times as long
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     if name in COMPILING:
         use_compiler_cache()
@@ -138,7 +139,7 @@ def parse(name: str, words: list[str]) -> argparse.Namespace:
 
 
 def say(line: str) -> None:
-    """Prints on stderr; of several processes under torchrun only the first one does."""
+    """Prints a line on stderr; under torchrun only the first process prints."""
     if first_process():
         print(line, file=sys.stderr)
 
@@ -179,7 +180,7 @@ def overview() -> str:
 
 
 def check_set(texts: list[str]) -> None:
-    """Raises UserError for a key with two values, because one of them would be dropped in silence."""
+    """Raises UserError for a key with two values, because one of them would be dropped silently."""
     keys = [text.partition("=")[0].strip() for text in texts]
     for key in keys:
         if keys.count(key) > 1:
@@ -201,10 +202,10 @@ def check_installation() -> None:
 
 
 def use_compiler_cache() -> None:
-    """Keeps what torch.compile makes under LRA_CACHE, so that a shape is compiled once, ever.
+    """Keeps compiled code under LRA_CACHE, so that torch.compile compiles each shape only once.
 
     The compiler's own commands break at a space in a path. A cache with a space in its name is therefore replaced by a
-    folder for temporary files, and so is one that cannot be written to. TORCHINDUCTOR_CACHE_DIR is preferred to both.
+    folder for temporary files, and so is one that cannot be written to. TORCHINDUCTOR_CACHE_DIR, if set, is kept.
     """
     if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
         return
@@ -221,7 +222,7 @@ def use_compiler_cache() -> None:
 
 
 def first_usable(folders: list[Path]) -> tuple[Path, str]:
-    """The first folder that has no space in its path and can be written to; why the very first cannot be written."""
+    """The first writable folder without a space in its path, else folders[0]; why folders[0] is not writable, or ''."""
     why = ""
     for folder in folders:
         if any(character.isspace() for character in str(folder)):

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-# tqdm's own lock is a semaphore of the system, which a process that is killed leaves behind; no two of ours share a bar
+# tqdm's default lock is a system semaphore, which a killed process leaks; no two processes of the suite share a bar
 tqdm.set_lock(threading.RLock())
 _shown = {"bars": True, "lines": True}
 OFTEN = 0.5  # seconds between two messages of `draw`
@@ -21,12 +21,12 @@ class _Parent:
     """The process that prints for this one, if there is one."""
 
     send: Callable[[dict[str, Any]], None] | None = None
-    bars = False  # does it draw them?
-    drawn = 0.0  # when it was last told how far a run is
+    bars = False  # does that process draw progress bars?
+    drawn = 0.0  # when progress was last sent to it, by time.monotonic
 
 
 def say(message: str) -> None:
-    """Writes a line to stderr without tearing a bar."""
+    """Prints a line on stderr without tearing a bar, or sends it to the process that prints for this one."""
     if not _shown["lines"]:
         return
     if _Parent.send is not None:
@@ -37,20 +37,20 @@ def say(message: str) -> None:
 
 @functools.cache
 def say_once(message: str) -> None:
-    """The same, the first time that this process is to say it."""
+    """As `say`, but prints each message only once per process."""
     say(message)
 
 
 def relay(send: Callable[[dict[str, Any]], None] | None, bars: bool = False) -> None:
-    """Lets another process print what this one says. bars: it also draws how far a run is, see `draw`.
+    """Lets another process print for this one. bars: it also draws the progress of the run, see `draw`.
 
-    `send` gets {"line": ...} for a line, and what `draw` makes. None: this process prints for itself again.
+    send: called with {"line": ...} for a line, and with the messages of `draw`; None: this process prints for itself.
     """
     _Parent.send, _Parent.bars, _Parent.drawn = send, bars, 0.0
 
 
 def draw(step: int, steps: int, words: str, phase: str = "") -> bool:
-    """Tells the process that prints for this one how far its run is. False where nobody draws it."""
+    """Sends the progress of a run to the process that prints for this one. Returns whether that process draws it."""
     if _Parent.send is None or not _shown["lines"]:
         return False
     if step == steps or time.monotonic() - _Parent.drawn > OFTEN:
@@ -65,9 +65,10 @@ def bars() -> bool:
 
 
 def show(*, bars: bool, lines: bool) -> None:
-    """What this process writes from now on.
+    """Sets whether this process draws bars and prints lines.
 
-    No bars where several processes would tear each other's on one terminal; no lines where another speaks for this one.
+    Bars are off where several processes would tear each other's on one terminal, lines where another process prints for
+    this one.
     """
     _shown.update(bars=bars, lines=lines)
 

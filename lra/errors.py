@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """The command line answers any of these with its message and exit code 2."""
+    """A mistake of the user. The command line prints its message and exits with code 2."""
 
 
 class ConfigError(UserError, ValueError):
@@ -30,21 +30,21 @@ class CountError(UserError, ValueError):
 
 
 def to_type(*words: object) -> str:
-    """A command as it can be pasted: ('report', 'my runs') -> "python run_lra.py report 'my runs'"."""
+    """A command line that can be pasted into a shell: ('report', 'my runs') -> "python run_lra.py report 'my runs'"."""
     return shlex.join(["python", "run_lra.py", *map(str, words)])
 
 
 def in_one_line(error: BaseException, most: int = 500) -> str:
-    """The kind of an error and its message, cut to so many characters."""
+    """The class and the message of an error, cut to `most` characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:most]
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of its message that says something; a compiler's messages go on for pages."""
+    """The first non-empty line of an error's message; those of a compiler can run to pages."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
 
 
 def suggestion(word: str, known: Sequence[str], cutoff: float = 0.5) -> str:
-    """', did you mean ...?' with the nearest known word, or nothing. cutoff: how alike they must be, of 1."""
+    """', did you mean ...?' with the nearest known word, or nothing. cutoff: the least similarity, from 0 to 1."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=cutoff)
     return f", did you mean {close[0]!r}?" if close else ""

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def identity_of(fields: dict[str, Any], digits: int = 12) -> str:
-    """So many hexadecimal digits over JSON-able fields, independent of their order."""
+    """The first `digits` hexadecimal digits of a SHA-256 over JSON-able fields, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:digits]
 
 

@@ -1,9 +1,9 @@
-"""Signals that ask a command to stop. What is under way is saved first, and the exit code says that nothing failed.
+"""Signals that ask a command to stop. It first saves the run under way, and its exit code says that nothing failed.
 
-SIGTERM, SIGUSR1 and SIGHUP come from schedulers, from other programs and from a terminal that closes, SIGINT is Ctrl-C.
-As long as something would be lost (`held`) a signal is only noted, and the training loop saves and stops after its
-step; at any other time `Stopped` is raised at once, as KeyboardInterrupt is. Ctrl-C a second time always raises it.
-Should Python drop it, as it does with what is raised while an object is freed, the signal stays noted.
+Schedulers, other programs and a terminal that closes send SIGTERM, SIGUSR1 and SIGHUP; Ctrl-C sends SIGINT. Inside a
+`held` block, where work would be lost, a signal is only noted, and the training loop saves and stops after its step;
+elsewhere `Stopped` is raised at once, as KeyboardInterrupt is. A second Ctrl-C always raises `Stopped`. If Python drops
+the exception, as it does when one is raised while an object is freed, the signal stays noted.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import ClassVar
 
-UNFINISHED = 75  # exit code: EX_TEMPFAIL of sysexits.h; nothing failed, and the same command goes on
-INTERRUPTED = 130  # exit code after Ctrl-C, as shells have it
+UNFINISHED = 75  # exit code: EX_TEMPFAIL of sysexits.h; nothing failed, and the same command continues
+INTERRUPTED = 130  # exit code after Ctrl-C, as in shells
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 NUMBERS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows lacks the last two
-TWICE = 0.3  # seconds within which a second SIGINT is the first one, because `timeout` and others pass it on twice
+TWICE = 0.3  # seconds within which a second SIGINT counts as the first: `timeout` and others pass it on twice
 HINT = b"\nsaves after this step, then stops; Ctrl-C again stops at once\n"
 
 
@@ -34,18 +34,18 @@ class Stopped(KeyboardInterrupt):
 
 
 class _State:
-    number = 0  # of the signal that has asked to stop; 0: none has
-    since = 0.0  # when it did
-    holds = 0  # blocks in which signals are noted
-    terminals: ClassVar[list[int]] = []  # descriptors of output that were terminals at first
+    number = 0  # of the signal that asked to stop; 0: none did
+    since = 0.0  # when that signal came, by time.monotonic
+    holds = 0  # number of `held` blocks that are open
+    terminals: ClassVar[list[int]] = []  # of 1 and 2, those that were terminals when `caught` began
 
 
 @contextlib.contextmanager
 def caught(hint: bytes = HINT) -> Iterator[None]:
-    """Answers the signals within the block. hint: printed when the first Ctrl-C is noted.
+    """Handles the signals within the block. hint: printed when the first Ctrl-C is noted.
 
-    Does nothing outside the main thread, where Python does not allow it. Ctrl-C and SIGHUP that are ignored, as under
-    nohup, stay so.
+    Does nothing outside the main thread, where Python does not allow handlers. SIGINT and SIGHUP stay ignored where
+    they already are, as under nohup.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -61,7 +61,7 @@ def caught(hint: bytes = HINT) -> Iterator[None]:
             raise Stopped(number)
         if first and number == signal.SIGINT and hint:
             with contextlib.suppress(OSError):
-                os.write(2, hint)  # print may be what the signal interrupts
+                os.write(2, hint)  # not print, which the signal may have interrupted
 
     before = {number: signal.getsignal(number) for number in NUMBERS}
     ignorable = (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT))
@@ -71,7 +71,7 @@ def caught(hint: bytes = HINT) -> Iterator[None]:
             if not (handler is signal.SIG_IGN and number in ignorable):
                 signal.signal(number, answer)
         yield
-    except SystemError as error:  # Python 3.11's parser makes one of a Stopped that is raised in it
+    except SystemError as error:  # Python 3.11's parser turns a Stopped that is raised in it into this
         if _State.number:
             raise Stopped(_State.number) from error
         raise
@@ -83,7 +83,7 @@ def caught(hint: bytes = HINT) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Within the block something is under way that would be lost: signals are noted, see `asked`."""
+    """Within the block signals are only noted, because work would be lost; see `asked`."""
     _State.holds += 1
     try:
         yield
@@ -92,13 +92,13 @@ def held() -> Iterator[None]:
 
 
 def ask(number: int = signal.SIGTERM) -> None:
-    """Notes the wish to stop that has come by another way than a signal."""
+    """Notes a request to stop that did not come as a signal."""
     _State.number = _State.number or number
     leave_closed_terminals()
 
 
 def leave_closed_terminals() -> None:
-    """What is printed goes nowhere from now on, because writing to a terminal that has closed would be an error."""
+    """Redirects the output of a closed terminal to os.devnull, because writing to the terminal would be an error."""
     for output in _State.terminals:
         if not os.isatty(output):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -107,7 +107,7 @@ def leave_closed_terminals() -> None:
 
 
 def forget() -> None:
-    """Takes the wish back: it has been fulfilled, and the process goes on with something else."""
+    """Clears a request to stop that has been carried out; the process continues with other work."""
     _State.number = 0
 
 
@@ -117,5 +117,5 @@ def asked() -> bool:
 
 
 def stopped() -> Stopped:
-    """What to raise when everything is saved."""
+    """The exception to raise when everything is saved."""
     return Stopped(_State.number or signal.SIGTERM)

@@ -1,6 +1,6 @@
 """The historic faults of earlier suites: the field that switches each on, and which suite has it on which task.
 
-The facts are from the issues and the code of the suites.
+The facts come from the issues and the code of these suites.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ SUITES = {
 
 @dataclass(frozen=True)
 class Quirk:
-    """One historic fault. tasks: where it can occur, empty for everywhere; images: only on tasks of images.
+    """One historic fault. tasks: those on which it can occur, empty for all; images: it occurs on image tasks only.
 
-    switch turns it on, and sound off, whatever the protocol says. choice: it is a choice between two data sets rather
-    than a fault of training; the other quirks are measured on the protocol's own data. other_rows: it changes which
-    samples are tested, so that answers cannot be compared one by one.
+    switch, sound: the overrides that turn it on and off, whatever the protocol says. choice: it is a choice between two
+    data sets rather than a fault of training; when another quirk is measured, it stays as the protocol has it.
+    other_rows: it changes which samples are tested, so that answers cannot be compared one by one.
     """
 
     name: str
     switch: str
     sound: str
     tasks: tuple[str, ...]
-    suites: tuple[str, ...]  # on one of its tasks at least; `suites_with` says which
+    suites: tuple[str, ...]  # that have it on at least one task; `suites_with` says on which
     images: bool = False
     choice: bool = False
     other_rows: bool = False
@@ -92,7 +92,10 @@ QUIRKS = (
 
 @functools.cache
 def suites_with(quirk: Quirk, task: str) -> list[str]:
-    """The suites whose protocol here has the quirk on this task, and those without one; all, if it is a choice."""
+    """Those of the quirk's suites that have it on this task by their protocol here, or have no protocol here.
+
+    For a choice all its suites.
+    """
     named = set(protocols())
     return [suite for suite in quirk.suites if quirk.choice or suite not in named or has(suite, quirk, task)]
 

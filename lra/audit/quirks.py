@@ -1,7 +1,7 @@
-"""The quirk audit: what each historic quirk of earlier suites does to accuracy, switched on alone under a protocol.
+"""The quirk audit: how much accuracy changes when one historic quirk of earlier suites is switched on.
 
-Every quirk is a field of the configuration, so a run with it is an ordinary run, and the protocol's name in its record
-says so.
+Every quirk is a field of the configuration, so a run with a quirk is an ordinary run, whose record shows the field in
+the name of its protocol.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Key = tuple[str, str, int, str]  # task, row, seed, protocol
 
 @dataclass(frozen=True)
 class Comparison:
-    """A quirk on a task: the runs without and with it, attention by attention and seed by seed."""
+    """A quirk on a task: the runs without and with it, both in the same order of attentions and seeds."""
 
     task: str
     quirk: Quirk
@@ -38,7 +38,10 @@ class Comparison:
 
 
 def compare(request: Request) -> list[Comparison]:
-    """What the audit will run. Raises SpecError, DataError or ConfigError."""
+    """The comparisons of the audit, one for each task and quirk; the protocol's other faults are off on both sides.
+
+    Raises SpecError, DataError or ConfigError.
+    """
     fields = {quirk.switch.partition("=")[0] for quirk in QUIRKS}
     for override in request.overrides:
         if override.partition("=")[0] in fields:
@@ -57,7 +60,7 @@ def compare(request: Request) -> list[Comparison]:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a quirk does to one attention on a task: pairs of finished records by seed, without and with the quirk."""
+    """The effect of a quirk on one attention and task. pairs: finished records of each seed, without and with it."""
 
     comparison: Comparison
     row: str
@@ -65,12 +68,12 @@ class Effect:
 
 
 def planned(comparisons: Sequence[Comparison]) -> list[Run]:
-    """Their runs, each once."""
+    """The runs of the comparisons, each once."""
     return distinct(run for c in comparisons for run in (*c.without, *c.faulty))
 
 
 def run_audit(request: Request) -> list[Effect]:
-    """Runs what is missing and returns every effect, those without a finished pair too.
+    """Runs what is missing and returns all effects, also those without a finished pair of runs.
 
     If several tasks are requested, those without data are left out. Raises as `run_grid` does.
     """
@@ -92,7 +95,7 @@ def effects_of(comparison: Comparison, done: dict[Key, Record]) -> list[Effect]:
 
 
 def table(effects: Sequence[Effect]) -> pd.DataFrame:
-    """One row per effect, fractions of 1: accuracies, difference (with minus without), its 95 % interval, verdict."""
+    """One row per effect: accuracies, difference (with minus without), 95 % interval, all fractions of 1; verdict."""
     import pandas as pd
 
     from lra.report.cells import Cell, rows_variance, same_answers
@@ -102,7 +105,7 @@ def table(effects: Sequence[Effect]) -> pd.DataFrame:
     for effect in effects:
         if effect.pairs:
             without, faulty = (Cell(side) for side in zip(*effect.pairs, strict=True))
-            if same_answers(without, faulty):  # no noise, which would pass for how much runs differ
+            if same_answers(without, faulty):  # differences of 0 would lower the noise of all lines
                 same.add(_name(effect))
                 continue
             seeds = sorted(faulty.accuracies.keys() & without.accuracies.keys())
@@ -139,7 +142,7 @@ def _line(effect: Effect, difference: Difference | None, same: bool) -> dict[str
 
 
 def sheet_of(frame: pd.DataFrame) -> Table:
-    """The table for people, in per cent and points."""
+    """The table to print, in per cent and points."""
     from lra.report import render
     from lra.report.format import interval, points
 

@@ -1,7 +1,7 @@
 """Settings side by side: each attention under every combination of values, with accuracy, parameters and operations.
 
 `audit --settings model.backbone=flat,pyramid model.grid=false,true` trains under the four combinations. Each is an
-ordinary run, and the protocol's name in its record says which.
+ordinary run, whose record shows the combination in the name of its protocol.
 """
 
 from __future__ import annotations
@@ -43,11 +43,14 @@ class Line:
     records: list[Record]
     parameters: int
     flops: float | None
-    first: bool = False  # the choice that the others are compared with
+    first: bool = False  # is it the choice that the others are compared with?
 
 
 def run_settings(request: Request, texts: list[str]) -> list[Line]:
-    """Runs what is missing of every combination. Raises as `run_grid` does, and ConfigError for keys without values."""
+    """Runs what is missing of every combination, and returns the lines that have a finished run.
+
+    Raises as `run_grid` does, and ConfigError for keys without values.
+    """
     planned = planned_by_choice(request, texts)
     choices, runs = list(planned), distinct(run for found in planned.values() for run in found)
     jobs = run_jobs(request, runs, len({run.task for run in runs}) > 1, shard=request.shard)
@@ -119,7 +122,7 @@ def table(lines: Sequence[Line]) -> pd.DataFrame:
 
 
 def sheet_of(frame: pd.DataFrame) -> Table:
-    """The table for people, in per cent and points."""
+    """The table to print, in per cent and points."""
     from lra.report import render
     from lra.report.format import DASH, interval, points
 

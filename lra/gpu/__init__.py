@@ -1,8 +1,8 @@
-"""One GPU for a short time: what is worth doing with it, in that order. Each part is a command, and useful by itself.
+"""A plan for one GPU that is available for a short time. Each part is a command that is useful by itself.
 
-First the tests that need a GPU, then the time and memory of a step, then runs: task by task, seed by seed. A part that
-uses up its budget is stopped; what it has written stays. A part that is done is not done again, and a run that was
-stopped goes on, so the same command can be given until everything is done. The report and a summary come last, always.
+First come the tests that need a GPU, then the time and memory of a step, then runs: seed by seed, all tasks of a seed
+before the next one. A part that uses up its budget is stopped, and what it has written is kept. The same command skips
+parts that are done and continues stopped runs, until everything is done. It always ends with the report and a summary.
 
 `plan` lists the parts, `carry_out` runs them, `summary` writes their results.
 """

@@ -1,4 +1,4 @@
-"""Does the parts one after another, each in a process of its own, within their minutes."""
+"""Runs the parts one after another, each in a process of its own and within its budget of minutes."""
 
 import contextlib
 import json
@@ -16,21 +16,21 @@ from lra.gpu.summary import PartOutcome, summary
 from lra.results.checkout import PROGRAM, ROOT
 from lra.results.files import check_replaceable, writable, write_all, write_named
 
-REPORT = 2.0  # minutes at most for the report, or a tenth of all
-PATIENCE = 60  # seconds to write a checkpoint in, once a part is told to stop
+REPORT = 2.0  # minutes kept for the report, or a tenth of all minutes if that is less
+PATIENCE = 60  # seconds that a part has to write its checkpoint after SIGTERM
 
 
 def carry_out(request: GPURequest, parts: Sequence[Part]) -> list[PartOutcome]:
-    """Does the parts one after another; writes the report and summary.md. Raises WorkError if that is impossible.
+    """Runs the parts one after another; writes the report and summary.md. Raises WorkError if a file cannot be written.
 
-    The summary is written after every part, so that it is there whatever ends the process. Ctrl-C, or a signal to stop,
-    ends the part that is running, which saves its run, and all that follow; the report is made even so.
+    The summary is written after every part, so that it exists however the process ends. Ctrl-C, or a signal to stop,
+    stops the part that is running, which saves its run, and skips the following ones; the report is made even then.
     """
     writable(request.out / "parts")
     check_replaceable(request.out / "summary.md", "# One GPU, ", "--out")
     outcomes, stop = [], None
     end = time.monotonic() + 60 * request.minutes
-    kept = 60 * min(REPORT, request.minutes / 10)  # seconds that are kept for the report
+    kept = 60 * min(REPORT, request.minutes / 10)  # seconds kept for the report
     try:
         for number, part in enumerate(parts, 1):
             left = (end - kept - time.monotonic()) / 60
@@ -53,7 +53,7 @@ def _write_summary(request: GPURequest, outcomes: Sequence[PartOutcome]) -> None
 
 
 def _do(request: GPURequest, part: Part, left: float, place: str) -> PartOutcome:
-    """One part, unless it is done or there is no time left. left: minutes."""
+    """Runs one part, unless it is done or no time is left. left: minutes. place: 'part 2 of 9', for the message."""
     mark = request.out / "parts" / f"{part.name}.done"
     if mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == list(part.words):
         return PartOutcome(part, "done before", lines=_log(request, part))
@@ -68,12 +68,12 @@ def _do(request: GPURequest, part: Part, left: float, place: str) -> PartOutcome
 
 
 def _run(request: GPURequest, part: Part, budget: float) -> PartOutcome:
-    """Runs the command; what it prints goes to the terminal and to parts/NAME.log, which is kept if it is stopped."""
+    """Runs the command of a part. Its output goes to the terminal and to parts/NAME.log, even if it is stopped."""
     started, lines = time.monotonic(), []
     places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(places)}
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": environment, "encoding": "utf-8"}
-    # in a session of its own, so that Ctrl-C reaches it once, from here
+    # in a session of its own, so that Ctrl-C does not reach it, too: `_stop` stops it
     with subprocess.Popen([sys.executable, *part.words], **settings, start_new_session=True) as process:
         reader = threading.Thread(target=_echo, args=(process, lines), daemon=True)
         reader.start()
@@ -95,21 +95,21 @@ def _run(request: GPURequest, part: Part, budget: float) -> PartOutcome:
 
 
 def _echo(process: subprocess.Popen, lines: list[str]) -> None:
-    """Prints what the command prints, and keeps it."""
+    """Prints each line that the command prints, and appends it to `lines`."""
     for line in process.stdout or ():
         print(line, end="", flush=True)
         lines.append(line.rstrip("\n"))
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """By SIGTERM, on which a run writes its checkpoint; by force where that does not help, and what it has started."""
-    process.terminate()  # SIGINT is ignored by what a shell runs in its background
+    """Stops the command by SIGTERM, on which a run writes its checkpoint, then by SIGKILL; kills what it started."""
+    process.terminate()  # not SIGINT, which a background job of a shell ignores
     try:
         process.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if hasattr(os, "killpg"):  # a timing that goes on would slow the next part
+    if hasattr(os, "killpg"):  # a process that goes on would slow the next part
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""The parts: the tests that need a GPU, time and memory of a step, then runs, task by task and seed by seed."""
+"""The parts: the tests that need a GPU, time and memory of a step, then the runs, seed by seed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,19 @@ SIX = ("softmax", "relu", "elu", "flatten", "agent", "pola")
 TASKS = ("listops", "text", "image", "retrieval", "pathfinder")  # cheap ones first
 SHAPES = ("listops", "text", "image")  # tasks on which a step is timed
 GEARS = ("captured", "compiled", "eager")
-TOKENS = {"listops": 1035, "text": 1290, "retrieval": 7900, "image": 1024, "pathfinder": 1024}  # of a mean sample
-RATE = 5e6  # tokens per second of a training step on an H100: assumed, nothing has been measured
-FORWARD = 1 / 3  # of the time of a training step
+TOKENS = {"listops": 1035, "text": 1290, "retrieval": 7900, "image": 1024, "pathfinder": 1024}  # in an average sample
+RATE = 5e6  # tokens per second of a training step on an H100: assumed, not measured
+FORWARD = 1 / 3  # share of the time of a training step that a forward pass takes
 START = 0.5  # minutes of a run before its first step: imports, data, compiling
-STEP = 1.5  # minutes to time a step in each gear, most of them to compile; assumed, too
-SLACK = 1.5  # a part may take so much longer than estimated
+STEP = 1.5  # minutes to time a step in all gears, mostly compiling; assumed, too
+SLACK = 1.5  # the budget of a part with runs, as a multiple of its estimate
 
 
 @dataclass(frozen=True)
 class GPURequest:
-    """minutes: for all parts together. overrides: KEY=VALUE for the runs. data_dir: as for a run, or empty.
+    """What the user asked for. minutes: for all parts together. overrides: KEY=VALUE, as after --set.
 
-    files: the file of a user's task, by its name. parts: those of PARTS that are wanted.
+    data_dir: as for a run, or empty. files: the name of a user's task -> its file. parts: those of PARTS to do.
     """
 
     out: Path
@@ -40,7 +40,7 @@ class GPURequest:
     parts: Sequence[str] = PARTS
 
     def choice(self, data: bool = True) -> tuple[str, ...]:
-        """The words of the protocol and what is set in it, and of the data unless samples are drawn."""
+        """The arguments for protocol, device, overrides and data. data: False for a command that draws its samples."""
         overrides = [text for text in self.overrides if data or not text.startswith("data.")]
         words = ("--protocol", self.protocol, "--device", self.device)
         words += ("--set", *overrides) if overrides else ()
@@ -49,9 +49,9 @@ class GPURequest:
 
 @dataclass(frozen=True)
 class Part:
-    """A command after the interpreter's name, its estimated minutes, and the minutes after which it is stopped.
+    """A command to run. words: its arguments after `python`. minutes: estimated. budget: minutes at most.
 
-    proof: words that it prints if it did anything; without them it failed, even with exit code 0.
+    proof: text that it prints if it did anything; without this text it has failed, even with exit code 0.
     """
 
     name: str
@@ -63,20 +63,20 @@ class Part:
 
 
 def plan(request: GPURequest) -> list[Part]:
-    """The parts in their order. Raises ConfigError and DataError for a protocol or a task that does not exist."""
+    """The parts in the order of PARTS. Raises ConfigError or DataError for an unknown protocol or task."""
     makers = {"tests": tests, "steps": steps, "memory": memory, "runs": runs}
     return [part for name in PARTS if name in request.parts for part in makers[name](request)]
 
 
 def tests(request: GPURequest) -> list[Part]:  # noqa: ARG001
-    """The tests that need a GPU, each named with its time (-vv, as our settings hold a -q); no warning fails one."""
+    """The tests that need a GPU, with name and time of each (-vv undoes the -q of pyproject.toml); warnings pass."""
     path = ROOT / "tests" / "test_gpu.py"
     words = ("-m", "pytest", "-vv", "--durations", "0", "--tb=short", "-W", "default", "-m", "gpu", str(path))
     return [Part("tests", "the tests that need a GPU", words, 4, 8, proof=" passed")] if path.exists() else []
 
 
 def steps(request: GPURequest) -> list[Part]:
-    """The time of a training step in each gear, for each task and attention."""
+    """A part for each task of SHAPES and each attention: the time of a training step in each gear."""
     run, parts = str(PROGRAM), []
     gears = ("--gear", *(GEARS if request.device.startswith("cuda") else GEARS[1:]))
     for task in (task for task in SHAPES if task in request.tasks):
@@ -88,7 +88,7 @@ def steps(request: GPURequest) -> list[Part]:
 
 
 def memory(request: GPURequest) -> list[Part]:
-    """Time and memory against length, for each attention."""
+    """A part for each attention: time and memory against length."""
     run, parts = str(PROGRAM), []
     for number, attention in enumerate(request.attentions):
         words = (run, "bench", "--attn", attention, "--mode", "training", "--repeats", "5", "--budget", "10")
@@ -99,7 +99,7 @@ def memory(request: GPURequest) -> list[Part]:
 
 
 def runs(request: GPURequest) -> list[Part]:
-    """A part for each task and seed."""
+    """A part for each seed and task, with the runs of all attentions."""
     found, run = [], str(PROGRAM)
     minutes = {task: estimate(request, task) for task in request.tasks}
     for seed in request.seeds:
@@ -113,7 +113,7 @@ def runs(request: GPURequest) -> list[Part]:
 
 
 def estimate(request: GPURequest, task: str) -> float:
-    """Minutes of a run on an H100, from the tokens that it trains on and evaluates."""
+    """Minutes of one run on an H100, estimated from the tokens that it trains on and evaluates."""
     from lra.experiments.plan import Request
     from lra.experiments.plan import plan as plan_runs
 

@@ -1,4 +1,4 @@
-"""The plan, and what came of it, in Markdown."""
+"""The plan of the parts, and the summary of how they ended, in Markdown."""
 
 import os
 import shlex
@@ -21,7 +21,7 @@ class PartOutcome:
 
 
 def plan_text(parts: Sequence[Part], request: GPURequest) -> str:
-    """The plan as a table, with what fits into the minutes."""
+    """The plan as a table, the commands, and how many parts fit into the minutes."""
     from lra.report.render import markdown, table
 
     after = [*accumulate(part.minutes for part in parts)]
@@ -45,7 +45,7 @@ def command(part: Part) -> str:
 
 
 def summary(request: GPURequest, outcomes: Sequence[PartOutcome]) -> str:
-    """What was done and how it ended, and what the timings printed; in Markdown."""
+    """How each part ended, and what each part but the report printed; in Markdown."""
     from lra.report.render import markdown, table
 
     body = [[o.part.title, o.state, f"{o.minutes:.1f}", f"`{command(o.part)}`"] for o in outcomes]
