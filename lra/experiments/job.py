@@ -37,11 +37,11 @@ PAUSES = "pauses, to go on in more processes"
 
 @dataclass
 class Job:
-    """A run, the path of its record, the folder it works in, and the record, once there is one.
+    """A run, the path of its record, its run folder, and the record, once there is one.
 
-    title: what it is called while a command runs it. paused: it waits to go on from its checkpoint. earlier: inode and
-    time of the record's file when the job was opened, which tell a failure of before from a new one. pretraining: the
-    name of the folder of the run's pretraining, or ''.
+    title: its name in messages. paused: it has stopped at a checkpoint, to continue from there. earlier: the `stamp`
+    of the record's file when the job was opened, so that a failure which was recorded before is not taken for a new
+    one. pretraining: the name of the folder of the run's pretraining, or ''.
     """
 
     run: Run
@@ -64,10 +64,10 @@ class Job:
     def outcome(self) -> Record | None:
         """The record on disk, unless it is a failure from before this job was opened."""
         record = self.read()
-        return None if record is not None and record.status not in FINAL and self.file() == self.earlier else record
+        return None if record is not None and record.status not in FINAL and self.stamp() == self.earlier else record
 
-    def file(self) -> tuple[int, int]:
-        """What tells the record's file from the one that replaces it."""
+    def stamp(self) -> tuple[int, int]:
+        """Inode and modification time (ns) of the record's file, which a new file changes; (0, 0) without one."""
         try:
             about = self.path.stat()
         except OSError:
@@ -114,7 +114,7 @@ def open_job(run: Run, data_hash: str, out: Path, track: str = "") -> Job:
         from lra.experiments.pretrain import folder_name
 
         job.pretraining = folder_name(run, data_hash)
-    job.earlier = job.file()
+    job.earlier = job.stamp()
     job.record = job.read()
     return job
 

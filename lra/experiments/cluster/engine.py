@@ -60,7 +60,7 @@ class Ray:
 
     def __init__(self, ray: Any, needs: Needs, prepared: dict[str, TaskData], request: Request):
         self.ray, self.needs, self.prepared, self.request = ray, needs, prepared, request
-        self.running: dict[Any, Placement] = {}  # by what its process is to say next
+        self.running: dict[Any, Placement] = {}  # by the Ray reference to the next messages of its process
         self.far: set[str] = set()  # nodes that cannot reach the output folder
         self.places, self.looked, self.stopping = 0, 0.0, False
         self.token = request.out / f".ray-{uuid.uuid4().hex}"
@@ -75,9 +75,9 @@ class Ray:
                 while self.running or (waiting and not self.stopping):
                     while waiting and not self.stopping and len(self.running) < self.count_places():
                         self.start(waiting.pop(0))
-                    for words in self.wait():
-                        placement = self.running.pop(words)
-                        ending = self.attend(placement, words)
+                    for reply in self.wait():
+                        placement = self.running.pop(reply)
+                        ending = self.attend(placement, reply)
                         if placement.actor is None and ending is None:
                             waiting.insert(0, placement)
                         if ending is not None:
@@ -119,7 +119,7 @@ class Ray:
         self.running[placement.actor.listen.remote(LISTENS)] = placement
 
     def wait(self) -> list[Any]:
-        """The next words of processes, or of their nodes' end."""
+        """The references in `running` that have an answer, or a lost node; waits for one for ATTENTIVE seconds."""
         if not self.running:
             time.sleep(ATTENTIVE)
             return []
@@ -132,10 +132,10 @@ class Ray:
         for placement in self.running.values():
             placement.actor.tell.remote("stop")
 
-    def attend(self, placement: Placement, words: Any) -> Ending | None:
-        """Takes in what a run's process has said. Returns how its job ended, if it did; a lost one has no actor."""
+    def attend(self, placement: Placement, reply: Any) -> Ending | None:
+        """Handles the messages of a run's process. Returns the Ending of a job that ended; a lost one has no actor."""
         try:
-            for message in self.ray.get(words):
+            for message in self.ray.get(reply):
                 if "ended" in message:
                     return self.finish(placement, message)
                 if "exit" in message:
@@ -216,7 +216,7 @@ class Ray:
 
     def release(self, placement: Placement) -> None:
         """Ends the process of a job and gives its place back."""
-        self.running = {words: other for words, other in self.running.items() if other is not placement}
+        self.running = {reply: other for reply, other in self.running.items() if other is not placement}
         if placement.actor is not None:
             with contextlib.suppress(Exception):  # it has died
                 self.ray.kill(placement.actor)

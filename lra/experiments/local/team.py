@@ -31,15 +31,15 @@ class Worker:
 
 @dataclass
 class Team:
-    """The workers that share a run, process 0 first, and what they have said so far.
+    """The workers that share a run, process 0 first, and what they have reported so far.
 
-    tell: gets what they want to have printed. death: the exit code of a worker that has died. stillborn: a worker that
-    could not start. asked: to pause.
+    on_message: called with each message that is to be printed or drawn. death: the exit code of a worker that has died.
+    stillborn: a worker that could not start. asked: the team has been asked to pause.
     """
 
     job: Job
     workers: list[Worker]
-    tell: Callable[[dict[str, Any]], None]
+    on_message: Callable[[dict[str, Any]], None]
     answers: list[Answer] = field(default_factory=list)
     death: int | None = None
     stillborn: Worker | None = None
@@ -72,7 +72,7 @@ class Team:
     def hear(self, worker: Worker, message: bool | Answer | dict[str, Any]) -> None:
         """True: the worker can compute."""
         if isinstance(message, dict):
-            self.tell(message)
+            self.on_message(message)
         elif isinstance(message, Answer):
             self.answers.append(message)
             worker.busy = False
