@@ -1,4 +1,4 @@
-"""Connects to a Ray cluster, and says what its nodes can take. https://docs.ray.io/en/latest/ray-core/api/core.html"""
+"""Connects to a Ray cluster, and counts the runs that its nodes can take. https://docs.ray.io/en/latest/ray-core/api/core.html"""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lra.errors import ConfigError
 from lra.experiments.plan import Request
 
 PORT = 6379  # where `ray start --head` listens
-PATIENCE = 5.0  # seconds in which the head of a cluster answers
+PATIENCE = 5.0  # seconds that the head of a cluster has to answer
 INSTALL = "--engine ray needs Ray: pip install -e '.[ray]' here and on every node"
 JOIN = "start the command on a machine of the cluster; to join: ray start --address="
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a run gets of a node: processors and GPUs, or a share of one."""
+    """What a run gets of a node: CPU cores, and GPUs or a share of one."""
 
     cpus: int
     gpus: float
@@ -67,14 +67,14 @@ def connect(address: str) -> Any:
         why = " ".join(str(error).split())[:160]
         raise ConfigError(f"--address {address}: {why}; {JOIN}{address}") from error
     finally:
-        if threading.current_thread() is threading.main_thread():  # Ray would answer SIGTERM with an exit
+        if threading.current_thread() is threading.main_thread():  # Ray's handler of SIGTERM would exit
             for number, handler in handlers.items():
                 signal.signal(number, handler)
     return ray
 
 
 def check(address: str) -> None:
-    """Raises ConfigError for an address that is none, or where no head answers; Ray itself would try for minutes."""
+    """Raises ConfigError for a malformed address, or where no head answers; Ray itself would try for minutes."""
     if address == "auto":
         return
     host, colon, port = address.rpartition(":")
@@ -102,7 +102,7 @@ def check(address: str) -> None:
 
 
 def needs_of(request: Request, ray: Any) -> Needs:
-    """What each run gets: as asked, else one processor, and one GPU where the cluster has any."""
+    """What each run gets: as requested, else one core, and one GPU with `cuda`, or `auto` on a cluster with GPUs."""
     gpus = request.gpus_per_run
     if gpus is None:
         has = ray.cluster_resources().get("GPU", 0.0) > 0
@@ -111,7 +111,7 @@ def needs_of(request: Request, ray: Any) -> Needs:
 
 
 def slots(ray: Any, needs: Needs) -> int:
-    """How many runs the nodes that are alive take at a time."""
+    """How many runs the nodes that are alive take at a time; 0 if the cluster does not answer."""
     with contextlib.suppress(ray.exceptions.RayError):
         return sum(needs.fit(node["Resources"]) for node in ray.nodes() if node["Alive"])
     return 0

@@ -1,7 +1,7 @@
-"""The engine that runs jobs on a Ray cluster: which run is where, and what becomes of it when its node is lost.
+"""The engine that runs jobs on a Ray cluster, and moves a run whose node is lost to another node.
 
-Ray starts the processes and says when one has died. It retries nothing by itself: a run that is lost moves to another
-node here, after a line that says so, and goes on from the last checkpoint that it can reach there.
+Ray starts the actors and reports when one has died, but restarts none (max_restarts=0). This module moves a lost run,
+after a line that says so, and the run continues from the last checkpoint that it can reach on its new node.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from lra.results.files import write_atomically
 from lra.results.locks import stale_after
 
 TRIES = 3  # losses in a row, without a step between them, that a run survives
-ATTENTIVE = 0.5  # seconds in which a signal is noticed
-LISTENS = 1.0  # seconds that a node waits for something to say
-LOOK_AGAIN = 5.0  # seconds after which nodes may have joined
-MARGIN = 10.0  # seconds that the process which had a run may need to end
+ATTENTIVE = 0.5  # seconds within which a signal is noticed
+LISTENS = 1.0  # seconds that a node waits for a message of its process
+LOOK_AGAIN = 5.0  # seconds between looks for nodes that have joined
+MARGIN = 10.0  # seconds that a run's former process may need to end
 
 
 @dataclass
 class Placement:
-    """A job and where it is done.
+    """A job and where it runs.
 
-    actor: what starts its process, and node, the machine; neither while the job waits. step: the last one that it told.
-    losses: how often its node was lost, in a row without progress since lost_at. held: the lock of a job whose node
-    cannot reach the output folder.
+    actor: the Ray actor that starts its process. node: the machine of its process. Both are empty while the job waits.
+    step: the last step reported. losses: how often in a row its node was lost without a step beyond lost_at. held: the
+    lock of a job whose node cannot reach the output folder; this process holds it instead.
     """
 
     job: Job
@@ -61,7 +61,7 @@ class Ray:
     def __init__(self, ray: Any, needs: Needs, prepared: dict[str, TaskData], request: Request):
         self.ray, self.needs, self.prepared, self.request = ray, needs, prepared, request
         self.running: dict[Any, Placement] = {}  # by the Ray reference to the next messages of its process
-        self.far: set[str] = set()  # nodes that cannot reach the output folder
+        self.far: set[str] = set()  # far nodes: those that cannot reach the output folder
         self.places, self.looked, self.stopping = 0, 0.0, False
         self.token = request.out / f".ray-{uuid.uuid4().hex}"
 
@@ -90,7 +90,7 @@ class Ray:
             self.token.unlink(missing_ok=True)
 
     def prepare(self) -> None:
-        """Sends the code, and leaves a file by which a node knows that it can reach the output folder."""
+        """Sends the code to the cluster, and writes a file that tells a node whether it can reach the output folder."""
         write_atomically(self.token, b"")
         self.ray.cloudpickle.register_pickle_by_value(node_module)
         self.digest = node_module.digest_of(ROOT)
@@ -99,7 +99,7 @@ class Ray:
         self.actors = self.ray.remote(**settings)(node_module.Node)
 
     def count_places(self) -> int:
-        """How many runs the cluster takes at a time; looks now and then whether nodes have joined."""
+        """How many runs the cluster takes at a time, counted anew every LOOK_AGAIN seconds because nodes may join."""
         if time.monotonic() - self.looked > LOOK_AGAIN or not self.looked:
             places = slots(self.ray, self.needs)
             if not places and (self.places or not self.looked):
@@ -108,7 +108,7 @@ class Ray:
         return self.places
 
     def start(self, placement: Placement) -> None:
-        """Lets the cluster choose a node for a run."""
+        """Starts the actor of a run, on a node that the cluster chooses."""
         patience = MARGIN + (stale_after() if placement.losses else 0.0)
         about = {"token": self.token.name, "gpu": self.needs.gpus > 0, "bars": self.board.shown, "patience": patience}
         order = order_of(placement.job, self.prepared[placement.job.run.data_key], self.request, **about)
@@ -150,7 +150,7 @@ class Ray:
         return None
 
     def settle(self, placement: Placement, node: str, shared: bool) -> bool:
-        """Its process has started. Is the job free? A node that cannot reach the output folder cannot hold its lock."""
+        """Notes the node of a process that has started, and locks the job of a far one. Returns whether the job is free."""
         placement.node = node
         if shared:
             return True
@@ -167,7 +167,7 @@ class Ray:
         return not placement.job.final
 
     def note(self, placement: Placement, message: dict[str, Any]) -> None:
-        """Shows how far a run is, and says from where a lost one goes on."""
+        """Notes and draws the progress of a run, and prints from which step a lost run continues."""
         if "start" in message:
             placement.step = message["start"]
             if placement.losses:
@@ -182,7 +182,7 @@ class Ray:
             self.board.hear(placement.job.title, message)
 
     def finish(self, placement: Placement, answer: dict[str, Any]) -> Ending | None:
-        """Fetches what a run has made, if it is not there already."""
+        """Fetches the files of a run from a far node. Returns None if the run was stopped, or moves to another node."""
         if answer.get("stopped") and not self.stopping:
             return self.lose(placement, "it was asked to stop")
         problem = answer.get("problem", "")
@@ -194,13 +194,13 @@ class Ray:
                 problem = str(error)
             else:
                 self.ray.get(placement.actor.tell.remote("kept"))
-                if answer.get("final"):  # let it delete what is here now
+                if answer.get("final"):  # wait while it deletes the files, which are here now
                     self.ray.get(placement.actor.listen.remote(MARGIN))
         self.release(placement)
         return None if answer.get("stopped") else Ending(placement.job, problem=problem)
 
     def lose(self, placement: Placement, why: str) -> Ending | None:
-        """A node or a process was lost: its run moves, unless it was lost too often without a step forward."""
+        """Handles a lost node or process: the run moves, or fails after more than TRIES losses without a step."""
         title, node = placement.job.title, placement.node or "a node"
         self.release(placement)
         if self.stopping:
@@ -215,7 +215,7 @@ class Ray:
         return None
 
     def release(self, placement: Placement) -> None:
-        """Ends the process of a job and gives its place back."""
+        """Ends the process of a job, and gives back its resources and its lock."""
         self.running = {reply: other for reply, other in self.running.items() if other is not placement}
         if placement.actor is not None:
             with contextlib.suppress(Exception):  # it has died
@@ -225,7 +225,7 @@ class Ray:
 
 
 def loss_of(error: Exception) -> str:
-    """What Ray says of a loss, without the numbers that it gives to everything, up to the first full stop."""
+    """The first sentence of Ray's message about a loss, without the hexadecimal ids in it."""
     words = " ".join(re.sub(r"\b[0-9a-f]{20,}\b", "", str(error)).split())
     return f"{type(error).__name__}: {words.partition('. ')[0][:120]}"
 

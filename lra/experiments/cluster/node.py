@@ -1,7 +1,7 @@
-"""A run's place on a node of the cluster: an actor that has the run done by a process of its own.
+"""The actor of a run on a node of the cluster. It starts a process of its own, which does the run.
 
-The driver sends the text of this file, so it imports the standard library only. The process runs the very code of the
-driver: that of the same path where it has the same content, else a copy that the driver sends.
+The driver sends this module by value, so it imports the standard library only. The process runs exactly the driver's
+code: from the same path if the content there is the same, else from a copy that the driver sends.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from typing import IO, Any
 
 PACKAGES = ("lra", "attention_zoo", "tasks")
 RUN_PROCESS = "lra.experiments.cluster.run_process"
-TAIL = 2000  # bytes of what a process that died had written
-FOLDERS = ("LRA_CACHE", "LRA_DATA")  # variables that are passed on where the folder is there
+TAIL = 2000  # bytes at the end of a dead process's stderr that are reported
+FOLDERS = ("LRA_CACHE", "LRA_DATA")  # variables that are passed on only if their folder exists on the node
 
 
 def files_of(root: Path) -> list[Path]:
-    """The files of the three packages, in order."""
+    """The files of the three packages, sorted by path."""
     files = [path for package in PACKAGES for path in (root / package).rglob("*") if path.is_file()]
     return sorted(path for path in files if "__pycache__" not in path.parts and path.suffix != ".pyc")
 
 
 def digest_of(root: Path) -> str:
-    """16 hexadecimal digits over the names and contents of the files; empty where there is none."""
+    """A hash of the names and contents of the files, 16 hexadecimal digits; empty if there are no files."""
     digest, files = hashlib.sha256(), files_of(root)
     for path in files:
         content = path.read_bytes()
@@ -42,7 +42,7 @@ def digest_of(root: Path) -> str:
 
 
 def pack(root: Path, others: dict[str, bytes]) -> bytes:
-    """The files as an archive. others: name -> content of what lies beside the packages."""
+    """The files as an archive. others: name -> content of further files beside the packages."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         for path in files_of(root):
@@ -53,7 +53,7 @@ def pack(root: Path, others: dict[str, bytes]) -> bytes:
 
 
 def find_code(root: Path, digest: str, archive: bytes) -> Path:
-    """The folder of this code: the driver's own, or a copy in the cache, which is made if it is not there."""
+    """The folder with this code: the driver's path, or a copy in the cache, made if missing. Raises RuntimeError."""
     if digest_of(root) == digest:
         return root
     cache = Path(os.environ.get("LRA_CACHE") or Path.home() / ".cache" / "lra")
@@ -80,9 +80,10 @@ def environment(code: Path, given: dict[str, str]) -> dict[str, str]:
 
 
 class Node:
-    """The actor. It passes on what the process says, and what the driver tells it.
+    """The actor. It passes messages of the process to the driver, and words of the driver to the process.
 
-    order: what the process is to do. root, digest, archive: the driver's code. given: variables of the driver.
+    order: what the process is to do, as a line of JSON. root, digest, archive: path, hash and files of the driver's
+    code. given: environment variables of the driver.
     """
 
     def __init__(self, order: bytes, root: str, digest: str, archive: bytes, given: dict[str, str]):
@@ -100,7 +101,7 @@ class Node:
         threading.Thread(target=self.read_on, args=(self.process.stdout,), daemon=True).start()
 
     def read_on(self, output: IO[bytes]) -> None:
-        """Takes the messages of the process, and adds how it has ended."""
+        """Queues the messages of the process, then one with its exit code and the end of its stderr."""
         with output, self.errors as errors:
             for line in output:
                 self.messages.put(json.loads(line))
@@ -115,7 +116,7 @@ class Node:
             self.process.stdin.flush()
 
     def listen(self, seconds: float) -> list[dict[str, Any]]:
-        """What the process has said since it was last asked; waits so long for something."""
+        """The messages of the process since the last call; waits at most `seconds` for the first."""
         found = []
         with contextlib.suppress(queue.Empty):
             found.append(self.messages.get(timeout=seconds))
@@ -124,9 +125,9 @@ class Node:
         return found
 
     def tell(self, word: str) -> None:
-        """stop: save the run and end. kept: the driver has what the run has made."""
+        """Sends a word to the process. stop: save the run and end. kept: the driver has the files of the run."""
         self.write(f"{word}\n".encode())
 
     def fetch(self, path: str) -> bytes:
-        """A file that the process has named."""
+        """The content of a file that the process has named."""
         return Path(path).read_bytes()

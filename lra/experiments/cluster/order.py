@@ -1,7 +1,7 @@
-"""What travels between the driver and the nodes: a run as the beginning of its record, and the files that it ends with.
+"""What travels between the driver and the nodes: a run as a record without results, and the files that it ends with.
 
-A user's files travel as texts within that record. The node imports its own file where that has the same text, else it
-writes the text down; either must then have the hash that the driver has found.
+A user's files travel as texts within that record. The node imports its own copy of a file if it has the same text, else
+it writes the text to a file; either must have the hash that the driver has computed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from lra.results.files import write_atomically
 from lra.results.layout import BEST, ERROR, LAST, METRICS, weights_file
 from lra.results.record import Record, load
 
-FILES = (weights_file(BEST), weights_file(LAST), METRICS, ERROR)  # in the folder of a run
-PASSED = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")  # variables, and those that begin with LRA_
+FILES = (weights_file(BEST), weights_file(LAST), METRICS, ERROR)  # names in a run folder
+PASSED = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")  # variables that are sent, besides those that begin with LRA_
 
 
 def order_of(job: Job, prepared: TaskData, request: Request, **about: Any) -> bytes:
-    """What a node is to do, in one line. about: what the order says besides."""
+    """The order for a node, as one line of JSON. about: further fields of the order. Raises RecordError."""
     begun = record_so_far(job, prepared)
     order = {
         "record": asdict(begun),
@@ -50,10 +50,10 @@ def variables() -> dict[str, str]:
 
 
 def run_of_order(fields: dict[str, Any]) -> Run:
-    """The run of an order, on the node. fields: of its record. Raises WorkError where a user's file cannot be had."""
+    """The run of an order, on the node. fields: of its record. Raises WorkError where a user's file cannot be used."""
     record = Record(**fields)
     note_code_of(record)
-    console.show(bars=False, lines=False)  # the driver has said what there is to say of these files
+    console.show(bars=False, lines=False)  # the driver has printed the messages about these files
     try:
         task_of(record)
         run = run_of(record, config_of(record))
@@ -73,7 +73,7 @@ def paths_of(record: Record) -> list[str]:
 
 
 def keep(job: Job, contents: Mapping[str, bytes]) -> None:
-    """Writes down what a node has sent, its record last. Raises RecordError for one that is none, or another's."""
+    """Writes the files that a node has sent, the record last. Raises RecordError for a bad record or another run's."""
     folder = job.folder.folder
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:

@@ -1,11 +1,11 @@
 """The process of one run on a node of a cluster: reads its order on stdin, and writes messages on stdout, a line each.
 
-    {"node", "shared"}                where it is, and whether it can reach the output folder; then
-    {"start"}                         the step of the checkpoint from which it goes on, or 0
+    {"node", "shared"}                its machine, and whether it can reach the output folder; then
+    {"start"}                         the step of the checkpoint from which it continues, or 0
     {"line"}, {"step", "steps", ...}  what is to be printed, see `lra.console.relay`
     {"ended", ...}                    the last one, see `do`
 
-It saves its run and ends when it reads `stop`, or nothing any more, because whoever started it has ended.
+It saves its run and ends when it reads `stop`, or when stdin is closed because the actor that started it has ended.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from lra.experiments.job import Job, open_job, run_job
 from lra.hashing import identity_of
 from lra.results.layout import work_folder
 
-GRACE = 60.0  # seconds in which an orphan saves its run
+GRACE = 60.0  # seconds that an orphaned process has to save its run
 Send = Callable[[dict[str, Any]], None]
 
 
 def main() -> None:
-    """Ends the process, threads that wait for stdin included."""
+    """Does the run of the order on stdin, then ends the process, including the thread that waits for stdin."""
     output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what users' code prints is no message
+    os.dup2(2, 1)  # what users' code prints goes to stderr: on stdout it would be taken for a message
     lock, kept = threading.Lock(), threading.Event()
 
     def send(message: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def obey(kept: threading.Event) -> None:
-    """Does what is read on stdin."""
+    """Reads `stop` and `kept` on stdin. If stdin is closed before `kept`, the run is saved and the process ends."""
     for line in sys.stdin.buffer:
         if line == b"stop\n":
             signals.ask()
@@ -76,10 +76,10 @@ def obey(kept: threading.Event) -> None:
 
 
 def do(order: dict[str, Any], send: Send) -> dict[str, Any]:
-    """Does the run of an order, in the output folder or, if it is out of reach, in one of the node's own.
+    """Does the run of an order, in the output folder or, if that is out of reach, in a folder of the node's cache.
 
-    Returns the answer. busy: another process holds the run. stopped: it was asked to stop. problem: why nothing could
-    be written. files: what the driver is to fetch. final: they are not needed here any more.
+    Returns the answer. busy: another process holds the run. stopped: it was asked to stop. problem: why the run could
+    not be done. files: what the driver is to fetch. final: the run is done, so the node can delete these files.
     """
     node, out = platform.node(), Path(order["out"])
     shared = (out / order["token"]).exists()
@@ -109,7 +109,7 @@ def do(order: dict[str, Any], send: Send) -> dict[str, Any]:
 
 
 def receive(order: dict[str, Any], out: Path, node: str) -> tuple[Job, TaskData]:
-    """The job of an order, and its data. Raises WorkError where the node's data are others."""
+    """The job of an order, and its data. Raises WorkError where the node has other data or other packages."""
     planned = run_of_order(order["record"])
     record = planned.planned
     assert record is not None
@@ -128,7 +128,7 @@ def receive(order: dict[str, Any], out: Path, node: str) -> tuple[Job, TaskData]
 
 
 def wait_for(job: Job, patience: float) -> bool:
-    """Waits until no other process holds the run; what ran it before may still be ending."""
+    """Waits until no other process holds the run; False after `patience` seconds. Its former process may be ending."""
     deadline = time.monotonic() + patience
     while True:
         with contextlib.suppress(BusyError), job.folder.lock():
@@ -154,5 +154,5 @@ def run(job: Job, prepared: TaskData, gpu: bool) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C
     main()
