@@ -150,7 +150,7 @@ class Ray:
         return None
 
     def settle(self, placement: Placement, node: str, shared: bool) -> bool:
-        """Notes the node of a process that has started, and locks the job of a far one. Returns whether the job is free."""
+        """Notes the node of a process that started, and locks the job of a far one. Returns whether the job is free."""
         placement.node = node
         if shared:
             return True

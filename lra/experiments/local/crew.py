@@ -1,4 +1,4 @@
-"""How many runs a command trains at a time on a CPU, and how many processes share each: as many as there are cores."""
+"""How many runs a command trains at a time on a CPU, and how many processes share each, to use all free cores."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lra.experiments.run import Run
 if TYPE_CHECKING:
     from lra.training.distributed import Group
 
-# Tokens of a run, padding included, from which more processes than one repay their start of a few seconds.
+# A run of at least this many tokens, padding included, is worth the few seconds in which more processes start.
 SHARED_TOKENS = 10_000_000
-# The same for all runs of a command together, from which it is worth having them in processes of their own.
+# A command whose runs have at least this many tokens together is worth a start of processes for them.
 APART_TOKENS = 5_000_000
 CAN_SHARE = os.name != "nt"  # the processes of a run share memory and sockets in ways that Windows does not have
 BYTES = 1 << 30  # memory that a process may need
@@ -28,9 +28,9 @@ BYTES = 1 << 30  # memory that a process may need
 class Crew:
     """The processes of a command.
 
-    workers: processes that train; 1 is this process itself, unless --devices is given. at_once: runs at a time.
-    each: processes that share a run; 0 for as many as are free. now: how many may compute as long as others use the
-    machine; 0 for all.
+    workers: processes that train; 1 is this process itself, unless --devices is given. at_once: runs at a time, at
+    most. each: processes that share a run; 0 for as many as are free. now: processes that may compute while other
+    programs use the machine; 0 for all.
     """
 
     workers: int = 1
@@ -41,8 +41,8 @@ class Crew:
     def size(self, idle: int, left: int, running: int, shared: bool) -> int:
         """How many processes the next run gets; 0 when it has to wait.
 
-        idle: processes without a run. left: runs that have not begun. running: runs that have. shared: is the next run
-        long enough to be shared?
+        idle: processes without a run. left: runs that have not begun. running: runs under way. shared: is the next
+        run long enough to be shared?
         """
         places = min(left, self.at_once - running)
         if places < 1 or idle < max(1, self.each):
@@ -51,7 +51,7 @@ class Crew:
 
 
 def tokens(run: Run, prepared: TaskData) -> int:
-    """How many tokens a run trains on, in its pretraining, too; padding included."""
+    """How many tokens a run trains on, including its pretraining and padding."""
     train, spec = run.config.train, prepared.data.spec
     phases = [train] if train.pretrain == "none" else [train, train.of_pretraining()]
     return sum(phase.steps * phase.batch for phase in phases) * run.length(spec) * (1 + spec.pair)
@@ -63,7 +63,7 @@ def is_long(run: Run, prepared: TaskData) -> bool:
 
 
 def choose_crew(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData], group: Group) -> Crew:
-    """The processes for these runs: as asked, else on a CPU one for each core that is free, as far as memory allows.
+    """The processes for these runs: as requested, else one for each free core of a CPU, as far as memory allows.
 
     group: the processes that torchrun started, or this one. Raises ConfigError.
     """
@@ -80,7 +80,7 @@ def choose_crew(request: Request, runs: Sequence[Run], prepared: dict[str, TaskD
 
 
 def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) -> Crew:
-    """The processes, leaving memory aside."""
+    """The processes for these runs on a CPU, whether memory suffices or not. Raises ConfigError."""
     jobs, each = request.jobs, request.processes
     if each > 1 and not CAN_SHARE:
         raise ConfigError("--processes: on Windows a run has one process; use --jobs for several runs at a time")
@@ -113,7 +113,7 @@ def count_cores() -> tuple[int, int]:
 
 
 def fit_memory(crew: Crew) -> Crew:
-    """Fewer processes where the memory does not suffice, after a line that says so."""
+    """The crew, with fewer processes if the memory does not suffice, after a line that says so."""
     from lra.training.cores import free_bytes
 
     free = free_bytes()

@@ -20,7 +20,7 @@ GOES_ON = "the same command goes on from the last checkpoint"
 
 @dataclass
 class Worker:
-    """A process on one device. ready: it has said that it can compute. busy: it has a part of a run."""
+    """A process on one device. ready: it has reported that it can compute. busy: it has a part of a run."""
 
     device: str
     process: Any
@@ -50,11 +50,11 @@ class Team:
         return self.death is not None or self.stillborn is not None or any(answer.failure for answer in self.answers)
 
     def signs(self) -> list[Any]:
-        """What to wait on for the workers that have not ended yet."""
+        """The pipes and process sentinels of the busy workers, for `multiprocessing.connection.wait`."""
         return [sign for worker in self.workers if worker.busy for sign in (worker.pipe, worker.process.sentinel)]
 
     def listen(self) -> None:
-        """Takes note of what the workers say."""
+        """Receives a message of each busy worker that has sent one, and notes which workers have died."""
         for worker in [worker for worker in self.workers if worker.busy]:
             try:
                 if worker.pipe.poll():
@@ -70,7 +70,7 @@ class Team:
                     self.stillborn = worker
 
     def hear(self, worker: Worker, message: bool | Answer | dict[str, Any]) -> None:
-        """True: the worker can compute."""
+        """Handles a message of a worker: something to print, its answer, or True, when it can compute."""
         if isinstance(message, dict):
             self.on_message(message)
         elif isinstance(message, Answer):
@@ -83,7 +83,7 @@ class Team:
 
 
 def start(device: str, settings: WorkerSettings) -> Worker:
-    """Starts a worker."""
+    """Starts a worker for a device in a process of its own."""
     ours, theirs = CONTEXT.Pipe()
     process = CONTEXT.Process(target=work_loop, args=(theirs, device, settings))
     process.start()

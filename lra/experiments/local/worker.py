@@ -1,4 +1,4 @@
-"""A worker: a process that does its part of one run after the other, as its parent (`workers`) says."""
+"""A worker: a process that does its part of one run after the other, as its parent (`workers`) orders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 
-PAUSE, STOP = "pause", "stop"  # what the parent may ask of a worker: to go on in more processes, or not to go on
+PAUSE, STOP = "pause", "stop"  # from the parent: save the run, to continue it in more processes or to stop
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,16 @@ class Order:
     rank: int = 0
     size: int = 1
     team: str = ""
-    bars: bool = False  # does the parent draw how far the run is?
+    bars: bool = False  # does the parent draw the progress of the run?
 
 
 @dataclass(frozen=True)
 class Answer:
     """A worker's message when it has ended its part of a run. Until then it sends what the parent is to print.
 
-    problem: why nothing could be written down. failure, traceback: what was raised in a team, whose record the parent
-    then writes. paused: the run waits to go on. healthy: False when this process ends, because its GPU is lost to it,
-    or because of a signal.
+    problem: why no record could be written. failure, traceback: the exception in a team; the parent then writes the
+    record. paused: the run has stopped at a checkpoint, to continue from there. healthy: False when this process ends,
+    because its GPU is lost to it, or because of a signal.
     """
 
     problem: str = ""
@@ -76,10 +76,10 @@ class Answer:
 
 
 def work_loop(pipe: Connection, device_name: str, settings: WorkerSettings) -> None:
-    """The worker: says that it is ready, then does what comes through the pipe until the pipe is closed.
+    """Runs a worker: it reports that it is ready, then carries out the orders from the pipe until the pipe is closed.
 
-    It answers each order, and ends when its GPU is lost to it, or after a signal. It leaves a team only when it must:
-    the others would take a connection that is closed for a failure of their own.
+    It answers each order, and ends when its GPU is lost to it, or after a signal if it has the run alone. It leaves a
+    team only when the parent sends its next message, because the others would take a closed connection for a failure.
     """
     follow_parent()
     with signals.caught(hint=b""), signals.held():
@@ -111,7 +111,7 @@ def work_through(pipe: Connection, device_name: str, settings: WorkerSettings) -
         with contextlib.ExitStack() as team:
             try:
                 order = next_order(pipe)
-            except (EOFError, OSError):  # the latter where the parent's last words were not read
+            except (EOFError, OSError):  # OSError: the parent has closed the pipe with messages unread
                 return
             signals.forget()
             console.relay(send, order.bars)
@@ -124,9 +124,9 @@ def work_through(pipe: Connection, device_name: str, settings: WorkerSettings) -
 
 
 def next_order(pipe: Connection) -> Order:
-    """Raises EOFError or OSError when the pipe is closed."""
+    """The next order. Raises EOFError or OSError when the pipe is closed."""
     order = pipe.recv()
-    while not isinstance(order, Order):  # a wish to pause that came too late
+    while not isinstance(order, Order):  # PAUSE or STOP that came too late
         order = pipe.recv()
     return order
 
@@ -139,7 +139,7 @@ def work(
     known: dict[str, TaskData],
     team: contextlib.ExitStack,
 ) -> Answer:
-    """Does this worker's part of a run. known: data of earlier orders. team: what is closed to leave the team."""
+    """Does this worker's part of a run. known: data of earlier orders. team: closed by the caller to leave it."""
     from lra.training.distributed import alone, together
 
     console.show(bars=False, lines=order.rank == 0)

@@ -1,11 +1,11 @@
-"""The parent's side of runs in processes of their own: on a CPU one for each core, `--devices 0-7` one on each GPU.
+"""The engine that runs jobs in workers: processes, one for each core of a CPU, or one on each GPU of `--devices 0-7`.
 
-This process hands out the runs and computes nothing. Workers (`worker`) are reused, so that imports
-and compilation are paid once. Several workers may share a run: a team. If a worker dies, its run is recorded as failed
-and a new worker takes over. A device on which no worker starts is dropped.
+This process hands out the runs and computes nothing. Workers (`worker`) are reused, so that imports and compilation are
+paid once. Several workers that share a run are a team. If a worker dies, its run is recorded as failed and a new worker
+takes its place. A device on which no worker starts is dropped.
 
-When a worker is free and no run is left for it, a run that one process has is paused, and goes on in several. That
-changes none of its numbers. After a signal every run is saved by its workers, and the command stops.
+When a worker is free and no run is left for it, a long run that has one process is paused and continues in several,
+which changes none of its numbers. After a signal the workers save every run, and the command stops.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from lra.experiments.local.team import Team, Worker, ending_of, send, start
 from lra.experiments.local.worker import PAUSE, STOP, WorkerSettings
 from lra.experiments.plan import Request, parse_devices
 
-WORTH_A_PAUSE = 60.0  # seconds of a run that must be left for it to go on in more processes
-LOOK_AGAIN = 10.0  # seconds after which cores that others used may have become free
-ATTENTIVE = 0.5  # seconds in which a signal is noticed
-GRACE = 2.0  # seconds in which a worker that has died explains why the others of its team have failed
+WORTH_A_PAUSE = 60.0  # seconds that a run must have left to be paused and continue in more processes
+LOOK_AGAIN = 10.0  # seconds between looks for cores that other programs have freed
+ATTENTIVE = 0.5  # seconds within which a signal is noticed
+GRACE = 2.0  # seconds to wait for the death of a worker that explains why the others of its team failed
 
 
 class Workers:
@@ -62,7 +62,7 @@ class Workers:
 
 
 class WorkerPool:
-    """Jobs that are left, workers, and the teams that have a job."""
+    """The jobs that wait, the workers, and the teams that have a job."""
 
     def __init__(
         self, jobs: list[Job], prepared: dict[str, TaskData], crew: Crew, settings: WorkerSettings, board: Board
@@ -71,9 +71,9 @@ class WorkerPool:
         self.left = list(jobs)
         self.workers: list[Worker] = []
         self.teams: list[Team] = []
-        self.number = 0  # of teams so far
+        self.number = 0  # of teams started so far
         self.allowed = crew.now or crew.workers  # workers that may compute
-        self.looked = time.monotonic()  # when it last looked for cores that are free
+        self.looked = time.monotonic()  # when free cores were last counted
         self.stopping = False
 
     def run(self) -> Generator[Ending, None, None]:
@@ -88,7 +88,7 @@ class WorkerPool:
                 self.stop()
 
     def stop(self) -> None:
-        """Asks the workers to save their runs. One that cannot compute yet has nothing to save."""
+        """Asks the teams to save their runs. A team with a worker that is not ready is dropped: it has nothing to save."""
         self.stopping = True
         for team in list(self.teams):
             if all(worker.ready for worker in team.workers):
@@ -104,7 +104,7 @@ class WorkerPool:
                 worker.pipe.send(word)
 
     def wait(self) -> None:
-        """Waits until a worker says something or dies; where others use cores, looks again for those."""
+        """Waits ATTENTIVE seconds for a message or a death. If workers are held back, counts the free cores anew."""
         signs = [sign for team in self.teams for sign in team.signs()]
         wait(signs, min(ATTENTIVE, LOOK_AGAIN))
         if self.allowed < self.crew.workers and time.monotonic() - self.looked > LOOK_AGAIN:
@@ -116,12 +116,12 @@ class WorkerPool:
             self.allowed = max(ours, self.crew.workers - others)
 
     def free(self) -> list[Worker]:
-        """The workers that may begin with something."""
+        """The idle workers that may start a run, as far as `allowed` goes."""
         idle = [worker for worker in self.workers if not worker.busy]
         return idle[: max(0, self.allowed - (len(self.workers) - len(idle)))]
 
     def hand_out(self) -> None:
-        """Gives the next jobs to the workers that are free, as many to each as the crew says."""
+        """Gives each of the next jobs as many free workers as the crew says; pauses runs for workers that stay free."""
         while self.left:
             free = self.free()
             job = self.left[0]
@@ -133,7 +133,7 @@ class WorkerPool:
         self.pause_for(len(self.free()))
 
     def begin(self, job: Job, workers: list[Worker]) -> None:
-        """Lets these workers share a job; dead ones are replaced."""
+        """Starts a job on a team of these workers, after replacing dead ones."""
         self.number += 1
         workers = [worker if worker.process.is_alive() else self.replace(worker) for worker in workers]
         team = Team(job, workers, functools.partial(self.board.hear, job.title))
@@ -149,7 +149,7 @@ class WorkerPool:
         return new
 
     def pause_for(self, free: int) -> None:
-        """Asks as many runs to pause as workers are free, of those that are long and have one process."""
+        """Asks at most `free` long runs with one process to pause; none if the crew fixes the processes of a run."""
         alone = [team for team in self.teams if len(team.workers) == 1 and not team.asked and self.is_long(team.job)]
         for team in alone[: 0 if self.crew.each else free]:
             team.asked = True
@@ -159,7 +159,7 @@ class WorkerPool:
         return is_long(job.run, self.prepared[job.run.data_key])
 
     def attend(self, team: Team) -> Generator[Ending, None, None]:
-        """Ends a team when all its workers have ended, or one of them has failed."""
+        """Ends a team when all its workers have ended their parts, or one of them has failed."""
         team.listen()
         deadline = time.monotonic() + GRACE
         while team.failed and team.death is None and team.signs() and time.monotonic() < deadline:
@@ -169,9 +169,9 @@ class WorkerPool:
             yield from self.end(team)
 
     def end(self, team: Team) -> Generator[Ending, None, None]:
-        """Takes a team apart. Its job is done, or goes on in another one."""
+        """Ends a team. Its job has ended, or waits again, to continue in another team."""
         self.teams.remove(team)
-        for worker in [worker for worker in team.workers if worker.busy]:  # they wait for the one that has failed
+        for worker in [worker for worker in team.workers if worker.busy]:  # busy workers wait for the one that failed
             worker.process.kill()
             worker.process.join()
             worker.busy = False
@@ -190,10 +190,10 @@ class WorkerPool:
         if not self.workers:
             raise WorkError(f"{problem}: see its message above")
         say(f"{problem}: the others go on without it")
-        self.crew = replace(self.crew, each=min(self.crew.each, len(self.workers)))  # else a run would wait for it
+        self.crew = replace(self.crew, each=min(self.crew.each, len(self.workers)))  # else a run would wait for more
 
     def close(self) -> None:
-        """Ends the idle workers by closing their pipes, and the others at once: a run goes on from its checkpoint."""
+        """Ends idle workers by closing their pipes, and kills busy ones; a run continues from its checkpoint."""
         for worker in self.workers:
             if worker.busy:
                 worker.process.kill()
