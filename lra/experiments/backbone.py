@@ -1,4 +1,4 @@
-"""Finds the backbone that `model.backbone` names, a user's file included; no torch for built-ins."""
+"""Finds the backbone that `model.backbone` names, which may be a user's file. Built-ins are found without torch."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from lra.backbones import Classifier
 
 DEFAULT = "flat"
-_users: dict[str, Backbone] = {}  # those found in this process, by their value of `model.backbone`
+_users: dict[str, Backbone] = {}  # users' backbones found in this process, by their value of `model.backbone`
 
 
 def owners() -> dict[str, str]:
-    """The keys that built-in backbones add to the section `model` -> the backbone."""
+    """Each key that a built-in backbone adds to the section `model` -> the name of the backbone."""
     return {key: name for name in registry.names() for key in registry.read_builtin(name).keys}
 
 
 def find_backbone(spec: str) -> Backbone:
-    """`pyramid`, `./mine.py`, `./mine.py:name`, or what a configuration holds. Raises ConfigError."""
+    """The backbone of a spec: `pyramid`, `./mine.py`, `./mine.py:name`, or a `model.backbone`. Raises ConfigError."""
     if spec in registry.names():
         return registry.read_builtin(spec)
     if spec in _users:

@@ -1,6 +1,6 @@
 """Compiles a run's model in a process beside it, so that the first step need not wait for the compiler.
 
-The process leaves its code in the compiler's cache, where the run finds it when it shifts to the compiled gear.
+The process leaves the compiled code in the compiler's cache, where the run finds it when it shifts to that gear.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CompileOrder:
-    """What to compile."""
+    """What the process is to compile: the model of a run, for batches of this size."""
 
     run: PackedRun
     sizes: tasks.Spec
     samples: tasks.Split  # a batch
-    pretraining: bool = False  # compile what pretrains the encoder
+    pretraining: bool = False  # compile the model that pretrains the encoder
 
 
 class BackgroundCompiler:
-    """The process, for as long as the context lasts. busy: it is not done yet. refused: why there is no code, or ''."""
+    """The process; it ends with the context. busy: it still compiles. refused: why it has no compiled code, or ''."""
 
     def __init__(self, run: Run, sizes: tasks.Spec, train: Samples, pretraining: bool = False):
         order = CompileOrder(PackedRun.of(run), sizes, first_rows(train, run.config.train.batch), pretraining)
@@ -71,7 +71,7 @@ class BackgroundCompiler:
 
 
 def first_rows(split: Samples, rows: int) -> tasks.Split:
-    """The first samples of a split, by themselves."""
+    """The first `rows` samples of a split as a split of their own, with only the documents that they use."""
     labels = split.labels[:rows]
     if split.pairs is None:
         return tasks.Split(np.array(split.values[:rows]), np.array(split.lengths[:rows]), labels)
@@ -81,7 +81,7 @@ def first_rows(split: Samples, rows: int) -> tasks.Split:
 
 
 def compile_model(pipe: Connection, order: CompileOrder) -> None:
-    """The process: compiles the model for training and evaluation, or says why it cannot."""
+    """The main function of the process: compiles the model for training and evaluation, or sends why it cannot."""
     import torch
 
     from lra import console
@@ -100,7 +100,7 @@ def compile_model(pipe: Connection, order: CompileOrder) -> None:
         raise SystemExit(1) from error
     config = replace(run.config.train, gear="compiled")
     device = Device(torch.device("cpu"), run.precision)
-    with fresh_state(threads_per_process()):  # the cache looks at PyTorch's settings, too
+    with fresh_state(threads_per_process()):  # the key of the cache includes PyTorch's settings
         set_backends(config.deterministic)
         made = (make_denoiser if order.pretraining else make_model)(run, order.sizes)
         step = Step(made, config, device, padding_of(run, order.sizes), run.seed)

@@ -1,4 +1,4 @@
-"""How well masked inputs are predicted from their positions alone: what a pretraining must be better than."""
+"""The baseline of a pretraining: how well masked inputs are predicted from their positions alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lra.training.batches import Samples, documents, order
 from lra.training.device import Padding
 
 VALUES = 256  # a stored value is a byte
-COUNTED = 50_000_000  # values of the training split that are counted, at most: padding included, rows drawn at random
-CHUNK = 4_000_000  # values that are looked at together
+COUNTED = 50_000_000  # values of the training split that are counted, at most; padding included
+CHUNK = 4_000_000  # values processed at a time
 
 
 def blind_scores(
@@ -20,11 +20,11 @@ def blind_scores(
 ) -> dict[str, float]:
     """Predicts tokens from their positions alone. Each score is a mean over a sample's real tokens, then over samples.
 
-    loss: the cross-entropy (nats) of each position's frequencies of values in the training split, with add-one
-    smoothing over the values that occur in it. loss_anywhere: the same with the frequencies over all positions, which
-    predict better where the split is small. accuracy: the share of tokens that are their position's most frequent
-    value. rows: samples of the validation split. seed: of the training rows that are
-    counted where the split is large.
+    loss: the cross-entropy (nats) when a token is predicted by the frequencies of values at its position in the
+    training split, with add-one smoothing over the values that occur in the split. loss_anywhere: the same with the
+    frequencies over all positions, which predict better where the split is small. accuracy: the share of tokens that
+    equal the most frequent value at their position. rows: samples of the validation split. seed: draws the training
+    rows that are counted where the split is large.
     """
     counts = count_values(train, padding, seed)
     commonest, sums = counts.argmax(axis=1), {"loss": [], "loss_anywhere": [], "accuracy": []}
@@ -39,14 +39,14 @@ def blind_scores(
 
 
 def surprise(counts: np.ndarray) -> np.ndarray:
-    """counts (N, VALUES) -> the cross-entropy of each value; of one that never occurs as if it were one more value."""
+    """counts (N, VALUES) -> -log of smoothed frequencies (N, VALUES), nats; a value that never occurs counts once."""
     known = counts.any(axis=0)
     total = (counts + known).sum(axis=1, keepdims=True)
     return np.where(known, np.log(total) - np.log(np.maximum(counts + known, 1)), np.log(total + 1))
 
 
 def count_values(train: Samples, padding: Padding, seed: int) -> np.ndarray:
-    """How often each value stands at each position of the training split, (N, VALUES)."""
+    """How often each value is a real token at each position of the (sampled) training split, (N, VALUES)."""
     length, count = padding.length, len(train.labels)
     counted = max(1, min(count, COUNTED // (length * (1 if train.pairs is None else 2))))
     rows = order(count, counted, seed_of(seed, "counted"), 0) if counted < count else np.arange(count)
@@ -58,7 +58,7 @@ def count_values(train: Samples, padding: Padding, seed: int) -> np.ndarray:
 
 
 def chunks(samples: Samples, rows: np.ndarray, padding: Padding) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A part of the samples' documents after the other: values (R, N) int64, and which of them are real tokens."""
+    """Yields the documents of these samples in chunks: values (R, N) int64, and real (R, N), True at real tokens."""
     step = max(1, CHUNK // padding.length)
     wanted = documents(samples, rows)
     for start in range(0, len(wanted), step):

@@ -1,4 +1,4 @@
-"""The bar of a grid whose runs are in other processes, with a line for each run that is under way."""
+"""The progress bar of a grid whose runs are in other processes, with a line for each run that is under way."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from lra.experiments.local.crew import tokens
 from lra.training.progress import FORMAT
 
 WHOLE = "{desc} {percentage:3.0f}%|{bar:24}|{postfix}"
-SURE = 0.01  # share of the tokens of all runs after which the time left is believed
+SURE = 0.01  # share of the tokens of all runs that must be done before the time left is shown
 
 
 class Board:
-    """'k of n runs done', the time left, and a line for each run. Nothing is drawn where stderr is no terminal.
+    """Draws 'k of n runs done', the time left, and a line for each run; draws nothing where stderr is no terminal.
 
-    The time left is that of the tokens which are left, at the speed so far.
+    The time left is estimated from the tokens left and the speed so far.
     """
 
     def __init__(self, jobs: list[Job], prepared: dict[str, TaskData]):
         self.work = {job.title: tokens(job.run, prepared[job.run.data_key]) for job in jobs}
-        self.shares: dict[str, float] = {}  # of each run that is done
-        self.first: dict[str, float] = {}  # the same where it began, or went on from a checkpoint
+        self.shares: dict[str, float] = {}  # title -> the share of its steps that is done
+        self.first: dict[str, float] = {}  # title -> that share when the run began or was resumed
         self.shown = console.bars() and sys.stderr.isatty()
         self.done, self.began = 0, time.monotonic()
         self.whole: tqdm | None = None
         self.rows: dict[str, tqdm] = {}
 
     def hear(self, title: str, message: dict[str, Any]) -> None:
-        """Prints what the process of a run has sent; see `console.relay`."""
+        """Prints the line, or draws the progress, that the process of a run has sent; see `console.relay`."""
         if "line" in message:
             say(message["line"])
         elif self.shown:
             self.draw(title, **message)
 
     def draw(self, title: str, step: int, steps: int, words: str, phase: str) -> None:
-        """Shows how far a run is."""
+        """Draws the progress of a run."""
         if self.whole is None:
             self.whole = tqdm(total=sum(self.work.values()), bar_format=WHOLE, dynamic_ncols=True)
         if title not in self.rows:
@@ -57,7 +57,7 @@ class Board:
         self.draw_whole()
 
     def draw_whole(self) -> None:
-        """Shows how far all runs together are."""
+        """Draws the progress of all runs together."""
         if self.whole is None:
             return
         done = sum(self.work[title] * share for title, share in self.shares.items())
@@ -69,7 +69,7 @@ class Board:
         self.whole.set_postfix_str(f"{clock(left)} left" if left else "")
 
     def end(self, title: str) -> None:
-        """A run has ended, well or not."""
+        """Counts a run that has ended, whether it failed or not, and removes its line."""
         self.done += 1
         if title in self.rows:
             self.rows.pop(title).close()

@@ -1,4 +1,4 @@
-"""Builds what a run computes with: its model from an attention, a backbone and the sizes of a task.
+"""Builds the model of a run from an attention, a backbone and the sizes of a task.
 
 This is the one module that sees the zoo, the tasks and the backbones together.
 """
@@ -22,7 +22,7 @@ from lra.training.process import seed_everything
 if TYPE_CHECKING:
     from lra.experiments.run import Run
 
-CLASSES = 256  # a prediction is kept in a byte
+CLASSES = 256  # a prediction is stored as a byte
 
 
 def padding_of(run: Run, spec: tasks.Spec) -> Padding:
@@ -63,7 +63,7 @@ def make_model(run: Run, spec: tasks.Spec) -> Classifier:
 
 
 def make_denoiser(run: Run, spec: tasks.Spec) -> Denoiser:
-    """The model that pretrains the encoder of `make_model`, which starts as it does. Raises as `make_model` does."""
+    """The model that pretrains the encoder, which starts with the weights of `make_model`. Raises as that does."""
     denoiser = Denoiser(make_model(run, spec), run.config.train.pretrain_share)
     initialise(denoiser.own, seed=seed_of(run.seed, "pretraining"), embedding_std=run.config.model.embedding_std)
     return denoiser
@@ -94,7 +94,7 @@ class AttentionMaker:
         return attention
 
     def check_stages(self) -> None:
-        """Raises SpecError for a hybrid by stage that names other than one mechanism for each stage."""
+        """Raises SpecError for a hybrid by stage that does not name one mechanism for each stage of the model."""
         entry, stages = self.run.attention, len(self.stages)
         if isinstance(entry, attention_zoo.Stack) and entry.by_stage and len(entry.parts) != stages:
             raise attention_zoo.SpecError(

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lra.training.run_folder import NoFolder, RunFolder
 
 T = TypeVar("T")
-LONG = 3600.0  # seconds of a run from which on its data is verified once more before its record is written
-REPEATED = 5.0  # seconds; a user's task that prepares faster than this is prepared twice, to compare
+LONG = 3600.0  # seconds; the data of a run that took longer is verified again before its record is written
+REPEATED = 5.0  # seconds; a user's task that prepares its data faster is prepared twice, to compare the results
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class TaskData:
 def find_task(spec: str, *, silent: bool = False) -> tasks.Task:
     """The task of this name, or in this user's file. Raises DataError.
 
-    What importing a user's file changes for the whole process, such as PyTorch's settings, is taken back, after a line
-    that names it unless `silent`.
+    Settings of the whole process that importing a user's file changes, such as PyTorch's, are restored, after a line
+    that names them unless `silent`.
     """
     if not spec.endswith(".py"):
         return tasks.find(spec)
@@ -68,7 +68,7 @@ def resolve_for(task_name: str, protocol: str, overrides: list[str]) -> Config:
 
 
 def _name_strays(protocol: str) -> None:
-    """Says which sections of a protocol's tasks are probably misspelt: no task has their name, and one is like it."""
+    """Names the task sections of a protocol that are probably misspelt: no task has the name, but one a similar one."""
     for name in sections_of(protocol, read_protocol(protocol)):
         known = tasks.names()
         if name not in known and tasks.file_of(name) is None and (near := suggestion(name, known, cutoff=0.75)):
@@ -107,9 +107,9 @@ def prepare_data(task_name: str, config: Config, data_dir: Path | None) -> tasks
 
 
 def check_intact(data: tasks.Data, group: Group, *, seconds: float = 0.0) -> None:
-    """Verifies the stored arrays that a run reads, if that is due, or if the run has taken LONG.
+    """Verifies the stored arrays that a run reads, if a verification is due or the run has taken LONG.
 
-    Every process of the group calls this. Raises WorkError where they are damaged.
+    Every process of the group calls this. Raises WorkError where an array is damaged.
     """
     fault = tasks.verify(data, now=seconds >= LONG) if group.rank == 0 else ""
     if fault := group.broadcast(fault):
@@ -117,9 +117,9 @@ def check_intact(data: tasks.Data, group: Group, *, seconds: float = 0.0) -> Non
 
 
 def set_doubtful_aside(folder: RunFolder | NoFolder, data: tasks.Data, title: str) -> None:
-    """Puts aside the checkpoints of a run that may have been trained on damaged data, after a line.
+    """Renames the checkpoint of a run that may have been trained on damaged data, so that it is not used, and says so.
 
-    Process 0 of a group has the files.
+    Only process 0 of a group has checkpoints; in the others this does nothing.
     """
     from lra.training.run_folder import RunFolder
 
@@ -128,7 +128,7 @@ def set_doubtful_aside(folder: RunFolder | NoFolder, data: tasks.Data, title: st
 
 
 def not_repeatable(task_name: str) -> str:
-    """What is wrong with a user's task whose data are not a function of its settings."""
+    """The message about a user's task whose data are not a function of its settings."""
     return (
         f"{tasks.file_of(task_name)}: prepare makes other data every time, so that no run can be repeated or resumed; "
         "draw random numbers from a seed, np.random.default_rng(0)"
@@ -162,5 +162,5 @@ def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> st
 
 
 def _has_other_data(task_name: str) -> bool:
-    """Is data of a task in the cache that was not generated here?"""
+    """Does the cache hold data of the task that was not generated here?"""
     return any(data.about["label"] != "generated" for data in tasks.prepared(tasks.cache_folder(), task_name))

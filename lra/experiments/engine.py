@@ -1,7 +1,7 @@
-"""Engines: where the runs that a grid misses are done. `lra.experiments.grid` says which, and what becomes of each.
+"""Engines execute the runs of a grid. `lra.experiments.grid` chooses the engine and handles how each run ends.
 
-An engine is given all of them at once and not one by one, because the best place for a run depends on the others: on a
-CPU several processes share a run when no other is left for them.
+An engine gets all runs at once, because the best place for a run depends on the others: on a CPU several processes
+share a run when no other run is left for them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ending:
-    """A job that an engine is done with. It has a record on disk, or another process is doing it, or this says why not.
+    """A job that an engine is done with: its record is on disk, another process does it, or the fields say what failed.
 
     failure: what ended its processes before they could write a record, with a traceback where there is one. problem:
     why nothing could be written.
@@ -43,16 +43,16 @@ class Engine(Protocol):
     """What a grid needs of an engine."""
 
     def run(self, jobs: list[Job], board: Board) -> Generator[Ending, None, None]:
-        """Runs the jobs, tells the board how far they are, and yields an Ending for each as it ends.
+        """Runs the jobs, reports their progress to the board, and yields an Ending for each when it ends.
 
-        After a signal it has every run saved, and ends; a job that was under way is not yielded then. Nothing is left
-        running when the generator is closed. Raises WorkError where no job can be done any more.
+        After a signal it saves every run and returns; a job that was under way need not get an Ending then. When the
+        generator is closed, nothing is left running. Raises WorkError where no job can be done any more.
         """
         ...
 
 
 class InProcess:
-    """The engine that runs one job after the other in this process, or in all that torchrun started."""
+    """The engine that runs one job after the other in this process, or in the processes that torchrun started."""
 
     def __init__(self, prepared: dict[str, TaskData], group: Group, observe: Callable[[Progress], None] | None = None):
         self.prepared, self.group, self.observe = prepared, group, observe

@@ -1,7 +1,7 @@
-"""PyTorch's settings as in a new process, for the time of a run.
+"""Gives a run PyTorch's settings as they are in a new process.
 
-In a grid, a user's file may have changed any of them, at import or in an earlier run, and so may a notebook; every run
-must compute what it would compute alone.
+A user's file may have changed any of them, at import or in an earlier run of the grid, and so may a notebook; but every
+run must compute what it would compute alone.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from attention_zoo import process
 def fresh_state(threads: int = 0) -> Iterator[None]:
     """Within the block PyTorch's settings are those of a new process, and afterwards what they were before.
 
-    threads: within the block; 0 for as many as there are. Whether algorithms are deterministic, and which attention
-    kernels may be used, is for `set_backends` to say, within the block.
+    threads: their number within the block; 0 leaves it as it is. Call `set_backends` within the block to choose whether
+    algorithms are deterministic and which attention kernels may be used.
     """
     before = process.look()
     process.restore(process.as_new(before) | ({"the number of threads": threads} if threads else {}))

@@ -1,4 +1,4 @@
-"""A grid of runs: what is missing is prepared, checked and run, here or in several processes."""
+"""A grid of runs: those without a final record are prepared, checked and run, in this process or in others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def run_grid(request: Request) -> list[Record]:
-    """Runs what has no final record and returns the records of all; those of runs that failed say so.
+    """Runs what has no final record and returns the records of all runs, including those that failed.
 
     Everything is checked before the first step. Raises SpecError, DataError, ConfigError, RecordError or WorkError.
     """
@@ -40,11 +40,11 @@ def run_grid(request: Request) -> list[Record]:
 
 
 def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: tuple[int, int] = (1, 1)) -> list[Job]:
-    """Runs those of the runs that have no final record, where `request` says, and returns a job for each.
+    """Runs what has no final record, on the engine and the devices of `request`, and returns a job for each run.
 
-    A job without a record is being done by another process. forgiving: leave out runs whose data cannot be had, after
-    a line that names them, instead of raising. shard: the part of the runs to do; of the others the records that are
-    there are read. Raises as `run_grid` does.
+    A job without a record is being done by another process. forgiving: leave out runs whose data are missing, after a
+    line that names them, instead of raising. shard: the part of the runs to do; for the other parts, records that exist
+    are read. Raises as `run_grid` does.
     """
     if request.engine == "slurm":
         raise ConfigError(
@@ -60,7 +60,7 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     mine = {run.key for run in part_of(runs, shard)}
     problems = [line for key, line in unreadable.items() if shard == (1, 1) or key in mine]
     missing = find_missing([job for job in jobs if shard == (1, 1) or job.run.key in mine], group)
-    for job in {(job.run.task, job.run.row, job.run.protocol): job for job in missing}.values():  # whatever the seed
+    for job in {(job.run.task, job.run.row, job.run.protocol): job for job in missing}.values():  # once for all seeds
         note_code_of(record_so_far(job, prepared[job.run.data_key]))
     for job, job.title in zip(missing, titles(missing), strict=True):
         if group.rank == 0:
@@ -81,13 +81,13 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
         raise WorkError(problems[0])
     for job in jobs:  # every process must make the same choice from the records
         if shard != (1, 1) and not job.final:
-            job.record = job.outcome()  # of another part, which may have ended meanwhile
+            job.record = job.outcome()  # a job of another part may have ended meanwhile
         job.record = group.broadcast(job.record)
     return jobs
 
 
 def choose_engine(request: Request, jobs: list[Job], prepared: dict[str, TaskData], group: Group) -> Engine:
-    """Where the jobs are done: in this process, in several of this machine, on a cluster. Raises ConfigError."""
+    """The engine for the jobs: this process, several processes of this machine, or a cluster. Raises ConfigError."""
     if jobs and request.engine == "ray":
         from lra.experiments.cluster.connect import connect, needs_of
         from lra.experiments.cluster.engine import Ray
@@ -105,7 +105,7 @@ def choose_engine(request: Request, jobs: list[Job], prepared: dict[str, TaskDat
 def find_group(request: Request) -> Group:
     """The processes that torchrun started to share every run, or this one alone. Raises ConfigError.
 
-    On a cluster the group's device is one of the nodes', of which this machine may have none.
+    With a cluster, the group's device is that of the nodes, which this machine may lack.
     """
     from lra.training.device import choose_device
     from lra.training.distributed import alone, join
@@ -126,7 +126,7 @@ def find_group(request: Request) -> Group:
 
 
 def check_devices(names: list[str]) -> torch.device:
-    """A torch device of the kind they all are, without a context on any GPU. Raises ConfigError."""
+    """A torch device of the kind that these names share, without a context on any GPU. Raises ConfigError."""
     import torch
 
     from lra.training.device import choose_device
@@ -142,7 +142,7 @@ def check_devices(names: list[str]) -> torch.device:
 
 
 def fit_to(runs: list[Run], group: Group) -> list[Run]:
-    """The runs with the precision of the group's device. Raises ConfigError for a batch that it cannot share."""
+    """The runs with the precision of the group's device. Raises ConfigError for a batch that the group cannot share."""
     from lra.training.device import choose_precision
     from lra.training.distributed import check_batches
 
@@ -155,7 +155,7 @@ def fit_to(runs: list[Run], group: Group) -> list[Run]:
 
 
 def prepare_all(request: Request, runs: list[Run], forgiving: bool) -> dict[str, TaskData]:
-    """Data by `Run.data_key`; builds each model once, to try it. Raises DataError, SpecError or ConfigError."""
+    """Data by `Run.data_key`; builds each model once, as a check. Raises DataError, SpecError or ConfigError."""
     from lra.experiments.build import make_model
 
     prepared, missing = {}, []
@@ -182,7 +182,7 @@ def prepare_all(request: Request, runs: list[Run], forgiving: bool) -> dict[str,
 
 
 def check_same_data(prepared: dict[str, TaskData], group: Group) -> None:
-    """Raises DataError when a user's task has given other data to this process than to process 0."""
+    """Raises DataError when a user's task has made other data in this process than in process 0."""
     hashes = {key: task_data.data.hash for key, task_data in prepared.items()}
     first = group.broadcast(hashes)
     for key, data_hash in hashes.items():
@@ -193,9 +193,9 @@ def check_same_data(prepared: dict[str, TaskData], group: Group) -> None:
 def open_jobs(
     request: Request, runs: list[Run], prepared: dict[str, TaskData]
 ) -> tuple[list[Job], dict[tuple[str, str, int, str], str]]:
-    """A job for each run with data, and for those that `match_params` adds; `Run.key` -> a line for bad records.
+    """A job for each run with data, and for each that `match_params` adds; `Run.key` -> message on a bad record.
 
-    A run with an unreadable record is left out after that line. Raises ConfigError.
+    A run with an unreadable record gets no job, and the message is printed. Raises ConfigError.
     """
     if request.match_params:
         from lra.experiments.match import match
@@ -212,13 +212,13 @@ def open_jobs(
 
 
 def find_missing(jobs: list[Job], group: Group) -> list[Job]:
-    """The jobs without a final record, after a line on those that have one. Raises WorkError for a bad checkpoint."""
+    """The jobs without a final record; prints how many have one. Raises WorkError for a corrupt checkpoint."""
     final = group.broadcast([job.final for job in jobs])
     missing = [job for job, done in zip(jobs, final, strict=True) if not done]
     if group.rank == 0:
         for job in jobs:
             if job.final:
-                job.finish()  # what a process that was killed after it wrote the record left
+                job.finish()  # a process that was killed after it wrote the record has left files
     for job in missing:
         job.folder.load_state()  # reports a corrupt checkpoint before anything runs
     if len(missing) < len(jobs):

@@ -1,4 +1,4 @@
-"""A job: a run with its files on disk. It is done when its record is final; until then `run_job` goes on with it."""
+"""A job: a run with its files on disk. It is done when its record is final; until then `run_job` continues it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from lra.training.distributed import Group
     from lra.training.run_folder import NoFolder, RunFolder
-
 
 PAUSES = "pauses, to go on in more processes"
 
@@ -75,7 +74,7 @@ class Job:
         return about.st_ino, about.st_mtime_ns
 
     def announce(self) -> None:
-        """Writes run.json, which says what the run is until it has a final record. Errors are ignored."""
+        """Writes run.json, which says what the run is until it has a final record. Ignores an OSError."""
         path = self.folder.folder / layout.ABOUT
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,18 +82,18 @@ class Job:
             write_atomically(path, json.dumps(about).encode())
 
     def finish(self) -> None:
-        """Deletes what only a run without a final record needs."""
+        """Deletes the files that only a run without a final record needs."""
         self.folder.finish()
         with contextlib.suppress(OSError):  # the next command tries again
             (self.folder.folder / layout.ABOUT).unlink(missing_ok=True)
 
     def forget_failure(self) -> None:
-        """Leaves the record only where it is final: a failed attempt is not the outcome of the next one."""
+        """Drops a record that is not final, because a failed attempt is not the outcome of the next one."""
         if not self.final:
             self.record = None
 
     def keep(self) -> None:
-        """Writes the record, unless a process that no lock could keep away has written a final one."""
+        """Writes the record, unless a process that the lock did not stop has written a final one."""
         on_disk = self.read()
         if on_disk is not None and on_disk.status in FINAL:
             self.record = on_disk
@@ -103,7 +102,7 @@ class Job:
 
 
 def open_job(run: Run, data_hash: str, out: Path, track: str = "") -> Job:
-    """The job of a run in an output folder. track: the tracker that also gets its progress. Raises RecordError."""
+    """The job of a run in an output folder. track: the tracker that also receives its progress. Raises RecordError."""
     from lra.training.run_folder import RunFolder
 
     name = run.name(data_hash)
@@ -120,20 +119,20 @@ def open_job(run: Run, data_hash: str, out: Path, track: str = "") -> Job:
 
 
 def record_so_far(job: Job, prepared: TaskData) -> Record:
-    """What is known of a run before its first step. Raises RecordError where a record cannot keep it."""
+    """The record of a run before its first step. Raises RecordError for fields that a record cannot hold."""
     record = make_record(job.run, prepared.data, status="failed", reason="it has not ended", ladder=prepared.ladder)
     check_readable(record)
     return record
 
 
 def check_readable(record: Record) -> None:
-    """Raises RecordError for a record that could be written and not read back."""
+    """Raises RecordError for a record that could be written but not read back."""
     if wrong := faults(record):
         raise RecordError(f"{record.row} on {record.task}: no record can keep its {', '.join(wrong)}")
 
 
 def titles(jobs: list[Job]) -> list[str]:
-    """What each job is called while it runs, with its protocol where that alone tells it from another."""
+    """The name of each job in messages, with its protocol if another job differs in that alone."""
     names = [f"{job.run.task} {job.run.row} seed {job.run.seed}" for job in jobs]
     count = Counter(names)
     return [
@@ -152,10 +151,10 @@ def run_job(
 ) -> None:
     """Trains and tests the run and writes its record, unless it is done by now or another process is working on it.
 
-    Every process of the group calls this. An exception becomes a record that says `failed`, unless `raises` is set:
-    then it passes to the caller. In a group that torchrun started it also ends the command, because the others would
-    wait for the process that failed. pause: asked after every step whether to stop and leave a checkpoint, as after a
-    signal. Raises RecordError or WorkError.
+    Every process of the group calls this. An exception becomes a record with the status `failed`, or passes to the
+    caller if `raises` is set. In a group that torchrun started, a failure also ends the command, because the others
+    would wait for the process that failed. observe: called after every step. pause: called after every step; if it
+    returns True, the run stops at a checkpoint, as after a signal. Raises RecordError or WorkError.
     """
     from lra.training.cores import crowding
 
@@ -170,7 +169,7 @@ def run_job(
     job.forget_failure()
     folder = folder_of(job, group)
     with contextlib.ExitStack() as stack:
-        if group.size > 1:  # the others would wait for a process that a signal takes out of a step
+        if group.size > 1:  # if a signal took one process out of a step, the others would wait for it
             stack.enter_context(signals.held())
         free = stack.enter_context(claimed(job, group))
         if free:
@@ -195,14 +194,14 @@ def run_job(
         if job.final and group.rank == 0:
             job.finish()
     if group.size > 1 and job.record is not None and job.record.status == "failed":
-        if group.rank:  # process 0 has said it already
+        if group.rank:  # process 0 has printed it already
             print(f"{job.title}: process {group.rank} failed: {job.record.reason}", file=sys.stderr)
         raise WorkError(f"{job.title} failed, and with it the command: {job.record.reason}")
 
 
 @contextlib.contextmanager
 def claimed(job: Job, group: Group) -> Iterator[bool]:
-    """Holds the lock of the job, in process 0, and tells every process whether there is something to run."""
+    """Holds the lock of the job in process 0, and yields to every process whether the job is to be run."""
     with contextlib.ExitStack() as stack:
         free = True
         if group.rank == 0:
@@ -218,7 +217,7 @@ def claimed(job: Job, group: Group) -> Iterator[bool]:
 
 
 def folder_of(job: Job, group: Group) -> RunFolder | NoFolder:
-    """Where this process of the group writes: process 0 keeps the files of the run."""
+    """The folder of the run for this process of the group; only process 0 writes files."""
     from lra.training.run_folder import NoFolder
 
     return NoFolder(job.folder.folder, group.rank) if group.rank else job.folder
@@ -239,13 +238,13 @@ def summary(record: Record) -> str:
     if record.status == "diverged":
         return f"diverged: {record.reason}"
     chosen = f"step {record.best_step}" if record.best_step else "the last step"
-    if record.tuning.get("pilot"):  # chosen by validation alone, and so is what is seen of it
+    if record.tuning.get("pilot"):  # validation alone chooses among pilots, so test accuracy is not shown
         return f"pilot, validation {100 * (record.validation_accuracy or 0):.1f} % at {chosen}"
     return f"test {100 * (record.test_accuracy or 0):.1f} % at {chosen}, {clock(sum(record.seconds.values()))}"
 
 
 def quick_hint(run: Run, device: torch.device) -> str:
-    """What to do instead of a long run on a CPU; empty elsewhere."""
+    """What to do instead of a long run on a CPU; empty on a GPU and under the quick protocol."""
     if device.type != "cpu" or run.protocol == "quick":
         return ""
     return f"a first look, in minutes: --attn {run.spec} --task {run.task} --protocol quick"

@@ -37,7 +37,7 @@ class Loaded:
     weights: dict[str, Tensor]
 
     def data(self, data_dir: Path | None = None) -> tasks.Data:
-        """The splits that it was trained and tested on. data_dir: as --data-dir. Raises DataError."""
+        """The splits that the run was trained and tested on. data_dir: as --data-dir. Raises DataError."""
         name, wanted = task_of(self.record), str(self.record.data.get("hash"))
         data = tasks.find_by_hash(tasks.cache_folder(), name, wanted) or prepare_data(name, self.config, data_dir)
         if data.hash != wanted:
@@ -54,9 +54,9 @@ class Loaded:
         return batch_of(run_of(self.record, self.config), self.data(data_dir), rows, split)
 
     def model(self, sizes: tasks.Spec | None = None, data_dir: Path | None = None) -> Classifier:
-        """The trained model, in evaluation. sizes: of the task; None: of the run's data, which `data` gets.
+        """The trained model, in evaluation mode. sizes: of the task; None takes those of `data`.
 
-        Raises SpecError when its attention cannot be had any more, and DataError.
+        Raises SpecError or ConfigError when its attention or backbone cannot be used any more, and DataError.
         """
         from lra.experiments.build import make_model
 
@@ -66,7 +66,7 @@ class Loaded:
 
 
 def load_run(path: Path) -> Loaded:
-    """The run of a record. Raises RecordError, WorkError or DataError when something is missing or damaged."""
+    """The run of a record. Raises RecordError, WorkError, DataError or ConfigError if a part is missing or damaged."""
     from lra.training.run_folder import RunFolder
 
     record = load_record(path)
@@ -165,13 +165,13 @@ def find_attention(about: dict[str, Any]) -> attention_zoo.Entry:
 
 
 def _check_ours(spec: str) -> None:
-    """Raises SpecError where a record calls a file one of our attentions."""
+    """Raises SpecError where a record calls the path of a file a built-in attention."""
     if ".py" in spec:
         raise attention_zoo.SpecError(f"the record calls {spec!r}, the path of a file, a built-in attention")
 
 
 def _part_of(part: dict[str, Any]) -> tuple[str, str]:
-    """A spec of one attention, from the record, and why it is not the file that ran. Raises SpecError."""
+    """The spec of one attention, from the record, and why it is not the file that ran, or ''. Raises SpecError."""
     options = part.get("suffix", "")
     if part.get("builtin", True):
         _check_ours(part.get("name", "") + options)
@@ -184,7 +184,7 @@ def _part_of(part: dict[str, Any]) -> tuple[str, str]:
 
 
 def _address(about: dict[str, Any], kind: str) -> tuple[str, str]:
-    """The address of a user's attention or backbone, and why it is not the file that ran, if it is not.
+    """The address of a user's attention or backbone, and why it is not the file that ran, or ''.
 
     about: its section in the record. Raises ConfigError where its code may not run.
     """
@@ -212,7 +212,7 @@ def _write(kind: str, text: str, name: str, beside: dict[str, str]) -> Path:
     for file, content in {**beside, name: text}.items():
         path = folder / file
         if folder.resolve() not in path.resolve().parents:
-            continue  # a record from elsewhere writes nothing outside
+            continue  # a record may come from anywhere, so it must not write outside the folder
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content.encode())
     return folder / name

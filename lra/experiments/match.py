@@ -1,4 +1,4 @@
-"""`--match-params`: beside each row a second one whose MLPs are resized until it has as many parameters as softmax.
+"""`--match-params`: adds to each row a second one whose MLPs give it as many parameters as softmax has.
 
 All counts leave out the embeddings (tokens and positions), which are the same for every attention.
 """
@@ -17,12 +17,12 @@ from lra.experiments.data import TaskData
 from lra.experiments.run import Run
 
 TARGET = "softmax"  # the attention whose number of parameters the others match
-TOLERANCE = 0.01
+TOLERANCE = 0.01  # relative difference that may be left
 
 
 def count(run: Run, spec: tasks.Spec) -> int:
     """Parameters of a run's model without embeddings. Raises SpecError or ConfigError."""
-    from lra.backbones.weights import count_parameters  # torch, from here on
+    from lra.backbones.weights import count_parameters  # imports torch
     from lra.experiments.build import make_model
 
     return count_parameters(make_model(run, spec))["without_embeddings"]
@@ -34,10 +34,10 @@ def with_mlp(run: Run, width: int) -> Run:
 
 
 def match(runs: list[Run], prepared: dict[str, TaskData]) -> list[Run]:
-    """The runs, each followed by one with softmax's number of parameters, `pola (matched)`, where its own differs.
+    """The runs, each followed by a run with softmax's number of parameters, `pola (matched)`, if it needs another MLP.
 
-    prepared: data by `Run.data_key`; a run without data gets no second one. Raises ConfigError where no MLP brings the
-    numbers together.
+    prepared: data by `Run.data_key`; a run without data gets no second one. Raises ConfigError where no width of the
+    MLPs comes within 1 %.
     """
     target, options = attention_zoo.find(TARGET)
     widths: dict[tuple[str, str, str], tuple[int, float]] = {}
@@ -68,7 +68,7 @@ def match(runs: list[Run], prepared: dict[str, TaskData]) -> list[Run]:
 def matched_width(row: str, width: int, goal: int, count_at: Callable[[int], int]) -> tuple[int, float]:
     """The hidden width of the MLPs at which `count_at` comes nearest to the goal, and the relative difference left.
 
-    The count is linear in the width. Raises ConfigError when the difference stays above 1 %.
+    The count is linear in the width. Raises ConfigError when the difference stays above 1 %, or no width helps.
     """
     here = count_at(width)
     slope = count_at(width + 1) - here

@@ -1,4 +1,4 @@
-"""A run on its way to a process that this one has started."""
+"""A run, packed to be sent to a process that this one has started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lra.experiments.run import Run
 
 @dataclass(frozen=True)
 class PackedRun:
-    """A run, pickled, and the user's files it needs, which are imported first: a pickle only names what they define."""
+    """A pickled run, and the user's files to import before it is unpickled: a pickle only names what they define."""
 
     task_file: str  # of a user's task, or ""
     spec: str  # of the attention
@@ -27,7 +27,7 @@ class PackedRun:
     def unpack(self) -> Run:
         """Raises WorkError when the attention's file has changed since the run was packed."""
         if self.task_file:
-            find_task(self.task_file, silent=True)  # whoever packed it has said it
+            find_task(self.task_file, silent=True)  # the process that packed the run has printed its messages
         entry, _ = attention_zoo.find(self.spec)
         run: Run = pickle.loads(self.pickled)
         if entry.source_hash != run.attention.source_hash:

@@ -30,17 +30,17 @@ ENGINES = ("local", "ray", "slurm")
 class Request:
     """What the user asked for.
 
-    tasks: may hold `all`, the five of the Arena as far as their data can be had. attentions: may hold `all`, every
-    built-in one, and `family:linear`, every built-in one of a family.
-    devices: run on these GPUs, "0-3,6" or "cuda:0", one run on each. jobs: how many runs at a time; processes: how many
-    share each run, on a CPU. 0 leaves the number to the suite: as many as the machine has free cores, if the runs are
-    long enough to be worth it.
-    engine: local, in processes of this machine; slurm, by a job array; or ray, on the cluster at `address`: HOST:PORT,
-    or auto, as an empty one, for that of this machine. There each run gets `cpus_per_run` cores, 0 meaning one, and
-    `gpus_per_run` GPUs, None meaning one where the cluster has any.
+    tasks: names and files; `all` means the five tasks of the Arena, without those whose data are missing. attentions:
+    specs; `all` means every built-in attention, `family:linear` every built-in attention of that family.
+    devices: GPUs to run on, one run at a time on each: "0-3,6" or "cuda:0". jobs: how many runs at a time. processes:
+    how many processes share each run, on a CPU. 0 leaves either number to the suite, which uses the free cores if the
+    runs are long enough to be worth it.
+    engine: where the runs are executed. local: on this machine. slurm: in a job array. ray: on the cluster at
+    `address`, HOST:PORT, or auto or empty for the cluster of this machine. On a cluster each run gets `cpus_per_run`
+    cores (0: one) and `gpus_per_run` GPUs (None: one if device is cuda, or auto on a cluster with GPUs; else none).
     shard: (i, n), from 1: the i-th of n parts of the runs, for a job array.
-    match_params: add to each row one with as many parameters as softmax has.
-    track: tensorboard or wandb, which then also get the progress of every run.
+    match_params: adds to each row one with as many parameters as softmax has.
+    track: tensorboard or wandb, which then also receives the progress of every run.
     observe: called after every step with the progress of the run, in this process; an exception stops the command.
     """
 
@@ -129,7 +129,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def plan(request: Request) -> list[Run]:
-    """Every run asked for, once, in order. Raises SpecError, DataError or ConfigError."""
+    """The runs of a request, each once, by task, attention and seed. Raises SpecError, DataError or ConfigError."""
     if min(request.seeds, default=0) < 0:
         raise ConfigError(f"--seed takes numbers from 0, not {min(request.seeds)}")
     configs = {task: _resolve(request, task) for task in expand_tasks(request.tasks)}
@@ -158,7 +158,7 @@ def plan(request: Request) -> list[Run]:
 
 
 def distinct(runs: Iterable[Run]) -> list[Run]:
-    """The runs, each once."""
+    """The runs, one for each `Run.key`."""
     return [*{run.key: run for run in runs}.values()]
 
 
@@ -191,18 +191,18 @@ def check_layers(entries: list[attention_zoo.Entry], configs: list[Config]) -> N
 
 
 def part_of(runs: list[T], shard: tuple[int, int]) -> list[T]:
-    """The i-th of n parts: every n-th in the plan's order, so that each part has its share of every task."""
+    """The i-th of n parts: every n-th run in the plan's order, so that each part has its share of every task."""
     return runs[shard[0] - 1 :: shard[1]]
 
 
 def part_of_rows(runs: list[Run], shard: tuple[int, int]) -> list[Run]:
-    """The same by attention and task: all seeds of one stay together, because they share their pilots."""
+    """The i-th of n parts, by task and row: all seeds of a row are in one part, because they share their pilots."""
     rows = list(dict.fromkeys((run.task, run.row) for run in runs))[shard[0] - 1 :: shard[1]]
     return [run for run in runs if (run.task, run.row) in rows]
 
 
 def _resolve(request: Request, task: str) -> tuple[str, Config]:
-    """The protocol's name in tables, and the configuration of a task."""
+    """The name of the protocol in tables, overrides included, and the configuration of a task."""
     plain = resolve_for(task, request.protocol, [])
     config = resolve_for(task, request.protocol, list(request.overrides))
     if has_cut_warmup(config, plain) and not any(text.startswith("train.warmup=") for text in request.overrides):
@@ -214,7 +214,7 @@ def _resolve(request: Request, task: str) -> tuple[str, Config]:
 
 
 def name_rows(found: list[tuple[attention_zoo.Entry, dict[str, Any]]]) -> list[str]:
-    """The names in tables; files that share a name get the first digits of their hashes: mine@ab12."""
+    """The rows' names in tables; files that share a name get the first digits of their hashes: mine@ab12."""
     files = {(entry.name, entry.address) for entry, _ in found}
     shared = {name for name, count in Counter(name for name, _ in files).items() if count > 1}
     rows = []

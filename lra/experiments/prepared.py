@@ -1,4 +1,4 @@
-"""What a run starts from: its configuration, its data and its untrained model, for a training loop of one's own."""
+"""What a run starts from: its configuration, its data and its untrained model, for a custom training loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run before its first step: what it would run, and the splits of its data, verified and encoded."""
+    """A run before its first step, and the splits of its data, verified and encoded."""
 
     run: Run
     data: tasks.Data
@@ -32,7 +32,7 @@ class Prepared:
         return self.run.config
 
     def model(self) -> Classifier:
-        """A new model as the run starts with it, from its seed, on the CPU and in training.
+        """A new model with the weights that the run starts from, drawn from its seed; on the CPU, in training mode.
 
         Raises SpecError or ConfigError for sizes that do not fit.
         """
@@ -46,7 +46,7 @@ class Prepared:
 
 
 def prepare(request: Request) -> Prepared:
-    """The one run that is asked for. Raises SpecError, DataError or ConfigError."""
+    """Prepares the run of a request that asks for one. Raises SpecError, DataError or ConfigError."""
     runs = plan(request)
     if len(runs) != 1:
         raise ConfigError(f"one attention on one task can be prepared at a time, not {len(runs)} runs")
@@ -54,10 +54,10 @@ def prepare(request: Request) -> Prepared:
 
 
 def batch_of(run: Run, data: tasks.Data, rows: Iterable[int], split: str) -> tuple[Tensor, Tensor | None, Tensor]:
-    """ids (B, N), or (B, 2, N) of pairs, keep of that shape, labels (B,).
+    """ids (B, N), or (B, 2, N) for pairs, keep of the same shape, and labels (B,), on the CPU.
 
-    keep is True at real tokens, None where all are. split: train, validation or test. Raises ConfigError for another,
-    and for rows that it does not have.
+    keep is True at real tokens; None: every token is real. split: train, validation or test. Raises ConfigError for
+    another split, and for rows that the split does not have.
     """
     if split not in tasks.SPLITS:
         near = suggestion(split, tasks.SPLITS)

@@ -1,9 +1,9 @@
 """Pretraining: before a run trains, its encoder learns to predict masked inputs of the run's own training split.
 
 Amos, Berant and Gupta 2023, "Never Train from Scratch", https://arxiv.org/abs/2310.02980. A pretrained encoder is kept
-in a folder of its own, `work/pretrained-...`, under the hash of all that made it: runs that differ only in what comes
-after share it. The folder holds a checkpoint while it is made; `encoder.safetensors` and `pretraining.json` say that it
-is done.
+in a folder of its own, `work/pretrained-...`, named by the hash of everything that determines it. Runs that differ only
+in what follows the pretraining share it. The folder holds a checkpoint during the pretraining; `encoder.safetensors`
+and `pretraining.json` say that it is done.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from lra.training.schedule import learning_rate
 from lra.training.step import Step
 
 PHASE = "pretraining"
-KEYS = Pretraining.__annotations__.keys() - {"shared"}  # of pretraining.json; whether it is shared is for each run
+KEYS = Pretraining.__annotations__.keys() - {"shared"}  # of pretraining.json; `shared` differs from run to run
 EVALUATED = 2_000  # rows of the validation split that an evaluation reads, at most
-WAIT = 1.0  # seconds between looks at a folder that another process works in
+WAIT = 1.0  # seconds between attempts to lock a folder that another process holds
 Observe = Callable[[Progress], bool]
 
 
@@ -92,7 +92,7 @@ class Pretrainer(Trainer):
 
 
 def identity_of_pretraining(run: Run, data_hash: str) -> str:
-    """Hash of everything that made the encoder. run: with the settings of the pretraining as its `train` section."""
+    """Hash of everything that shapes the encoder. run: with the settings of the pretraining as its `train` section."""
     model, train = set_fields(run.config.model), set_fields(run.config.train)
     return identity_of(
         {
@@ -120,11 +120,10 @@ def folder_name(run: Run, data_hash: str) -> str:
 
 
 def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, observe: Observe) -> None:
-    """Pretrains the encoder, or finds it, and puts its weights, all but the head's, into the model of the trainer.
+    """Pretrains the encoder, or reads it, and loads its weights into the trainer's model, which keeps its own head.
 
-    work: the folder that holds the encoder's folder. Every process of the trainer's group calls this. A pretraining
-    that diverged ends the run, which has diverged, too. Raises Paused as a trainer does, and WorkError for damaged
-    files.
+    work: the folder that holds the encoder's folder. Every process of the trainer's group calls this. If the
+    pretraining diverged, the run has diverged, too. Raises Paused as a trainer does, and WorkError for damaged files.
     """
     before, group = pretraining_of(run), trainer.step.group
     identity = identity_of_pretraining(before, data.hash)
@@ -156,7 +155,7 @@ def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, o
 
 
 def hold(folder: RunFolder, run: Run, observe: Observe, stack: contextlib.ExitStack) -> bool:
-    """Holds the folder for as long as the stack, once no other process works in it. False: it was asked to stop."""
+    """Locks the folder until the stack is closed; waits for a process that holds it. False: `observe` asked to stop."""
     waiting = Progress(phase=PHASE)
     while True:
         try:
@@ -173,9 +172,9 @@ def hold(folder: RunFolder, run: Run, observe: Observe, stack: contextlib.ExitSt
 
 
 def read(folder: RunFolder | NoFolder, data: tasks.Data) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """What a finished pretraining left: its facts and the weights. Raises WorkError.
+    """The facts and the weights of a finished pretraining. Raises WorkError for damaged files.
 
-    None if there is none, or it may have read the data when that was damaged.
+    None if there is none, or if it may have been trained on damaged data.
     """
     if isinstance(folder, NoFolder) or not (path := folder.folder / layout.PRETRAINING).exists():
         return None
@@ -183,7 +182,7 @@ def read(folder: RunFolder | NoFolder, data: tasks.Data) -> tuple[dict[str, Any]
         return None
     try:
         about = parse(content_of(path))
-        if (digest := about.pop("digest", None)) is not None and digest != digest_of(about):  # older ones have none
+        if (digest := about.pop("digest", None)) is not None and digest != digest_of(about):  # older files have none
             raise ValueError("it has changed since it was written")
         if unknown := about.keys() - KEYS:
             raise ValueError(f"unknown {min(unknown)}")
@@ -207,9 +206,9 @@ def pretrain(
     observe: Observe,
     about: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Pretrains, or goes on with it, and leaves in the folder what `read` reads; returns the same.
+    """Pretrains, or continues from a checkpoint; writes the files that `read` reads, and returns what it would return.
 
-    run: with the settings of the pretraining. about: what else is to be known about it.
+    run: with the settings of the pretraining as its `train` section. about: further facts for pretraining.json.
     """
     seed, config = seed_of(run.seed, PHASE), run.config.train
     denoiser = make_denoiser(run, data.sizes).to(group.device)

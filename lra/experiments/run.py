@@ -27,7 +27,7 @@ class Run:
     options: dict[str, Any]
     spec: str  # as the user typed it
     row: str  # the name in tables, unique among the runs of one request
-    protocol: str  # with its overrides
+    protocol: str  # the protocol's name in tables, overrides included
     config: Config
     backbone: Backbone  # that of `config.model.backbone`
     seed: int
@@ -35,7 +35,7 @@ class Run:
     tuning: dict[str, Any] = field(default_factory=dict)  # as in `Record`
     matched: dict[str, Any] = field(default_factory=dict)  # as in `Record`
     deviations: dict[str, str] = field(default_factory=dict)  # as in `Record`
-    planned: Record | None = None  # by another machine: its record, so far, says where the user's files are there
+    planned: Record | None = None  # the record without results that another machine has sent; it has the paths there
 
     def identity(self, data_hash: str) -> str:
         """Hash of everything that changes the result."""
@@ -53,7 +53,7 @@ class Run:
         )
 
     def mechanism(self) -> list[Any]:
-        """What identities cover of the attention."""
+        """The part of an identity that comes from the attention."""
         entry = self.attention
         return [entry.name, self.all_options(), entry.source_hash, entry.padding]
 
@@ -84,7 +84,7 @@ class Run:
         return self.task, self.row, self.seed, self.protocol
 
     def about(self) -> dict[str, Any]:
-        """What the run is, for `status`."""
+        """The task, row, protocol, seed and steps of the run, for `status`."""
         about = {"task": self.task, "row": self.recorded_row, "protocol": self.protocol, "seed": self.seed}
         return about | {"steps": self.config.train.steps}
 
@@ -121,7 +121,7 @@ def make_record(run: Run, data: tasks.Data, **results: Any) -> Record:
 
 
 def describe_attention(run: Run) -> dict[str, Any]:
-    """The record's entry for the attention: enough for a table, and a user's source to build it again."""
+    """The record's entry for the attention: what a table needs, and a user's source, to build it again."""
     entry = run.attention
     about = {
         "name": entry.name,
@@ -162,7 +162,7 @@ def describe_backbone(backbone: Backbone) -> dict[str, Any]:
 
 
 def texts_of(entry: attention_zoo.Entry | Backbone) -> dict[str, Any]:
-    """A user's file, the files beside it that it uses, and the hashes of the data that it reads; else nothing."""
+    """A user's file, the files beside it that it uses, and the hashes of the data that it reads; {} for a built-in."""
     if entry.builtin:
         return {}
     texts: dict[str, Any] = {"path": str(entry.path), "source": entry.source}

@@ -2,7 +2,7 @@
 
 Tasks know no torch, so they name a network and this module builds it. `patches` is an MLP that sees one patch at a time
 and averages its features, so it knows what an image holds but not where. `convolutions` has five layers of 3 x 3 with
-two poolings between them; the last layers see nearly all of an image of 32 pixels. Both networks are ours.
+two poolings between them; the last layers see nearly all of an image of 32 pixels. Both were designed for this suite.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tqdm import trange
 if TYPE_CHECKING:
     import tasks
 
-PIXELS = 1 << 26  # read at most of each split: 65,536 images of 32 x 32, 16,384 of 64 x 64
+PIXELS = 1 << 26  # pixels read of each split, at most: 65,536 images of 32 x 32, 16,384 of 64 x 64
 SIDE = 32  # the first convolution's stride reduces larger images to about this side
 BLOCK = 512  # images tested at a time
-LOOKS = 5  # evaluations on validation, evenly over the steps
+LOOKS = 5  # evaluations on the validation split, evenly over the steps
 
 
 class Averaged(nn.Module):
-    """Features (B, F, rows, columns) averaged over places, then a linear layer."""
+    """Features (B, F, rows, columns) averaged over rows and columns, then a linear layer."""
 
     def __init__(self, features: nn.Module, width: int, classes: int):
         super().__init__()
@@ -54,7 +54,7 @@ def layer(inside: int, outside: int, kernel: int, stride: int, padding: int = 0)
 
 
 def accuracy(network: tasks.Network, data: tasks.Data, title: str = "") -> float:
-    """Test accuracy of a network trained on these images, at its best evaluation; the same for the same seed.
+    """Test accuracy of a network trained on these images, when its validation accuracy was best; fixed by its seed.
 
     Only the first PIXELS / length images of a split are read.
     """
@@ -97,7 +97,7 @@ def fit(model: nn.Module, network: tasks.Network, train: tuple[Tensor, Tensor], 
 
 @torch.no_grad()
 def share_right(model: nn.Module, split: tuple[Tensor, Tensor]) -> float:
-    """Accuracy on images and labels."""
+    """Accuracy on images (R, 1, side, side) uint8 and labels (R,)."""
     model.eval()
     parts = zip(*(tensor.split(BLOCK) for tensor in split), strict=True)
     return sum(int((model(images / 255).argmax(1) == labels).sum()) for images, labels in parts) / len(split[1])

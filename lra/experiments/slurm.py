@@ -1,4 +1,4 @@
-"""A job script for SLURM that does a grid as an array, one part of the runs (`--shard i/n`) a task.
+"""A job script for SLURM that runs a grid as a job array; each array task does one part of the runs (`--shard i/n`).
 
 Nothing needs to be installed. A task that is warned before its time limit, or preempted, saves its run, ends with
 exit code 75 and is queued again. https://slurm.schedmd.com/sbatch.html, https://slurm.schedmd.com/job_array.html
@@ -16,7 +16,7 @@ from lra.signals import UNFINISHED
 
 LARGEST = 1000  # tasks of an array; SLURM's MaxArraySize is 1001 unless a site has changed it
 
-NAMED = "#SBATCH --job-name=lra"  # a line of every such script
+NAMED = "#SBATCH --job-name=lra"  # a line of every such script, which marks the file as one
 
 SCRIPT = """\
 #!/bin/bash
@@ -64,15 +64,15 @@ exit "$code"
 
 
 def logs_of(out: Path) -> Path:
-    """The folder of the tasks' output, which SLURM does not make."""
+    """The folder of the array tasks' output; SLURM does not create it."""
     return out.resolve() / WORK
 
 
 def script(file: Path, program: Sequence[str], words: Sequence[str], out: Path, runs: int, cpu: bool) -> str:
-    """The text of the script. program: what starts the command line; words: after it, without --shard.
+    """The text of the script. program: what starts the command line; words: its arguments, without --shard.
 
-    runs: that the grid has, or rows that a sweep tunes. cpu: needs no GPU. Raises ConfigError for a file in a folder
-    that SLURM could not write its logs to.
+    runs: how many runs the grid has, or rows that a sweep tunes. cpu: the runs need no GPU. Raises ConfigError if the
+    path of `out` has characters with which SLURM could not write its logs there.
     """
     logs = logs_of(out)
     if "%" in str(logs) or shlex.quote(str(logs)) != str(logs):  # #SBATCH lines are not read by the shell

@@ -1,4 +1,4 @@
-"""How processes of the suite's own are started, and end when their parent does."""
+"""How the suite starts processes, and how they end when their parent ends."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ CONTEXT = multiprocessing.get_context("spawn")  # a fork would inherit torch's t
 
 
 def follow_parent() -> None:
-    """Leaves Ctrl-C to the parent, which then ends this process, and ends it when the parent was killed."""
+    """Ignores Ctrl-C, because the parent handles it, and ends this process when the parent ends, even if killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,7 +1,7 @@
 """The state of each run in an output folder: done, running and where, stopped with a checkpoint, failed or missing.
 
-It reads records, `run.json` (what a run is, written when a grid is planned), the holders of locks, the logs, and which
-files there are. It takes no lock and reads no checkpoint, so it disturbs no run; nor does it import torch.
+It reads records, `run.json` (what a run is, written before a grid starts), the holders of locks, the logs, and the
+names of files. It takes no lock and reads no checkpoint, so it disturbs no run. It does not import torch.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from lra.results.reading import PRECISIONS, content_of, parse
 from lra.results.record import FINAL, Record
 
 ORDER = ("running", "silent", "resumable", "failed", "missing", "diverged", "done")
-TAIL = 4096  # bytes that hold the last line of a log
+TAIL = 4096  # bytes at the end of a log that are enough for its last line
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """A run in a table.
+    """A run as a row of a table.
 
-    state: one of ORDER; a silent one has a holder on another machine that has given no sign for `LRA_STALE` seconds.
-    step: the last one in the log; a checkpoint may be some steps further. phase: "pretraining", or empty. sign: seconds
-    since its files last changed. seconds: what it has taken so far, left: what remains; None where that is unknown.
-    identity: the last part of its file's name.
+    state: one of ORDER; "silent": another machine holds the run, but has changed no file of it for `LRA_STALE` seconds.
+    step: the last step in the log; a checkpoint may be some steps further. phase: "pretraining", or empty. sign:
+    seconds since the files of the run last changed. seconds: time taken so far. left: seconds left, estimated. Both are
+    None where unknown. identity: the hash that ends the name of its record.
     """
 
     task: str
@@ -67,7 +67,7 @@ def read_statuses(out: Path) -> tuple[list[RunStatus], list[str]]:
 
 
 def plan_statuses(out: Path, runs: Sequence[Run]) -> list[RunStatus]:
-    """The state of each run of a plan, whose data need not be there: it is looked for under every data hash known."""
+    """The state of each run of a plan. Its data need not exist: the run is looked up under every known data hash."""
     records, _ = read_records(out)
     hashes: dict[str, set[str]] = {}
     for task in {run.task for run in runs}:
@@ -91,7 +91,7 @@ def read_records(out: Path) -> tuple[dict[str, Record], list[str]]:
 
 
 def status_of(out: Path, name: str, record: Record | None, about: dict[str, Any] | None = None) -> RunStatus:
-    """The state of the run of this name. about: as in `run.json`."""
+    """The state of the run with this name. about: as in `run.json`, which is read if it is None."""
     folder = layout.work_folder(out, name)
     if record is not None:
         train = record.config.get("train", {})
@@ -129,7 +129,7 @@ def modified(path: Path) -> float:
 
 
 def read_about(path: Path, name: str) -> dict[str, Any]:
-    """What `run.json` says, or the name of the folder, where there is none."""
+    """The facts in `run.json`; those that it lacks are taken from the name of the run."""
     task, row, protocol, seed, _ = name.split("-")
     known = {"task": task, "row": row, "protocol": protocol, "seed": int(seed[1:]) if seed[1:].isdecimal() else 0}
     with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
@@ -140,7 +140,7 @@ def read_about(path: Path, name: str) -> dict[str, Any]:
 
 
 def progress_of(folder: Path) -> dict[str, Any]:
-    """The step and the seconds in the last line of a run's log."""
+    """The step and the seconds in the last line of a run's log; 0 and None without one."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         with (folder / layout.METRICS).open("rb") as file:
             file.seek(0, 2)
@@ -152,7 +152,7 @@ def progress_of(folder: Path) -> dict[str, Any]:
 
 
 def estimated(statuses: Iterable[RunStatus], records: Iterable[Record]) -> list[RunStatus]:
-    """The statuses with the seconds left, by runs of the same row, else of the task, else by their own steps."""
+    """The statuses, sorted by state, with `left` from done runs of the row, else of the task, else their own steps."""
     taken: dict[tuple[str, ...], list[float]] = {}
     for record in records:
         if record.status == "done":

@@ -28,7 +28,7 @@ Choice = tuple[str, ...]  # one override for each key that is swept
 
 
 def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
-    """Runs the pilots, then the seeds with what was chosen.
+    """Runs the pilots, then the seeds with the chosen values.
 
     Returns the records of the seeds and whether every attention could be tuned. Raises as `run_grid` does, and
     ConfigError for a sweep that cannot be read.
@@ -59,7 +59,7 @@ def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
 
 
 def plan_sweep(request: Request, texts: list[str]) -> tuple[list[Run], list[Run], int, list[Choice]]:
-    """The seeds before they are tuned, their pilots, the pilots' seed, the choices. Raises as `run_sweep` does."""
+    """The requested runs before tuning, their pilots, the pilots' seed, the choices. Raises as `run_sweep` does."""
     choices = read_choices(texts, request.overrides)
     runs = part_of_rows(plan(request), request.shard)
     seed = next(number for number in itertools.count(PILOT_SEED) if number not in request.seeds)
@@ -69,12 +69,12 @@ def plan_sweep(request: Request, texts: list[str]) -> tuple[list[Run], list[Run]
 def read_choices(texts: list[str], overrides: tuple[str, ...], option: str = "--sweep") -> list[Choice]:
     """['train.lr=1e-4,3e-4', 'model.dropout=0,0.1'] -> the four combinations, in this order. Raises ConfigError.
 
-    option: the one that these texts come from, for messages.
+    option: the command-line option of these texts, for messages.
     """
     lists: dict[str, list[str]] = {}
     for text in texts:
         key, equals, values = text.partition("=")
-        found = [value.strip() for value in re.split(r",(?![^\[]*\])", values)]  # not within a list
+        found = [value.strip() for value in re.split(r",(?![^\[]*\])", values)]  # commas within [...] do not separate
         if twice := [value for value, count in Counter(found).items() if count > 1 and value]:
             raise ConfigError(f"{option} {text}: {twice[0]} is given twice")
         if not equals or "" in found or len(found) < 2 or key.count(".") != 1:

@@ -1,6 +1,6 @@
 """One run from its data to its record: build the model, train it, test it once.
 
-torch comes with the first function that computes, so that planning a grid and its messages stay fast.
+The functions that compute import torch themselves, so that planning a grid and its messages stay fast.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def train_and_test(
     run: Run, prepared: TaskData, folder: RunFolder | NoFolder, group: Group, observe: Callable[[Progress], bool]
 ) -> Record:
-    """Trains a run, or goes on with it, and tests it once.
+    """Trains a run, or continues it, and tests it once.
 
-    `observe` is called after every step. Where it says so the run is saved, and Paused raised.
-    Each process of the group that shares the run calls this.
+    observe: called after every step; if it returns True, the run is saved, and Paused is raised.
+    Every process of the group that shares the run calls this.
     """
     from lra.experiments.background_compiler import BackgroundCompiler
     from lra.experiments.build import make_model, padding_of
@@ -105,10 +105,10 @@ def finish(run: Run, prepared: TaskData, trainer: Trainer) -> Record:
 
 
 def read_test_split(run: Run, data: tasks.Data, trainer: Trainer) -> dict[str, Any]:
-    """The fields of the record that come from the test split: of the checkpoint `train.select` names, and of the last.
+    """The record's fields from the test split, for the checkpoint that `train.select` chooses and for the last one.
 
-    The last weights are read first, and the chosen ones only if they are others. Nothing if a logit is not finite,
-    which the trainer then knows.
+    The last weights are tested first, and the chosen ones only if they differ. Returns {} if a logit is not finite;
+    the trainer has then noted that the run has diverged.
     """
     import numpy as np
 
@@ -154,7 +154,7 @@ def accuracy_by(split: tasks.Split, rows: np.ndarray, correct: np.ndarray) -> di
 def learned(progress: Progress, labels: np.ndarray, rows: int) -> bool:
     """Whether validation accuracy was ever above the constant answer's by more than its binomial noise.
 
-    Chance alone gets there in at most 2.5 % of runs, over all evaluations together.
+    Chance alone reaches that in at most 2.5 % of runs, over all evaluations together.
 
     labels: of the validation split. rows: how many of them an evaluation reads.
     """

@@ -1,7 +1,7 @@
-"""Which code a record may have run: only what the user has run on this machine, or allowed by an environment variable.
+"""Which code of a record may be imported: what the user has run on this machine, or has allowed by LRA_TRUST_RECORDS.
 
-A record names files of users and holds their texts, and a record may come from anywhere. So each run notes in the cache
-the hash of the users' texts that it ran, and no text that is not noted is imported because a record names it.
+A record names users' files and holds their texts, and it may come from anywhere. So each run notes in the cache the
+hash of the users' texts that it ran, and a text in a record is imported only if its hash is noted.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ REFUSAL = (
 
 
 def note(text: str, beside: Mapping[str, str]) -> None:
-    """Notes that the user has run a file with this text, and those beside it: file name -> text."""
-    with contextlib.suppress(OSError):  # without a cache a record's code is only asked for again
+    """Notes that the user has run a file with this text. beside: file name -> text of the files that it uses."""
+    with contextlib.suppress(OSError):  # without the note, a record's code is refused later
         place = _place(text, beside)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
 
 
 def note_code_of(record: Record) -> None:
-    """Notes the users' code that a run has run, so that its record may run it."""
+    """Notes the users' code that a run uses, so that its record may be loaded with it."""
     attention = record.attention
     for about in (*(attention.get("parts") or [attention]), record.backbone):
         if "source" in about:
@@ -44,12 +44,12 @@ def note_code_of(record: Record) -> None:
 
 
 def is_trusted(text: str, beside: Mapping[str, str]) -> bool:
-    """May this text of a record, with those beside it, be run?"""
+    """May this text of a record, with the files beside it, be imported?"""
     return os.environ.get(VARIABLE) == "1" or _place(text, beside).exists()
 
 
 def is_the_file(path: str, text: str, beside: Mapping[str, str], what: str) -> bool:
-    """Has the file at this path exactly this text, and each beside it its own? If so, says that it is imported."""
+    """Do the file at this path and the files beside it have exactly these texts? If so, says that it is imported."""
     try:
         file = Path(path).expanduser()
         for name, content in {file.name: text, **beside}.items():

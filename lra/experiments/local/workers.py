@@ -88,7 +88,7 @@ class WorkerPool:
                 self.stop()
 
     def stop(self) -> None:
-        """Asks the teams to save their runs. A team with a worker that is not ready is dropped: it has nothing to save."""
+        """Asks the teams to save their runs. One with a worker that is not ready has nothing to save and is dropped."""
         self.stopping = True
         for team in list(self.teams):
             if all(worker.ready for worker in team.workers):
