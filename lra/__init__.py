@@ -33,7 +33,7 @@ def records(*paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
     from lra.report.load import none_found, read
 
     lists = ([path] if isinstance(path, str | Path) else path for path in paths or ("results/runs",))
-    wanted = [Path(path) for some in lists for path in some]
+    wanted = [Path(path) for entries in lists for path in entries]
     frame, problems = read(wanted)
     if frame.empty:
         raise none_found(wanted, problems)
@@ -63,8 +63,8 @@ def prepare(
     if isinstance(overrides, str):
         raise ConfigError(f"overrides is a list, [{overrides!r}], not a text")
     folder = None if data_dir is None else Path(data_dir).expanduser()
-    asked = {"protocol": protocol, "overrides": tuple(overrides), "data_dir": folder}
-    return prepare(Request(attentions=[attention], tasks=[task], seeds=[seed], **asked))
+    settings = {"protocol": protocol, "overrides": tuple(overrides), "data_dir": folder}
+    return prepare(Request(attentions=[attention], tasks=[task], seeds=[seed], **settings))
 
 
 def load(run: str | Path) -> Loaded:

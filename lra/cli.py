@@ -36,10 +36,10 @@ class Store(argparse.Action):
     ):
         given = namespace.__dict__.setdefault("given", {})
         if self.dest in given:
-            held = getattr(namespace, self.dest)
-            if not isinstance(held, list):
+            previous = getattr(namespace, self.dest)
+            if not isinstance(previous, list):
                 parser.error(f"{self.option_strings[0]} is given twice")
-            values = [*held, *values]
+            values = [*previous, *values]
         if option:
             given[self.dest] = option
         setattr(namespace, self.dest, values)
@@ -83,8 +83,8 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
-            there = f"there are {', '.join(known)}"
-            raise argparse.ArgumentError(action, f"invalid choice {value!r}{suggestion(str(value), known)}; {there}")
+            listing = f"there are {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"invalid choice {value!r}{suggestion(str(value), known)}; {listing}")
 
 
 def main(arguments: list[str] | None = None) -> int:

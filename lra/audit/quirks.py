@@ -131,13 +131,13 @@ def _line(effect: Effect, difference: Difference | None, same: bool) -> dict[str
     )
     line |= {"without": without, "with": faulty, "difference": faulty - without}
     if same or difference is None:
-        fewer = any(before.test_rows != after.test_rows for before, after in effect.pairs)
-        return line | {"verdict": "same answers" if fewer else "changes nothing here"}
+        rows_differ = any(before.test_rows != after.test_rows for before, after in effect.pairs)
+        return line | {"verdict": "same answers" if rows_differ else "changes nothing here"}
     low, high = difference.interval or (None, None)
     line |= {"low": low, "high": high}
     line |= {"test_noise": difference.test_half_width, "p_adjusted": difference.adjusted}
-    few = f"{difference.count} seed{'s' * (difference.count > 1)}: no interval"
-    verdict = few if difference.count < FEWEST else "outside noise" if difference.separated else "inside noise"
+    no_interval = f"{difference.count} seed{'s' * (difference.count > 1)}: no interval"
+    verdict = no_interval if difference.count < FEWEST else "outside noise" if difference.separated else "inside noise"
     return line | {"verdict": verdict}
 
 
@@ -151,14 +151,14 @@ def sheet_of(frame: pd.DataFrame) -> Table:
         accuracies = [points(line.get(key), "{:.1f}") for key in ("without", "with")]
         noise = points(line.get("test_noise"), "±{:.1f}")
         names = [str(line[key]) for key in ("task", "quirk", "attention")]
-        seen = [
+        results = [
             points(line.get("difference")),
             interval(line.get("low"), line.get("high")),
             noise,
             str(line["seeds"]),
             str(line["verdict"]),
         ]
-        body.append([*names, *accuracies, *seen])
+        body.append([*names, *accuracies, *results])
     header = ["Task", "Quirk", "Attention", "without", "with", "Difference", "95 %", "Test rows", "Seeds"]
     return render.table("The quirk audit", [*header, "Verdict"], body, left=3, note=LEGEND)
 
@@ -176,11 +176,11 @@ def document(frame: pd.DataFrame, request: Request, command: str) -> str:
     """The Markdown page: what was run, the table, and which suite had which quirk on which task."""
     from lra.report.render import markdown
 
-    shown = {(line["quirk"], line["task"]): line["suites"] for line in frame.to_dict("records")}
+    suites_by_quirk = {(line["quirk"], line["task"]): line["suites"] for line in frame.to_dict("records")}
     sources = "".join(
         f"- {quirk.name} (`{quirk.switch}`, against `{quirk.sound}`), {task}: {suites or 'none of these'}\n"
         for quirk in QUIRKS
-        for (name, task), suites in shown.items()
+        for (name, task), suites in suites_by_quirk.items()
         if name == quirk.name
     )
     return (

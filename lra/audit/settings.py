@@ -52,15 +52,15 @@ def run_settings(request: Request, texts: list[str]) -> list[Line]:
     Raises as `run_grid` does, and ConfigError for keys without values.
     """
     planned = planned_by_choice(request, texts)
-    choices, runs = list(planned), distinct(run for found in planned.values() for run in found)
+    choices, runs = list(planned), distinct(run for its_runs in planned.values() for run in its_runs)
     jobs = run_jobs(request, runs, len({run.task for run in runs}) > 1, shard=request.shard)
     done = {job.run.key: job for job in jobs if job.record and job.record.test_accuracy is not None}
     lines = []
     for task, row in dict.fromkeys((run.task, run.row) for run in runs):
         for choice, its_runs in planned.items():
-            mine = [done[run.key] for run in its_runs if (run.task, run.row) == (task, row) and run.key in done]
-            if mine:
-                lines.append(replace(_line(choice, mine, request), first=choice == choices[0]))
+            its_jobs = [done[run.key] for run in its_runs if (run.task, run.row) == (task, row) and run.key in done]
+            if its_jobs:
+                lines.append(replace(_line(choice, its_jobs, request), first=choice == choices[0]))
     return lines
 
 

@@ -29,8 +29,8 @@ def find_backbone(spec: str) -> Backbone:
         return registry.read_builtin(spec)
     if spec in _users:
         return _users[spec]
-    if found := re.match(r"^(.*\.py)(?::(.*))?$", spec):
-        return _of_file(found[1], found[2] or "")
+    if match := re.match(r"^(.*\.py)(?::(.*))?$", spec):
+        return _of_file(match[1], match[2] or "")
     raise ConfigError(
         f"unknown backbone {spec!r}{suggestion(spec, registry.names())}; there are {', '.join(registry.names())}, and "
         "files of yours by path: ./mine.py"
@@ -47,14 +47,16 @@ def _of_file(text: str, name: str) -> Backbone:
         plugin = load_file(path)
     except SpecError as error:
         raise ConfigError(str(error).replace("BackboneError: ", "")) from error
-    found = {key: backbone for (where, key), backbone in registry.registered.items() if where == path}
-    if not found:
+    backbones = {key: backbone for (where, key), backbone in registry.registered.items() if where == path}
+    if not backbones:
         raise ConfigError(f"{path} registers no backbone: put @register('name', title='...') above its class")
-    name = name or next(iter(found))
-    if name not in found:
-        raise ConfigError(f"{path} registers no {name!r}{suggestion(name, list(found))}; it has {', '.join(found)}")
+    name = name or next(iter(backbones))
+    if name not in backbones:
+        raise ConfigError(
+            f"{path} registers no {name!r}{suggestion(name, list(backbones))}; it has {', '.join(backbones)}"
+        )
     backbone = replace(
-        found[name],
+        backbones[name],
         source=plugin.text,
         source_hash=plugin.source_hash,
         beside=plugin.beside,

@@ -39,11 +39,11 @@ class BackgroundCompiler:
 
     def __init__(self, run: Run, sizes: tasks.Spec, train: Samples, pretraining: bool = False):
         order = CompileOrder(PackedRun.of(run), sizes, first_rows(train, run.config.train.batch), pretraining)
-        self.pipe, theirs = CONTEXT.Pipe(duplex=False)
-        self.process = CONTEXT.Process(target=compile_model, args=(theirs, order))
+        self.pipe, child_end = CONTEXT.Pipe(duplex=False)
+        self.process = CONTEXT.Process(target=compile_model, args=(child_end, order))
         self.began, self._refused = time.monotonic(), ""
         self.process.start()
-        theirs.close()
+        child_end.close()
 
     @property
     def busy(self) -> bool:
@@ -75,9 +75,9 @@ def first_rows(split: Samples, rows: int) -> tasks.Split:
     labels = split.labels[:rows]
     if split.pairs is None:
         return tasks.Split(np.array(split.values[:rows]), np.array(split.lengths[:rows]), labels)
-    wanted = split.pairs[:rows].ravel()
-    pairs = np.arange(len(wanted), dtype=np.int32).reshape(-1, 2)
-    return tasks.Split(np.array(split.values[wanted]), np.array(split.lengths[wanted]), labels, pairs=pairs)
+    documents = split.pairs[:rows].ravel()
+    pairs = np.arange(len(documents), dtype=np.int32).reshape(-1, 2)
+    return tasks.Split(np.array(split.values[documents]), np.array(split.lengths[documents]), labels, pairs=pairs)
 
 
 def compile_model(pipe: Connection, order: CompileOrder) -> None:
@@ -102,8 +102,8 @@ def compile_model(pipe: Connection, order: CompileOrder) -> None:
     device = Device(torch.device("cpu"), run.precision)
     with fresh_state(threads_per_process()):  # the key of the cache includes PyTorch's settings
         set_backends(config.deterministic)
-        made = (make_denoiser if order.pretraining else make_model)(run, order.sizes)
-        step = Step(made, config, device, padding_of(run, order.sizes), run.seed)
+        model = (make_denoiser if order.pretraining else make_model)(run, order.sizes)
+        step = Step(model, config, device, padding_of(run, order.sizes), run.seed)
         step.dry_run(order.samples, np.arange(len(order.samples.labels)))
     if step.gears.gear.name != "compiled":
         pipe.send(step.gears.cause.removeprefix("compiled failed: "))

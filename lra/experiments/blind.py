@@ -52,8 +52,8 @@ def count_values(train: Samples, padding: Padding, seed: int) -> np.ndarray:
     rows = order(count, counted, seed_of(seed, "counted"), 0) if counted < count else np.arange(count)
     counts = np.zeros(length * VALUES, dtype=np.int64)
     for values, real in chunks(train, rows, padding):
-        cells = np.arange(length) * VALUES + values
-        counts += np.bincount(cells[real], minlength=length * VALUES)
+        bins = np.arange(length) * VALUES + values
+        counts += np.bincount(bins[real], minlength=length * VALUES)
     return counts.reshape(length, VALUES)
 
 

@@ -44,7 +44,7 @@ def make_model(run: Run, spec: tasks.Spec) -> Classifier:
     model, make_attention = run.config.model, AttentionMaker(run, dims_of(run, spec))
     keys = {name: getattr(model, name) for name in run.backbone.keys}
     try:
-        made = import_class(run.backbone)(model, spec, make_attention, **keys)
+        classifier = import_class(run.backbone)(model, spec, make_attention, **keys)
     except (attention_zoo.SpecError, ConfigError):
         raise
     except Exception as error:
@@ -53,13 +53,13 @@ def make_model(run: Run, spec: tasks.Spec) -> Classifier:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ConfigError(f"backbone {run.backbone.name}: {kind}{error}") from error
     make_attention.check_stages()
-    if run.config.train.pretrain != "none" and made.merged > 1:
+    if run.config.train.pretrain != "none" and classifier.merged > 1:
         raise ConfigError(
             f"train.pretrain: the backbone {run.backbone.name} merges tokens, so that nothing is left to predict each "
             "one from; set train.pretrain=none"
         )
-    initialise(made, seed=run.seed, embedding_std=model.embedding_std)
-    return made
+    initialise(classifier, seed=run.seed, embedding_std=model.embedding_std)
+    return classifier
 
 
 def make_denoiser(run: Run, spec: tasks.Spec) -> Denoiser:

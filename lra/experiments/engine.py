@@ -72,12 +72,12 @@ class InProcess:
 
 def write_failure(ending: Ending, prepared: TaskData) -> None:
     """Writes the record of a run whose processes have ended without one, unless another process works on it."""
-    job, said = ending.job, ending.failure
+    job, message = ending.job, ending.failure
     if ending.traceback:
         with contextlib.suppress(OSError):  # a full disk may be what failed
             job.folder.error.write_text(ending.traceback, encoding="utf-8")
-        said += f" (traceback in {job.folder.error})"
-    say(f"{job.title}: failed: {said}")
+        message += f" (traceback in {job.folder.error})"
+    say(f"{job.title}: failed: {message}")
     with contextlib.suppress(BusyError), job.folder.lock():
         job.record = make_record(job.run, prepared.data, status="failed", reason=ending.failure, ladder=prepared.ladder)
         job.keep()

@@ -57,9 +57,9 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     prepared = group.rank_zero_first(lambda: prepare_all(request, runs, forgiving))
     check_same_data(prepared, group)
     jobs, unreadable = open_jobs(request, runs, prepared)
-    mine = {run.key for run in part_of(runs, shard)}
-    problems = [line for key, line in unreadable.items() if shard == (1, 1) or key in mine]
-    missing = find_missing([job for job in jobs if shard == (1, 1) or job.run.key in mine], group)
+    shard_keys = {run.key for run in part_of(runs, shard)}
+    problems = [line for key, line in unreadable.items() if shard == (1, 1) or key in shard_keys]
+    missing = find_missing([job for job in jobs if shard == (1, 1) or job.run.key in shard_keys], group)
     for job in {(job.run.task, job.run.row, job.run.protocol): job for job in missing}.values():  # once for all seeds
         note_code_of(record_so_far(job, prepared[job.run.data_key]))
     for job, job.title in zip(missing, titles(missing), strict=True):

@@ -148,11 +148,11 @@ def find_attention(about: dict[str, Any]) -> attention_zoo.Entry:
         raise attention_zoo.SpecError(f"the record does not say its attention's {missing[0]}")
     parts = about.get("parts") or [about]
     count = "*1" if about.get("by_stage") else ""
-    found = [_part_of(part) for part in parts]
-    address = about.get("address", about["name"]) if about["builtin"] else "+".join(spec + count for spec, _ in found)
+    specs = [_part_of(part) for part in parts]
+    address = about.get("address", about["name"]) if about["builtin"] else "+".join(spec + count for spec, _ in specs)
     if about["builtin"]:
         _check_ours(address)
-    problem = "".join(problem for _, problem in found)
+    problem = "".join(problem for _, problem in specs)
     try:
         entry, _ = attention_zoo.find(address)
     except attention_zoo.SpecError as error:

@@ -107,17 +107,17 @@ def check_engine(request: Request) -> None:
 
 def parse_devices(text: str) -> list[str]:
     """'0-2,5' -> ['cuda:0', 'cuda:1', 'cuda:2', 'cuda:5']; names such as 'cuda:1' stay. Raises ConfigError."""
-    found: list[str] = []
+    devices: list[str] = []
     for part in text.split(","):
         numbers = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
         if numbers:
             first, last = int(numbers[1]), int(numbers[2] or numbers[1])
-            found += [f"cuda:{number}" for number in range(first, last + 1)]
+            devices += [f"cuda:{number}" for number in range(first, last + 1)]
         elif re.fullmatch(r"cuda:\d{1,4}", part.strip()):
-            found.append(part.strip())
-    if not found or len(set(found)) != len(found) or len(found) < text.count(",") + 1:
+            devices.append(part.strip())
+    if not devices or len(set(devices)) != len(devices) or len(devices) < text.count(",") + 1:
         raise ConfigError(f"--devices takes each GPU once, as in 0-7 or 0,2,5, not {text[:60]!r}; on a CPU: --jobs 2")
-    return found
+    return devices
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -134,8 +134,8 @@ def plan(request: Request) -> list[Run]:
         raise ConfigError(f"--seed takes numbers from 0, not {min(request.seeds)}")
     configs = {task: _resolve(request, task) for task in expand_tasks(request.tasks)}
     specs = expand_attentions(request.attentions)
-    found = [attention_zoo.find(spec) for spec in specs]
-    check_layers([entry for entry, _ in found], [config for _, config in configs.values()])
+    attentions = [attention_zoo.find(spec) for spec in specs]
+    check_layers([entry for entry, _ in attentions], [config for _, config in configs.values()])
     deviations = deviations_of(request.protocol)
     runs = [
         Run(
@@ -151,7 +151,7 @@ def plan(request: Request) -> list[Run]:
             deviations=deviations,
         )
         for task, (label, config) in configs.items()
-        for spec, (entry, options), row in zip(specs, found, name_rows(found), strict=True)
+        for spec, (entry, options), row in zip(specs, attentions, name_rows(attentions), strict=True)
         for seed in request.seeds
     ]
     return distinct(runs)
@@ -174,8 +174,8 @@ def _expand(asked: str) -> list[str]:
     if (word, bool(colon)) != ("family", True):
         return [asked]
     if not family:
-        there = f"there are {', '.join(attention_zoo.FAMILIES)}"
-        raise attention_zoo.SpecError(f"family: needs the name of a family, as in family:linear; {there}")
+        listing = f"there are {', '.join(attention_zoo.FAMILIES)}"
+        raise attention_zoo.SpecError(f"family: needs the name of a family, as in family:linear; {listing}")
     return attention_zoo.names(family)
 
 

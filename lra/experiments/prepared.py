@@ -69,8 +69,8 @@ def batch_of(run: Run, data: tasks.Data, rows: Iterable[int], split: str) -> tup
     from lra.training.loading import load
 
     samples = getattr(data, split)
-    asked = np.array([*rows])
-    wanted, count = asked.astype(np.int64), len(samples.labels)
-    if not (wanted == asked).all() or wanted.min(initial=0) < 0 or wanted.max(initial=0) >= count:
+    numbers = np.array([*rows])
+    indices, count = numbers.astype(np.int64), len(samples.labels)
+    if not (indices == numbers).all() or indices.min(initial=0) < 0 or indices.max(initial=0) >= count:
         raise ConfigError(f"the rows of {split} are whole numbers from 0 to {count - 1}")
-    return load(samples, wanted, padding_of(run, data.spec), torch.device("cpu"))
+    return load(samples, indices, padding_of(run, data.spec), torch.device("cpu"))

@@ -125,25 +125,25 @@ def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, o
     work: the folder that holds the encoder's folder. Every process of the trainer's group calls this. If the
     pretraining diverged, the run has diverged, too. Raises Paused as a trainer does, and WorkError for damaged files.
     """
-    before, group = pretraining_of(run), trainer.step.group
-    identity = identity_of_pretraining(before, data.hash)
+    pretraining, group = pretraining_of(run), trainer.step.group
+    identity = identity_of_pretraining(pretraining, data.hash)
     path = work / folder_name(run, data.hash)
     folder = NoFolder(path, group.rank) if group.rank else RunFolder(path)
     with contextlib.ExitStack() as stack:
-        found = read(folder, data)
+        finished = read(folder, data)
         stop = False
-        if isinstance(folder, RunFolder) and found is None:
+        if isinstance(folder, RunFolder) and finished is None:
             stop = not hold(folder, run, observe, stack)
-            found = read(folder, data)
+            finished = read(folder, data)
         if group.broadcast(stop):
             raise Paused
-        found = group.broadcast(found)
-        if found is None:
+        finished = group.broadcast(finished)
+        if finished is None:
             set_doubtful_aside(folder, data, f"pretraining of {run.task} {run.row} seed {run.seed}")
             about = {"identity": identity, "by": run.identity(data.hash)}
             readable = WithoutTest(data.spec, data.train, data.validation)
-            found = pretrain(before, readable, folder, group, observe, about)
-    about, weights = found
+            finished = pretrain(pretraining, readable, folder, group, observe, about)
+    about, weights = finished
     trainer.progress.pretraining = about | {"shared": about["by"] != run.identity(data.hash)}
     if about["reason"]:
         trainer.progress.diverged_at = about["steps"]

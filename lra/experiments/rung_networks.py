@@ -67,9 +67,9 @@ def accuracy(network: tasks.Network, data: tasks.Data, title: str = "") -> float
         train, validation, test = (read(split, data.spec.grid) for split in (data.train, data.validation, data.test))
         best, tested = -1.0, 0.0
         for _ in fit(model, network, train, order, title):
-            found = share_right(model, validation)
-            if found > best:
-                best, tested = found, share_right(model, test)
+            score = share_right(model, validation)
+            if score > best:
+                best, tested = score, share_right(model, test)
     return tested
 
 

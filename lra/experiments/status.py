@@ -86,8 +86,8 @@ def plan_statuses(out: Path, runs: Sequence[Run]) -> list[RunStatus]:
 
 def read_records(out: Path) -> tuple[dict[str, Record], list[str]]:
     """Records by their file's name, and a line for each unreadable one."""
-    found, problems = find_records([out])
-    return {path.stem: record for path, record in found.items()}, problems
+    records, problems = find_records([out])
+    return {path.stem: record for path, record in records.items()}, problems
 
 
 def status_of(out: Path, name: str, record: Record | None, about: dict[str, Any] | None = None) -> RunStatus:
@@ -109,8 +109,8 @@ def status_of(out: Path, name: str, record: Record | None, about: dict[str, Any]
     pretraining = read_about(folder / layout.ABOUT, name).get("pretraining")
     shared = layout.work_folder(out, pretraining) if pretraining else None
     if status.step == 0 and shared and not (shared / layout.PRETRAINING).exists():
-        found = progress_of(shared)
-        status = replace(status, phase="pretraining", **found) if found["step"] else status
+        progress = progress_of(shared)
+        status = replace(status, phase="pretraining", **progress) if progress["step"] else status
     holder = holder_of(folder / layout.LOCK)
     sign = time.time() - max((modified(path) for path in folder.glob("*")), default=time.time())
     if holder is not None and not holder.ended:
@@ -133,9 +133,9 @@ def read_about(path: Path, name: str) -> dict[str, Any]:
     task, row, protocol, seed, _ = name.split("-")
     known = {"task": task, "row": row, "protocol": protocol, "seed": int(seed[1:]) if seed[1:].isdecimal() else 0}
     with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
-        found = parse(content_of(path))
+        content = parse(content_of(path))
         kinds = {"task": str, "row": str, "protocol": str, "seed": int, "steps": int, "pretraining": str}
-        known |= {key: found[key] for key, kind in kinds.items() if isinstance(found.get(key), kind)}
+        known |= {key: content[key] for key, kind in kinds.items() if isinstance(content.get(key), kind)}
     return known
 
 
@@ -158,15 +158,15 @@ def estimated(statuses: Iterable[RunStatus], records: Iterable[Record]) -> list[
         if record.status == "done":
             for key in ((record.task, record.protocol, record.row), (record.task, record.protocol)):
                 taken.setdefault(key, []).append(sum(record.seconds.values()))
-    found = []
+    estimates = []
     for status in sorted(statuses, key=lambda status: (ORDER.index(status.state), status.title)):
         if status.state in FINAL:
-            found.append(replace(status, left=0.0))
+            estimates.append(replace(status, left=0.0))
             continue
         whole = taken.get((status.task, status.protocol, status.row)) or taken.get((status.task, status.protocol))
         done = status.step / status.steps if status.steps and not status.phase else 0.0
         left = mean(whole) * (1 - done) if whole else None
         if left is None and done and status.seconds:
             left = status.seconds / done * (1 - done)
-        found.append(replace(status, left=left))
-    return found
+        estimates.append(replace(status, left=left))
+    return estimates

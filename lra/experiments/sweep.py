@@ -74,10 +74,10 @@ def read_choices(texts: list[str], overrides: tuple[str, ...], option: str = "--
     lists: dict[str, list[str]] = {}
     for text in texts:
         key, equals, values = text.partition("=")
-        found = [value.strip() for value in re.split(r",(?![^\[]*\])", values)]  # commas within [...] do not separate
-        if twice := [value for value, count in Counter(found).items() if count > 1 and value]:
+        items = [value.strip() for value in re.split(r",(?![^\[]*\])", values)]  # commas within [...] do not separate
+        if twice := [value for value, count in Counter(items).items() if count > 1 and value]:
             raise ConfigError(f"{option} {text}: {twice[0]} is given twice")
-        if not equals or "" in found or len(found) < 2 or key.count(".") != 1:
+        if not equals or "" in items or len(items) < 2 or key.count(".") != 1:
             raise ConfigError(f"{option} takes section.key=value,value,..., as in train.lr=1e-4,3e-4, not {text!r}")
         if key.startswith("data."):
             raise ConfigError(f"{option}: {key} would make the task another one; take train.* and model.*")
@@ -85,7 +85,7 @@ def read_choices(texts: list[str], overrides: tuple[str, ...], option: str = "--
             raise ConfigError(f"{option}: {key} says how to compute, which is not for validation to choose; use --set")
         if key in lists or any(other.partition("=")[0] == key for other in overrides):
             raise ConfigError(f"{option}: {key} is given twice; values of one key go into one list, and not into --set")
-        lists[key] = [f"{key}={value}" for value in found]
+        lists[key] = [f"{key}={value}" for value in items]
     return list(itertools.product(*lists.values()))
 
 
@@ -152,5 +152,5 @@ def values_of(run: Run, keys: list[str]) -> dict[str, Any]:
 
 def swept_label(label: str, values: dict[str, list[Any]]) -> str:
     """'standard' -> 'standard[swept: train.lr of 3]'."""
-    words = "swept: " + ", ".join(f"{key} of {len(found)}" for key, found in values.items())
+    words = "swept: " + ", ".join(f"{key} of {len(tried)}" for key, tried in values.items())
     return f"{label[:-1]},{words}]" if label.endswith("]") else f"{label}[{words}]"

@@ -70,8 +70,8 @@ def _do(request: GPURequest, part: Part, left: float, place: str) -> PartOutcome
 def _run(request: GPURequest, part: Part, budget: float) -> PartOutcome:
     """Runs the command of a part. Its output goes to the terminal and to parts/NAME.log, even if it is stopped."""
     started, lines = time.monotonic(), []
-    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(places)}
+    folders = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(folders)}
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": environment, "encoding": "utf-8"}
     # in a session of its own, so that Ctrl-C does not reach it, too: `_stop` stops it
     with subprocess.Popen([sys.executable, *part.words], **settings, start_new_session=True) as process:

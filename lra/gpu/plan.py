@@ -77,11 +77,11 @@ def tests(request: GPURequest) -> list[Part]:  # noqa: ARG001
 
 def steps(request: GPURequest) -> list[Part]:
     """A part for each task of SHAPES and each attention: the time of a training step in each gear."""
-    run, parts = str(PROGRAM), []
+    program, parts = str(PROGRAM), []
     gears = ("--gear", *(GEARS if request.device.startswith("cuda") else GEARS[1:]))
     for task in (task for task in SHAPES if task in request.tasks):
         for number, attention in enumerate(request.attentions):
-            words = (run, "bench", "--yardstick", "--task", task, "--attn", attention, *gears, "--repeats", "5")
+            words = (program, "bench", "--yardstick", "--task", task, "--attn", attention, *gears, "--repeats", "5")
             title = f"a training step of {attention} on {task} in each gear"
             parts.append(Part(f"step-{task}-{number}", title, words + request.choice(), STEP, 3 * STEP))
     return parts
@@ -89,9 +89,9 @@ def steps(request: GPURequest) -> list[Part]:
 
 def memory(request: GPURequest) -> list[Part]:
     """A part for each attention: time and memory against length."""
-    run, parts = str(PROGRAM), []
+    program, parts = str(PROGRAM), []
     for number, attention in enumerate(request.attentions):
-        words = (run, "bench", "--attn", attention, "--mode", "training", "--repeats", "5", "--budget", "10")
+        words = (program, "bench", "--attn", attention, "--mode", "training", "--repeats", "5", "--budget", "10")
         words += ("--lengths", "1024", "4096", "--out", str(request.out / "bench"), *request.choice(data=False))
         title = f"time and memory of {attention} against length"
         parts.append(Part(f"memory-{number}", title, words, 1, 3))
@@ -100,16 +100,16 @@ def memory(request: GPURequest) -> list[Part]:
 
 def runs(request: GPURequest) -> list[Part]:
     """A part for each seed and task, with the runs of all attentions."""
-    found, run = [], str(PROGRAM)
+    parts, program = [], str(PROGRAM)
     minutes = {task: estimate(request, task) for task in request.tasks}
     for seed in request.seeds:
         for task in request.tasks:
-            words = (run, "--attn", *request.attentions, "--task", request.files.get(task, task), "--seed", str(seed))
-            words += ("--out", str(request.out), *request.choice())
+            words = (program, "--attn", *request.attentions, "--task", request.files.get(task, task))
+            words += ("--seed", str(seed), "--out", str(request.out), *request.choice())
             expected = minutes[task] * len(request.attentions)
             title = f"{task} under {request.protocol}, seed {seed}"
-            found.append(Part(f"{task}-{seed}", title, words, expected, SLACK * expected))
-    return found
+            parts.append(Part(f"{task}-{seed}", title, words, expected, SLACK * expected))
+    return parts
 
 
 def estimate(request: GPURequest, task: str) -> float:
@@ -118,8 +118,8 @@ def estimate(request: GPURequest, task: str) -> float:
     from lra.experiments.plan import plan as plan_runs
 
     overrides = tuple(request.overrides)
-    asked = Request(attentions=["softmax"], tasks=[task], seeds=[0], protocol=request.protocol, overrides=overrides)
-    config = plan_runs(asked)[0].config
+    one_run = Request(attentions=["softmax"], tasks=[task], seeds=[0], protocol=request.protocol, overrides=overrides)
+    config = plan_runs(one_run)[0].config
     train, rows = config.train, getattr(config.data, "validation_rows", 0) or 5000
     evaluated = rows * math.ceil(train.steps / train.evaluate_every) * FORWARD
     return START + TOKENS.get(task, 1000) * (train.steps * train.batch + evaluated) / RATE / 60

@@ -24,14 +24,14 @@ def plan_text(parts: Sequence[Part], request: GPURequest) -> str:
     """The plan as a table, the commands, and how many parts fit into the minutes."""
     from lra.report.render import markdown, table
 
-    after = [*accumulate(part.minutes for part in parts)]
+    totals = [*accumulate(part.minutes for part in parts)]
     body = [
         [str(number), part.title, *(f"{minutes:.0f}" for minutes in (part.minutes, part.budget, used))]
-        for number, (part, used) in enumerate(zip(parts, after, strict=True), 1)
+        for number, (part, used) in enumerate(zip(parts, totals, strict=True), 1)
     ]
     shown = markdown(table("", ["Part", "What", "Minutes", "At most", "After it"], body, left=2))
     commands = "\n".join(f"{number:>3}  {command(part)}" for number, part in enumerate(parts, 1))
-    fits = sum(used <= request.minutes for used in after)
+    fits = sum(used <= request.minutes for used in totals)
     return (
         f"{shown}\n{commands}\n\nMinutes are estimated for an H100, at {RATE / 1e6:.0f} million tokens a second, which "
         f"is assumed. The first {fits} of {len(parts)} parts fit into {request.minutes:.0f} minutes."

@@ -226,8 +226,8 @@ class Ray:
 
 def loss_of(error: Exception) -> str:
     """The first sentence of Ray's message about a loss, without the hexadecimal ids in it."""
-    words = " ".join(re.sub(r"\b[0-9a-f]{20,}\b", "", str(error)).split())
-    return f"{type(error).__name__}: {words.partition('. ')[0][:120]}"
+    text = " ".join(re.sub(r"\b[0-9a-f]{20,}\b", "", str(error)).split())
+    return f"{type(error).__name__}: {text.partition('. ')[0][:120]}"
 
 
 def death_of(message: dict[str, Any]) -> str:

@@ -31,9 +31,9 @@ PASSED = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")  # variables that are sent, besid
 
 def order_of(job: Job, prepared: TaskData, request: Request, **about: Any) -> bytes:
     """The order for a node, as one line of JSON. about: further fields of the order. Raises RecordError."""
-    begun = record_so_far(job, prepared)
+    record = record_so_far(job, prepared)
     order = {
-        "record": asdict(begun),
+        "record": asdict(record),
         "name": job.path.stem,
         "title": job.title,
         "out": str(job.path.parent.resolve()),
@@ -68,8 +68,8 @@ def run_of_order(fields: dict[str, Any]) -> Run:
 def paths_of(record: Record) -> list[str]:
     """Where the user's files of a run are, on the driver."""
     parts = record.attention.get("parts") or [record.attention]
-    found = [*(part.get("path") for part in parts), record.backbone.get("path"), record.data.get("file")]
-    return [path for path in found if path]
+    paths = [*(part.get("path") for part in parts), record.backbone.get("path"), record.data.get("file")]
+    return [path for path in paths if path]
 
 
 def keep(job: Job, contents: Mapping[str, bytes]) -> None:

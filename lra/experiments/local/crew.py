@@ -89,19 +89,19 @@ def ask(request: Request, runs: Sequence[Run], prepared: dict[str, TaskData]) ->
     work = [tokens(run, prepared[run.data_key]) for run in runs]
     if not jobs and not each and (sum(work) < APART_TOKENS or (len(runs) == 1 and work[0] < SHARED_TOKENS)):
         return Crew()
-    own, usable = count_cores()
+    cores, free = count_cores()
     if each:
-        at_once = min(len(runs), max(1, usable // each))
+        at_once = min(len(runs), max(1, free // each))
         return Crew(at_once * each, at_once, each)
     long = CAN_SHARE and max(work) >= SHARED_TOKENS
     if jobs:
-        return Crew(max(jobs, usable if long else 1), jobs)
-    workers = own if long else min(own, len(runs))
-    if usable >= workers:
+        return Crew(max(jobs, free if long else 1), jobs)
+    workers = cores if long else min(cores, len(runs))
+    if free >= workers:
         return Crew(workers, workers)
     option = "--processes" if len(runs) == 1 else "--jobs"
-    say(f"other programs keep {own - usable} of {own} cores busy and are not disturbed; {option} {own} takes all")
-    return Crew(workers, workers, now=usable)
+    say(f"other programs keep {cores - free} of {cores} cores busy and are not disturbed; {option} {cores} takes all")
+    return Crew(workers, workers, now=free)
 
 
 def count_cores() -> tuple[int, int]:

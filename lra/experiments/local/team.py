@@ -84,11 +84,11 @@ class Team:
 
 def start(device: str, settings: WorkerSettings) -> Worker:
     """Starts a worker for a device in a process of its own."""
-    ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=work_loop, args=(theirs, device, settings))
+    pipe, child_end = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=work_loop, args=(child_end, device, settings))
     process.start()
-    theirs.close()
-    return Worker(device, process, ours)
+    child_end.close()
+    return Worker(device, process, pipe)
 
 
 def send(worker: Worker, team: Team, prepared: TaskData, rank: int, name: str, bars: bool) -> None:

@@ -150,17 +150,17 @@ def work(
         group = alone(device)
         if order.size > 1:
             group = team.enter_context(together(settings.port, order.team, order.rank, order.size))
-        wishes: list[str] = []
+        requests: list[str] = []
 
         def pause(progress: Progress, bar: Bar) -> bool:
             while pipe.poll():
-                wishes.append(pipe.recv())
-            if STOP in wishes:
+                requests.append(pipe.recv())
+            if STOP in requests:
                 signals.ask()
             left, speed = bar.forecast(progress)
-            if not wishes or not speed:
+            if not requests or not speed:
                 return False
-            wishes.clear()
+            requests.clear()
             return left > settings.worth_a_pause
 
         run_job(job, prepared, group, pause=pause, raises=order.size > 1)

@@ -111,9 +111,9 @@ class WorkerPool:
             from lra.training.cores import affinity, busy_cores
 
             self.looked = time.monotonic()
-            ours = sum(worker.busy for worker in self.workers)
-            others = max(0, round(busy_cores(affinity()) - ours))
-            self.allowed = max(ours, self.crew.workers - others)
+            busy = sum(worker.busy for worker in self.workers)
+            others = max(0, round(busy_cores(affinity()) - busy))
+            self.allowed = max(busy, self.crew.workers - others)
 
     def free(self) -> list[Worker]:
         """The idle workers that may start a run, as far as `allowed` goes."""
