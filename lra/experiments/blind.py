@@ -11,7 +11,7 @@ from lra.training.batches import Samples, documents, order
 from lra.training.device import Padding
 
 VALUES = 256  # a stored value is a byte
-COUNTED = 50_000_000  # values of the training split that are counted, at most; padding included
+COUNTED = 50_000_000  # values of the training split counted, at most; padding included, rows drawn at random
 CHUNK = 4_000_000  # values processed at a time
 
 

@@ -1,4 +1,4 @@
-"""Connects to a Ray cluster, and counts the runs that its nodes can take. https://docs.ray.io/en/latest/ray-core/api/core.html"""
+"""Connects to a Ray cluster, and says how many runs fit. https://docs.ray.io/en/latest/ray-core/api/core.html"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine that runs jobs on a Ray cluster, and moves a run whose node is lost to another node.
+"""The engine that runs jobs on a Ray cluster, and moves a run to another node when its node is lost.
 
 Ray starts the actors and reports when one has died, but restarts none (max_restarts=0). This module moves a lost run,
 after a line that says so, and the run continues from the last checkpoint that it can reach on its new node.
