@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from scipy import special  # and not scipy.stats, which every run would wait for
+from scipy import special  # not scipy.stats, whose slow import would delay every run
 
-Z = statistics.NormalDist().inv_cdf(0.975)  # 1.96: half of an interval in standard errors
+Z = statistics.NormalDist().inv_cdf(0.975)  # 1.96: half of a 95 % interval, in standard errors
 LEVEL = 0.05
-FEWEST = 3  # seeds that an interval or a test needs
+FEWEST = 3  # the smallest number of seeds for an interval or a test
 
 
 def binomial_variance(accuracy: float, rows: int) -> float:

@@ -1,4 +1,4 @@
-"""Rows tested against each other; what is reported together is adjusted together."""
+"""Tests of the rows of a column against each other; p values that are reported together are adjusted together."""
 
 import math
 import statistics
@@ -22,10 +22,10 @@ class Difference:
     """A row minus another over the `count` seeds that both have finished.
 
     error: the standard error, from the spread of the runs and from the test rows; freedom: its degrees of freedom.
-    `p` is two-sided; `adjusted` is p among the differences that were tested together. `detectable` is the smallest true
-    difference that such runs separate in about four of five repetitions, a median-unbiased estimate. These and
-    `interval` are None below three seeds. test_half_width: the part of the interval's half width that more seeds would
-    not take away.
+    `p` is two-sided; `adjusted` is p adjusted for all differences that were tested together. `detectable` is the
+    smallest true difference that such runs separate in about four of five repetitions, a median-unbiased estimate.
+    These and `interval` are None below three seeds. test_half_width: the part of the interval's half width that comes
+    from the finite test split, which more seeds do not reduce.
     """
 
     mean: float
@@ -45,16 +45,16 @@ class Difference:
 
 
 class Family:
-    """The rows of one column, tested against each other, and against numbers; rows may have run with other seeds.
+    """The rows of one column, tested against each other and against given numbers; rows may differ in their seeds.
 
-    An accuracy is a row's mean plus what its seed does to all rows plus noise, whose variance differs from row to row;
-    the estimates of that variance are moderated (`moderate`). A difference over common seeds is tested by Student's t
-    with Welch's degrees of freedom. Differences to one row are adjusted together by Dunnett's step-down test (Dunnett
-    and Tamhane 1991), which knows that they share the noise of that row.
+    An accuracy is modelled as its row's mean, plus the effect of its seed on all rows, plus noise whose variance
+    differs from row to row; the estimates of that variance are moderated (`moderate`). A difference over common seeds
+    is tested by Student's t with Welch's degrees of freedom. Differences to one row are adjusted together by Dunnett's
+    step-down test (Dunnett and Tamhane 1991), which takes into account that they share the noise of that row.
 
-    values: row -> seed -> accuracy. rows_variance: the variance of the difference of two rows that comes from the
-    finite test split, for two names of rows and their common seeds. constant: the rows that answer a constant, whose
-    spread says nothing about the others'.
+    values: row -> seed -> accuracy. rows_variance: (row, other row, their common seeds) -> the part of the variance of
+    their difference that comes from the finite test split. constant: the rows that answer a constant, whose spread
+    says nothing about that of the others.
     """
 
     def __init__(
@@ -70,8 +70,9 @@ class Family:
     def near(self, row: str, number: float, rows: float) -> bool:
         """Is the mean of a row not distinguishable from a number, at 5 %? rows: the variance that the test rows add.
 
-        By Student's t over the row's runs, whose spread is moderated. A single run has the usual spread of the column,
-        and so has every row where fewer than three have several runs; where none has only the test rows count.
+        The test is Student's t over the row's runs, with their moderated variance. A row of a single run takes the
+        column's average variance, and so does every row where fewer than three rows have several runs. Where no row
+        has several runs, only the test rows count.
         """
         seen = self.values[row].values()
         known = self.totals.get(row, self.usual) if len(self.totals) >= FEW else self.usual
@@ -88,11 +89,11 @@ class Family:
 
     @cached_property
     def best(self) -> set[str]:
-        """The rows that may be the best: the highest mean and what is not separated from it; empty if nothing is.
+        """The rows that may be the best: the highest mean and every row not separated from it; empty if that is all.
 
-        The truly best row is among them with 95 % (Hsu 1984): a row is left out where its own difference to the
-        highest, among its differences to all rows, is separated. Rows that share fewer than three seeds with the
-        highest are not judged; nothing is where one of fewer than three seeds has a higher mean.
+        The truly best row is among them with a probability of 95 % (Hsu 1984): a row is left out if its difference to
+        the highest row is separated after adjustment over its differences to all rows. Rows that share fewer than three
+        seeds with the highest row are not judged. The set is also empty if the highest row has fewer than three seeds.
         """
         everyone = {row: statistics.fmean(seen.values()) for row, seen in self.values.items()}
         means = {row: mean for row, mean in everyone.items() if len(self.values[row]) >= FEWEST}
@@ -127,9 +128,10 @@ class Family:
         return _test(mean, len(seeds), known, rows)
 
     def _spread(self, row: str, other: str) -> Spread | None:
-        """How much a row's runs differ where it is compared with another; None where too few runs tell.
+        """How much a row's runs differ, for its comparison with another row; None where the row has too few runs.
 
-        What a seed does to all rows cancels between two that learn, but not against one that answers a constant.
+        The effect of a seed on all rows cancels between two rows that learn, but not against one that answers a
+        constant.
         """
         against_constant = other in self.constant and row not in self.constant
         return (self.totals if against_constant else self.spreads).get(row)
@@ -137,7 +139,7 @@ class Family:
     def _adjust(
         self, tested: Mapping[str, Difference], baseline: str
     ) -> tuple[dict[str, float], Callable[[Difference], float]]:
-        """Row -> its adjusted p, and what says how small a difference is detectable."""
+        """Row -> its adjusted p; and a function from a difference to the smallest detectable one."""
         order = sorted(tested, key=lambda row: -_z(tested[row]))
         adjusted, highest = {}, 0.0
         for place, row in enumerate(order):
@@ -152,7 +154,8 @@ class Family:
     def _together(self, z: float, differences: Mapping[str, Difference], baseline: str) -> float:
         """The probability that the largest of these differences reaches |z| if none is real.
 
-        Given the noise of the baseline, which they share, they are independent; t is read as the z of the same p.
+        Given the noise of the baseline, which they share, the differences are independent; each t is replaced by the z
+        of the same p.
         """
         of_baseline = [(self._spread(baseline, row), d) for row, d in differences.items()]
         shares = [s.variance / d.count / max(d.error**2, FLAT**2) for s, d in of_baseline if s is not None]
@@ -164,9 +167,10 @@ class Family:
 
 
 def paired(gains: Mapping[str, Sequence[float]], rows_variance: Mapping[str, float]) -> dict[str, Difference]:
-    """Differences from their values by seed; spreads moderated, p adjusted together (Holm 1979).
+    """Name -> the mean difference of its gains by seed; spreads are moderated, p is adjusted over all (Holm 1979).
 
-    They may share runs: Holm's adjustment holds whatever the dependence, moderation takes their spreads as independent.
+    The differences may share runs: Holm's adjustment holds under any dependence, but `moderate` treats their spreads as
+    independent.
     """
     known = {name: Spread(float(np.var(g, ddof=1)), len(g) - 1) for name, g in gains.items() if len(g) >= FEWEST}
     known = dict(zip(known, moderate([*known.values()]), strict=True))
@@ -181,7 +185,7 @@ def paired(gains: Mapping[str, Sequence[float]], rows_variance: Mapping[str, flo
 
 
 def _test(mean: float, count: int, known: Sequence[Spread], rows: float) -> Difference:
-    """Student's test of a mean of `count` runs from these spreads; rows: the variance that the test rows add."""
+    """Student's test of a mean of `count` runs with the spreads `known`; rows: the variance that the test rows add."""
     parts = [s.variance / count for s in known]
     total = sum(parts) + rows
     if total < FLAT**2 or not math.isfinite(total):
@@ -195,7 +199,7 @@ def _test(mean: float, count: int, known: Sequence[Spread], rows: float) -> Diff
 
 
 def _middle(d: Difference) -> float:
-    """The standard error that estimates as large as this one fall short of half of the time: most are too small."""
+    """The median-unbiased standard error: the usual estimate is too small more often than too large."""
     freedom = min(d.freedom, MOST)
     return d.error * math.sqrt(freedom / float(special.chdtri(freedom, 0.5)))
 

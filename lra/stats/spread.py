@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
 
-CAUTION = 85  # how far the spreads of few rows may differ unseen: see `moderate`; chosen with tests/levels.py
-FEW = 3  # rows from which on their spreads are moderated
+CAUTION = 85  # extra difference assumed between the spreads of few rows: see `moderate`; chosen with tests/levels.py
+FEW = 3  # the smallest number of rows whose spreads are moderated
 FLAT = 1e-12  # a smaller deviation counts as none
 Values = Mapping[str, Mapping[int, float]]  # row -> seed -> accuracy
 
@@ -22,19 +22,20 @@ class Spread:
 
 
 def spreads(values: Values, apart: Collection[str] = ()) -> dict[str, Spread]:
-    """Row -> the variance of its runs about the effects of row and seed, moderated; rows of one run have none.
+    """Row -> the moderated variance of its runs about the effects of row and seed; rows of one run have none.
 
-    apart: rows that say nothing about the others, such as those that answer a constant: seeds do nothing to them, and
-    their runs hardly differ, so that they would hide how much the runs of the others do. Each keeps its own variance.
+    apart: rows whose spread says nothing about that of the others, such as rows that answer a constant: the seed has no
+    effect on them and their runs hardly differ, so they would make the other rows look less variable. Each of them
+    keeps its own variance.
     """
     alone = {row: spread for row in apart if row in values and (spread := _own(values[row]))}
     return alone | _about_seeds({row: seen for row, seen in values.items() if row not in apart})
 
 
 def totals(values: Values, apart: Collection[str] = ()) -> tuple[dict[str, Spread], Spread | None]:
-    """Row -> the variance of its runs about their mean, moderated; and what is usual, for a row of one run.
+    """Row -> the moderated variance of its runs about their mean; and the average variance, for a row of one run.
 
-    apart: as for `spreads`; these rows have none.
+    apart: as for `spreads`; these rows count in neither.
     """
     own = {row: spread for row, seen in values.items() if row not in apart and (spread := _own(seen))}
     if not own:
@@ -47,7 +48,7 @@ def totals(values: Values, apart: Collection[str] = ()) -> tuple[dict[str, Sprea
 
 
 def _own(runs: Mapping[int, float]) -> Spread | None:
-    """The variance of one row's runs; None for a single one."""
+    """The variance of one row's runs; None for a single run."""
     return Spread(statistics.variance(runs.values()), len(runs) - 1) if len(runs) > 1 else None
 
 
@@ -71,12 +72,12 @@ def _about_seeds(values: Values) -> dict[str, Spread]:
 
 
 def moderate(found: Sequence[Spread]) -> list[Spread]:
-    """Each variance drawn towards that of all, the more the more alike they are (Smyth 2004, section 6.2).
+    """Draw each variance towards their average, the further the less they differ (Smyth 2004, section 6.2).
 
     With a prior of d0 degrees of freedom a variance becomes (d0 common + d own) / (d0 + d), with d0 + d degrees of
-    freedom. d0 follows from how much more the logarithms of the variances differ than chance has them differ. Few rows
-    hardly show that, so they are assumed to differ more: by CAUTION / rows^2 times what chance does. Where there is
-    no spread at all, there is none afterwards.
+    freedom. d0 follows from the excess of the variance of their logarithms over the part that chance explains. Few rows
+    hardly show an excess, so CAUTION / rows^2 times the part of chance is added to it. Fewer than FEW variances, and
+    variances that are all zero, are returned unchanged.
     """
     variances, freedoms = (np.array([getattr(s, name) for s in found]) for name in ("variance", "freedom"))
     if len(found) < FEW or not variances.max(initial=0.0) > FLAT**2:
