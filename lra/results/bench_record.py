@@ -1,7 +1,7 @@
 """One measurement of time and memory as one JSON file; standard library only.
 
 A file is written once and never replaced: its name ends with the hash of its content, so that measuring again adds a
-file. `read_benches` finds them, `newest` leaves one for each cell.
+file. `read_benches` finds the files, `newest` keeps the latest record of each cell.
 """
 
 import dataclasses
@@ -24,12 +24,12 @@ FOLDER = "bench"  # below the folder of the runs' records
 DONE, NO_MEMORY, TOO_SLOW, FAILED = "done", "out of memory", "over budget", "failed"
 STATUSES = (DONE, NO_MEMORY, TOO_SLOW, FAILED)
 MODES = ("training", "forward")
-MOST = 1e30  # of bytes, tokens, operations and seconds: beyond it a sum of a few would overflow
+MOST = 1e30  # the most bytes, tokens, operations or seconds that a record may hold: sums stay far below overflow
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """An attention at one length: seconds of a step and the memory it takes. None where it did not get that far."""
+    """An attention at one length: seconds of a step and the memory it takes; None for what was not measured."""
 
     kind_of_file: ClassVar[str] = "a bench record"
     shapes: ClassVar[Mapping[str, Any]] = {"attention": Mechanism, "environment": Environment}
@@ -41,13 +41,13 @@ class Bench:
 
     row: str  # the attention's name in tables
     shape: str  # "uniform": every sequence has `length` tokens; else the task whose samples were taken
-    protocol: str  # of the model, with its overrides
+    protocol: str  # the protocol that the model is from, with its overrides
     length: int  # tokens of the longest sequence
     batch: int  # samples in a step
     mode: str  # training: forward, backward, optimiser; forward: evaluation
-    gear: str  # asked for: auto, eager, compiled, captured; environment tells which one ran
-    processes: int = 1  # that shared each step
-    cold: bool = False  # nothing was in the compiler's cache
+    gear: str  # the one asked for: auto, eager, compiled, captured; `environment` holds the one that ran
+    processes: int = 1  # how many shared each step
+    cold: bool = False  # whether the compiler's cache was empty
     precision: str  # float32 or bfloat16
 
     attention: dict[str, Any]  # name, title, cost, options, source_hash
@@ -56,13 +56,13 @@ class Bench:
 
     seconds: list[float] = field(default_factory=list)  # of one step: one figure per repeat, after the warm-up
     steps: int = 0  # in a repeat
-    run_steps: float = 0.0  # of a whole run, on evaluations if mode is forward; 0 where this is no run's step
+    run_steps: float = 0.0  # of a whole run, or of its evaluations if mode is forward; 0 for a step that no run has
     start_seconds: float | None = None  # the very first step: compilation, capture, loading of libraries
     real_tokens: float | None = None  # of one step
     computed_tokens: float | None = None  # of one step, padding included
-    flops: int | None = None  # of one step, its samples at their own lengths: matrix products, see lra.bench.flops
+    flops: int | None = None  # of one step: matrix products over its samples' own lengths, see lra.bench.flops
     peak_bytes: int | None = None  # CUDA: allocated; CPU: resident, the whole process (the first of several)
-    held_bytes: int | None = None  # the same between steps: parameters, optimiser, data, on a CPU the libraries
+    held_bytes: int | None = None  # the same between steps: parameters, optimiser, data; on a CPU also the libraries
     environment: dict[str, Any] = field(default_factory=dict)  # commit, versions, device, cores, threads, alone
     created: str = ""  # UTC, ISO 8601
 
@@ -87,12 +87,12 @@ class Bench:
 
     @property
     def median(self) -> float | None:
-        """Seconds of a step."""
+        """Median seconds of a step; None without a repeat."""
         return statistics.median(self.seconds) if self.seconds else None
 
     @property
     def quartiles(self) -> tuple[float, float] | None:
-        """First and third, in seconds; of one repeat, that one twice."""
+        """First and third quartile of the seconds of a step: a single repeat twice, None without a repeat."""
         if len(self.seconds) < 2:
             return (self.seconds[0], self.seconds[0]) if self.seconds else None
         first, _, third = statistics.quantiles(self.seconds, n=4, method="inclusive")
@@ -100,7 +100,7 @@ class Bench:
 
     @property
     def hours(self) -> float | None:
-        """What the steps of this mode take in a whole run."""
+        """Hours that the steps of this mode take in a whole run; None where these are not known."""
         return self.run_steps * self.median / 3600 if self.run_steps and self.median else None
 
     @property
@@ -115,7 +115,7 @@ class Bench:
         return amount / self.median if amount is not None and self.median else None
 
     def wrong_values(self) -> list[str]:
-        """Words that no bench writes, a row or task that is no single line of text, and sizes or times below zero."""
+        """Names of fields with impossible values: unknown words, text of several lines, sizes or times out of range."""
         kinds = {"kind": ("bench",), "status": STATUSES, "precision": PRECISIONS, "mode": MODES}
         wrong = [name for name, known in kinds.items() if getattr(self, name) not in known]
         wrong += [name for name in ("row", "protocol", "gear") if not is_line(getattr(self, name))]
@@ -169,7 +169,7 @@ def read_benches(paths: Sequence[Path]) -> tuple[list[Bench], list[str]]:
 
 
 def newest(benches: Iterable[Bench]) -> list[Bench]:
-    """The latest record of each cell, in the order in which the cells first came."""
+    """The latest record of each cell, in the order in which the cells first appear. benches: oldest first."""
     latest: dict[tuple[Any, ...], Bench] = {}
     for bench in benches:
         latest[bench.cell] = bench
@@ -177,5 +177,5 @@ def newest(benches: Iterable[Bench]) -> list[Bench]:
 
 
 def commonest(benches: Sequence[Bench], lengths: Sequence[int]) -> int:
-    """Of these lengths the one that most of the measurements have, so that a column is of one length."""
+    """The one of these lengths that most of the measurements have, so that a column holds a single length."""
     return max(lengths, key=lambda length: sum(bench.length == length for bench in benches))

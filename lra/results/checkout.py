@@ -1,4 +1,4 @@
-"""Where the code lies, which `git clone` or pip has put there, and its commit."""
+"""Where the code is, in a checkout or as an installed package, and its commit."""
 
 import functools
 import json
@@ -6,17 +6,17 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]  # the checkout; of an installed package, the folder of all packages
-PROGRAM = ROOT / "run_lra.py"  # not there for an installed package
+ROOT = Path(__file__).resolve().parents[2]  # the checkout; for an installed package, site-packages
+PROGRAM = ROOT / "run_lra.py"  # does not exist for an installed package
 RESULTS = ":(exclude)results"  # data, not code: the record of a run does not change what the next run computes
-COPIED_FROM = "copied-from.json"  # beside the packages of a copy of the code: what `commit` says where it was made
+COPIED_FROM = "copied-from.json"  # beside `lra` in a copy of the code: what `commit` returned where the copy was made
 
 
 @functools.cache
 def commit() -> dict[str, Any]:
-    """The commit of this checkout, and whether its code was edited since; None for an installed package.
+    """The commit of this checkout, and whether its code was edited since; both None for an installed package.
 
-    A copy that another machine has sent says what it was copied from.
+    A copy of the code on another machine reads them from its COPIED_FROM file.
     """
     if (copied := ROOT / COPIED_FROM).exists():
         return json.loads(copied.read_text(encoding="utf-8"))
@@ -24,7 +24,7 @@ def commit() -> dict[str, Any]:
 
 
 def commit_of(root: Path) -> dict[str, Any]:
-    """The same for a checkout at `root`; None if that is not the top of a checkout."""
+    """The same for a checkout at `root`; both None if `root` is not the top of a checkout."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(root), *arguments]

@@ -14,12 +14,12 @@ from lra.results.layout import WORK
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8. What is no Unicode in a path (a folder named in Latin-1) is written as an escape."""
+    """The text in UTF-8; characters that UTF-8 cannot encode (from a folder named in Latin-1) are escaped."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def printable(text: str) -> str:
-    """The same text, as a table, a page or a data frame can hold it; see `encoded`."""
+    """The text as a table, page or data frame can hold it: with the escapes of `encoded`."""
     return text if text.isascii() else encoded(text).decode()
 
 
@@ -37,7 +37,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_named(path: Path, content: bytes, option: str) -> None:
-    """Write the file that an option names; of a link, the file that it leads to. Raises WorkError."""
+    """Write the file that an option names; a symbolic link stays, and its target is written. Raises WorkError."""
     try:
         write_atomically(path.resolve(), content)
     except OSError as error:
@@ -45,11 +45,11 @@ def write_named(path: Path, content: bytes, option: str) -> None:
 
 
 def write_all(contents: Mapping[str, bytes], folder: Path, ours: tuple[str, str]) -> list[Path]:
-    """Write every name below the folder, each file atomically, and return the paths.
+    """Write each content to its name below the folder, every file atomically, and return the paths.
 
-    The caller has computed all contents before, so that a fault in one leaves the files of last time together. ours:
-    a file's name and a text in it, by which the folder is known as one that was written so before. Raises WorkError,
-    also where files of these names are there and the folder is none.
+    The caller has computed all contents before, so that a fault in one of them leaves the previous files as they were.
+    ours: the name of a file and a text in it that identify a folder written by the same command. Raises WorkError when
+    a file cannot be written, or when files of these names exist in a folder that `ours` does not identify.
     """
     there = [name for name in contents if (folder / name).exists()]
     if there and not _holds(folder / ours[0], ours[1]):
@@ -57,7 +57,8 @@ def write_all(contents: Mapping[str, bytes], folder: Path, ours: tuple[str, str]
     try:
         for place in {(folder / name).parent for name in contents}:
             remove_leftovers(place.glob(".*"))
-        for name in sorted(contents, key=lambda name: name != ours[0]):  # that one first: the rest may be cut short
+        # The identifying file first, so that the next call accepts the folder even if this one stops halfway
+        for name in sorted(contents, key=lambda name: name != ours[0]):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomically(folder / name, contents[name])
     except OSError as error:
@@ -66,9 +67,9 @@ def write_all(contents: Mapping[str, bytes], folder: Path, ours: tuple[str, str]
 
 
 def remove_leftovers(files: Iterable[Path]) -> None:
-    """Removes those that a killed process has left behind: its number is in their names, or the token of a claim.
+    """Removes temporary files of killed processes, which have a process number or the token of a claim in their names.
 
-    Another machine may use the same folder, so a file that changed in the last hour stays.
+    A file that changed in the last hour stays, because another machine may be using the same folder.
     """
     for file in files:
         named = re.fullmatch(r"\.(probe-(\d{1,9})|.+\.(\d{1,9}|[0-9a-f]{32})\.tmp)", file.name)
@@ -78,31 +79,31 @@ def remove_leftovers(files: Iterable[Path]) -> None:
 
 
 def _in_use(owner: str) -> bool:
-    """Is this the number of a process that runs? The file of a token, 32 digits, lives for a moment."""
+    """Is this the number of a running process? A token (32 digits) is not: its file is needed for a moment only."""
     return len(owner) <= 9 and is_running(int(owner))
 
 
 def is_running(process: int) -> bool:
-    """Is there a process of this number on this machine? True where that cannot be known."""
-    if os.name == "nt":  # there signal 0 is Ctrl-C, not a question
+    """Does a process with this number run on this machine? True where that cannot be known."""
+    if os.name == "nt":  # on Windows signal 0 is Ctrl-C, not a test
         return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # another user's
+    except OSError:  # the process belongs to another user
         return True
     return True
 
 
 def check_replaceable(path: Path, mark: str, option: str) -> None:
-    """Raises WorkError for a file that is there and is not what the command writes, whose text has this mark."""
+    """Raises WorkError for a file that is not empty and lacks the mark, a text in all files that `option` writes."""
     if path.exists() and path.stat().st_size and not _holds(path, mark):
         raise WorkError(f"{path} is there, and is none that {option} has written: delete it, or give {option} another")
 
 
 def _holds(path: Path, text: str) -> bool:
-    """Is there such a text in the file?"""
+    """Does the file contain the text? False if it cannot be read."""
     try:
         return encoded(text) in path.read_bytes()
     except OSError:
@@ -110,7 +111,7 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def writable(folder: Path) -> None:
-    """Make the folder, and remove what killed processes left. Raises WorkError when nothing can be written to it."""
+    """Make the folder, and remove what killed processes left there. Raises WorkError if it cannot be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers([*folder.glob(".*"), *folder.glob(f"{WORK}/*/.*")])

@@ -1,4 +1,4 @@
-"""Where records are: those of named files, and of the files in named folders, one level deep."""
+"""Finds records: in the files that are named, and in the files of named folders, one level deep."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,11 @@ from lra.errors import RecordError
 from lra.results.bench_record import is_bench
 from lra.results.record import Record, load
 
-OTHERS = ("report.json", "copied-from.json")  # what else may lie there
+OTHERS = ("report.json", "copied-from.json")  # JSON files beside records that are no records
 
 
 def files_of_runs(paths: Sequence[Path]) -> list[Path]:
-    """The files that may be records of runs, each once: named files, and those in a folder that end in .json."""
+    """The files that may be records of runs, each once: named files, and the .json files in named folders."""
     found: dict[Path, None] = {}
     for path in paths:
         inside = [file for file in sorted(path.glob("*.json")) if file.name not in OTHERS] if path.is_dir() else [path]

@@ -1,14 +1,14 @@
-"""What lies in an output folder: the records, and in `work/NAME` the files of each run, named as its record is.
+"""What an output folder holds: the records, and in `work/NAME` the files of each run, under the name of its record.
 
 OUT/NAME.json                        the record
 OUT/work/NAME/run.json               what the run is, until it has a final record
-              lock                   who is doing it
+              lock                   which process is executing it
               resume.pt              its newest checkpoint; resume-before.pt: the one before
               doubtful.pt            a checkpoint that may be of damaged data
               metrics.jsonl          its log
               error.txt              why it failed; error-1.txt: the same from process 1 of a group
               best.safetensors       its weights at the best step; last.safetensors: at the last
-OUT/work/pretrained-.../             a pretraining that runs share: encoder.safetensors and pretraining.json
+OUT/work/pretrained-.../             a pretraining that several runs share: encoder.safetensors and pretraining.json
 """
 
 from pathlib import Path

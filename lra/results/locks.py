@@ -1,4 +1,4 @@
-"""Who works in a folder: a lock between processes, and a file with a heartbeat where a file system has no locks.
+"""One process at a time in a folder: by a lock, or by a file with a heartbeat where a file system has no locks.
 
 A lock of the system is freed when its process ends, however it ends, and is always preferred. Without one (some network
 file systems, Windows) a process claims the folder by a file that only one can create. It touches the file as long as it
@@ -28,13 +28,13 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-STALE = 600.0  # seconds without a sign after which a claim is taken over, unless LRA_STALE says otherwise
-BEATS = 10  # signs in that time
+STALE = 600.0  # seconds without a heartbeat after which a claim is taken over, unless LRA_STALE says otherwise
+BEATS = 10  # heartbeats in that time
 
 
 @functools.cache
 def namespace() -> str:
-    """Where a process number means one process: machines and containers may share a host's name."""
+    """The scope in which a process number is unique: machines and containers may share a host name."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -44,7 +44,7 @@ def namespace() -> str:
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that works in a folder. since: seconds since 1970. token: nobody else's."""
+    """The process that works in a folder. since: seconds since 1970. place: see `namespace`. token: unique."""
 
     host: str = field(default_factory=platform.node)
     pid: int = field(default_factory=os.getpid)
@@ -65,7 +65,7 @@ class Holder:
 
 
 def stale_after() -> float:
-    """Seconds without a sign after which a claim is taken over. Raises ConfigError for a wrong LRA_STALE."""
+    """Seconds without a heartbeat after which a claim is taken over. Raises ConfigError for a wrong LRA_STALE."""
     text = os.environ.get("LRA_STALE", str(STALE))
     with contextlib.suppress(ValueError):
         if 0 < float(text) < float("inf"):
@@ -74,12 +74,12 @@ def stale_after() -> float:
 
 
 def claim_of(path: Path) -> Path:
-    """The file that stands in for a lock."""
+    """The file that replaces the lock at `path` where there are no locks."""
     return path.with_name(f"{path.name}.claim")
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Who has said that he holds this lock; he may have ended without taking it back. Takes no lock itself."""
+    """The process that the claim or the lock file names as its holder; it may have ended. Takes no lock itself."""
     return _read(claim_of(path)) or _read(path)
 
 
@@ -103,13 +103,13 @@ def locked(path: Path) -> Iterator[None]:
             with _claimed(claim_of(path), stale):
                 yield
             return
-        with contextlib.suppress(OSError):  # a full disk
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
             file.truncate(0)
             file.write(Holder().encoded())
             file.flush()
         try:
             if (claim := claim_of(path)).exists() and not _is_stale(claim, stale):
-                raise _busy(path, _read(claim))  # a machine to which the file system gives no locks
+                raise _busy(path, _read(claim))  # claimed on a machine where this file system has no locks
             with _beating(path, None, stale):
                 yield
         finally:
@@ -118,7 +118,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _flock(path: Path, file: int) -> bool:
-    """Takes the system's lock; False, after a line, where there is none. Raises BusyError."""
+    """Takes the system's lock; False where there is none, after a line unless on Windows. Raises BusyError."""
     if fcntl is None:
         return False
     try:
@@ -134,7 +134,7 @@ def _flock(path: Path, file: int) -> bool:
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Raises WorkError where the file system refuses."""
+    """Raises WorkError for any OSError inside."""
     try:
         yield
     except OSError as error:
@@ -158,7 +158,7 @@ def _claimed(path: Path, stale: float) -> Iterator[None]:
     try:
         with _writing(path):
             if (held := _read(lock)) and not _is_stale(lock, stale):
-                raise _busy(lock, held)  # a machine to which the file system gives locks
+                raise _busy(lock, held)  # locked on a machine where this file system has locks
         with _beating(path, ours, stale):
             yield
     finally:
@@ -168,7 +168,7 @@ def _claimed(path: Path, stale: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _beating(path: Path, ours: Holder | None, stale: float) -> Iterator[None]:
-    """Touches a file now and then, for those to whom the file system gives no locks. ours: of a claim, what it says."""
+    """Touches a file regularly, for machines where this file system has no locks. ours: the holder, for a claim."""
     done = threading.Event()
     heart = threading.Thread(target=_beat, args=(path, ours, done, stale / BEATS), daemon=True)
     heart.start()
@@ -180,15 +180,15 @@ def _beating(path: Path, ours: Holder | None, stale: float) -> Iterator[None]:
 
 
 def _create(path: Path, holder: Holder) -> bool:
-    """Creates the file with its content, unless there is one."""
+    """Creates a file that names the holder; False if the file exists already."""
     temporary = path.with_name(f".{path.name}.{holder.token}.tmp")
     try:
         temporary.write_bytes(holder.encoded())
         try:
-            os.link(temporary, path)  # the file appears with its content, on NFS, too
+            os.link(temporary, path)  # the file appears with its content, even on NFS
         except FileExistsError:
             return False
-        except OSError:  # no links on this file system
+        except OSError:  # no hard links on this file system
             try:
                 with path.open("xb") as file:
                     file.write(holder.encoded())
@@ -200,7 +200,7 @@ def _create(path: Path, holder: Holder) -> bool:
 
 
 def _is_stale(path: Path, seconds: float) -> bool:
-    """Has its holder ended, or given no sign for so long, by the clock of the file system?"""
+    """Has the holder of the file ended, or not touched it for these seconds by the clock of the file system?"""
     held = _read(path)
     if held is not None and held.ended:
         return True
@@ -208,14 +208,14 @@ def _is_stale(path: Path, seconds: float) -> bool:
     try:
         probe.touch()
         return probe.stat().st_mtime - path.stat().st_mtime > seconds
-    except FileNotFoundError:  # its holder has just taken it back; whoever comes next finds the folder free
+    except FileNotFoundError:  # its holder has just removed it; the next attempt finds the folder free
         return False
     finally:
         probe.unlink(missing_ok=True)
 
 
 def _take_over(path: Path, ours: Holder, seconds: float) -> bool:
-    """Puts our claim in the place of a stale one, unless another process is doing that or has done it."""
+    """Replaces a stale claim by ours; False if another process is doing that or has done it."""
     guard = path.with_name(f"{path.name}.taken")
     if not _create(guard, ours):
         if _is_stale(guard, seconds):
@@ -231,7 +231,7 @@ def _take_over(path: Path, ours: Holder, seconds: float) -> bool:
 
 
 def _beat(path: Path, ours: Holder | None, done: threading.Event, pause: float) -> None:
-    """Touches the claim; where another process has taken it over, this one stops as after a signal."""
+    """Touches the file every `pause` seconds; if another process took the claim over, stops this one as by a signal."""
     while not done.wait(pause):
         with contextlib.suppress(OSError):
             if ours is not None and (held := _read(path)) not in (ours, None):

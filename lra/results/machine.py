@@ -17,10 +17,10 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def reset_peak(device: torch.device) -> None:
-    """Starts a new measurement of peak memory, without what an earlier run of this process has left."""
+    """Starts a new measurement of peak memory, and first frees what an earlier run of this process left."""
     gc.collect()
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # pools of graphs that are gone would count as graphs
+        torch.cuda.empty_cache()  # else `graph_bytes` would count the pools of deleted graphs
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR.exists():
         give_back()
@@ -31,7 +31,7 @@ def reset_peak(device: torch.device) -> None:
 def peak_bytes(device: torch.device, held: int | None = 0) -> int | None:
     """The most bytes since `reset_peak`: allocated on a CUDA device; on Linux, resident in the process; else None.
 
-    held: as `held_bytes` gives it; a replayed CUDA graph adds to it the bytes that it keeps.
+    held: the result of `held_bytes`; on CUDA the peak is at least that plus what graphs keep (`graph_bytes`).
     """
     if device.type == "cuda":
         return max(torch.cuda.max_memory_allocated(device), (held or 0) + graph_bytes(device))
@@ -47,7 +47,7 @@ def graph_bytes(device: torch.device) -> int:
 
 
 def held_bytes(device: torch.device) -> int | None:
-    """Bytes now: allocated on a CUDA device; on Linux, resident of the whole process; else None."""
+    """Bytes in use now: allocated on a CUDA device; on Linux, resident of the whole process; else None."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return torch.cuda.memory_allocated(device)
@@ -94,7 +94,7 @@ def lra_version() -> str:
 
 
 def cpu_name() -> str:
-    """The processor's model name, from Linux; elsewhere the name of its kind."""
+    """The processor's model name, from Linux; elsewhere its type or architecture."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

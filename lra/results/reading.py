@@ -1,7 +1,7 @@
-"""JSON files from anywhere, read against a dataclass: whatever is wrong with one becomes a line that names it.
+"""Reads JSON files from untrusted sources into a dataclass: every fault becomes a RecordError that names the file.
 
-A file is read only if it is a regular one of a bounded size; its numbers are finite, its values have the types that the
-dataclass declares, and its digest, where it has one, is that of the rest.
+A file must be regular and of a bounded size, its numbers finite, and its values of the types that the dataclass
+declares; its digest, if it has one, must match the other fields.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from lra.errors import RecordError
 from lra.hashing import identity_of
 
-MOST_BYTES = 32 * 2**20  # of a file; a record of 20,000 test rows has 25,000, and a user's source may be long
-DEEPEST = 24  # brackets within brackets
+MOST_BYTES = 32 * 2**20  # of a file; a record of 20,000 test rows takes 25,000, and a user's source may be long
+DEEPEST = 24  # levels of nested brackets
 LARGEST = 2**63  # beyond it an integer fits no column of a table
 PRECISIONS = ("float32", "bfloat16")
 
@@ -30,15 +30,15 @@ PRECISIONS = ("float32", "bfloat16")
 class Stored(Protocol):
     """A dataclass that is stored as one file.
 
-    kind_of_file: for messages, 'a record'. shapes: field -> a TypedDict of what is known of a field that is declared as
-    a dictionary of anything.
+    kind_of_file: what messages call the file, such as 'a record'. shapes: field -> a TypedDict with the known keys of a
+    field that is declared as dict[str, Any].
     """
 
     kind_of_file: ClassVar[str]
     shapes: ClassVar[Mapping[str, Any]]
 
     def wrong_values(self) -> list[str]:
-        """Names of the fields whose values have the right type and still cannot be."""
+        """Names of the fields whose values have the right type but are impossible."""
         ...
 
 
@@ -74,12 +74,12 @@ def read_record(cls: type[T], path: Path, version: int) -> T:
 
 
 def wrong_fields(record: Stored, fields: Mapping[str, Any]) -> list[str]:
-    """Names of the fields that cannot be so. fields: those of the record, as they are in its file."""
+    """Names of the fields with a wrong type or an impossible value. fields: those of the record, as in its file."""
     return list(_wrong_types(type(record), fields)) or record.wrong_values()
 
 
 def content_of(path: Path) -> bytes:
-    """The content of a regular file of at most MOST_BYTES; a pipe does not make it wait. Raises OSError, ValueError."""
+    """The content of a regular file of at most MOST_BYTES; a pipe does not block it. Raises OSError, ValueError."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -91,14 +91,14 @@ def content_of(path: Path) -> bytes:
 
 
 def parse(content: bytes) -> Any:
-    """The value of a JSON text. Raises ValueError where a number is not finite or too long, or brackets too deep."""
+    """The value of a JSON text. Raises ValueError for a number that is not finite or too large, and deep nesting."""
     value = json.loads(content.decode("utf-8"))
     _check_numbers(value, ())
     return value
 
 
 def _check_numbers(value: Any, keys: tuple[str, ...]) -> None:
-    """keys: those that lead to the value, for messages."""
+    """Raises ValueError for bad numbers and deep nesting. keys: those that lead to the value, for the message."""
     wrong = len(keys) > DEEPEST or (isinstance(value, float) and not math.isfinite(value))
     if wrong or (isinstance(value, int) and not -LARGEST <= value < LARGEST):
         raise ValueError(f"bad {'.'.join(keys[:2])}")
@@ -107,7 +107,7 @@ def _check_numbers(value: Any, keys: tuple[str, ...]) -> None:
 
 
 def is_name(text: str) -> bool:
-    """Could a task be called so? Names of files are made of it."""
+    """Could this be the name of a task? It becomes part of file names."""
     return re.fullmatch(r"[a-z][a-z0-9_]{0,99}", text) is not None
 
 
@@ -117,7 +117,7 @@ def is_line(text: str) -> bool:
 
 
 def encode_record(fields: dict[str, Any]) -> bytes:
-    """The content of the file of a record with these fields: they and, last, their digest."""
+    """The content of a record's file: these fields and, last, their digest."""
     return (json.dumps(fields | {"digest": digest_of(fields)}, indent=1) + "\n").encode()
 
 
@@ -127,7 +127,7 @@ def digest_of(fields: dict[str, Any]) -> str:
 
 
 def _wrong_types(cls: type, fields: Mapping[str, Any]) -> typing.Iterator[str]:
-    """Names of the fields, 'attention.title' inside one, whose values do not have the declared types."""
+    """Names of the fields, nested ones as 'attention.title', whose values do not have the declared types."""
     annotations, shapes = _annotations(cls), getattr(cls, "shapes", {})
     for name, value in fields.items():
         if not fits(value, annotations[name]):

@@ -68,13 +68,13 @@ class Record:
     attention: dict[
         str, Any
     ]  # name, title, control, paper, options, padding, source_hash, fidelity; a user's path and source
-    backbone: dict[str, Any] = field(default_factory=dict)  # name, title, paper, ...; records before it: flat
+    backbone: dict[str, Any] = field(default_factory=dict)  # name, title, paper, ...; empty in older records: flat
     config: dict[str, Any]  # the resolved configuration
     config_hash: str = ""  # 12 hexadecimal digits over what differs from the defaults
     # of a sweep: values tried per key, pilots, pilot_seed, select, validation_accuracy of each, chosen; of a pilot run
     # {"pilot": True}
     tuning: dict[str, Any] = field(default_factory=dict)
-    # by --match-params: to, mlp, protocol_mlp, difference (relative), config_hash of the plain row beside it
+    # by --match-params: to, mlp, protocol_mlp, difference (relative), config_hash of the unmatched row
     matched: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any]  # title, label, hash, source, rows {train, validation, test}, settings, terms
     ladder: dict[str, float] = field(default_factory=dict)  # trivial rung -> its accuracy on the test split
@@ -87,14 +87,14 @@ class Record:
     pretraining: dict[str, Any] = field(default_factory=dict)
     best_step: int | None = None
     validation_accuracy: float | None = None  # at the best step
-    # on the test split, whole unless train.drop_last; of the best checkpoint by validation, or by train.select the last
+    # on the test split, whole unless train.drop_last; of the best by validation or the last, see train.select
     test_accuracy: float | None = None
     test_accuracy_last: float | None = None  # of the last checkpoint
     test_rows: int = 0
     learned: bool | None = None  # False: validation accuracy was never above a constant answer's by more than noise
     accuracy_by: dict[str, dict[str, float]] = field(default_factory=dict)  # group -> value -> test accuracy
-    predictions: str = ""  # behind test_accuracy, test split in order: see pack and unpack
-    correct: str = ""  # which of them are right, a bit each: see hits
+    predictions: str = ""  # those behind test_accuracy, in the order of the test split: see pack and unpack
+    correct: str = ""  # a bit for each prediction, set if it is right: see hits
 
     seconds: dict[str, float] = field(default_factory=dict)  # compile, train, evaluate
     tokens_per_second: float | None = None  # real tokens, training only
@@ -160,7 +160,7 @@ def unpack(text: str, most: int) -> bytes:
 
 
 def _holds(text: str, size: int) -> bool:
-    """Is this text empty, or so many bytes, packed?"""
+    """Is this text empty, or the result of `pack` for `size` bytes?"""
     try:
         return not text or len(unpack(text, size)) == size
     except ValueError:
@@ -168,7 +168,10 @@ def _holds(text: str, size: int) -> bool:
 
 
 def hits(record: Record) -> list[bool] | None:
-    """Whether the model answered each test row correctly; None for older records, which do not say."""
+    """Whether the model answered each test row correctly; None for older records, which do not say.
+
+    Raises RecordError where the text is damaged.
+    """
     if not record.correct:
         return None
     try:
@@ -179,7 +182,7 @@ def hits(record: Record) -> list[bool] | None:
 
 
 def faults(record: Record) -> list[str]:
-    """What `load` would refuse in the file of this record, a few words each; nothing if it could be read back."""
+    """What `load` would refuse in the file of this record, a few words each; empty if it could be read back."""
     try:
         content = encode_record(dataclasses.asdict(record))
         fields = parse(content)
@@ -190,7 +193,7 @@ def faults(record: Record) -> list[str]:
 
 
 def save(record: Record, folder: Path) -> Path:
-    """Write `folder/name.json`. Raises RecordError rather than replace a final record."""
+    """Write `folder/name.json`. Raises RecordError if it cannot be written, or would replace a final record."""
     path = folder / f"{record.name}.json"
     if path.exists() and load(path).status in FINAL:
         raise RecordError(f"{path} is final and is not replaced; delete it to run it again")

@@ -1,4 +1,4 @@
-"""What whole runs take on a machine, from bench records; standard library only.
+"""Hours of whole runs on a machine, from bench records; standard library only.
 
 A run trains and evaluates: `bench --hours` times a step of each, in the same number of processes.
 """
@@ -13,7 +13,7 @@ TRAINING, FORWARD = "training", "forward"
 
 
 class Conditions(NamedTuple):
-    """What hours must share to stand side by side: the machine, and how it was used but for the number of processes."""
+    """What hours must share to be compared: the machine, and how it was used, except for the number of processes."""
 
     device: str
     device_name: str
@@ -26,7 +26,7 @@ class Conditions(NamedTuple):
 
 @dataclass(frozen=True)
 class WholeRun:
-    """The runs of one attention on one task under one setting: the timings they are made of."""
+    """The timings that make up a whole run of one attention on one task under one setting."""
 
     row: str
     task: str
@@ -53,9 +53,9 @@ def conditions_of(bench: Bench) -> Conditions:
 
 
 def whole_runs(benches: Iterable[Bench]) -> dict[Conditions, list[WholeRun]]:
-    """Conditions -> the whole runs measured there, in the order in which they first came. benches: oldest first.
+    """Conditions -> the whole runs measured there, in the order in which they first appear. benches: oldest first.
 
-    Where runs were timed in several numbers of processes, the one whose evaluation was timed last counts.
+    Where runs were timed with several numbers of processes, the number whose evaluation was timed last counts.
     """
     groups: dict[tuple[Conditions, str, str], list[Bench]] = {}
     for bench in sorted(newest(benches), key=lambda bench: bench.created):
@@ -68,7 +68,7 @@ def whole_runs(benches: Iterable[Bench]) -> dict[Conditions, list[WholeRun]]:
 
 
 def whole_run(row: str, task: str, benches: list[Bench]) -> WholeRun:
-    """From the timings of one attention on one task under one set of conditions, oldest first."""
+    """The whole run of these timings: one attention on one task under one set of conditions. benches: oldest first."""
     warm = {(bench.mode, bench.processes): bench for bench in benches if not bench.cold}
     most = next((processes for mode, processes in reversed(warm) if mode == FORWARD), 1)
     return WholeRun(
