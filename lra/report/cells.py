@@ -11,7 +11,7 @@ from lra.results.record import Record, hits
 from lra.stats.accuracy import Summary, binomial_half_width, binomial_variance, summarise
 from lra.stats.differences import Difference, Family
 
-LATE = 0.95  # of the training steps: what comes beyond it is the end
+LATE = 0.95  # the share of the training steps after which an evaluation belongs to the end
 CONSTANT = "constant"  # the rung of a constant answer
 PLAIN = ("", "generated", "official", "user's", "own")  # labels of data that a heading need not name
 
@@ -37,7 +37,7 @@ class Cell:
 
     @property
     def learned(self) -> int:
-        """How many finished runs left chance, those that were not judged included."""
+        """How many finished runs left chance, including those that were not judged."""
         return sum(left_chance(r) for r in self.done)
 
     @property
@@ -47,12 +47,12 @@ class Cell:
 
     @property
     def mostly_rising(self) -> bool:
-        """Were most of them? Longer trainings might score higher."""
+        """Were most finished runs still rising, so that longer training might score higher?"""
         return 2 * self.rising > len(self.done)
 
     @property
     def lost(self) -> dict[str, int]:
-        """How many runs diverged and how many failed, where there are any."""
+        """Status -> how many runs diverged or failed; without the status that no run has."""
         counts = {status: self.count(status) for status in ("diverged", "failed")}
         return {status: count for status, count in counts.items() if count}
 
@@ -63,7 +63,7 @@ class Cell:
 
     @cached_property
     def right(self) -> dict[int, np.ndarray]:
-        """Seed -> whether the model answered each test row correctly (rows,), of the runs whose records say so."""
+        """Seed -> (rows,), 1 where the model got the test row right, else 0; for the runs whose records say so."""
         known = {r.seed: hits(r) for r in self.done}
         return {seed: np.array(found, dtype=np.float32) for seed, found in known.items() if found is not None}
 
@@ -104,14 +104,14 @@ class TaskColumn:
         return self.tests.best
 
     def against(self, baseline: str) -> dict[str, Difference]:
-        """Row -> its difference to the baseline over common seeds, adjusted over the rows; empty if that has no run."""
+        """Row -> its difference to the baseline over common seeds, adjusted; empty if the baseline has no finished run."""
         return self.tests.against(baseline) if baseline in self.tests.values else {}
 
     def rung_of(self, row: str) -> str:
-        """The nearest rung of the ladder, if the cell's mean is not distinguishable from it; else nothing.
+        """The nearest of the ladder's rungs from which the cell's mean is not distinguishable; empty if there is none.
 
-        The rung was counted on the same test rows; its noise counts as independent, which is more than it has. Runs at
-        chance have no rung: they answer a constant.
+        The rung was counted on the same test rows, but its noise is taken as independent, which overestimates the noise
+        of the difference. A cell whose runs are all at chance has no rung: they answer a constant.
         """
         cell = self.cells[row]
         if (summary := cell.summary) is None or not cell.test_rows or not cell.learned:
@@ -126,10 +126,10 @@ class TaskColumn:
 
 
 def left_chance(record: Record) -> bool:
-    """Did the run learn more than a constant answer? One that was not judged counts.
+    """Did the run do better than a constant answer? True if that was not judged (`Record.learned` is None).
 
-    Its validation accuracy in training says so (`Record.learned`), or its test accuracy, where it is above that of the
-    constant answer by more than the noise of the test rows.
+    It did if its validation accuracy says so (`Record.learned`), or if its test accuracy is above that of the constant
+    answer by more than the noise of the test rows.
     """
     if record.learned is not False:
         return True
@@ -140,9 +140,9 @@ def left_chance(record: Record) -> bool:
 
 
 def is_rising(record: Record) -> bool:
-    """Is the best validation accuracy of the last 5 % of training above all before by more than a standard error?
+    """Is the best validation accuracy of the last 5 % of training more than a standard error above the best before?
 
-    That of two accuracies on different samples, which is more than that of two on the same.
+    The standard error is that of a difference of accuracies on different samples; on the same samples it is smaller.
     """
     train = record.config.get("train", {})
     total = train.get("steps") or math.inf
@@ -157,12 +157,13 @@ def is_rising(record: Record) -> bool:
 
 
 def rows_variance(first: Cell, second: Cell, seeds: Sequence[int], same_rows: bool = False) -> float:
-    """The variance of the difference of two cells that comes from the finite test split, however many seeds there are.
+    """The variance of the difference of two cells that comes from the finite test split, whatever the number of seeds.
 
     It is estimated from the rows on which the models differ: the component of the test rows in a two-way analysis of
-    seeds and rows. Where records do not say which rows they got right, or of other data, the two count as independent.
-    Of the same data a shorter list of answers lacks the last rows (`train.drop_last`). same_rows: row i is the same
-    sample in both, although their data have different hashes, as of trees with and without brackets.
+    seeds and rows. Where records do not say which rows they got right, or are of different data, the two cells count as
+    independent. With the same data a shorter list of answers lacks the last rows (`train.drop_last`). same_rows: row i
+    is the same sample in both cells although the hashes of their data differ, as for trees with and without brackets.
+    Infinite without test rows.
     """
     same = {record.data.get("hash") for cell in (first, second) for record in cell.done}
     pairs = [(first.right.get(seed), second.right.get(seed)) for seed in seeds]
@@ -177,7 +178,7 @@ def rows_variance(first: Cell, second: Cell, seeds: Sequence[int], same_rows: bo
 
 
 def _gaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """What each row adds to the difference of two accuracies, of which one may have been counted on fewer rows."""
+    """(rows,), what each row adds to the difference of two accuracies, one of which may be counted on fewer rows."""
     if len(first) == len(second):
         return first - second
     rows = max(len(first), len(second))
@@ -186,7 +187,7 @@ def _gaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def same_answers(first: Cell, second: Cell) -> bool:
-    """Whether both got the same rows right, seed by seed, on all rows that both were tested on."""
+    """Whether both cells got the same rows right, seed by seed, among the rows that both were tested on."""
     seeds = first.right.keys() & second.right.keys()
     pairs = [(first.right[seed], second.right[seed]) for seed in seeds]
     return len(seeds) == len(first.done) == len(second.done) and all(
@@ -199,7 +200,7 @@ def _rows_component(gaps: np.ndarray) -> float:
     seeds, rows = gaps.shape
     by_row = gaps.mean(axis=0)
     total = float(by_row.var(ddof=1))
-    if seeds > 1:  # less what seeds and rows do together: that is in the spread of the runs
+    if seeds > 1:  # less the interaction of seeds and rows, which is part of the spread of the runs
         rest = gaps - by_row - gaps.mean(axis=1, keepdims=True) + gaps.mean()
         total -= float((rest**2).sum() / ((seeds - 1) * (rows - 1)) / seeds)
     return max(total, 0.0) / rows

@@ -57,9 +57,9 @@ def cite(records: Sequence[Record], entries: Sequence[Citation]) -> str:
 
 
 def _keywords(records: Sequence[Record]) -> dict[str, str]:
-    """Keyword -> words for these records' tasks, protocols, backbones and pretraining.
+    """Keyword -> how a comment names it, for these records' tasks, protocols, backbones and pretraining.
 
-    Overrides do not change a protocol's origin.
+    The overrides of a protocol are dropped: they do not change where it comes from.
     """
     titles = {record.task: conventions.task_title(record.task, record.data) for record in records}
     protocols = sorted({record.protocol.partition("[")[0] for record in records})
@@ -81,17 +81,17 @@ def _entry(text: str) -> Citation:
 
 
 def _numbers(paper: str) -> list[str]:
-    """'https://arxiv.org/abs/2006.16236v2' -> ['2006.16236']; a hybrid has several papers, other addresses none."""
+    """'https://arxiv.org/abs/2006.16236v2' -> ['2006.16236']; several for a hybrid, none for other addresses."""
     return re.findall(r"arxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", paper)
 
 
 def _source(about: dict[str, Any], whole: dict[str, Any]) -> str:
-    """Name and source of a mechanism. whole: the hybrid that it is part of, whose source older records name."""
+    """Name and source hash of a mechanism. whole: its hybrid, whose hash is the only one in older records."""
     return f"{about['name']} {about.get('source_hash') or whole.get('source_hash')}"
 
 
 def _misc(record: Record, about: dict[str, Any], address: str, others: Collection[str]) -> str:
-    """An entry for a mechanism without one. about: it, or the part of a hybrid. others: the entries made already."""
+    """An entry for a mechanism that references.bib lacks. about: it, or a hybrid's part. others: the entries so far."""
     name, source = _source(about, record.attention).rsplit(" ", 1)
     key = re.sub(r"\W+", "_", name)
     if any(f"{{{key}," in text for text in others):

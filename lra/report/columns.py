@@ -21,7 +21,7 @@ from lra.results.record import Record, budget_of
 COMPARISON = "comparison"  # the table of accuracies in Markdown and LaTeX, and what the terminal prints
 GIVEN = "given"  # 'What each row was given', in Markdown and LaTeX
 PAGE = "page"  # the page's leaderboard
-DEMAND = "demand"  # the same, shown on demand ('all columns')
+DEMAND = "demand"  # the page's leaderboard, on demand only ('all columns')
 Values = Sequence[Any]
 
 
@@ -70,10 +70,10 @@ def counted(values: Values) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A column. value: what the row's runs say, None where one does not; numbers in seconds, bytes and fractions of 1.
+    """A column. value: the values of a row's runs, None where unknown; numbers in seconds, bytes and fractions of 1.
 
-    where: the tables that show it. name: its column in cells.csv, or '' for none; `number` makes one number of
-    several there. ascending: the page's first click sorts upwards, because less is better.
+    where: the tables that show it. name: its column in cells.csv, or '' for none; `number` combines several numbers
+    into one there. ascending: the page's first click sorts upwards, because less is better.
     """
 
     heading: str
@@ -93,7 +93,7 @@ class Column:
         return self.format(values) if values else DASH
 
     def plain(self, row: Row) -> float | str | None:
-        """The value in cells.csv."""
+        """The value in cells.csv; None where nothing is known."""
         values = self.values(row)
         if not values:
             return None

@@ -8,10 +8,10 @@ from lra.results.record import Record, budget_of
 
 
 def conditions(record: Record) -> str:
-    """Equal for records of one task that differ only in mechanism, seed and machine.
+    """A text that is equal for records of one task that differ only in mechanism, seed and machine.
 
     Each mechanism may have its own value of a swept key, as long as the same values were tried. A row with a matched
-    number of parameters, and so another MLP, belongs beside the plain one.
+    number of parameters, and so another MLP, has the same text as the unmatched row.
     """
     budget = budget_of(record.tuning)
     tuned = record.tuning.get("config_hash") or _unswept(record)
@@ -22,7 +22,7 @@ def conditions(record: Record) -> str:
 def _unswept(record: Record) -> dict[str, Any]:
     """The configuration, with the values that were tried in place of the chosen one: 'train.lr' -> '0.1 or 0.2'.
 
-    Without the gear and the precision that were asked for: records keep the ones that were chosen.
+    It lacks the gear and the precision, which are those asked for; other fields of a record hold the ones that ran.
     """
     plain, values = flat("", record.config), budget_of(record.tuning).get("values", {})
     plain |= {"model.mlp": record.matched["protocol_mlp"]} if "protocol_mlp" in record.matched else {}

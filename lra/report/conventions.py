@@ -1,16 +1,16 @@
 """Conventions of the tables: the order of rows and tasks, the baseline, what is averaged; titles and families.
 
 It is the only file of this room that knows an attention or a task by name. Records carry `attention["title"]`,
-`attention["family"]` and `data["title"]`; for those that were written before they did, the answer is here.
+`attention["family"]` and `data["title"]`; for older records, which lack them, the values are here.
 """
 
 import re
 from typing import Any
 
-ROWS = ("softmax", "relu", "elu", "flatten", "agent", "pola")  # in the order in which they come first
-CONTROLS = ("mean", "identity", "local_conv")  # in the order in which they come last
-CONTROL = "control"  # the family of what is no mechanism
-FAMILIES = {  # in the order in which they are shown -> the mechanisms of records that do not say their family
+ROWS = ("softmax", "relu", "elu", "flatten", "agent", "pola")  # shown first, in this order
+CONTROLS = ("mean", "identity", "local_conv")  # shown last, in this order
+CONTROL = "control"  # the family of rows that are no mechanism
+FAMILIES = {  # family, in the order of display -> its mechanisms, for records that do not name their family
     "softmax": ("softmax",),
     "linear": ("relu", "elu", "flatten", "pola", "polapp", "performer", "cosformer", "hedgehog", "taylor"),
     "low_rank": ("agent", "linformer", "nystrom", "pvt"),
@@ -21,14 +21,14 @@ FAMILIES = {  # in the order in which they are shown -> the mechanisms of record
     CONTROL: CONTROLS,
 }
 ARENA = ("listops", "text", "retrieval", "image", "pathfinder")  # the tasks of LRA's average
-TASKS = (*ARENA[:3], "retrieval_matched", *ARENA[3:])  # in the order in which they come first
+TASKS = (*ARENA[:3], "retrieval_matched", *ARENA[3:])  # shown first, in this order
 TITLES = {"listops": "ListOps", "pathfinder64": "Pathfinder-64", "pathx": "Path-X", "path256": "Path-256"}
 BASELINE = "softmax"  # the row that differences are taken to, unless the user asks for another
 AVERAGED_APART = "retrieval"  # a second average leaves it out: its data is often not the official one
 
 
 def family_of(attention: dict[str, Any], name: str) -> str:
-    """The family of a row, or of an older record what its mechanisms have in common. name: without options."""
+    """The family of a row; of an older record, the one that its mechanisms share, or ''. name: without options."""
     if "family" in attention:
         return str(attention["family"])
     parts = [re.sub(r"\*\d+$", "", part) for part in name.split("+")]
@@ -39,7 +39,7 @@ def family_of(attention: dict[str, Any], name: str) -> str:
 
 
 def family_order(family: str) -> int:
-    """Sort key: the known families in their order, before the controls what is of none."""
+    """Sort key: the known families in their order; an unknown one counts as '', just before the controls."""
     return list(FAMILIES).index(family if family in FAMILIES else "")
 
 

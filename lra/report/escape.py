@@ -11,11 +11,11 @@ from lra.results.files import printable
 from lra.results.record import Record
 
 T = TypeVar("T", Record, Bench)
-TEXTS = ("source", "code", "beside")  # whole files, which no table shows
+TEXTS = ("source", "code", "beside")  # keys of whole files, which no table shows
 
 
 def shown(record: T) -> T:
-    """The same record with every word of it on one line and printable, but for the texts of files."""
+    """The same record with each of its strings printable and on one line, except the texts of whole files."""
     return replace(record, **{field.name: _on_one_line(getattr(record, field.name)) for field in fields(record)})
 
 
@@ -28,12 +28,12 @@ def _on_one_line(value: Any) -> Any:
 
 
 def one_line(text: str) -> str:
-    """The same text without control characters and line breaks; what is no Unicode is written as an escape."""
+    """The same text without control characters and line breaks; characters that UTF-8 cannot encode are escaped."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", printable(text))
 
 
 def inert(text: str) -> str:
-    """Text for Markdown in which neither HTML nor a link nor a new line begins."""
+    """The text for Markdown, changed so that it starts neither HTML nor a link nor a new line."""
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", one_line(text)).replace("](", r"]\(")
 
 

@@ -27,14 +27,14 @@ from lra.results.files import encoded
 START = re.compile(
     r"(?m)^<!-- table (?!of )(?P<protocol>[^\s:\[]+(\[[^\n]*\])?)(?: (?P<precision>\w+))?(?P<rows>:[^\n]*?)? -->\n"
 )
-LIKE = re.compile(r"(?m)^[ \t]*<!--\s*table(?![\w-]| of )[^\n]*")  # what may be meant to be one
-FENCED = re.compile(r"(?ms)^(```+|~~~+).*?^\1")  # listings, which may show such comments
+LIKE = re.compile(r"(?m)^[ \t]*<!--\s*table(?![\w-]| of )[^\n]*")  # comments that may be meant as a START
+FENCED = re.compile(r"(?ms)^(```+|~~~+).*?^\1")  # fenced code, which may show such comments as examples
 END = "<!-- end of table -->"
 
 
 @dataclass(frozen=True)
 class Filled:
-    """The new content of a file, how many tables it has, and a line for each of which there are other variants."""
+    """The new content of a file, the number of its tables, and a line for each variant that none of them shows."""
 
     content: bytes
     tables: int
@@ -42,7 +42,11 @@ class Filled:
 
 
 def fill_file(path: Path, groups: Sequence[Group]) -> Filled:
-    """The file with its tables made anew; its line ends stay. Raises RecordError for one that cannot be read."""
+    """The file with its tables rendered anew and its line endings kept; nothing is written.
+
+    Raises RecordError for a file that cannot be read or has no table comment, and for a comment that is malformed or
+    asks for a table or row that the records lack.
+    """
     try:
         text = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeError) as error:
@@ -65,7 +69,7 @@ def fill_file(path: Path, groups: Sequence[Group]) -> Filled:
 
 
 def fill(text: str, groups: Sequence[Group]) -> str:
-    """The text with every such table made anew. Raises RecordError for a table that the records do not have."""
+    """The text with every table rendered anew. Raises RecordError for a table without END, or not in the records."""
     parts, place = [], 0
     for start in _outside(START, text):
         end = text.find(END, start.end())
@@ -77,14 +81,14 @@ def fill(text: str, groups: Sequence[Group]) -> str:
 
 
 def _outside(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
-    """Where a pattern is found outside of listings."""
+    """The matches of a pattern outside fenced code."""
     listings = [found.span() for found in FENCED.finditer(text)]
     found = pattern.finditer(text)
     return [match for match in found if not any(start <= match.start() < end for start, end in listings)]
 
 
 def _table(start: re.Match[str], groups: Sequence[Group]) -> str:
-    """The comparison table that a comment asks for, without the columns beside accuracies; its note below it."""
+    """The comparison table that a comment asks for, without the columns beside accuracies, and its note."""
     group = _asked_for(start["protocol"], start["precision"], groups)
     rows = _rows((start["rows"] or ":")[1:].split(), group)
     table = comparison.comparison(group)
@@ -95,7 +99,7 @@ def _table(start: re.Match[str], groups: Sequence[Group]) -> str:
 
 
 def _rows(words: list[str], group: Group) -> list[str]:
-    """The rows that these words name; a row such as `elu (matched)` has several. Raises RecordError."""
+    """The rows that these words name; a name such as `elu (matched)` has several words. Raises RecordError."""
     rows = []
     while words:
         ends = [end for end in range(len(words), 0, -1) if named(" ".join(words[:end]), group.rows)]
@@ -107,7 +111,7 @@ def _rows(words: list[str], group: Group) -> list[str]:
 
 
 def _others(start: re.Match[str], groups: Sequence[Group]) -> list[str]:
-    """A line for each table of the protocol that is not the one that a comment gets, because its settings differ."""
+    """A line for each table of the same protocol that the comment does not get, because its settings differ."""
     chosen = _asked_for(start["protocol"], start["precision"], groups)
     return [
         f"not in the table {chosen.protocol}, which has most runs: those apart for {group.apart}"
@@ -120,7 +124,7 @@ def _others(start: re.Match[str], groups: Sequence[Group]) -> list[str]:
 def _asked_for(protocol: str, precision: str | None, groups: Sequence[Group]) -> Group:
     """The table of a protocol and a precision, of the newest results version and the variants with most runs.
 
-    Raises RecordError for none, and for several precisions.
+    Raises RecordError if there is none, or if there are several because no precision is given.
     """
     found = [group for group in groups if group.protocol == protocol and not group.apart]
     if not found:

@@ -21,8 +21,8 @@ from lra.stats.accuracy import binomial_half_width
 
 JSON_SCHEMA = 1
 REPORT = "report.json"
-ENDINGS = (".csv", ".html", ".md", ".pdf", ".png", ".svg", ".tex")  # of the other files
-DIGITS = 12  # significant ones: more than an accuracy has, fewer than two machines agree on
+ENDINGS = (".csv", ".html", ".md", ".pdf", ".png", ".svg", ".tex")  # of the report's other files
+DIGITS = 12  # significant ones: more than an accuracy has, and few enough that two machines agree on them
 SCALES = (
     "Accuracies are fractions of 1, except in `reproduction`, where they are percent as printed; times are seconds, "
     "sizes bytes; *_95 are ends or half widths of 95 % intervals."
@@ -30,7 +30,7 @@ SCALES = (
 
 
 def frames(groups: Sequence[Group], runs: pd.DataFrame, baseline: str = "") -> dict[str, pd.DataFrame]:
-    """Name -> all numbers: a row per run, per cell and rung, per difference, per published accuracy."""
+    """Name -> frame; together all numbers: a row per run, per cell and rung, per difference, per published accuracy."""
     return {
         "runs": runs,
         "cells": cells(groups),
@@ -78,7 +78,7 @@ def means(group: Group) -> pd.DataFrame:
 
 
 def csv_files(groups: Sequence[Group], found: dict[str, pd.DataFrame]) -> dict[str, bytes]:
-    """A CSV per frame and per table."""
+    """File name -> content: a CSV per frame and per table."""
     files = {f"{name}.csv": csv(table) for name, table in found.items()}
     return files | {f"table-{group.slug}.csv": csv(means(group)) for group in groups}
 
@@ -92,7 +92,7 @@ def json_file(found: dict[str, pd.DataFrame], names: Sequence[str]) -> bytes:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """What the report that is in a folder says it wrote there; nothing where it does not say."""
+    """The files that the report.json in a folder lists; empty without a readable list, and never outside the folder."""
     try:
         names = json.loads(content_of(folder / REPORT))["files"]
         paths = [Path(name) for name in names]
@@ -103,7 +103,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def latex_files(groups: Sequence[Group], baseline: str = "", rows: Sequence[str] = ()) -> dict[str, bytes]:
-    """Per group the comparison and what each row was given, per task the seeds and differences. rows: none for all."""
+    """Tables of each group: comparison, what each row was given, seeds per task. rows: those to show; empty for all."""
     files = {}
     for group in groups:
         tables = {"table": comparison.compact(group), "given": given.given(group)}
@@ -117,7 +117,7 @@ def latex_files(groups: Sequence[Group], baseline: str = "", rows: Sequence[str]
 
 
 def text(groups: Sequence[Group], names: Sequence[str], notes: Sequence[str], baseline: str = "") -> str:
-    """report.md. names: of the report's other files, for the figures among them; notes: on records left out."""
+    """report.md. names: the report's other files, of which it shows the figures; notes: on records left out."""
     parts = [f"# Results\n\n{comparison.LEGEND}\n"]
     for group in groups:
         parts += _group(group, seeds.baseline_of(group, baseline))

@@ -20,7 +20,7 @@ def signed(accuracy: float, decimals: int = 2) -> str:
 
 
 def points(value: float | None, form: str = "{:+.1f}") -> str:
-    """0.012 -> '+1.2', with a true minus; a dash for None and NaN, which a data frame makes of it."""
+    """0.012 -> '+1.2', with a true minus; a dash for None, and for NaN, which replaces None in a data frame."""
     return DASH if value is None or value != value else form.format(100 * value).replace("-", MINUS)
 
 

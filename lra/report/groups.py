@@ -29,8 +29,8 @@ class Group:
     columns: tuple[TaskColumn, ...]
     rows: tuple[str, ...]
     apart: str = ""  # for a further variant of a task: the settings in which it differs from the first
-    families: dict[str, str] = field(default_factory=dict)  # of each row
-    milliseconds: dict[str, float] = field(default_factory=dict)  # of a training step at 4,096 tokens, by row
+    families: dict[str, str] = field(default_factory=dict)  # by row
+    milliseconds: dict[str, float] = field(default_factory=dict)  # by row, of a training step at 4,096 or 4,000 tokens
 
     @property
     def heading(self) -> str:
@@ -50,18 +50,18 @@ class Group:
 
     @cached_property
     def machine(self) -> str:
-        """The one that most runs were made on, whose speed and memory the table shows; '' where none was timed."""
+        """The machine of most timed runs, the one whose speed and memory the table shows; '' where none was timed."""
         timed = [machine(r.environment) for r in self.records if r.status == "done" and r.tokens_per_second]
         return Counter(sorted(timed)).most_common(1)[0][0] if timed else ""
 
     @property
     def backbones(self) -> list[str]:
-        """The models that the attentions of this table stand in; records from before there were several: flat."""
+        """The models around the attentions of this table; 'flat' for older records, which do not name theirs."""
         return list(dict.fromkeys(r.config.get("model", {}).get("backbone", "flat") for r in self.records))
 
     @property
     def slug(self) -> str:
-        """For names of files: unique within a report; a hash only where the plain words would not be."""
+        """The table's part of file names: unique in a report, with a hash only where words alone would not be."""
         plain = "".join(c if c.isalnum() else "." for c in self.protocol.lower())[:40].strip(".")
         if plain == self.protocol and not self.apart and self.results_version == RESULTS_VERSION:
             return f"{plain}-{self.precision}"
@@ -71,9 +71,10 @@ class Group:
 
     @property
     def averages(self) -> dict[str, tuple[TaskColumn, ...]]:
-        """Heading -> its columns: LRA's tasks, and the same without the one whose data often differs.
+        """Heading -> the columns that it averages: LRA's tasks, and these without the one whose data often differs.
 
-        A table that has none of them, such as one of a user's tasks, averages all that it has.
+        A table without any of LRA's tasks, such as one of a user's tasks, averages all of its columns. There is no
+        average of a single column.
         """
         averaged = tuple(c for c in self.columns if c.task in conventions.ARENA)
         averaged = averaged or self.columns
@@ -85,14 +86,14 @@ class Group:
 
 
 def average(columns: Sequence[TaskColumn], row: str) -> float | None:
-    """Mean over these tasks; None when a cell has no finished run."""
+    """Mean accuracy of a row over these tasks; None when a cell has no finished run."""
     means = [c.cells[row].summary for c in columns if row in c.cells]
     found = [summary.mean for summary in means if summary]
     return fmean(found) if len(found) == len(columns) else None
 
 
 def best_trivial(ladder: dict[str, float]) -> tuple[str, float] | None:
-    """The strongest rung that reads no nesting: those that do are called '1 level', '2 levels', ..."""
+    """The strongest rung that reads no nesting, and its accuracy; those that read it are '1 level', '2 levels', ..."""
     trivial = {name: accuracy for name, accuracy in ladder.items() if not re.fullmatch(r"\d+ levels?", name)}
     return max(trivial.items(), key=lambda rung: rung[1]) if trivial else None
 
@@ -115,11 +116,14 @@ def is_control(record: Record) -> bool:
 def fidelity(record: Record) -> str:
     """'official', 'adapted: ...', "user's", or 'control', for baselines that implement no published mechanism."""
     said = str(record.attention.get("fidelity", ""))
-    return "control" if is_control(record) else "user's" if said == "own" else said  # as older records have it
+    return "control" if is_control(record) else "user's" if said == "own" else said  # older records say 'own'
 
 
 def one_per_cell(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-    """The first final record of each identity, and a line for every other one, which is left out."""
+    """One record per protocol, identity and seed: the oldest final one, else the oldest; and a line per other record.
+
+    A copy that is equal to the record kept is left out without a line.
+    """
     ordered = sorted(records, key=lambda r: (r.status not in FINAL, r.created, r.name))
     kept: dict[tuple[str, str, int], Record] = {}
     notes = []
@@ -133,7 +137,7 @@ def one_per_cell(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
 
 
 def grouped(records: Sequence[Record]) -> list[Group]:
-    """Records -> tables, that of most runs first; the module's docstring says what may share one."""
+    """Records -> tables, those with most runs first; the module's docstring says which records may share one."""
     tables: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for r in records:
         tables[r.protocol, r.precision, r.results_version].append(r)
@@ -179,7 +183,7 @@ def _task_column(records: list[Record], names: dict[str, str]) -> TaskColumn:
 
 
 def _row_names(records: list[Record]) -> dict[str, str]:
-    """Identity -> row; where mechanisms of different sources share a name, the rows read `mine@ab12`."""
+    """Identity -> row; where mechanisms of different sources share a name, the rows are called `mine@ab12`."""
     sources: dict[str, set[str]] = defaultdict(set)
     for r in records:
         sources[r.row].add(str(r.attention.get("source_hash", "")))

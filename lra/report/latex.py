@@ -12,7 +12,7 @@ from lra.report.render import RAISED, Table
 
 COLUMN = 5.5 * 72.27  # points: the text width of most conferences
 GAP = 6.0  # points between two columns: twice \tabcolsep as set below
-# What our cells hold beyond ASCII and pdfLaTeX's text does not know
+# Characters in our cells that pdfLaTeX does not print as they are in text
 SIGNS = {
     "±": r"$\pm$",
     "≈": r"$\approx$",
@@ -25,10 +25,10 @@ SIGNS = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 } | {raised: rf"\textsuperscript{{{letter}}}" for letter, raised in RAISED.items()}
-# Widths in Computer Modern over the size of the font; other signs are taken for capitals
+# Widths of characters in Computer Modern, in font sizes; others count as capitals
 WIDTHS = dict.fromkeys("0123456789abcdeghknopquvxyz+_-/*\N{EN DASH}", 0.52) | dict.fromkeys("frst()[] †○", 0.42)
 WIDTHS |= dict.fromkeys(".,:;!'ijl", 0.3) | dict.fromkeys(RAISED.values(), 0.4)
-SMALL, SCRIPT, BOLD = 9.2, 7.6, 1.13  # points, points, times: Computer Modern is a little wider at small sizes
+SMALL, SCRIPT, BOLD = 9.2, 7.6, 1.13  # font sizes in points, a factor: Computer Modern is a little wider at small sizes
 
 
 def latex(table: Table, label: str) -> str:
@@ -43,9 +43,10 @@ def latex(table: Table, label: str) -> str:
 
 
 def _parts(table: Table) -> Iterator[Table]:
-    """The table whole if it fits the column; else cut at its breaks and wherever a part would be too wide.
+    """The whole table if it fits the text width; else its parts, cut at breaks and where a part would be too wide.
 
-    A part that begins where there was no room goes on over the next break. The last part has no column alone.
+    A part that begins because the part before was full is not cut at breaks. A last part of one column takes another
+    from the part before if there is room.
     """
     if _width(table) <= COLUMN:
         yield table
@@ -61,7 +62,7 @@ def _parts(table: Table) -> Iterator[Table]:
 
 
 def _cuts(table: Table, names: list[int]) -> Iterator[list[int]]:
-    """The columns of each part, without the first ones, which all have."""
+    """The columns of each part, without the left-aligned ones, which every part repeats."""
     taken: list[int] = []
     full = False
     for column in range(table.left, len(table.header)):
@@ -89,13 +90,13 @@ def _text_width(text: str, size: float) -> float:
 
 
 def _halves(cell: str) -> tuple[str, str]:
-    """What is set in full size, and the rest: '42.9 ±2.5†' -> '42.9', ' ±2.5†'; words stay whole."""
+    """The parts of a cell in full size and in small print: '42.9 ±2.5†' -> '42.9', ' ±2.5†'; words stay whole."""
     first, space, rest = cell.partition(" ")
     return (first, space + rest) if first[:1].isdigit() else (cell, "")
 
 
 def _environment(table: Table, label: str) -> str:
-    columns = [str(i) for i in range(len(table.header))]  # headings may repeat, so numbers stand for them
+    columns = [str(i) for i in range(len(table.header))]  # numbered, because headings may repeat
     body = [[_cell(table, row, column) for column in range(len(line))] for row, line in enumerate(table.body)]
     styler = pd.DataFrame(body, columns=columns, dtype=object).style.hide(axis="index")
     styler.format_index(lambda i: escape(table.header[int(i)]), axis="columns")

@@ -1,4 +1,4 @@
-"""Records, found in files and folders, and as a flat table with a row per run: `lra.records` and runs.csv."""
+"""Reads records from files and folders into a flat table with a row per run: `lra.records` and runs.csv."""
 
 from collections.abc import Sequence
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""A table of words with its caption, and how it reads in Markdown; `latex` writes the same for a paper."""
+"""A table of texts with its caption, and its Markdown; `latex` writes the same table for a paper."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +13,11 @@ RAISED = dict(zip("abcdefghijklmnop", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿ�
 
 @dataclass(frozen=True)
 class Table:
-    """Words in rows and columns.
+    """Texts in rows and columns.
 
-    left: how many columns are aligned to the left; the others are aligned to the right. bold: (row, column) of the
-    body. breaks: columns before which LaTeX may cut a table that is too wide. small: LaTeX sets what follows a cell's
-    first word in a smaller size.
+    left: how many columns are aligned to the left; the others are aligned to the right. bold: (row, column) of cells
+    in the body. breaks: columns before which LaTeX may cut a table that is too wide. small: LaTeX sets what follows a
+    cell's first word in a smaller size.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Table:
     small: bool = False
 
     def trimmed(self) -> "Table":
-        """The same table less the columns without a single entry."""
+        """The same table without the columns in which every cell is a dash; those aligned to the left stay."""
         columns = range(len(self.header))
         return self.part([i for i in columns if i < self.left or any(line[i] != DASH for line in self.body)])
 
@@ -59,7 +59,7 @@ def table(
 
 
 def markdown(table: Table, bold: bool = True) -> str:
-    """The table alone, without title and note; a table without rows is empty text.
+    """The table in Markdown, without title and note; empty for a table without rows.
 
     bold: mark bold cells, and escape `*`, as in 'pola*2+softmax', for a Markdown file; a terminal needs neither.
     """

@@ -1,4 +1,4 @@
-"""Rows by the names that a user types, and the only ones that a table shows."""
+"""Finds rows by the names that a user types, and reduces a table to chosen rows."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -8,14 +8,14 @@ from lra.report.render import Table
 
 
 def named(words: str, rows: Sequence[str]) -> str:
-    """The row of this name; 'pola:alpha=5' is 'pola:alpha=5.0', too. Empty for none."""
+    """The row of this name, empty if there is none; 'pola:alpha=5' also names 'pola:alpha=5.0'."""
     if words in rows:
         return words
     return next((row for row in rows if _plain(row) == _plain(words)), "")
 
 
 def _plain(row: str) -> str:
-    """A row with each number of its options written the shortest way."""
+    """A row with each number of its options written as a float, so that spellings of a number are equal."""
     return re.sub(r"=([^,+:*()\s]+)", lambda found: f"={_number(found[1])}", row)
 
 
@@ -27,9 +27,10 @@ def _number(text: str) -> str:
 
 
 def only(table: Table, wanted: Collection[str], rows: Collection[str]) -> Table:
-    """The table without those of its rows that are not wanted; lines of other names stay, as the best trivial one.
+    """The table with only the wanted rows, or with all if `wanted` is empty.
 
-    rows: all of the table's rows. Bold and every verdict stay those of the whole table. Nothing wanted: everything.
+    rows: all of the table's rows; other lines, such as 'best trivial', stay. Bold cells and verdicts remain those of
+    the whole table.
     """
     if not wanted:
         return table

@@ -34,11 +34,11 @@ def write(
 ) -> Report:
     """Read the records of files and folders; write report.html, report.md, report.json, *.csv, *.tex and figures/.
 
-    The page takes in what `inspect` wrote in or beside `out`. baseline: the row that differences are taken to; softmax
-    where it ran. into: a Markdown file whose tables are made anew, see `excerpt`. rows: those that the LaTeX tables
-    show, which say of them what they would beside all others; none: all. The same records give the same bytes.
-    Everything is computed before the first file is written; what only an earlier report wrote to `out` is removed.
-    Raises RecordError when there is no record at all, no such row, or no such table as `into` wants, WorkError
+    The page embeds the figures that `inspect` wrote in or beside `out`. baseline: the row that differences are taken
+    to; empty: softmax where it ran. into: a Markdown file whose tables are rendered anew, see `excerpt`. rows: those
+    that the LaTeX tables show, with verdicts as in the whole table; empty: all. The same records give the same bytes.
+    Everything is computed before the first file is written; files that only an earlier report wrote to `out` are
+    removed. Raises RecordError when there is no record at all, no such row, or no table that `into` asks for, WorkError
     when a file cannot be read or written.
     """
     found, problems = find_records(paths)

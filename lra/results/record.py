@@ -87,7 +87,7 @@ class Record:
     pretraining: dict[str, Any] = field(default_factory=dict)
     best_step: int | None = None
     validation_accuracy: float | None = None  # at the best step
-    # on the test split, whole unless train.drop_last; of the best by validation or the last, see train.select
+    # on the test split, whole unless train.drop_last; of the best checkpoint by validation or the last (train.select)
     test_accuracy: float | None = None
     test_accuracy_last: float | None = None  # of the last checkpoint
     test_rows: int = 0
