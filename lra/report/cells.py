@@ -104,7 +104,7 @@ class TaskColumn:
         return self.tests.best
 
     def against(self, baseline: str) -> dict[str, Difference]:
-        """Row -> its difference to the baseline over common seeds, adjusted; empty if the baseline has no finished run."""
+        """Row -> its adjusted difference to the baseline over common seeds; empty if the baseline did not finish."""
         return self.tests.against(baseline) if baseline in self.tests.values else {}
 
     def rung_of(self, row: str) -> str:

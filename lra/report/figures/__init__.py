@@ -1,7 +1,7 @@
-"""Figures, one kind a file, in one style (`style`).
+"""Figures, one kind per file, in one style (`style`).
 
 Importing this package imports matplotlib without the backend that a notebook leaves in MPLBACKEND. We draw on `Figure`
-and need none, but matplotlib refuses to be imported where the name of one is unknown.
+and need no backend, but matplotlib refuses to be imported if MPLBACKEND names one that it does not know.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import os
 backend = os.environ.pop("MPLBACKEND", None)
 import matplotlib  # noqa: E402
 
-if backend is not None:  # what the user chose holds for the user's own figures
+if backend is not None:  # keep the user's choice for the user's figures
     os.environ["MPLBACKEND"] = backend
     with contextlib.suppress(ValueError):
         matplotlib.rcParams["backend"] = backend

@@ -16,8 +16,8 @@ from lra.results.record import FINAL, Record
 from lra.stats.accuracy import binomial_half_width
 
 WIDTH = 6.4  # inches
-LABEL_GAP = 0.045  # of the axis: the smallest distance between two labels of rungs
-MOST_POINTS = 200  # that are drawn of a curve: more would not be visible
+LABEL_GAP = 0.045  # fraction of the axis: the smallest distance between the labels of two rungs
+MOST_POINTS = 200  # drawn of one curve: more would not be visible
 
 
 def draw(group: Group, palette: Palette) -> dict[str, bytes]:
@@ -111,13 +111,13 @@ def _spread(places: list[float]) -> list[float]:
 
 
 def _thin(steps: list[float]) -> list[float]:
-    """At most MOST_POINTS of them, evenly spaced, always with the last one."""
+    """At most MOST_POINTS of the steps, evenly spaced, always with the last one."""
     stride = -(-len(steps) // MOST_POINTS)
     return steps[::-1][::stride][::-1] if stride else []
 
 
 def _caption(column: TaskColumn) -> str:
-    """What the band is, and by how much a test accuracy can be off because the test split is finite."""
+    """What the marks mean, and the noise that a test accuracy has because the test split is finite."""
     rows = max((cell.test_rows for cell in column.cells.values()), default=0)
     means = [cell.summary.mean for cell in column.cells.values() if cell.summary]
     band = "Line: mean of seeds; band: range; cross: diverged; grey: ladder."

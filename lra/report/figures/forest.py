@@ -11,7 +11,7 @@ CAPTION = "Percentage points. Line: 95 % interval, from three common seeds on. F
 
 
 def draw(group: Group, baseline: str, palette: Palette) -> dict[str, bytes]:
-    """'slug-differences.svg' and '.pdf' -> content: a panel per task; nothing where no row has a pair."""
+    """'slug-differences.svg' and '.pdf' -> content: a panel per task; empty without common seeds."""
     panels = {column.task: found for column in group.columns if (found := column.against(baseline))}
     rows = [row for row in group.rows if any(row in found for found in panels.values())]
     if not rows:

@@ -18,7 +18,7 @@ HEADING, SAMPLE, LETTER = 0.95, 0.42, 0.063  # inches: a family's name, a line w
 
 @dataclass(frozen=True)
 class Legend:
-    """The legend of these rows. letters: of the longest name that is written. most: columns without blocks."""
+    """The legend of these rows. letters: of the longest name. most: the most columns without blocks."""
 
     rows: Sequence[str]
     palette: Palette
@@ -42,12 +42,12 @@ class Legend:
 
     @property
     def height(self) -> float:
-        """Inches that it takes below the axes."""
+        """Inches that the legend takes below the axes."""
         blocks = self.blocks.values() if self.palette.by_family else [self.rows]
         return 0.2 + LINE_HEIGHT * sum(math.ceil(len(rows) / self.columns) for rows in blocks)
 
     def draw(self, figure: Figure, axes: Axes) -> None:
-        """Write the names of what the axes show; each is a part of its row, as its line is."""
+        """Write the names of what the axes show; each name gets the gid of its row, as its line has."""
         handles, labels = axes.get_legend_handles_labels()
         if self.palette.by_family:
             self._draw_blocks(figure, {str(h.get_gid()): (h, label) for h, label in zip(handles, labels, strict=True)})
@@ -76,7 +76,7 @@ class Legend:
                     sample.update_from(handle)
                     sample.set_transform(figure.transFigure)
                     sample.set_gid(f"row {row}")
-                    sample.set_clip_box(None)  # that of the axes
+                    sample.set_clip_box(None)  # `update_from` copied that of the axes
                     figure.add_artist(sample)
                     text_at = left + (SAMPLE - 0.06) / self.width
                     figure.text(text_at, line / height, label, gid=f"row {row}", **place)
@@ -84,5 +84,5 @@ class Legend:
 
 
 def words(family: str) -> str:
-    """A family as figures and pages write it: 'low rank', or 'other' for what is of none."""
+    """A family as figures and pages write it: 'low rank', or 'other' for the family ''."""
     return family.replace("_", " ") or "other"

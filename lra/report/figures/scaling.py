@@ -85,7 +85,7 @@ def _scaling(found: list[Bench], place: int) -> Scaling:
 
 
 def milliseconds(scalings: Sequence[Scaling], group: Group) -> dict[str, float]:
-    """Row -> milliseconds of a training step at 4,096 or 4,000 tokens, in the group's setting, on one machine."""
+    """Row -> milliseconds of a training step at 4,096 or 4,000 tokens, in the group's setting, from one figure."""
     same = [s for s in scalings if s.training and (group.protocol, group.precision) == s.setting]
     found = []
     for one in same:

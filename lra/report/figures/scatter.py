@@ -21,7 +21,7 @@ from lra.report.figures.style import Palette
 from lra.report.groups import Group
 
 LARGEST = 26.0  # points, the diameter of the bubble with the highest peak
-# Where a name may be written, in gaps to the right and up from its bubble; the later ones get a line to it.
+# Where a name may be written: gaps to the right and up from its bubble; at FAR gaps a line joins the two.
 PLACES = ((1, 0), (-1, 0), (0, 1), (0, -1), (0.8, 0.8), (-0.8, 0.8), (0.8, -0.8), (-0.8, -0.8))
 PLACES += ((0, 2), (0, -2), (2, 1), (-2, 1), (2, -1), (-2, -1), (2, 2), (-2, 2), (2, -2), (-2, -2))
 FAR = 2  # gaps
@@ -147,7 +147,7 @@ def _bubble(axes: Axes, bubble: Bubble, size: float, palette: Palette) -> None:
 
 
 def _label(axes: Axes, bubbles: Sequence[Bubble], sizes: dict[str, float]) -> None:
-    """Write the name of each bubble where it covers least of the others, and inside the axes."""
+    """Write the name of each bubble where it covers least of the bubbles and other names, inside the axes."""
     inside = tuple(edge * 72 / axes.figure.dpi for edge in axes.bbox.extents)
     points = {b.row: axes.transData.transform((b.speed / 1e3, b.accuracy)) * 72 / axes.figure.dpi for b in bubbles}
     taken = [(x - s / 2, y - s / 2, x + s / 2, y + s / 2) for r, (x, y) in points.items() for s in (sizes[r],)]

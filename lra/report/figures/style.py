@@ -1,7 +1,7 @@
 """What all figures share: one style, one colour per mechanism, and files that are the same bytes each time.
 
-Up to twelve mechanisms have a colour each. Of more, no reader could tell the colours apart: then each family has a hue
-and a marker, its mechanisms have shades of the hue, and those of one shade have dashes of their own.
+Up to twelve mechanisms have a colour each. With more, no reader could tell the colours apart: then each family has a
+hue and a marker, its mechanisms have shades of the hue, and mechanisms of the same shade differ in their dashes.
 
 A figure is drawn once and saved as PNG, SVG and PDF; the page takes the SVG in, with colours that follow its theme.
 """
@@ -25,8 +25,8 @@ from lra.results.bench_record import Bench
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00")
 COLOURS += ("#332288", "#882255", "#44AA99", "#999933", "#661100", "#6699CC")
 GREYS = ("#777777", "#AAAAAA")  # of controls
-# Of families in the order of conventions.FAMILIES, but for the controls. A search chose them: in Oklab any two are 0.10
-# apart, 0.05 for readers with deuteranopia or protanopia and 0.06 with tritanopia (GREYS and black included).
+# Shades of each family but the controls, in the order of conventions.FAMILIES. A search chose them: in Oklab any two
+# are 0.10 apart, 0.05 for readers with deuteranopia or protanopia and 0.06 with tritanopia (GREYS and black included).
 HUES = (
     ("#000000", "#45596B"),
     ("#3265F3", "#2E1EA6", "#9DC2FF", "#818BC4"),
@@ -77,7 +77,7 @@ class Palette:
         return self.family(row) == conventions.CONTROL
 
     def marker(self, row: str) -> str:
-        """Of points: a shape for each family, if the colours are by family."""
+        """The shape of a row's points: one for each family if the colours are by family, else a circle."""
         return MARKERS[conventions.family_order(self.family(row))] if self.by_family else "o"
 
     def dashes(self, rows: Sequence[str]) -> dict[str, object]:
@@ -99,7 +99,7 @@ def palette(groups: Sequence[Group], benches: Sequence[Bench] = ()) -> Palette:
 
 
 def palette_of(families: Mapping[str, str]) -> Palette:
-    """Row -> family, for every row of a report. Colours follow the rows' ranks; controls are grey."""
+    """The palette of a report with these rows (row -> family). Colours follow the rows' ranks; controls are grey."""
     named = {base(row): family for row, family in families.items()}
     names = sorted(named, key=lambda name: rank(name, named[name] == conventions.CONTROL))
     members: dict[str, list[str]] = {}

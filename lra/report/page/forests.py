@@ -53,7 +53,7 @@ def _notes(tasks: Sequence[tuple[str, dict[str, Difference]]]) -> list[str]:
 
 
 def _limit(found: Sequence[Difference]) -> float:
-    """The end of an axis in points: the same for every baseline, and wide enough for three in four intervals."""
+    """The end of an axis in points: the same for every baseline; it shows all means and three in four intervals."""
     ends = sorted(100 * max(abs(end) for end in (d.mean, *(d.interval or ()))) for d in found) or [1.0]
     far = max(ends[(len(ends) - 1) * 3 // 4], *(100 * abs(d.mean) for d in found), 0.0)
     return next((nice for nice in (0.5, 1, 2, 5, 10, 20, 50) if nice >= far), 100)

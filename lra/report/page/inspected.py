@@ -11,8 +11,8 @@ from PIL import Image
 
 from lra.results.reading import content_of, parse
 
-SHRINK = 0.6  # from 150 dots per inch: their text then has the size of the text in other figures
-# SyntaxError and the last one are Pillow's, for PNG files that are damaged or claim to be huge.
+SHRINK = 0.6  # of pictures with 150 dots per inch: gives their text the size of the text in other figures
+# Pillow raises the last two for PNG files that are damaged or claim to be huge.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError,
               Image.DecompressionBombError)  # fmt: skip
 MOST_BYTES = 1_200_000  # of pictures in one page, so that it can still be mailed
@@ -25,7 +25,7 @@ class EmbeddedPicture:
     title: str
     alt: str
     source: str
-    width: int  # on the page, in its pixels
+    width: int  # on the page, in CSS pixels
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lra.report.groups import Group, average, best_trivial
 
 @dataclass(frozen=True)
 class Heading:
-    """data: key of the data filter. more: shown on demand. first: direction of the first sort. sorts: can be sorted."""
+    """A heading. data: key of the data filter. more: on demand. first: order of the first sort. sorts: is sortable."""
 
     title: str
     data: str = ""
@@ -25,7 +25,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Figure:
-    """'41.4' with '± 0.2 (2)' in a lighter tone and lines in small print under it."""
+    """'41.4' with '± 0.2 (2)' in a lighter tone and lines in small print under it. sort: the number to sort by."""
 
     text: str = DASH
     spread: str = ""

@@ -38,7 +38,7 @@ RUN_TITLES = (
 
 
 def state_of(record: Record | None) -> State:
-    """The state of a run; one that is done but never left chance has its own."""
+    """The state of a run; a run that is done but never left chance is 'at chance'."""
     if record is None:
         return STATES["missing"]
     return STATES["chance" if record.status == "done" and not left_chance(record) else record.status]
@@ -83,7 +83,7 @@ def about(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _range(values: Sequence[int]) -> str:
-    """Of a row on tasks of several sizes: '81,482 to 158,602'."""
+    """The range of a size that differs from task to task: '81,482 to 158,602'."""
     return " to ".join(f"{value:,}" for value in sorted({min(values), max(values)}))
 
 

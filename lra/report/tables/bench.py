@@ -98,7 +98,7 @@ def write(benches: Sequence[Bench], out: Path) -> list[Path]:
 
 
 def heading(group: Sequence[Bench]) -> str:
-    """What the figures of a group share, with the gears that ran, which `auto` chose or a fallback took."""
+    """What the figures of a group share, with the gears that ran (chosen by `auto` or by a fallback)."""
     bench = group[0]
     device, name, threads, processes, gear, precision, protocol = bench.setting
     used = {str(member.environment["gear"]) for member in group if member.seconds and "gear" in member.environment}
@@ -120,7 +120,7 @@ def _place(bench: Bench) -> str:
 
 
 def _columns(benches: Sequence[Bench]) -> dict[str, list[Bench]]:
-    """Heading -> its measurements, oldest first: a length, or a task, with its batch where there are several."""
+    """Heading (a length or a task, and the batch if there are several) -> measurements by length, batch and age."""
     batches: dict[str, set[int]] = defaultdict(set)
     for bench in benches:
         batches[_place(bench)].add(bench.batch)
@@ -148,7 +148,7 @@ def _matrix(benches: Sequence[Bench], words: Words) -> str:
 
 
 def _published(benches: Sequence[Bench]) -> list[str]:
-    """The two published forms, each if there is a measurement for it."""
+    """The two published forms, each only if there are measurements for it."""
     parts = []
     uniform = [bench for bench in benches if bench.shape == UNIFORM]
     by_thousand = {

@@ -1,4 +1,4 @@
-"""The comparison table of a group: a row per mechanism, a column per task, averages, and more from COLUMNS."""
+"""The comparison table of a group: a row per mechanism, a column per task, averages, and those of COLUMNS."""
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
@@ -77,7 +77,7 @@ def compact(group: Group) -> Table:
 
 
 def _table(group: Group, rungs: Rungs, headings: Sequence[str], words: Words) -> Table:
-    """Best trivial rung on top, then a line per row. rungs: how a cell names one."""
+    """The best trivial rungs in the first line, then a line per row. rungs: how a cell names each."""
     trivial = {c.task: best_trivial(c.ladder) for c in group.columns}
     others = columns.shown_in(columns.COMPARISON)
     body = []
@@ -130,7 +130,7 @@ def usual_seeds(group: Group) -> int:
 
 
 def cell_text(column: TaskColumn, row: str, letters: Rungs | None = None) -> str:
-    """The cell in words: '36.9 ± 0.3 (2) ≈ root operator; 1 diverged', or a dash when nothing ran."""
+    """The cell in words: '36.9 ± 0.3 (2) ≈ root operator; 1 diverged', 'diverged (2)', or a dash when nothing ran."""
     cell = column.cells.get(row, Cell(()))
     if (summary := cell.summary) is None:
         return _unfinished(cell)
@@ -146,7 +146,7 @@ def cell_text(column: TaskColumn, row: str, letters: Rungs | None = None) -> str
 
 
 def compact_text(column: TaskColumn, row: str, rungs: Rungs, usual: int) -> str:
-    """The short form for a paper: '36.9 ±0.3 (2)†ᵇ×1'. usual: the number of seeds that goes without saying."""
+    """The short form for a paper: '36.9 ±0.3 (2)†ᵇ×1'. usual: the number of runs that no cell states."""
     cell = column.cells.get(row, Cell(()))
     if (summary := cell.summary) is None:
         return _unfinished(cell)

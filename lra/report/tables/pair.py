@@ -1,4 +1,4 @@
-"""Two models compared sample by sample: what only one of them gets right, and McNemar's test of that."""
+"""Two models compared sample by sample: the samples that only one of them gets right, and McNemar's test of these."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ CAVEAT = (
 
 
 def find_run(text: str, runs: Sequence[Path]) -> Record:
-    """The record with this path, or the only one in these files and folders whose name starts so.
+    """The record with this path, or the only one in these files and folders whose name is or starts with `text`.
 
     Raises RecordError when there is none, or more than one.
     """
@@ -32,7 +32,7 @@ def find_run(text: str, runs: Sequence[Path]) -> Record:
 
 
 def check(first: Record, second: Record) -> None:
-    """Raises RecordError unless two different models answered the same test rows."""
+    """Raises RecordError unless the records hold the answers of two different models to the same test rows."""
     for record in (first, second):
         if record.status != "done" or not record.predictions:
             raise RecordError(f"{record.name} has no predictions: it is {record.status}; name another run")
@@ -50,7 +50,10 @@ def check(first: Record, second: Record) -> None:
 
 
 def right(record: Record, labels: Sequence[int] | None = None) -> list[bool]:
-    """Whether the model answered each test row correctly, by its record or, where that does not say, by the labels."""
+    """Whether the model answered each test row correctly, by its record or, where that does not say, by the labels.
+
+    Raises RecordError without either.
+    """
     known = hits(record)
     if known is None and labels is not None:
         known = [p == label for p, label in zip(unpack(record.predictions, record.test_rows), labels, strict=True)]

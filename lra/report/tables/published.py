@@ -14,9 +14,9 @@ from lra.results.checkout import ROOT
 
 ACCURACY = "percent"  # the unit of test accuracies; the files hold times, sizes and training accuracies, too
 TASKS_FILE = "tasks.csv"
-FAULTS_FILE = "faults.csv"  # how a published mechanism runs with the faults of its code
+FAULTS_FILE = "faults.csv"  # our attentions that reproduce the faults of a published mechanism's code
 FINDINGS_FILE = "findings.csv"  # a sentence on why ours and theirs differ, for cells that ran
-SUMS_FILE = "SHA256SUMS"  # a changed digit would be another published figure
+SUMS_FILE = "SHA256SUMS"  # checked, because a changed digit would misquote a publication
 OTHERS = (TASKS_FILE, FAULTS_FILE, FINDINGS_FILE)
 WORDS = {"unpublished": "protocol unpublished", "own": "each row in its authors' own set-up"}
 COLUMNS = ("source", "protocol", "mechanism", "attention", "task", "value", "unit", "citation", "commit_or_doi", "note")
@@ -39,9 +39,9 @@ def folder() -> Path:
 
 
 def read(where: Path | None = None) -> list[PublishedFigure]:
-    """Every published figure; `value` is the text that was printed, `length` is only there for times and sizes.
+    """Every published figure; `value` is the text that was printed, `length` exists only for times and sizes.
 
-    Raises WorkError where a file lacks a column.
+    Raises WorkError where a file lacks a column or has changed.
     """
     files = sorted(file for file in (where or folder()).glob("*.csv") if file.name not in OTHERS)
     for file in files:
@@ -59,7 +59,7 @@ def tasks() -> dict[str, PublishedTask]:
 
 
 def forms(figure: PublishedFigure) -> list[tuple[str, str]]:
-    """The attentions to set beside a figure, each with what sets it apart: ours, and that with the code's faults."""
+    """Our attentions for a figure, each with a description: one without faults (''), then those with the code's."""
     faulty = [
         (row["attention"], row["what"])
         for row in lines_of(folder() / FAULTS_FILE)
@@ -78,7 +78,7 @@ def finding(figure: PublishedFigure, attention: str) -> str:
 
 @cache
 def lines_of(path: Path) -> tuple[dict[str, str], ...]:
-    """The lines of a CSV file, by column; none where there is no such file. Raises WorkError where it has changed."""
+    """The lines of a CSV file, column -> text; none without it. Raises WorkError if it does not match SUMS_FILE."""
     if not path.exists():
         return ()
     content = path.read_bytes()
@@ -91,7 +91,7 @@ def lines_of(path: Path) -> tuple[dict[str, str], ...]:
 
 
 def _sums(where: Path) -> dict[str, str]:
-    """File -> its SHA-256, as `sha256sum` writes them; a file that is not listed may hold anything."""
+    """File -> its SHA-256, as `sha256sum` writes them; a file that is not listed is not checked."""
     path = where / SUMS_FILE
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     return {name.strip(): digest for digest, _, name in (line.partition("  ") for line in lines)}

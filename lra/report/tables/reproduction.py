@@ -15,7 +15,7 @@ from lra.stats.accuracy import FEWEST, Summary, binomial_half_width, t_quantile
 NOT_OURS = {"own": "each in its own set-up", "unpublished": "protocol unpublished"}
 COLUMNS = ("source", "protocol", "mechanism", "attention", "task", "published", "copy", "command", "precision", "data",
            "n", "mean", "deviation", "difference", "noise_95", "verdict", "finding")  # fmt: skip
-INSTEAD = {"unpublished": "standard"}  # protocol of a source -> ours in its commands, without a verdict
+INSTEAD = {"unpublished": "standard"}  # a source's protocol -> ours, for the command; there is no verdict
 SEEDS = {"skyformer": 3}  # protocol -> seeds behind a published mean, where its paper says how many
 LEGEND = (
     "Noise: half of the 95 % interval of the difference, from the seeds of both sides, as if the published runs spread "
@@ -42,7 +42,7 @@ def beside(groups: Sequence[Group], figures: Sequence[PublishedFigure]) -> list[
 
 
 def matrices(rows: Sequence[dict[str, Any]]) -> list[Table]:
-    """The rows on mechanisms of ours, without the figures that one source copied from another: a table per protocol."""
+    """A table per protocol, with the rows whose mechanism we have and without figures copied from another source."""
     known = tasks()
     header = ("Published by", "Mechanism", "Task", "Published", "Ours", "Difference", "Noise", "Verdict", "Command")
     parts: dict[str, list[dict[str, Any]]] = {}
@@ -62,7 +62,7 @@ def matrices(rows: Sequence[dict[str, Any]]) -> list[Table]:
 
 
 def _said(row: dict[str, Any]) -> bool:
-    """Whether there is a sentence on a row that ran."""
+    """Whether the row has a finding and ran."""
     return bool(row["finding"]) and row.get("mean") is not None
 
 
@@ -133,7 +133,7 @@ def _noise(summary: Summary, rows: int, theirs: float, their_rows: int, their_se
 
 
 def sizes_differ(task: PublishedTask, cell: Cell) -> bool:
-    """Whether the data does not have the sizes of the released one, or the protocol says that the model does not."""
+    """Whether the data has other sizes than the released data, or the protocol declares that the model has."""
     rows = [r.data.get("rows") or {} for r in cell.done]
     known = [(found.get("train"), found.get("test")) for found in rows if found]
     declared = any("sizes" in getattr(r, "deviations", {}) for r in cell.done)

@@ -1,4 +1,4 @@
-"""What the seeds say: the interval of each row and its difference to a baseline, as a table per task and as numbers."""
+"""The interval of each row over seeds and its difference to a baseline, as a table per task and as numbers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def baseline_of(group: Group, asked: str = "") -> str:
 
 
 def seeds(column: TaskColumn, rows: Sequence[str], baseline: str) -> Table:
-    """A line per row that has finished on this task; no differences where the baseline has not."""
+    """A line per row with a finished run on this task; no differences if the baseline has none."""
     found = column.against(baseline)
     header = ["Attention", "Mean", "sd", "n", "95 %", "Test rows"]
     breaks = (len(header),) if found else ()
@@ -52,7 +52,7 @@ def seeds(column: TaskColumn, rows: Sequence[str], baseline: str) -> Table:
 
 
 def verdict(d: Difference) -> str:
-    """What a difference comes to, in words."""
+    """The verdict on a difference: too few seeds, separated or not separated."""
     if d.count < FEWEST:
         return "too few seeds"
     return "separated" if d.separated else "not separated"
@@ -64,7 +64,7 @@ def detectable(found: Mapping[str, Difference]) -> str:
         return ""
     span = detectable_span(found)
     rows = f" The finite test split alone blurs a difference of two mechanisms by up to ± {split_noise(found)} points."
-    rows = rows if any(d.test_half_width for d in found.values()) else ""  # all answers are the same
+    rows = rows if any(d.test_half_width for d in found.values()) else ""  # 0: all answers are the same
     if not span:
         return f"With fewer than {FEWEST} common seeds no difference of mechanisms can be detected.{rows}"
     return (
@@ -85,7 +85,7 @@ def split_noise(found: Mapping[str, Difference]) -> str:
 
 
 def numbers(groups: Sequence[Group], baseline: str = "") -> pd.DataFrame:
-    """One row per table, task and row of its difference to the baseline; fractions of 1."""
+    """The differences to the baseline in fractions of 1: a line per table, task and row."""
     found: list[dict[str, Any]] = []
     for group in groups:
         theirs = baseline_of(group, baseline)
@@ -104,7 +104,7 @@ def numbers(groups: Sequence[Group], baseline: str = "") -> pd.DataFrame:
 
 
 def finite(value: float | None) -> float | None:
-    """The value, or None where it is no number."""
+    """The value, or None where it is infinite or no number."""
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -16,11 +16,11 @@ ABOUT = (
 
 
 def tables(benches: Sequence[Bench]) -> list[str]:
-    """Markdown, two tables for each machine and way to use it; empty without a timing of a whole run's step."""
+    """Markdown, two tables for each machine and way to use it; empty where no evaluation of whole runs was timed."""
     parts = []
     for conditions, runs in whole_runs(benches).items():
         if not any(run.evaluation for run in runs):
-            continue  # training alone was timed, for another question
+            continue  # only training was timed, which gives no hours
         tasks = sorted(dict.fromkeys(run.task for run in runs), key=conventions.task_order)
         most = max(run.evaluation.processes for run in runs if run.evaluation)
         parts += [f"## {heading(conditions, runs, most)}\n\n{ABOUT}\n", _hours(runs, tasks)]
