@@ -65,7 +65,7 @@ class Cell:
     def right(self) -> dict[int, np.ndarray]:
         """Seed -> (rows,), 1 where the model got the test row right, else 0; for the runs whose records say so."""
         known = {r.seed: hits(r) for r in self.done}
-        return {seed: np.array(found, dtype=np.float32) for seed, found in known.items() if found is not None}
+        return {seed: np.array(answers, dtype=np.float32) for seed, answers in known.items() if answers is not None}
 
     def count(self, status: str) -> int:
         return sum(r.status == status for r in self.records)
@@ -116,11 +116,11 @@ class TaskColumn:
         cell = self.cells[row]
         if (summary := cell.summary) is None or not cell.test_rows or not cell.learned:
             return ""
-        own = binomial_variance(summary.mean, cell.test_rows)
+        variance = binomial_variance(summary.mean, cell.test_rows)
         near = {
             name: abs(summary.mean - rung)
             for name, rung in self.ladder.items()
-            if self.tests.near(row, rung, own + binomial_variance(rung, cell.test_rows))
+            if self.tests.near(row, rung, variance + binomial_variance(rung, cell.test_rows))
         }
         return min(near, key=lambda name: near[name]) if near else ""
 
@@ -149,8 +149,8 @@ def is_rising(record: Record) -> bool:
     rows = train.get("validation_batches", 0) * train.get("batch", 0) or record.data.get("rows", {}).get(
         "validation", 0
     )
-    seen = [(p.get("step", 0), p["validation_accuracy"]) for p in record.curve if "validation_accuracy" in p]
-    before, end = ([a for step, a in seen if (step > LATE * total) == late] for late in (False, True))
+    points = [(p.get("step", 0), p["validation_accuracy"]) for p in record.curve if "validation_accuracy" in p]
+    before, end = ([a for step, a in points if (step > LATE * total) == late] for late in (False, True))
     if not before or not end:
         return False
     return max(end) - max(before) > math.sqrt(2 * binomial_variance(max(before), rows))

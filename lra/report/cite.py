@@ -32,7 +32,7 @@ def read(path: Path | None = None) -> list[Citation]:
 def cite(records: Sequence[Record], entries: Sequence[Citation]) -> str:
     """BibTeX, each entry under a comment that says what it is cited for; a mechanism without an entry gets a @misc."""
     uses: dict[str, list[str]] = {entry.key: [] for entry in entries}
-    made: dict[str, str] = {}
+    extra: dict[str, str] = {}
     for keyword, words in _keywords(records).items():
         for entry in entries:
             if keyword in entry.keywords:
@@ -47,13 +47,13 @@ def cite(records: Sequence[Record], entries: Sequence[Citation]) -> str:
                 uses[entry.key] += [] if record.row in uses[entry.key] else [record.row]
             if not known:
                 whose = next((part for part in parts if address in (part.get("paper") or "")), about)
-                made.setdefault(f"{address} {_source(whose, about)}", _misc(record, whose, address, made.values()))
+                extra.setdefault(f"{address} {_source(whose, about)}", _misc(record, whose, address, extra.values()))
         for part in (part for part in parts if not part.get("builtin", True) and not part.get("paper")):
-            made.setdefault(_source(part, about), _misc(record, part, "", made.values()))
+            extra.setdefault(_source(part, about), _misc(record, part, "", extra.values()))
     texts = {entry.key: entry.text for entry in entries}
     wanted = [entry.key for entry in entries if "always" in entry.keywords or uses[entry.key]]
     parts = [(f"% {', '.join(uses[key])}\n" if uses[key] else "") + texts[key] + "\n" for key in wanted]
-    return "\n".join([*parts, *made.values()])
+    return "\n".join([*parts, *extra.values()])
 
 
 def _keywords(records: Sequence[Record]) -> dict[str, str]:
@@ -63,14 +63,14 @@ def _keywords(records: Sequence[Record]) -> dict[str, str]:
     """
     titles = {record.task: conventions.task_title(record.task, record.data) for record in records}
     protocols = sorted({record.protocol.partition("[")[0] for record in records})
-    found = {f"task:{task}": f"task {titles[task]}" for task in sorted(titles)}
-    found |= {f"protocol:{name}": f"protocol {name}" for name in protocols}
+    keywords = {f"task:{task}": f"task {titles[task]}" for task in sorted(titles)}
+    keywords |= {f"protocol:{name}": f"protocol {name}" for name in protocols}
     for record in records:
         if backbone := record.backbone.get("name"):
-            found[f"backbone:{backbone}"] = f"backbone {backbone}"
+            keywords[f"backbone:{backbone}"] = f"backbone {backbone}"
         if record.pretraining:
-            found["pretrain:masked"] = "self-pretraining"
-    return found
+            keywords["pretrain:masked"] = "self-pretraining"
+    return keywords
 
 
 def _entry(text: str) -> Citation:

@@ -27,7 +27,7 @@ def _unswept(record: Record) -> dict[str, Any]:
     plain, values = flat("", record.config), budget_of(record.tuning).get("values", {})
     plain |= {"model.mlp": record.matched["protocol_mlp"]} if "protocol_mlp" in record.matched else {}
     plain = {key: value for key, value in plain.items() if key not in ("train.gear", "train.precision")}
-    return plain | {key: " or ".join(map(str, found)) for key, found in values.items()}
+    return plain | {key: " or ".join(map(str, tried)) for key, tried in values.items()}
 
 
 def differences(first: Record, other: Record) -> str:

@@ -32,10 +32,10 @@ def family_of(attention: dict[str, Any], name: str) -> str:
     if "family" in attention:
         return str(attention["family"])
     parts = [re.sub(r"\*\d+$", "", part) for part in name.split("+")]
-    found = {next((family for family, names in FAMILIES.items() if part in names), "") for part in parts}
-    if "control" in attention and bool(attention["control"]) != (found == {CONTROL}):
+    families = {next((family for family, names in FAMILIES.items() if part in names), "") for part in parts}
+    if "control" in attention and bool(attention["control"]) != (families == {CONTROL}):
         return CONTROL if attention["control"] else ""
-    return found.pop() if len(found) == 1 else ""
+    return families.pop() if len(families) == 1 else ""
 
 
 def family_order(family: str) -> int:

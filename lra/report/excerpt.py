@@ -50,15 +50,15 @@ def fill_file(path: Path, groups: Sequence[Group]) -> Filled:
     try:
         text = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise RecordError(f"cannot read {path}, the Markdown file that --into names: {why}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise RecordError(f"cannot read {path}, the Markdown file that --into names: {reason}") from error
     ends = "\r\n" if "\r\n" in text else "\n"
     text = text.replace("\r\n", "\n")
     starts = _outside(START, text)
-    known = {start.start() for start in starts}
-    if odd := [found[0] for found in _outside(LIKE, text) if found.start() not in known]:
+    positions = {start.start() for start in starts}
+    if malformed := [match[0] for match in _outside(LIKE, text) if match.start() not in positions]:
         raise RecordError(
-            f"{path}: {odd[0]!r} is not understood; write <!-- table PROTOCOL: ROW ROW --> on its own line"
+            f"{path}: {malformed[0]!r} is not understood; write <!-- table PROTOCOL: ROW ROW --> on its own line"
         )
     if not starts:
         raise RecordError(f"{path} has no place for a table: write <!-- table PROTOCOL --> and {END} where it goes")
@@ -70,21 +70,21 @@ def fill_file(path: Path, groups: Sequence[Group]) -> Filled:
 
 def fill(text: str, groups: Sequence[Group]) -> str:
     """The text with every table rendered anew. Raises RecordError for a table without END, or not in the records."""
-    parts, place = [], 0
+    parts, position = [], 0
     for start in _outside(START, text):
         end = text.find(END, start.end())
         if end < 0 or START.search(text, start.end(), end):
             raise RecordError(f"{start[0].strip()} has no {END} after it")
-        parts += [text[place : start.end()], _table(start, groups)]
-        place = end
-    return "".join([*parts, text[place:]])
+        parts += [text[position : start.end()], _table(start, groups)]
+        position = end
+    return "".join([*parts, text[position:]])
 
 
 def _outside(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
     """The matches of a pattern outside fenced code."""
-    listings = [found.span() for found in FENCED.finditer(text)]
-    found = pattern.finditer(text)
-    return [match for match in found if not any(start <= match.start() < end for start, end in listings)]
+    listings = [listing.span() for listing in FENCED.finditer(text)]
+    matches = pattern.finditer(text)
+    return [match for match in matches if not any(start <= match.start() < end for start, end in listings)]
 
 
 def _table(start: re.Match[str], groups: Sequence[Group]) -> str:
@@ -126,18 +126,18 @@ def _asked_for(protocol: str, precision: str | None, groups: Sequence[Group]) ->
 
     Raises RecordError if there is none, or if there are several because no precision is given.
     """
-    found = [group for group in groups if group.protocol == protocol and not group.apart]
-    if not found:
+    candidates = [group for group in groups if group.protocol == protocol and not group.apart]
+    if not candidates:
         known = list(dict.fromkeys(group.protocol for group in groups))
         raise RecordError(
             f"no table of protocol {protocol!r}{suggestion(protocol, known)}; there are {', '.join(known)}"
         )
-    there = sorted({group.precision for group in found})
-    if precision and precision not in there:
-        raise RecordError(f"no table of protocol {protocol} in {precision}; there is {' and '.join(there)}")
-    found = [group for group in found if precision in (None, group.precision)]
-    newest = max(group.results_version for group in found)
-    chosen = {group.precision: group for group in found if group.results_version == newest}
+    precisions = sorted({group.precision for group in candidates})
+    if precision and precision not in precisions:
+        raise RecordError(f"no table of protocol {protocol} in {precision}; there is {' and '.join(precisions)}")
+    candidates = [group for group in candidates if precision in (None, group.precision)]
+    newest = max(group.results_version for group in candidates)
+    chosen = {group.precision: group for group in candidates if group.results_version == newest}
     if len(chosen) > 1:
         names = sorted(chosen)
         raise RecordError(

@@ -44,11 +44,11 @@ def cells(groups: Sequence[Group]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for group in groups:
         for column in group.columns:
-            place = {"table": group.slug, "protocol": group.protocol, "precision": group.precision, "task": column.task}
-            place |= {"data": column.label, "data_hash": column.data_hash}
-            rows += [place | {"kind": "rung", "row": name, "mean": a} for name, a in column.ladder.items()]
+            keys = {"table": group.slug, "protocol": group.protocol, "precision": group.precision, "task": column.task}
+            keys |= {"data": column.label, "data_hash": column.data_hash}
+            rows += [keys | {"kind": "rung", "row": name, "mean": a} for name, a in column.ladder.items()]
             rows += [
-                place | {"kind": "cell", "row": r} | _numbers(group, column, r) for r in group.rows if r in column.cells
+                keys | {"kind": "cell", "row": r} | _numbers(group, column, r) for r in group.rows if r in column.cells
             ]
     return pd.DataFrame(rows)
 
@@ -72,7 +72,7 @@ def means(group: Group) -> pd.DataFrame:
     rows = []
     for row in group.rows:
         summaries = {c.task: c.cells[row].summary for c in group.columns if row in c.cells}
-        rows.append({"row": row} | {task: found.mean if found else None for task, found in summaries.items()})
+        rows.append({"row": row} | {task: summary.mean if summary else None for task, summary in summaries.items()})
         rows[-1] |= {heading: average(averaged, row) for heading, averaged in group.averages.items()}
     return pd.DataFrame(rows, columns=["row", *(c.task for c in group.columns), *group.averages])
 
@@ -107,8 +107,8 @@ def latex_files(groups: Sequence[Group], baseline: str = "", rows: Sequence[str]
     files = {}
     for group in groups:
         tables = {"table": comparison.compact(group), "given": given.given(group)}
-        theirs = seeds.baseline_of(group, baseline)
-        tables |= {f"seeds-{c.task}": seeds.seeds(c, group.rows, theirs) for c in group.columns}
+        baseline_row = seeds.baseline_of(group, baseline)
+        tables |= {f"seeds-{c.task}": seeds.seeds(c, group.rows, baseline_row) for c in group.columns}
         for kind, whole in tables.items():
             table = only(whole, rows, group.rows)
             if any(line[0] in group.rows for line in table.body):
@@ -126,9 +126,9 @@ def text(groups: Sequence[Group], names: Sequence[str], notes: Sequence[str], ba
     parts.append(f"## Rows\n\n{comparison.mechanisms(groups)}")
     if notes:
         parts.append("## Left out\n\n" + "".join(f"- {inert(note)}\n" for note in notes))
-    if made := reproduction.matrices(reproduction.beside(groups, published.read())):
+    if matrices := reproduction.matrices(reproduction.beside(groups, published.read())):
         parts.append(f"## Reproduction\n\n{reproduction.LEGEND}\n")
-        parts += [f"### {t.title}\n\n{markdown(t)}" + (f"\n{t.note}\n" if t.note else "") for t in made]
+        parts += [f"### {t.title}\n\n{markdown(t)}" + (f"\n{t.note}\n" if t.note else "") for t in matrices]
     parts.append(
         "## Published results\n\nEach block has its own data, models and schedules: compare rows within a block, not "
         "across blocks.\n"
@@ -140,7 +140,7 @@ def _group(group: Group, baseline: str) -> list[str]:
     main, about = comparison.comparison(group), given.given(group)
     parts = [f"## {inert(main.title)}\n\n{inert(main.note)}.\n\n{markdown(main)}"]
     parts.append(f"### {inert(about.title)}\n\n{inert(about.note)}\n\n{markdown(about)}")
-    tables = [found for c in group.columns if (found := seeds.seeds(c, group.rows, baseline)).body]
+    tables = [seed_table for c in group.columns if (seed_table := seeds.seeds(c, group.rows, baseline)).body]
     if tables:
         parts.append(f"### Seeds and differences\n\n{seeds.LEGEND}\n")
     parts += [f"#### {inert(t.title)}\n\n{markdown(t)}" + (f"\n{inert(t.note)}\n" if t.note else "") for t in tables]

@@ -78,18 +78,18 @@ class Group:
         """
         averaged = tuple(c for c in self.columns if c.task in conventions.ARENA)
         averaged = averaged or self.columns
-        found = {f"Average of {len(averaged)}": averaged}
+        averages = {f"Average of {len(averaged)}": averaged}
         for left_out in averaged:
             if left_out.task == conventions.AVERAGED_APART:
-                found[f"without {left_out.title}"] = tuple(c for c in averaged if c is not left_out)
-        return {heading: columns for heading, columns in found.items() if len(columns) > 1}
+                averages[f"without {left_out.title}"] = tuple(c for c in averaged if c is not left_out)
+        return {heading: columns for heading, columns in averages.items() if len(columns) > 1}
 
 
 def average(columns: Sequence[TaskColumn], row: str) -> float | None:
     """Mean accuracy of a row over these tasks; None when a cell has no finished run."""
-    means = [c.cells[row].summary for c in columns if row in c.cells]
-    found = [summary.mean for summary in means if summary]
-    return fmean(found) if len(found) == len(columns) else None
+    summaries = [c.cells[row].summary for c in columns if row in c.cells]
+    accuracies = [summary.mean for summary in summaries if summary]
+    return fmean(accuracies) if len(accuracies) == len(columns) else None
 
 
 def best_trivial(ladder: dict[str, float]) -> tuple[str, float] | None:
@@ -115,8 +115,8 @@ def is_control(record: Record) -> bool:
 
 def fidelity(record: Record) -> str:
     """'official', 'adapted: ...', "user's", or 'control', for baselines that implement no published mechanism."""
-    said = str(record.attention.get("fidelity", ""))
-    return "control" if is_control(record) else "user's" if said == "own" else said  # older records say 'own'
+    label = str(record.attention.get("fidelity", ""))
+    return "control" if is_control(record) else "user's" if label == "own" else label  # older records say 'own'
 
 
 def one_per_cell(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
@@ -142,7 +142,7 @@ def grouped(records: Sequence[Record]) -> list[Group]:
     for r in records:
         tables[r.protocol, r.precision, r.results_version].append(r)
     ordered = sorted(tables.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [made for key, members in ordered for made in _tables_of(key, members)]
+    return [group for key, members in ordered for group in _tables_of(key, members)]
 
 
 def _tables_of(key: tuple[str, str, int], records: list[Record]) -> list[Group]:

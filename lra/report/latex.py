@@ -37,8 +37,8 @@ def latex(table: Table, label: str) -> str:
     texts = []
     for number, part in enumerate(parts, 1):
         title = table.title if number == 1 else f"{table.title} (continued)"
-        named = replace(part, title=title, note=table.note if number == 1 else "")
-        texts.append(_environment(named, label if number == 1 else f"{label}-{number}"))
+        titled = replace(part, title=title, note=table.note if number == 1 else "")
+        texts.append(_environment(titled, label if number == 1 else f"{label}-{number}"))
     return "% needs \\usepackage{booktabs}\n" + "\n".join(texts)
 
 
@@ -123,5 +123,5 @@ def escape(text: str) -> str:
     text = one_line(text)
     special = {"\\": r"\textbackslash ", "~": r"\textasciitilde ", "^": r"\textasciicircum "}
     special |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
-    escaped = re.sub(r"[\\~^&%$#_{}]", lambda found: special[found[0]], text)
+    escaped = re.sub(r"[\\~^&%$#_{}]", lambda match: special[match[0]], text)
     return "".join(SIGNS.get(sign, sign) for sign in escaped)

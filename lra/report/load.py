@@ -18,17 +18,17 @@ NOT_SHOWN = ("schema_version", "predictions", "correct")
 
 def read(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     """The runs in files and folders as a DataFrame, and one line for each unreadable file."""
-    found, problems = find_records(paths)
-    return frame(list(found.values()), list(found)), problems
+    records, problems = find_records(paths)
+    return frame(list(records.values()), list(records)), problems
 
 
 def none_found(paths: Sequence[Path], problems: Sequence[str]) -> RecordError:
     """The error to raise when `find_records` found none."""
-    where = ", ".join(map(str, paths))
+    names = ", ".join(map(str, paths))
     absent = not any(path.exists() for path in paths)
     unreadable = f"; {len(problems)} unreadable, the first: {problems[0]}" if problems and not absent else ""
-    why = f": no such file or folder{'s' if len(paths) > 1 else ''}" if absent else unreadable
-    return RecordError(f"no records in {where}{why}; train some first, or name the files or folders where they are")
+    reason = f": no such file or folder{'s' if len(paths) > 1 else ''}" if absent else unreadable
+    return RecordError(f"no records in {names}{reason}; train some first, or name the files or folders where they are")
 
 
 def frame(records: Sequence[Record], paths: Sequence[Path] = ()) -> pd.DataFrame:

@@ -36,13 +36,13 @@ class Table:
 
     def part(self, columns: Sequence[int]) -> "Table":
         """The same table with these columns only."""
-        place = {old: new for new, old in enumerate(columns)}
+        position = {old: new for new, old in enumerate(columns)}
         return replace(
             self,
             header=tuple(self.header[i] for i in columns),
             body=tuple(tuple(line[i] for i in columns) for line in self.body),
-            bold=frozenset((row, place[column]) for row, column in self.bold if column in place),
-            breaks=tuple(place[column] for column in self.breaks if column in place),
+            bold=frozenset((row, position[column]) for row, column in self.bold if column in position),
+            breaks=tuple(position[column] for column in self.breaks if column in position),
         )
 
 

@@ -16,7 +16,7 @@ def named(words: str, rows: Sequence[str]) -> str:
 
 def _plain(row: str) -> str:
     """A row with each number of its options written as a float, so that spellings of a number are equal."""
-    return re.sub(r"=([^,+:*()\s]+)", lambda found: f"={_number(found[1])}", row)
+    return re.sub(r"=([^,+:*()\s]+)", lambda match: f"={_number(match[1])}", row)
 
 
 def _number(text: str) -> str:
@@ -35,6 +35,6 @@ def only(table: Table, wanted: Collection[str], rows: Collection[str]) -> Table:
     if not wanted:
         return table
     kept = [i for i, line in enumerate(table.body) if line[0] not in rows or line[0] in wanted]
-    place = {old: new for new, old in enumerate(kept)}
-    bold = frozenset((place[row], column) for row, column in table.bold if row in place)
+    position = {old: new for new, old in enumerate(kept)}
+    bold = frozenset((position[row], column) for row, column in table.bold if row in position)
     return replace(table, body=tuple(table.body[i] for i in kept), bold=bold)

@@ -41,21 +41,21 @@ def write(
     removed. Raises RecordError when there is no record at all, no such row, or no table that `into` asks for, WorkError
     when a file cannot be read or written.
     """
-    found, problems = find_records(paths)
-    if not found:
+    by_path, problems = find_records(paths)
+    if not by_path:
         raise none_found(paths, problems)
     benches, unread_benches = read_benches(paths)
     folders, unread_folders = inspected.find(out)
     unreadable = (*problems, *unread_benches, *unread_folders)
-    found = {path: shown(record) for path, record in found.items()}
-    records, repeated = one_per_cell(list(found.values()))
+    by_path = {path: shown(record) for path, record in by_path.items()}
+    records, repeated = one_per_cell(list(by_path.values()))
     scalings = scaling.collect([shown(bench) for bench in benches])
     groups = [replace(g, milliseconds=scaling.milliseconds(scalings, g)) for g in grouped(records)]
     baseline = _row(baseline, groups, "to take differences to") if baseline else ""
     shown_rows = [_row(row, groups, "to show") for row in rows]
     drawn = _figures(groups, baseline, scalings)
     notes = [*repeated, *unreadable]
-    frames = export.frames(groups, frame(list(found.values()), list(found)), baseline)
+    frames = export.frames(groups, frame(list(by_path.values()), list(by_path)), baseline)
     contents = export.csv_files(groups, frames) | export.latex_files(groups, baseline, shown_rows) | drawn
     material = html.Material(groups, drawn, notes, baseline, scalings, folders)
     contents["report.html"] = encoded(html.render(material))
@@ -66,13 +66,13 @@ def write(
     files = write_all(contents, out, (export.REPORT, '"scales": '))
     for stale in {*before} - {*files}:
         stale.unlink(missing_ok=True)
-    named = []
+    lines = []
     if into and filled:
         write_named(into, filled.content, "--into")
-        named += [*filled.notes, f"wrote {into}: {filled.tables} table{'s' * (filled.tables > 1)}"]
+        lines += [*filled.notes, f"wrote {into}: {filled.tables} table{'s' * (filled.tables > 1)}"]
     pages = [file for file in files if file.suffix in (".html", ".md")]
-    named += [*(f"wrote {page}" for page in pages), f"and {len(files) - len(pages)} more in {out}"]
-    return Report("\n".join([_tables(groups), *repeated, *named]), tuple(files), unreadable)
+    lines += [*(f"wrote {page}" for page in pages), f"and {len(files) - len(pages)} more in {out}"]
+    return Report("\n".join([_tables(groups), *repeated, *lines]), tuple(files), unreadable)
 
 
 def terminal(records: Sequence[Record]) -> str:

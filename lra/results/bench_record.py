@@ -82,8 +82,8 @@ class Bench:
     @property
     def setting(self) -> tuple[Any, ...]:
         """What figures must share to be compared: device, threads, processes, gear, precision, protocol."""
-        place = tuple(self.environment.get(key) for key in ("device", "device_name", "threads"))
-        return (*place, self.processes, self.gear, self.precision, self.protocol)
+        machine = tuple(self.environment.get(key) for key in ("device", "device_name", "threads"))
+        return (*machine, self.processes, self.gear, self.precision, self.protocol)
 
     @property
     def median(self) -> float | None:
@@ -159,13 +159,13 @@ def read_benches(paths: Sequence[Path]) -> tuple[list[Bench], list[str]]:
     for path in paths:
         inside = [*path.glob("*.json"), *(path / FOLDER).glob("*.json")] if path.is_dir() else [path]
         files += sorted(file for file in inside if is_bench(file))
-    found, problems = [], []
+    benches, problems = [], []
     for file in dict.fromkeys(files):
         try:
-            found.append(load(file))
+            benches.append(load(file))
         except RecordError as error:
             problems.append(str(error))
-    return sorted(found, key=lambda bench: (bench.created, bench.name)), problems
+    return sorted(benches, key=lambda bench: (bench.created, bench.name)), problems
 
 
 def newest(benches: Iterable[Bench]) -> list[Bench]:

@@ -51,12 +51,14 @@ def write_all(contents: Mapping[str, bytes], folder: Path, ours: tuple[str, str]
     ours: the name of a file and a text in it that identify a folder written by the same command. Raises WorkError when
     a file cannot be written, or when files of these names exist in a folder that `ours` does not identify.
     """
-    there = [name for name in contents if (folder / name).exists()]
-    if there and not _holds(folder / ours[0], ours[1]):
-        raise WorkError(f"{folder / there[0]} is there, and is none that this command has written; give another --out")
+    existing = [name for name in contents if (folder / name).exists()]
+    if existing and not _holds(folder / ours[0], ours[1]):
+        raise WorkError(
+            f"{folder / existing[0]} is there, and is none that this command has written; give another --out"
+        )
     try:
-        for place in {(folder / name).parent for name in contents}:
-            remove_leftovers(place.glob(".*"))
+        for parent in {(folder / name).parent for name in contents}:
+            remove_leftovers(parent.glob(".*"))
         # The identifying file first, so that the next call accepts the folder even if this one stops halfway
         for name in sorted(contents, key=lambda name: name != ours[0]):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -72,9 +74,9 @@ def remove_leftovers(files: Iterable[Path]) -> None:
     A file that changed in the last hour stays, because another machine may be using the same folder.
     """
     for file in files:
-        named = re.fullmatch(r"\.(probe-(\d{1,9})|.+\.(\d{1,9}|[0-9a-f]{32})\.tmp)", file.name)
+        match = re.fullmatch(r"\.(probe-(\d{1,9})|.+\.(\d{1,9}|[0-9a-f]{32})\.tmp)", file.name)
         with contextlib.suppress(OSError):  # another process may have removed it
-            if named and time.time() - file.stat().st_mtime > 3600 and not _in_use(named[2] or named[3]):
+            if match and time.time() - file.stat().st_mtime > 3600 and not _in_use(match[2] or match[3]):
                 file.unlink()
 
 

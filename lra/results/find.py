@@ -12,20 +12,20 @@ OTHERS = ("report.json", "copied-from.json")  # JSON files beside records that a
 
 def files_of_runs(paths: Sequence[Path]) -> list[Path]:
     """The files that may be records of runs, each once: named files, and the .json files in named folders."""
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for path in paths:
         inside = [file for file in sorted(path.glob("*.json")) if file.name not in OTHERS] if path.is_dir() else [path]
-        found |= dict.fromkeys(file for file in inside if not is_bench(file))
-    return list(found)
+        files |= dict.fromkeys(file for file in inside if not is_bench(file))
+    return list(files)
 
 
 def find_records(paths: Sequence[Path]) -> tuple[dict[Path, Record], list[str]]:
     """The records of files and folders, sorted by name, and a line for each unreadable file."""
-    found: dict[Path, Record] = {}
+    records: dict[Path, Record] = {}
     problems: list[str] = []
     for file in files_of_runs(paths):
         try:
-            found[file] = load(file)
+            records[file] = load(file)
         except RecordError as error:
             problems.append(str(error))
-    return dict(sorted(found.items(), key=lambda item: (item[1].name, item[0].as_posix()))), problems
+    return dict(sorted(records.items(), key=lambda item: (item[1].name, item[0].as_posix()))), problems

@@ -126,8 +126,8 @@ def _flock(path: Path, file: int) -> bool:
     except BlockingIOError:
         raise _busy(path, _read(path)) from None
     except OSError as error:
-        why = f"no locks in {path.parent.parent} ({error.strerror})"
-        _say(f"{why}: runs are claimed by files, see docs/clusters.md", once=True)
+        reason = f"no locks in {path.parent.parent} ({error.strerror})"
+        _say(f"{reason}: runs are claimed by files, see docs/clusters.md", once=True)
         return False
     return True
 
@@ -148,29 +148,29 @@ def _busy(path: Path, holder: Holder | None) -> BusyError:
 @contextlib.contextmanager
 def _claimed(path: Path, stale: float) -> Iterator[None]:
     """Holds a folder by a file that only one process can create. Raises BusyError and WorkError."""
-    ours, lock = Holder(), path.with_name(path.name.removesuffix(".claim"))
+    claimant, lock = Holder(), path.with_name(path.name.removesuffix(".claim"))
     with _writing(path):
-        if not _create(path, ours):
+        if not _create(path, claimant):
             held = _read(path)
-            if not _is_stale(path, stale) or not _take_over(path, ours, stale):
+            if not _is_stale(path, stale) or not _take_over(path, claimant, stale):
                 raise _busy(path, held)
             _say(f"{path.parent}: {held or 'its process'} has given no sign and counts as ended: its run goes on here")
     try:
         with _writing(path):
             if (held := _read(lock)) and not _is_stale(lock, stale):
                 raise _busy(lock, held)  # locked on a machine where this file system has locks
-        with _beating(path, ours, stale):
+        with _beating(path, claimant, stale):
             yield
     finally:
-        if _read(path) == ours:
+        if _read(path) == claimant:
             path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _beating(path: Path, ours: Holder | None, stale: float) -> Iterator[None]:
-    """Touches a file regularly, for machines where this file system has no locks. ours: the holder, for a claim."""
+def _beating(path: Path, claimant: Holder | None, stale: float) -> Iterator[None]:
+    """Touches a file regularly, for machines where this file system has no locks. claimant: the holder in a claim."""
     done = threading.Event()
-    heart = threading.Thread(target=_beat, args=(path, ours, done, stale / BEATS), daemon=True)
+    heart = threading.Thread(target=_beat, args=(path, claimant, done, stale / BEATS), daemon=True)
     heart.start()
     try:
         yield
@@ -214,27 +214,27 @@ def _is_stale(path: Path, seconds: float) -> bool:
         probe.unlink(missing_ok=True)
 
 
-def _take_over(path: Path, ours: Holder, seconds: float) -> bool:
+def _take_over(path: Path, claimant: Holder, seconds: float) -> bool:
     """Replaces a stale claim by ours; False if another process is doing that or has done it."""
     guard = path.with_name(f"{path.name}.taken")
-    if not _create(guard, ours):
+    if not _create(guard, claimant):
         if _is_stale(guard, seconds):
             guard.unlink(missing_ok=True)
         return False
     try:
         if not _is_stale(path, seconds):
             return False
-        write_atomically(path, ours.encoded())
+        write_atomically(path, claimant.encoded())
         return True
     finally:
         guard.unlink(missing_ok=True)
 
 
-def _beat(path: Path, ours: Holder | None, done: threading.Event, pause: float) -> None:
+def _beat(path: Path, claimant: Holder | None, done: threading.Event, pause: float) -> None:
     """Touches the file every `pause` seconds; if another process took the claim over, stops this one as by a signal."""
     while not done.wait(pause):
         with contextlib.suppress(OSError):
-            if ours is not None and (held := _read(path)) not in (ours, None):
+            if claimant is not None and (held := _read(path)) not in (claimant, None):
                 _say(f"{path.parent}: {held} has taken over the run of this process, which had given no sign")
                 signals.ask()
                 return

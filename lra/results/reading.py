@@ -52,15 +52,15 @@ def read_record(cls: type[T], path: Path, version: int) -> T:
     """
     try:
         fields = parse(content_of(path))
-        found = fields["schema_version"]
-        if type(found) is not int or found < 1:
+        schema = fields["schema_version"]
+        if type(schema) is not int or schema < 1:
             raise ValueError("bad schema_version")
     except FileNotFoundError as error:
         raise RecordError(f"{path}: no such file or folder") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecordError(f"{path} is not {cls.kind_of_file}: {str(error)[:200]}") from error
-    if found > version:
-        raise RecordError(f"{path} has schema {found}; this version reads up to {version}: upgrade lra")
+    if schema > version:
+        raise RecordError(f"{path} has schema {schema}; this version reads up to {version}: upgrade lra")
     digest = fields.pop("digest", None)
     try:
         record = cls(**fields)

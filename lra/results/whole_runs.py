@@ -61,10 +61,10 @@ def whole_runs(benches: Iterable[Bench]) -> dict[Conditions, list[WholeRun]]:
     for bench in sorted(newest(benches), key=lambda bench: bench.created):
         if bench.run_steps and bench.shape != UNIFORM:
             groups.setdefault((conditions_of(bench), bench.row, bench.shape), []).append(bench)
-    found: dict[Conditions, list[WholeRun]] = {}
+    by_conditions: dict[Conditions, list[WholeRun]] = {}
     for (conditions, row, task), members in groups.items():
-        found.setdefault(conditions, []).append(whole_run(row, task, members))
-    return found
+        by_conditions.setdefault(conditions, []).append(whole_run(row, task, members))
+    return by_conditions
 
 
 def whole_run(row: str, task: str, benches: list[Bench]) -> WholeRun:

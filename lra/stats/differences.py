@@ -74,9 +74,9 @@ class Family:
         column's average variance, and so does every row where fewer than three rows have several runs. Where no row
         has several runs, only the test rows count.
         """
-        seen = self.values[row].values()
-        known = self.totals.get(row, self.usual) if len(self.totals) >= FEW else self.usual
-        d = _test(statistics.fmean(seen) - number, len(seen), [known] if known else [], rows)
+        accuracies = self.values[row].values()
+        spread = self.totals.get(row, self.usual) if len(self.totals) >= FEW else self.usual
+        d = _test(statistics.fmean(accuracies) - number, len(accuracies), [spread] if spread else [], rows)
         return d.p is not None and d.p >= LEVEL
 
     def against(self, baseline: str) -> dict[str, Difference]:
@@ -95,7 +95,7 @@ class Family:
         the highest row is separated after adjustment over its differences to all rows. Rows that share fewer than three
         seeds with the highest row are not judged. The set is also empty if the highest row has fewer than three seeds.
         """
-        everyone = {row: statistics.fmean(seen.values()) for row, seen in self.values.items()}
+        everyone = {row: statistics.fmean(runs.values()) for row, runs in self.values.items()}
         means = {row: mean for row, mean in everyone.items() if len(self.values[row]) >= FEWEST}
         highest = max(everyone, key=lambda row: everyone[row], default="")
         if highest not in means:
@@ -103,8 +103,8 @@ class Family:
         judged = {row for row, d in self._differences(highest).items() if row in means and d.p is not None}
         kept = {highest}
         for row in judged:
-            found = self._differences(row)
-            tested = {other: d for other, d in found.items() if other in judged | {highest} and d.p is not None}
+            differences = self._differences(row)
+            tested = {other: d for other, d in differences.items() if other in judged | {highest} and d.p is not None}
             d = tested[highest]
             if d.mean <= 0 or self._together(_z(d), tested, row) >= LEVEL:
                 kept.add(row)
@@ -112,15 +112,15 @@ class Family:
 
     def _differences(self, baseline: str) -> dict[str, Difference]:
         """The differences to a row, not adjusted yet."""
-        found = {row: self._difference(row, baseline) for row in self.values if row != baseline}
-        return {row: d for row, d in found.items() if d is not None}
+        differences = {row: self._difference(row, baseline) for row in self.values if row != baseline}
+        return {row: d for row, d in differences.items() if d is not None}
 
     def _difference(self, row: str, baseline: str) -> Difference | None:
-        ours, theirs = self.values[row], self.values[baseline]
-        seeds = sorted(ours.keys() & theirs.keys())
+        runs, baseline_runs = self.values[row], self.values[baseline]
+        seeds = sorted(runs.keys() & baseline_runs.keys())
         if not seeds:
             return None
-        mean = statistics.fmean(ours[s] - theirs[s] for s in seeds)
+        mean = statistics.fmean(runs[s] - baseline_runs[s] for s in seeds)
         rows = self.rows_variance(row, baseline, seeds)
         known = [s for s in (self._spread(row, baseline), self._spread(baseline, row)) if s is not None]
         if len(seeds) < FEWEST or len(known) < 2:
@@ -142,8 +142,8 @@ class Family:
         """Row -> its adjusted p; and a function from a difference to the smallest detectable one."""
         order = sorted(tested, key=lambda row: -_z(tested[row]))
         adjusted, highest = {}, 0.0
-        for place, row in enumerate(order):
-            rest = {name: tested[name] for name in order[place:]}
+        for rank, row in enumerate(order):
+            rest = {name: tested[name] for name in order[rank:]}
             highest = adjusted[row] = max(highest, self._together(_z(tested[row]), rest, baseline))
         if not order:
             return {}, lambda _: math.inf
@@ -174,14 +174,16 @@ def paired(gains: Mapping[str, Sequence[float]], rows_variance: Mapping[str, flo
     """
     known = {name: Spread(float(np.var(g, ddof=1)), len(g) - 1) for name, g in gains.items() if len(g) >= FEWEST}
     known = dict(zip(known, moderate([*known.values()]), strict=True))
-    found = {}
+    differences = {}
     for name, values in gains.items():
         mean, rows = statistics.fmean(values), rows_variance[name]
         blank = Difference(mean, len(values), math.nan, math.nan, Z * math.sqrt(rows))
-        found[name] = _test(mean, len(values), [known[name]], rows) if name in known else blank
-    tested = [name for name, d in found.items() if d.p is not None]
-    adjusted = holm([found[name].p or 0.0 for name in tested])
-    return found | {name: replace(found[name], adjusted=p) for name, p in zip(tested, adjusted, strict=True)}
+        differences[name] = _test(mean, len(values), [known[name]], rows) if name in known else blank
+    tested = [name for name, d in differences.items() if d.p is not None]
+    adjusted = holm([differences[name].p or 0.0 for name in tested])
+    return differences | {
+        name: replace(differences[name], adjusted=p) for name, p in zip(tested, adjusted, strict=True)
+    }
 
 
 def _test(mean: float, count: int, known: Sequence[Spread], rows: float) -> Difference:
@@ -218,7 +220,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (1979); the results are compared with the level itself."""
     order = sorted(range(len(ps)), key=lambda i: ps[i])
     adjusted, highest = [0.0] * len(ps), 0.0
-    for place, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(ps) - place) * ps[i]))
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[i]))
         adjusted[i] = highest
     return adjusted

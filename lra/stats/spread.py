@@ -29,7 +29,7 @@ def spreads(values: Values, apart: Collection[str] = ()) -> dict[str, Spread]:
     keeps its own variance.
     """
     alone = {row: spread for row in apart if row in values and (spread := _own(values[row]))}
-    return alone | _about_seeds({row: seen for row, seen in values.items() if row not in apart})
+    return alone | _about_seeds({row: runs for row, runs in values.items() if row not in apart})
 
 
 def totals(values: Values, apart: Collection[str] = ()) -> tuple[dict[str, Spread], Spread | None]:
@@ -37,14 +37,14 @@ def totals(values: Values, apart: Collection[str] = ()) -> tuple[dict[str, Sprea
 
     apart: as for `spreads`; these rows count in neither.
     """
-    own = {row: spread for row, seen in values.items() if row not in apart and (spread := _own(seen))}
-    if not own:
+    raw = {row: spread for row, runs in values.items() if row not in apart and (spread := _own(runs))}
+    if not raw:
         return {}, None
-    found = moderate([*own.values()])
-    freedoms = [spread.freedom for spread in found]
-    average = float(np.average([spread.variance for spread in found], weights=freedoms))
-    usual = Spread(average, min(freedoms) if len(found) >= FEW else sum(freedoms))
-    return dict(zip(own, found, strict=True)), usual
+    moderated = moderate([*raw.values()])
+    freedoms = [spread.freedom for spread in moderated]
+    average = float(np.average([spread.variance for spread in moderated], weights=freedoms))
+    usual = Spread(average, min(freedoms) if len(moderated) >= FEW else sum(freedoms))
+    return dict(zip(raw, moderated, strict=True)), usual
 
 
 def _own(runs: Mapping[int, float]) -> Spread | None:
@@ -53,7 +53,7 @@ def _own(runs: Mapping[int, float]) -> Spread | None:
 
 
 def _about_seeds(values: Values) -> dict[str, Spread]:
-    runs = [(row, seed, accuracy) for row, seen in values.items() for seed, accuracy in seen.items()]
+    runs = [(row, seed, accuracy) for row, by_seed in values.items() for seed, accuracy in by_seed.items()]
     if not runs:
         return {}
     names, seeds = list(values), sorted({seed for _, seed, _ in runs})
@@ -62,13 +62,13 @@ def _about_seeds(values: Values) -> dict[str, Spread]:
         design[i, names.index(row)] = design[i, len(names) + seeds.index(seed)] = 1
     hat = design @ np.linalg.pinv(design)
     residuals = (np.eye(len(runs)) - hat) @ np.array([accuracy for *_, accuracy in runs])
-    found = {}
+    estimates = {}
     for row in names:
-        own = [i for i, run in enumerate(runs) if run[0] == row]
-        freedom = len(own) - sum(hat[i, i] for i in own)
+        indices = [i for i, run in enumerate(runs) if run[0] == row]
+        freedom = len(indices) - sum(hat[i, i] for i in indices)
         if freedom > 1e-6:
-            found[row] = Spread(float(np.sum(residuals[own] ** 2) / freedom), float(freedom))
-    return dict(zip(found, moderate([*found.values()]), strict=True))
+            estimates[row] = Spread(float(np.sum(residuals[indices] ** 2) / freedom), float(freedom))
+    return dict(zip(estimates, moderate([*estimates.values()]), strict=True))
 
 
 def moderate(found: Sequence[Spread]) -> list[Spread]:
@@ -92,5 +92,5 @@ def moderate(found: Sequence[Spread]) -> list[Spread]:
 
 def _inverse_trigamma(value: float) -> float:
     """x > 0 with trigamma(x) = value > 0."""
-    found = optimize.brentq(lambda x: float(special.polygamma(1, x)) - value, 1e-8, 1e8, xtol=1e-14)
-    return float(found)  # pyright: ignore[reportArgumentType]
+    root = optimize.brentq(lambda x: float(special.polygamma(1, x)) - value, 1e-8, 1e8, xtol=1e-14)
+    return float(root)  # pyright: ignore[reportArgumentType]

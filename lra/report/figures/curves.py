@@ -22,11 +22,11 @@ MOST_POINTS = 200  # drawn of one curve: more would not be visible
 
 def draw(group: Group, palette: Palette) -> dict[str, bytes]:
     """'slug-listops-curves.png', '.svg' and '.pdf' -> content, for each task of a table that has curves."""
-    found = {}
+    files = {}
     for column in group.columns:
         if any(_points(r) for cell in column.cells.values() for r in cell.records):
-            found |= _figure(group, column, palette)
-    return found
+            files |= _figure(group, column, palette)
+    return files
 
 
 def _figure(group: Group, column: TaskColumn, palette: Palette) -> dict[str, bytes]:
@@ -40,7 +40,7 @@ def _figure(group: Group, column: TaskColumn, palette: Palette) -> dict[str, byt
         axes = figure.add_subplot()
         dashes = palette.dashes(rows)
         heights = [_draw(axes, row, column.cells[row].records, palette.colour(row), dashes[row]) for row in rows]
-        _ladder(axes, column.ladder, [y for found in heights for y in found])
+        _ladder(axes, column.ladder, [y for row_heights in heights for y in row_heights])
         axes.set_xlabel("training step")
         axes.set_ylabel("validation accuracy, %")
         axes.set_xlim(left=0)
@@ -58,22 +58,22 @@ def _draw(axes: Axes, row: str, records: Sequence[Record], colour: str, dash: ob
     runs = [dict(points) for r in records if r.status == "done" and (points := _points(r))]
     steps = _thin(sorted(set.intersection(*(set(run) for run in runs)))) if runs else []
     values = [[run[step] for run in runs] for step in steps]
-    means = [sum(at) / len(at) for at in values]
+    means = [sum(accuracies) / len(accuracies) for accuracies in values]
     if steps:
         marker = "." if len(steps) == 1 else None
         line = {"color": colour, "linestyle": dash, "linewidth": 1.6, "gid": f"row {row}"}
         axes.plot(steps, means, marker=marker, label=row, **line)
         if len(runs) > 1:
-            low, high = [min(at) for at in values], [max(at) for at in values]
+            low, high = [min(accuracies) for accuracies in values], [max(accuracies) for accuracies in values]
             axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0, gid=f"row {row}")
     lost = [_points(r) for r in records if r.status == "diverged" and _points(r)]
     for points in lost:
         x, y = zip(*points, strict=True)
-        named = not steps and points is lost[0]
+        in_legend = not steps and points is lost[0]
         thin = {"color": colour, "linestyle": dash, "linewidth": 0.8, "gid": f"row {row}"}
-        axes.plot(x, y, label=f"{row} (diverged)" if named else None, **thin)
+        axes.plot(x, y, label=f"{row} (diverged)" if in_legend else None, **thin)
         axes.plot(x[-1], y[-1], color=colour, marker="x", markersize=8, markeredgewidth=1.8, zorder=5, gid=f"row {row}")
-    return [y for at in values for y in at] + [y for points in lost for _, y in points]
+    return [y for accuracies in values for y in accuracies] + [y for points in lost for _, y in points]
 
 
 def _ladder(axes: Axes, ladder: dict[str, float], ys: Sequence[float]) -> None:
@@ -81,19 +81,19 @@ def _ladder(axes: Axes, ladder: dict[str, float], ys: Sequence[float]) -> None:
     top = max(ys, default=0.0)
     above = sorted(100 * a for a in ladder.values() if 100 * a > top)
     ceiling = above[0] if above else top
-    shown = sorted((100 * a, name) for name, a in ladder.items() if 100 * a <= ceiling)
-    low, high = min([*ys, *(y for y, _ in shown)]), max(top, ceiling)
+    rungs = sorted((100 * a, name) for name, a in ladder.items() if 100 * a <= ceiling)
+    low, high = min([*ys, *(y for y, _ in rungs)]), max(top, ceiling)
     margin = 0.06 * (high - low) or 1.0
     low, high = low - margin, high + margin
     axes.set_ylim(low, high)
-    places = _spread([(y - low) / (high - low) for y, _ in shown])
-    for (y, name), place in zip(shown, places, strict=True):
+    label_heights = _spread([(y - low) / (high - low) for y, _ in rungs])
+    for (y, name), label_height in zip(rungs, label_heights, strict=True):
         axes.axhline(y, color=style.LINE, linewidth=0.6, zorder=0.5)
         axes.annotate(
             f"{name} {y:.1f}",
             xy=(1, y),
             xycoords=axes.get_yaxis_transform(),
-            xytext=(1.03, place),
+            xytext=(1.03, label_height),
             textcoords="axes fraction",
             fontsize=7.5,
             color=style.MUTED,
@@ -102,11 +102,11 @@ def _ladder(axes: Axes, ladder: dict[str, float], ys: Sequence[float]) -> None:
         )
 
 
-def _spread(places: list[float]) -> list[float]:
+def _spread(heights: list[float]) -> list[float]:
     """Sorted heights in fractions of the axis, moved up just far enough that their labels do not touch."""
     moved: list[float] = []
-    for place in places:
-        moved.append(max(place, moved[-1] + LABEL_GAP) if moved else place)
+    for height in heights:
+        moved.append(max(height, moved[-1] + LABEL_GAP) if moved else height)
     return moved
 
 

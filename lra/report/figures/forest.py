@@ -12,8 +12,8 @@ CAPTION = "Percentage points. Line: 95 % interval, from three common seeds on. F
 
 def draw(group: Group, baseline: str, palette: Palette) -> dict[str, bytes]:
     """'slug-differences.svg' and '.pdf' -> content: a panel per task; empty without common seeds."""
-    panels = {column.task: found for column in group.columns if (found := column.against(baseline))}
-    rows = [row for row in group.rows if any(row in found for found in panels.values())]
+    panels = {column.task: differences for column in group.columns if (differences := column.against(baseline))}
+    rows = [row for row in group.rows if any(row in differences for differences in panels.values())]
     if not rows:
         return {}
     name = f"{group.slug}-differences"
@@ -30,9 +30,9 @@ def _panels(
     figure: Figure, panels: dict[str, dict[str, Difference]], titles: dict[str, str], rows: list[str], palette: Palette
 ) -> None:
     axes_of = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (task, found) in zip(axes_of, panels.items(), strict=True):
+    for axes, (task, differences) in zip(axes_of, panels.items(), strict=True):
         axes.axvline(0, color=style.LINE, linewidth=0.8, zorder=1)
-        for row, d in found.items():
+        for row, d in differences.items():
             y, line = rows.index(row), {"color": palette.colour(row), "gid": f"row {row}"}
             if d.interval:
                 axes.plot([100 * end for end in d.interval], [y, y], linewidth=1.6, zorder=2, **line)

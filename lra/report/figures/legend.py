@@ -35,10 +35,10 @@ class Legend:
     @property
     def blocks(self) -> dict[str, list[str]]:
         """Family -> its rows, in the order in which they are shown."""
-        found: dict[str, list[str]] = {}
+        blocks: dict[str, list[str]] = {}
         for row in sorted(self.rows, key=lambda row: conventions.family_order(self.palette.family(row))):
-            found.setdefault(self.palette.family(row), []).append(row)
-        return found
+            blocks.setdefault(self.palette.family(row), []).append(row)
+        return blocks
 
     @property
     def height(self) -> float:
@@ -52,24 +52,24 @@ class Legend:
         if self.palette.by_family:
             self._draw_blocks(figure, {str(h.get_gid()): (h, label) for h, label in zip(handles, labels, strict=True)})
             return
-        drawn = figure.legend(handles, labels, loc="lower center", ncols=self.columns)
-        for handle, line, text in zip(handles, drawn.legend_handles, drawn.get_texts(), strict=True):
+        legend = figure.legend(handles, labels, loc="lower center", ncols=self.columns)
+        for handle, line, text in zip(handles, legend.legend_handles, legend.get_texts(), strict=True):
             text.set_gid(handle.get_gid())
             if line is not None:
                 line.set_gid(handle.get_gid())
 
-    def _draw_blocks(self, figure: Figure, named: dict[str, tuple[object, str]]) -> None:
+    def _draw_blocks(self, figure: Figure, handles: dict[str, tuple[object, str]]) -> None:
         height, step = figure.get_figheight(), (self.width - HEADING - 0.1) / self.columns
-        place = {"fontsize": SMALL, "va": "center", "ha": "left"}
+        text_style = {"fontsize": SMALL, "va": "center", "ha": "left"}
         line = self.height - 0.1 - LINE_HEIGHT / 2
         for family, rows in self.blocks.items():
             figure.text(
-                0.1 / self.width, line / height, words(family), color=MUTED, gid=f"family {words(family)}", **place
+                0.1 / self.width, line / height, words(family), color=MUTED, gid=f"family {words(family)}", **text_style
             )
             for number, row in enumerate(rows):
                 if number and number % self.columns == 0:
                     line -= LINE_HEIGHT
-                handle, label = named.get(f"row {row}", (None, ""))
+                handle, label = handles.get(f"row {row}", (None, ""))
                 if isinstance(handle, Line2D):
                     left = (HEADING + step * (number % self.columns)) / self.width
                     sample = Line2D([left, left + (SAMPLE - 0.12) / self.width], [line / height] * 2)
@@ -79,7 +79,7 @@ class Legend:
                     sample.set_clip_box(None)  # `update_from` copied that of the axes
                     figure.add_artist(sample)
                     text_at = left + (SAMPLE - 0.06) / self.width
-                    figure.text(text_at, line / height, label, gid=f"row {row}", **place)
+                    figure.text(text_at, line / height, label, gid=f"row {row}", **text_style)
             line -= LINE_HEIGHT
 
 

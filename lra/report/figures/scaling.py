@@ -26,7 +26,7 @@ class Scaling:
 
     slug: str
     title: str
-    place: str
+    machine_and_gear: str
     benches: tuple[Bench, ...]
 
     @property
@@ -57,7 +57,7 @@ class Scaling:
     @property
     def lost(self) -> list[str]:
         """'softmax at 16,384: out of memory' for each measurement without a figure."""
-        order = {row: place for place, row in enumerate(self.rows)}
+        order = {row: position for position, row in enumerate(self.rows)}
         ends = sorted((b for b in self.benches if b.status != DONE), key=lambda b: (order[b.row], b.length))
         return [f"{b.row} at {b.length:,}: {b.status}" for b in ends]
 
@@ -67,8 +67,8 @@ def collect(benches: Sequence[Bench]) -> list[Scaling]:
     comparable: dict[tuple[Any, ...], list[Bench]] = {}
     for bench in newest(benches):
         comparable.setdefault((bench.shape, bench.mode, bench.batch, *bench.setting), []).append(bench)
-    several = [found for found in comparable.values() if len({b.length for b in found}) > 1]
-    return [_scaling(found, place) for place, found in enumerate(several, 1)]
+    several = [members for members in comparable.values() if len({b.length for b in members}) > 1]
+    return [_scaling(members, number) for number, members in enumerate(several, 1)]
 
 
 def benches_of(scalings: Sequence[Scaling]) -> list[Bench]:
@@ -76,31 +76,33 @@ def benches_of(scalings: Sequence[Scaling]) -> list[Bench]:
     return [bench for scaling in scalings for bench in scaling.benches]
 
 
-def _scaling(found: list[Bench], place: int) -> Scaling:
-    first = found[0]
+def _scaling(benches: list[Bench], number: int) -> Scaling:
+    first = benches[0]
     shape = "" if first.shape == UNIFORM else f"{conventions.task_title(first.shape)} lengths, "
     title = f"{first.mode.capitalize()} step, {shape}batch {first.batch}, {first.protocol}, {first.precision}"
-    where = f"{machine(first.environment)}, {first.gear}"
-    return Scaling(f"length-{place}", title, where, tuple(found))
+    machine_and_gear = f"{machine(first.environment)}, {first.gear}"
+    return Scaling(f"length-{number}", title, machine_and_gear, tuple(benches))
 
 
 def milliseconds(scalings: Sequence[Scaling], group: Group) -> dict[str, float]:
     """Row -> milliseconds of a training step at 4,096 or 4,000 tokens, in the group's setting, from one figure."""
     same = [s for s in scalings if s.training and (group.protocol, group.precision) == s.setting]
-    found = []
-    for one in same:
-        length = commonest(one.benches, FOUR_K)
-        found.append({b.row: 1e3 * b.median for b in one.benches if b.length == length and b.median})
-    return max(found, key=len, default={})
+    candidates = []
+    for scaling in same:
+        length = commonest(scaling.benches, FOUR_K)
+        candidates.append({b.row: 1e3 * b.median for b in scaling.benches if b.length == length and b.median})
+    return max(candidates, key=len, default={})
 
 
 def draw(scaling: Scaling, palette: Palette) -> dict[str, bytes]:
     """'length-1-time.svg', 'length-1-memory.svg' and their PDFs -> content."""
-    caption = f"Median of repeats; band: quartiles. N^: growth between the two longest lengths. {scaling.place}"
+    caption = (
+        f"Median of repeats; band: quartiles. N^: growth between the two longest lengths. {scaling.machine_and_gear}"
+    )
     drawn = _figure(scaling, "time", caption, "milliseconds per step", lambda b: b.median and 1e3 * b.median, palette)
     if largest := max((b.step_bytes or 0 for row in scaling.rows for b in scaling.of(row)), default=0):
         unit, size = ("GB", 1e9) if largest >= 1e9 else ("MB", 1e6)
-        caption = f"Peak memory of a step, less what is held between steps. {scaling.place}"
+        caption = f"Peak memory of a step, less what is held between steps. {scaling.machine_and_gear}"
         drawn |= _figure(
             scaling, "memory", caption, unit, lambda b: b.step_bytes / size if b.step_bytes else None, palette
         )
@@ -109,13 +111,13 @@ def draw(scaling: Scaling, palette: Palette) -> dict[str, bytes]:
 
 def _figure(
     scaling: Scaling,
-    what: str,
+    quantity: str,
     caption: str,
     unit: str,
     value: Callable[[Bench], float | None],
     palette: Palette,
 ) -> dict[str, bytes]:
-    rows, name = scaling.rows, f"{scaling.slug}-{what}"
+    rows, name = scaling.rows, f"{scaling.slug}-{quantity}"
     legend = Legend(rows, palette, WIDTH, 6 + max(map(len, rows)), most=4)
     dashes = palette.dashes(rows)
     with style.style(name):
@@ -123,13 +125,13 @@ def _figure(
         axes = figure.add_subplot()
         for row in rows:
             points = [(b, y) for b in scaling.of(row) if (y := value(b))]
-            growth = scaling.growth(row) if what == "time" else None
+            growth = scaling.growth(row) if quantity == "time" else None
             label = row if growth is None else f"{row}, N^{growth:.1f}"
             line = {"color": palette.colour(row), "linestyle": dashes[row], "linewidth": 1.4, "gid": f"row {row}"}
             x = [b.length for b, _ in points]
             marker = palette.marker(row)
             axes.plot(x, [y for _, y in points], marker=marker, markersize=3, label=label, **line)
-            if what == "time":
+            if quantity == "time":
                 ends = [b.quartiles or (0.0, 0.0) for b, _ in points]
                 low, high = ([1e3 * end[side] for end in ends] for side in (0, 1))
                 axes.fill_between(x, low, high, color=palette.colour(row), alpha=0.15, linewidth=0, gid=f"row {row}")

@@ -64,26 +64,28 @@ def _beats(one: Bubble, other: Bubble) -> bool:
 
 def scatters(group: Group) -> list[Scatter]:
     """One per task and, where there are several, one for the table's average, of the rows that ran on all of them."""
-    if not (where := group.machine):
+    if not (shown_machine := group.machine):
         return []
-    found: list[tuple[str, tuple[TaskColumn, ...]]] = [("", columns) for columns in [*group.averages.values()][:1]]
-    found += [(c.task, (c,)) for c in group.columns]
-    made = [_scatter(group, task, columns, where) for task, columns in found]
-    return [scatter for scatter in made if scatter.bubbles]
+    selections: list[tuple[str, tuple[TaskColumn, ...]]] = [("", columns) for columns in [*group.averages.values()][:1]]
+    selections += [(c.task, (c,)) for c in group.columns]
+    candidates = [_scatter(group, task, columns, shown_machine) for task, columns in selections]
+    return [scatter for scatter in candidates if scatter.bubbles]
 
 
-def _scatter(group: Group, task: str, columns: Sequence[TaskColumn], where: str) -> Scatter:
+def _scatter(group: Group, task: str, columns: Sequence[TaskColumn], shown_machine: str) -> Scatter:
     bubbles, left_out = [], []
     for row in group.rows:
-        here = [[r for r in c.cells[row].done if machine(r.environment) == where] for c in columns if row in c.cells]
-        if len(here) < len(columns) or not all(c.cells[row].done for c in columns):
+        runs_by_task = [
+            [r for r in c.cells[row].done if machine(r.environment) == shown_machine] for c in columns if row in c.cells
+        ]
+        if len(runs_by_task) < len(columns) or not all(c.cells[row].done for c in columns):
             continue
-        if not all(any(r.tokens_per_second for r in runs) for runs in here):
+        if not all(any(r.tokens_per_second for r in runs) for runs in runs_by_task):
             left_out.append(row)
             continue
         summaries = [summary for c in columns if (summary := c.cells[row].summary)]
-        speeds = [fmean(r.tokens_per_second for r in runs if r.tokens_per_second) for runs in here]
-        peaks = [r.peak_bytes for runs in here for r in runs if r.peak_bytes]
+        speeds = [fmean(r.tokens_per_second for r in runs if r.tokens_per_second) for runs in runs_by_task]
+        peaks = [r.peak_bytes for runs in runs_by_task for r in runs if r.peak_bytes]
         deviation = summaries[0].deviation if task else None
         spread = 100 * deviation if deviation is not None else None
         accuracy = 100 * fmean(s.mean for s in summaries)
@@ -91,7 +93,7 @@ def _scatter(group: Group, task: str, columns: Sequence[TaskColumn], where: str)
         speed = len(speeds) / sum(1 / s for s in speeds)
         bubbles.append(Bubble(row, row in group.controls, accuracy, spread, speed, max(peaks, default=None)))
     title = columns[0].title if task else f"Average of {len(columns)}"
-    return Scatter(task, title, where, tuple(bubbles), tuple(left_out))
+    return Scatter(task, title, shown_machine, tuple(bubbles), tuple(left_out))
 
 
 def draw(group: Group, scatter: Scatter, palette: Palette) -> dict[str, bytes]:
@@ -130,8 +132,8 @@ def _families(figure: Figure, bubbles: Sequence[Bubble], palette: Palette) -> No
         fill = "none" if family == conventions.CONTROL else "full"
         label = words(family)
         handles.append(Line2D([], [], linestyle="", marker=marker, color=colour, fillstyle=fill, label=label))
-    where = {"loc": "lower center", "ncols": len(handles)}
-    figure.legend(handles=handles, handletextpad=0, columnspacing=0.9, fontsize=8, **where)
+    layout = {"loc": "lower center", "ncols": len(handles)}
+    figure.legend(handles=handles, handletextpad=0, columnspacing=0.9, fontsize=8, **layout)
 
 
 def _bubble(axes: Axes, bubble: Bubble, size: float, palette: Palette) -> None:
@@ -155,16 +157,16 @@ def _label(axes: Axes, bubbles: Sequence[Bubble], sizes: dict[str, float]) -> No
         (x, y), gap, width = points[bubble.row], sizes[bubble.row] / 2 + 3, 4.9 * len(bubble.row)
         choices = []
         for right, up in PLACES:
-            at = (x + right * gap, y + up * (gap + 4))
+            anchor = (x + right * gap, y + up * (gap + 4))
             align = "left" if right > 0 else "right" if right else "center"
-            left = {"left": at[0], "right": at[0] - width, "center": at[0] - width / 2}[align]
-            box = (left, at[1] - 5, left + width, at[1] + 5)
+            left = {"left": anchor[0], "right": anchor[0] - width, "center": anchor[0] - width / 2}[align]
+            box = (left, anchor[1] - 5, left + width, anchor[1] + 5)
             covered = sum(_overlap(box, other) for other in taken) + 10 * width - _overlap(box, inside)
-            choices.append((covered, len(choices), at, align, box))
-        _, place, at, align, box = min(choices)
+            choices.append((covered, len(choices), anchor, align, box))
+        _, choice, anchor, align, box = min(choices)
         taken.append(box)
-        offset = (at[0] - x, at[1] - y)
-        far = max(map(abs, PLACES[place])) >= FAR
+        offset = (anchor[0] - x, anchor[1] - y)
+        far = max(map(abs, PLACES[choice])) >= FAR
         line = {"arrowstyle": "-", "color": style.MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
         axes.annotate(
             bubble.row,

@@ -82,13 +82,13 @@ class Palette:
 
     def dashes(self, rows: Sequence[str]) -> dict[str, object]:
         """A pattern per row, so that rows of one colour differ; controls are dotted."""
-        seen: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         patterns: dict[str, object] = {}
         for row in rows:
             colour = self.colour(row)
             choices = DOTS if self.is_control(row) else DASHES
-            patterns[row] = choices[seen[colour] % len(choices)]
-            seen[colour] += 1
+            patterns[row] = choices[counts[colour] % len(choices)]
+            counts[colour] += 1
         return patterns
 
 
@@ -100,17 +100,17 @@ def palette(groups: Sequence[Group], benches: Sequence[Bench] = ()) -> Palette:
 
 def palette_of(families: Mapping[str, str]) -> Palette:
     """The palette of a report with these rows (row -> family). Colours follow the rows' ranks; controls are grey."""
-    named = {base(row): family for row, family in families.items()}
-    names = sorted(named, key=lambda name: rank(name, named[name] == conventions.CONTROL))
+    family_of = {base(row): family for row, family in families.items()}
+    names = sorted(family_of, key=lambda name: rank(name, family_of[name] == conventions.CONTROL))
     members: dict[str, list[str]] = {}
     for name in names:
-        members.setdefault(named[name], []).append(name)
+        members.setdefault(family_of[name], []).append(name)
     greys = dict(zip(members.pop(conventions.CONTROL, []), itertools.cycle(GREYS), strict=False))
     coloured = [name for name in names if name not in greys]
     if len(coloured) <= len(COLOURS):
-        return Palette(dict(zip(coloured, COLOURS, strict=False)) | greys, named)
+        return Palette(dict(zip(coloured, COLOURS, strict=False)) | greys, family_of)
     shades = {family: itertools.cycle(HUES[conventions.family_order(family)]) for family in members}
-    return Palette({name: next(shades[named[name]]) for name in coloured} | greys, named, by_family=True)
+    return Palette({name: next(shades[family_of[name]]) for name in coloured} | greys, family_of, by_family=True)
 
 
 def style(salt: str):
@@ -127,9 +127,9 @@ def blank(title: str, caption: str, size: tuple[float, float], margins: tuple[fl
     figure = Figure(figsize=size)
     head, small = textwrap.wrap(title, int(width * 11)), textwrap.wrap(caption, int(width * 18))
     under, top = 0.13 + 0.18 * len(head), 0.28 + 0.18 * len(head) + 0.14 * len(small)
-    at = {"ha": "left", "va": "top", "linespacing": 1.25}
-    figure.text(0.1 / width, 1 - 0.09 / height, "\n".join(head), fontsize=10.5, gid="title", **at)
-    figure.text(0.1 / width, 1 - under / height, "\n".join(small), fontsize=7.5, color=MUTED, **at)
+    text_style = {"ha": "left", "va": "top", "linespacing": 1.25}
+    figure.text(0.1 / width, 1 - 0.09 / height, "\n".join(head), fontsize=10.5, gid="title", **text_style)
+    figure.text(0.1 / width, 1 - under / height, "\n".join(small), fontsize=7.5, color=MUTED, **text_style)
     edges = {"left": left / width, "right": 1 - right / width, "bottom": bottom / height, "top": 1 - top / height}
     figure.subplots_adjust(**edges, wspace=0.12)
     return figure
@@ -154,8 +154,8 @@ def inline(svg: bytes) -> str:
     text = svg.decode()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r' id="(row|family) ([^"]*)"', r' data-\1="\2"', text)
-    wanted = set(re.findall(r"#([\w.-]+)", text))
-    text = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in wanted else "", text)
+    used_ids = set(re.findall(r"#([\w.-]+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used_ids else "", text)
     text = re.sub(r"font: (?:bold )?([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     text = re.sub(r"#[0-9a-f]{6}\b", lambda m: f"var({THEMED[m[0]]})" if m[0] in THEMED else m[0], text)
     text = re.sub(

@@ -25,37 +25,40 @@ class ForestLine:
 
 def forests(group: Group) -> list[dict[str, Any]]:
     """The tables of differences, one for each row that can be the baseline."""
-    known = {c.task: {row: c.against(row) for row in c.cells} for c in group.columns}
-    limits = {task: _limit([d for found in by_row.values() for d in found.values()]) for task, by_row in known.items()}
-    made = []
+    differences = {c.task: {row: c.against(row) for row in c.cells} for c in group.columns}
+    limits = {
+        task: _limit([d for of_baseline in by_row.values() for d in of_baseline.values()])
+        for task, by_row in differences.items()
+    }
+    tables = []
     for baseline in group.rows:
-        columns = [c for c in group.columns if known[c.task].get(baseline)]
-        rows = [row for row in group.rows if any(row in known[c.task][baseline] for c in columns)]
+        columns = [c for c in group.columns if differences[c.task].get(baseline)]
+        rows = [row for row in group.rows if any(row in differences[c.task][baseline] for c in columns)]
         headings = [{"title": c.title, "data": data_key(c), "limit": limits[c.task]} for c in columns]
         families = {row: words(group.families[row]) for row in rows}
-        bars = {row: [_bar(known[c.task][baseline].get(row), limits[c.task]) for c in columns] for row in rows}
-        notes = _notes([(c.title, known[c.task][baseline]) for c in columns])
-        made += (
+        bars = {row: [_bar(differences[c.task][baseline].get(row), limits[c.task]) for c in columns] for row in rows}
+        notes = _notes([(c.title, differences[c.task][baseline]) for c in columns])
+        tables += (
             [{"baseline": baseline, "headings": headings, "rows": bars, "families": families, "notes": notes}]
             if rows
             else []
         )
-    return made
+    return tables
 
 
 def _notes(tasks: Sequence[tuple[str, dict[str, Difference]]]) -> list[str]:
     """What these runs could have detected, and the noise of the test splits, each in one line over all tasks."""
-    spans = [f"{title} {span}" for title, found in tasks if (span := detectable_span(found))]
-    noise = [f"{title} ± {split_noise(found)}" for title, found in tasks]
+    spans = [f"{title} {span}" for title, differences in tasks if (span := detectable_span(differences))]
+    noise = [f"{title} ± {split_noise(differences)}" for title, differences in tasks]
     least = "Smallest true difference that these runs would have separated in four of five repetitions, by row: "
     lines = [f"{least}{', '.join(spans)} points."] if spans else []
     return [*lines, f"Noise of a difference that comes from the test split alone: up to {', '.join(noise)} points."]
 
 
-def _limit(found: Sequence[Difference]) -> float:
+def _limit(differences: Sequence[Difference]) -> float:
     """The end of an axis in points: the same for every baseline; it shows all means and three in four intervals."""
-    ends = sorted(100 * max(abs(end) for end in (d.mean, *(d.interval or ()))) for d in found) or [1.0]
-    far = max(ends[(len(ends) - 1) * 3 // 4], *(100 * abs(d.mean) for d in found), 0.0)
+    ends = sorted(100 * max(abs(end) for end in (d.mean, *(d.interval or ()))) for d in differences) or [1.0]
+    far = max(ends[(len(ends) - 1) * 3 // 4], *(100 * abs(d.mean) for d in differences), 0.0)
     return next((nice for nice in (0.5, 1, 2, 5, 10, 20, 50) if nice >= far), 100)
 
 

@@ -95,8 +95,8 @@ def _count(number: int, noun: str) -> str:
 
 def _families(groups: Sequence[Group]) -> list[str]:
     """The families of these rows, in words, in the order in which they are shown."""
-    found = {family for group in groups for family in group.families.values()}
-    return list(dict.fromkeys(words(family) for family in sorted(found, key=conventions.family_order)))
+    families = {family for group in groups for family in group.families.values()}
+    return list(dict.fromkeys(words(family) for family in sorted(families, key=conventions.family_order)))
 
 
 def _data_name(column: TaskColumn) -> str:
@@ -136,11 +136,11 @@ def _group(group: Group, material: Material, palette: Palette) -> dict[str, Any]
     }
 
 
-def _row(group: Group, place: int, row: str, board: leaderboard.Leaderboard, palette: Palette) -> dict[str, Any]:
+def _row(group: Group, number: int, row: str, board: leaderboard.Leaderboard, palette: Palette) -> dict[str, Any]:
     records = row_of(group, row).records
     title = str(records[0].attention.get("title", ""))
     return {
-        "id": f"{group.slug}-row-{place}",
+        "id": f"{group.slug}-row-{number}",
         "name": row,
         "title": title,
         "words": f"{row} {title}".lower(),
@@ -170,8 +170,8 @@ def _speed(group: Group, chosen: scatter.Scatter, drawn: dict[str, bytes]) -> Dr
     column = next((c for c in group.columns if c.task == chosen.task), None)
     points = ", ".join(f"{b.row} {b.accuracy:.1f} at {b.speed:,.0f}" for b in chosen.bubbles)
     front = ", ".join(b.row for b in chosen.front)
-    what = column.heading if column else chosen.title
-    label = f"Test accuracy in percent against tokens per second on {what}: {points}. Pareto front: {front}."
+    subject = column.heading if column else chosen.title
+    label = f"Test accuracy in percent against tokens per second on {subject}: {points}. Pareto front: {front}."
     caption = f"Pareto front: {front}." if front else ""
     if chosen.left_out:
         caption += f" Left out, because they were timed on another machine: {', '.join(chosen.left_out)}."
@@ -179,19 +179,25 @@ def _speed(group: Group, chosen: scatter.Scatter, drawn: dict[str, bytes]) -> Dr
     return _drawing(drawn, f"{group.slug}-{chosen.task or 'average'}-speed", label, caption, key)
 
 
-def _lengths(found: scaling.Scaling, drawn: dict[str, bytes]) -> dict[str, Any]:
-    growths = {row: growth for row in found.rows if (growth := found.growth(row)) is not None}
+def _lengths(measured: scaling.Scaling, drawn: dict[str, bytes]) -> dict[str, Any]:
+    growths = {row: growth for row in measured.rows if (growth := measured.growth(row)) is not None}
     words = ", ".join(f"{row} with the power {growth:.1f} of the length" for row, growth in growths.items())
-    longest = {row: b[-1] for row in found.rows if (b := found.of(row))}
+    longest = {row: b[-1] for row in measured.rows if (b := measured.of(row))}
     peaks = {row: f"{b.step_bytes / 1e9:.2f} GB at {b.length:,}" for row, b in longest.items() if b.step_bytes}
     sizes = ", ".join(f"{row} {peak}" for row, peak in peaks.items())
-    made = (
+    drawings = (
         _drawing(
-            drawn, f"{found.slug}-time", f"{found.title}: time of a step against the length. Growth: {words}.", "", ""
+            drawn,
+            f"{measured.slug}-time",
+            f"{measured.title}: time of a step against the length. Growth: {words}.",
+            "",
+            "",
         ),
-        _drawing(drawn, f"{found.slug}-memory", f"{found.title}: peak memory against the length. {sizes}.", "", ""),
+        _drawing(
+            drawn, f"{measured.slug}-memory", f"{measured.title}: peak memory against the length. {sizes}.", "", ""
+        ),
     )
-    return {"drawings": [drawing for drawing in made if drawing], "lost": found.lost}
+    return {"drawings": [drawing for drawing in drawings if drawing], "lost": measured.lost}
 
 
 def _drawing(drawn: dict[str, bytes], name: str, label: str, caption: str, key: str) -> Drawing | None:

@@ -41,16 +41,16 @@ class InspectedFolder:
 def find(out: Path) -> tuple[list[InspectedFolder], list[str]]:
     """The folders in `out`/inspect and in inspect/ beside `out`, and a line for each one that cannot be read."""
     folders = dict.fromkeys(file.parent for root in (out, out.parent) for file in root.glob("inspect/*/figures.json"))
-    found, problems, room = [], [], MOST_BYTES
+    readable, problems, room = [], [], MOST_BYTES
     for folder in sorted(folders):
         try:
-            read = _read(folder, room)
+            inspected = _read(folder, room)
         except UNREADABLE as error:
             problems.append(f"{folder} holds no readable figures: {' '.join(str(error).split())[:300]}")
             continue
-        room -= sum(len(picture.source) for picture in read.pictures)
-        found.append(read)
-    return found, problems
+        room -= sum(len(picture.source) for picture in inspected.pictures)
+        readable.append(inspected)
+    return readable, problems
 
 
 def _read(folder: Path, room: int) -> InspectedFolder:

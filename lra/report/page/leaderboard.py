@@ -51,11 +51,11 @@ def data_key(column: TaskColumn) -> str:
 
 def board(group: Group) -> Leaderboard:
     """The leaderboard of one group: tasks, averages, and the columns that some row fills."""
-    known = {row: columns.row_of(group, row) for row in group.rows}
+    row_data = {row: columns.row_of(group, row) for row in group.rows}
     others = [
         column
         for column in columns.shown_in(columns.PAGE, columns.DEMAND)
-        if any(column.values(row) for row in known.values())
+        if any(column.values(row) for row in row_data.values())
     ]
     headings = [Heading(c.heading, data_key(c)) for c in group.columns]
     headings += [Heading(title) for title in group.averages]
@@ -67,9 +67,9 @@ def board(group: Group) -> Leaderboard:
         for averaged in group.averages.values():
             mean = average(averaged, row)
             figures.append(Figure() if mean is None else Figure(percent(mean), sort=mean))
-        rows[row] = (*figures, *(_other(column, known[row]) for column in others))
-    sorts = [any(figure.sort is not None for figure in place) for place in zip(*rows.values(), strict=True)]
-    headings = [replace(heading, sorts=found) for heading, found in zip(headings, sorts, strict=True)]
+        rows[row] = (*figures, *(_other(column, row_data[row]) for column in others))
+    sorts = [any(figure.sort is not None for figure in cells) for cells in zip(*rows.values(), strict=True)]
+    headings = [replace(heading, sorts=sortable) for heading, sortable in zip(headings, sorts, strict=True)]
     return Leaderboard(tuple(headings), tuple(_trivial(group, len(headings))), rows)
 
 

@@ -51,17 +51,17 @@ def seeds(group: Group) -> list[int]:
 
 def states(group: Group, row: str) -> list[list[tuple[int, State]]]:
     """The state of every seed, for each task column."""
-    found = []
+    by_column = []
     for column in group.columns:
         by_seed = {r.seed: r for r in column.cells.get(row, Cell(())).records}
-        found.append([(seed, state_of(by_seed.get(seed))) for seed in seeds(group)])
-    return found
+        by_column.append([(seed, state_of(by_seed.get(seed))) for seed in seeds(group)])
+    return by_column
 
 
 def counts(group: Group) -> list[tuple[State, int]]:
     """How many runs are in each of the five states."""
-    found = Counter(state.key for row in group.rows for cell in states(group, row) for _, state in cell)
-    return [(state, found[key]) for key, state in STATES.items()]
+    runs_by_state = Counter(state.key for row in group.rows for cell in states(group, row) for _, state in cell)
+    return [(state, runs_by_state[key]) for key, state in STATES.items()]
 
 
 def about(records: Sequence[Record]) -> dict[str, str]:
@@ -70,7 +70,7 @@ def about(records: Sequence[Record]) -> dict[str, str]:
     sizes = {key: _range([r.parameters[key] for r in records if key in r.parameters]) for key in records[0].parameters}
     options = ", ".join(f"{key}={value}" for key, value in (attention.get("options") or {}).items())
     source = "built in" if attention.get("builtin", True) else f"a user's file, {attention.get('path', '')}"
-    found = {
+    facts = {
         "Paper": attention.get("paper"),
         "Fidelity": fidelity(records[0]),
         "Cost": attention.get("cost"),
@@ -79,7 +79,7 @@ def about(records: Sequence[Record]) -> dict[str, str]:
         "Source": f"{source}, {attention.get('source_hash', '')}".strip(", "),
         "Parameters": ", ".join(f"{text} {key.replace('_', ' ')}" for key, text in sizes.items()),
     }
-    return {key: str(value) for key, value in found.items() if value}
+    return {key: str(value) for key, value in facts.items() if value}
 
 
 def _range(values: Sequence[int]) -> str:

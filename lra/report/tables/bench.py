@@ -101,13 +101,13 @@ def heading(group: Sequence[Bench]) -> str:
     """What the figures of a group share, with the gears that ran (chosen by `auto` or by a fallback)."""
     bench = group[0]
     device, name, threads, processes, gear, precision, protocol = bench.setting
-    used = {str(member.environment["gear"]) for member in group if member.seconds and "gear" in member.environment}
-    gear = " or ".join(sorted(used)) or gear
-    where = f"{name}, {threads} thread{'s' if threads != 1 else ''}" if device == "cpu" else f"{name}"
-    where = f"{where} in each of {processes} processes" if processes > 1 else where
-    what = "Sequences of one length" if bench.shape == UNIFORM else "Tasks' own lengths"
+    gears = {str(member.environment["gear"]) for member in group if member.seconds and "gear" in member.environment}
+    gear = " or ".join(sorted(gears)) or gear
+    machine = f"{name}, {threads} thread{'s' if threads != 1 else ''}" if device == "cpu" else f"{name}"
+    machine = f"{machine} in each of {processes} processes" if processes > 1 else machine
+    sequences = "Sequences of one length" if bench.shape == UNIFORM else "Tasks' own lengths"
     batches = " or ".join(str(batch) for batch in sorted({bench.batch for bench in group}))
-    return inert(f"{what}: batch {batches}, model of {protocol}, {gear}, {precision}, {where}")
+    return inert(f"{sequences}: batch {batches}, model of {protocol}, {gear}, {precision}, {machine}")
 
 
 def _group(bench: Bench) -> tuple[str, ...]:
@@ -124,11 +124,11 @@ def _columns(benches: Sequence[Bench]) -> dict[str, list[Bench]]:
     batches: dict[str, set[int]] = defaultdict(set)
     for bench in benches:
         batches[_place(bench)].add(bench.batch)
-    found: dict[str, list[Bench]] = defaultdict(list)
+    columns: dict[str, list[Bench]] = defaultdict(list)
     for bench in sorted(benches, key=lambda bench: (bench.length, bench.batch, bench.created)):
-        place = _place(bench)
-        found[f"{place}, batch {bench.batch}" if len(batches[place]) > 1 else place].append(bench)
-    return found
+        label = _place(bench)
+        columns[f"{label}, batch {bench.batch}" if len(batches[label]) > 1 else label].append(bench)
+    return columns
 
 
 def _how(bench: Bench) -> str:
@@ -139,9 +139,9 @@ def _how(bench: Bench) -> str:
 def _matrix(benches: Sequence[Bench], words: Words) -> str:
     """Attentions down, lengths or tasks across."""
     across = _columns(benches)
-    found = {(bench.row, place): bench for place, members in across.items() for bench in members}
+    cells = {(bench.row, column): bench for column, members in across.items() for bench in members}
     rows = [
-        [row, *(words(found[row, place]) if (row, place) in found else DASH for place in across)]
+        [row, *(words(cells[row, column]) if (row, column) in cells else DASH for column in across)]
         for row in dict.fromkeys(bench.row for bench in benches)
     ]
     return markdown(table("", ["Attention", *across], rows))
@@ -176,25 +176,25 @@ def _order_of(source: str) -> list[str]:
     return [task for task in dict.fromkeys(row["task"] for row in rows) if task != "total"]
 
 
-def _speeds(found: dict[tuple[str, str], Bench]) -> str:
+def _speeds(benches: dict[tuple[str, str], Bench]) -> str:
     def speed(bench: Bench, column: str) -> str:
         if bench.median is None:
             return SHORT.get(bench.status, bench.status)
-        baseline = found.get((conventions.BASELINE, column))
+        baseline = benches.get((conventions.BASELINE, column))
         ratio = f" ({baseline.median / bench.median:.1f}x)" if baseline is not None and baseline.median else ""
         return f"{1 / bench.median:.3g}{ratio}"
 
     rows = [
-        [row, *(speed(found[row, name], name) if (row, name) in found else DASH for name in THOUSANDS)]
-        for row in dict.fromkeys(row for row, _ in found)
+        [row, *(speed(benches[row, name], name) if (row, name) in benches else DASH for name in THOUSANDS)]
+        for row in dict.fromkeys(row for row, _ in benches)
     ]
     return markdown(table("", ["Model", *THOUSANDS], rows))
 
 
-def _filled(found: dict[tuple[str, str], Bench], columns: list[str], words: Words) -> str:
+def _filled(benches: dict[tuple[str, str], Bench], columns: list[str], words: Words) -> str:
     rows = [
-        [row, *(words(found[row, column]) if (row, column) in found else DASH for column in columns)]
-        for row in dict.fromkeys(row for row, _ in found)
+        [row, *(words(benches[row, column]) if (row, column) in benches else DASH for column in columns)]
+        for row in dict.fromkeys(row for row, _ in benches)
     ]
     return markdown(
         table(

@@ -54,26 +54,26 @@ def comparison(group: Group) -> Table:
     letters = rung_letters(group)
     headings = [c.heading for c in group.columns]
     rungs = {key: f" {letter}" for key, letter in letters.items()}
-    made = _table(group, rungs, headings, lambda column, row: cell_text(column, row, letters))
+    draft = _table(group, rungs, headings, lambda column, row: cell_text(column, row, letters))
     note = ". ".join(filter(None, [data_line(group), rung_note(group, letters)]))
-    return Table(made.title, made.header, made.body, bold=made.bold, note=note)
+    return Table(draft.title, draft.header, draft.body, bold=draft.bold, note=note)
 
 
 def compact(group: Group) -> Table:
     """The table for a paper. With several tasks, cells and headings are short and the caption explains them."""
     if len(group.columns) == 1:
-        made = comparison(group)
-        return Table(made.title, made.header, made.body, bold=made.bold, note=f"{made.note}. {CAPTION}")
+        draft = comparison(group)
+        return Table(draft.title, draft.header, draft.body, bold=draft.bold, note=f"{draft.note}. {CAPTION}")
     letters, usual = rung_letters(group), usual_seeds(group)
     headings = [c.title for c in group.columns]
     raised = {key: RAISED.get(letter, f" {letter}") for key, letter in letters.items()}
-    made = _table(group, raised, headings, lambda column, row: compact_text(column, row, raised, usual))
+    draft = _table(group, raised, headings, lambda column, row: compact_text(column, row, raised, usual))
     runs = f"over {usual} seeds, or over the number in parentheses" if usual > 1 else "over seeds (number of seeds)"
     parts = [f"Test accuracy in percent, mean ± sample standard deviation {runs}", COMPACT]
     parts += [data_line(group), rung_note(group, letters)]
     breaks = (1 + len(group.columns),)
     note = ". ".join(filter(None, parts))
-    return Table(made.title, made.header, made.body, bold=made.bold, note=note, breaks=breaks, small=True)
+    return Table(draft.title, draft.header, draft.body, bold=draft.bold, note=note, breaks=breaks, small=True)
 
 
 def _table(group: Group, rungs: Rungs, headings: Sequence[str], words: Words) -> Table:
@@ -109,7 +109,7 @@ def rung_letters(group: Group) -> Rungs:
         named = {c.rung_of(row) for row in group.rows if row in c.cells}
         named |= {rung[0]} if (rung := best_trivial(c.ladder)) else set()
         ordered = sorted(named - {""}, key=lambda name: (c.ladder[name], name))
-        letters |= {(c.task, name): chr(ord("a") + place) for place, name in enumerate(ordered)}
+        letters |= {(c.task, name): chr(ord("a") + position) for position, name in enumerate(ordered)}
     return letters
 
 
@@ -166,12 +166,12 @@ def _unfinished(cell: Cell) -> str:
 
 def mechanisms(groups: Sequence[Group]) -> str:
     """A line per row: what it is, how true to its paper, and whether it is a user's file."""
-    found: dict[str, Record] = {}
+    records: dict[str, Record] = {}
     for column in (column for group in groups for column in group.columns):
         for row, cell in column.cells.items():
-            found.setdefault(row, cell.records[0])
+            records.setdefault(row, cell.records[0])
     controls = {row for group in groups for row in group.controls}
-    return "".join(_mechanism(row, found[row]) for row in sorted(found, key=lambda row: rank(row, row in controls)))
+    return "".join(_mechanism(row, records[row]) for row in sorted(records, key=lambda row: rank(row, row in controls)))
 
 
 def _mechanism(row: str, record: Record) -> str:
@@ -184,26 +184,26 @@ def _mechanism(row: str, record: Record) -> str:
 
 def breakdowns(group: Group) -> list[Table]:
     """Tables of the accuracy per kind of sample, such as 'ListOps, by root operator'."""
-    found = []
+    tables = []
     for column in group.columns:
         rows = [row for row in group.rows if row in column.cells]
         kinds = {kind: None for row in rows for r in column.cells[row].done for kind in r.accuracy_by}
         for kind in kinds:
             means = {row: _means(column.cells[row].done, kind) for row in rows}
-            values = list(dict.fromkeys(value for known in means.values() for value in known))
+            values = list(dict.fromkeys(value for by_value in means.values() for value in by_value))
             body = [
-                [row, *(percent(known[v]) if v in known else DASH for v in values)]
-                for row, known in means.items()
-                if known
+                [row, *(percent(by_value[v]) if v in by_value else DASH for v in values)]
+                for row, by_value in means.items()
+                if by_value
             ]
-            found.append(table(f"{column.title}, by {kind}", ["Attention", *values], body))
-    return found
+            tables.append(table(f"{column.title}, by {kind}", ["Attention", *values], body))
+    return tables
 
 
 def _means(records: Sequence[Record], kind: str) -> dict[str, float]:
     """Value -> mean accuracy over the records that have it."""
-    found: dict[str, list[float]] = {}
+    accuracies: dict[str, list[float]] = {}
     for r in records:
         for value, accuracy in r.accuracy_by.get(kind, {}).items():
-            found.setdefault(value, []).append(accuracy)
-    return {value: fmean(found[value]) for value in sorted(found)}
+            accuracies.setdefault(value, []).append(accuracy)
+    return {value: fmean(accuracies[value]) for value in sorted(accuracies)}

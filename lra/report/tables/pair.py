@@ -24,11 +24,15 @@ def find_run(text: str, runs: Sequence[Path]) -> Record:
     if Path(text).is_file():
         return load(Path(text))
     files = files_of_runs(runs)
-    found = [file for file in files if file.stem == text] or [file for file in files if file.stem.startswith(text)]
-    if len(found) != 1:
-        many = f"{len(found)} records start so: {', '.join(f.stem for f in found[:3])}" if found else "no such record"
-        raise RecordError(f"{text}: {many}; give a path or more of the name, from {', '.join(map(str, runs))}")
-    return load(found[0])
+    matches = [file for file in files if file.stem == text] or [file for file in files if file.stem.startswith(text)]
+    if len(matches) != 1:
+        problem = (
+            f"{len(matches)} records start so: {', '.join(f.stem for f in matches[:3])}"
+            if matches
+            else "no such record"
+        )
+        raise RecordError(f"{text}: {problem}; give a path or more of the name, from {', '.join(map(str, runs))}")
+    return load(matches[0])
 
 
 def check(first: Record, second: Record) -> None:

@@ -70,10 +70,10 @@ def forms(figure: PublishedFigure) -> list[tuple[str, str]]:
 
 def finding(figure: PublishedFigure, attention: str) -> str:
     """The sentence on why our figure of this attention differs from theirs; empty where there is none."""
-    wanted = (figure["source"], figure["mechanism"], figure["task"], attention)
+    key = (figure["source"], figure["mechanism"], figure["task"], attention)
     names = ("source", "mechanism", "task", "attention")
-    found = [row["finding"] for row in lines_of(folder() / FINDINGS_FILE) if tuple(row[n] for n in names) == wanted]
-    return found[0] if found else ""
+    findings = [row["finding"] for row in lines_of(folder() / FINDINGS_FILE) if tuple(row[n] for n in names) == key]
+    return findings[0] if findings else ""
 
 
 @cache
@@ -118,22 +118,22 @@ def blocks(figures: Iterable[PublishedFigure]) -> list[str]:
 
 def _block(source: str, protocol: str, figures: list[PublishedFigure]) -> str:
     known, units = tasks(), list(dict.fromkeys(figure["unit"] for figure in figures))
-    order = {task: place for place, task in enumerate(known)}
+    order = {task: position for position, task in enumerate(known)}
     columns = sorted(
         {_place(figure) for figure in figures},
-        key=lambda place: (units.index(place[0]), order.get(place[1], len(order)), int(place[2] or 0)),
+        key=lambda column: (units.index(column[0]), order.get(column[1], len(order)), int(column[2] or 0)),
     )
-    headings = {place: _heading(known, *place) for place in columns}
+    headings = {column: _heading(known, *column) for column in columns}
     rows: dict[str, list[PublishedFigure]] = {}
     for figure in figures:
         rows.setdefault(figure["mechanism"], []).append(figure)
     body, notes = [], {}
-    for mechanism, found in rows.items():
-        values = {_place(figure): figure["value"] for figure in found}
-        ours = "; ".join(dict.fromkeys(figure["attention"] for figure in found))
-        body.append([mechanism, ours, *(values.get(place, DASH) for place in columns)])
-        for note in dict.fromkeys(figure["note"] for figure in found if figure["note"]):
-            noted = [figure for figure in found if figure["note"] == note]
+    for mechanism, members in rows.items():
+        values = {_place(figure): figure["value"] for figure in members}
+        attentions = "; ".join(dict.fromkeys(figure["attention"] for figure in members))
+        body.append([mechanism, attentions, *(values.get(column, DASH) for column in columns)])
+        for note in dict.fromkeys(figure["note"] for figure in members if figure["note"]):
+            noted = [figure for figure in members if figure["note"] == note]
             of_the_row = len(noted) > 1 or len(columns) == 1
             name = mechanism if of_the_row else f"{mechanism} on {headings[_place(noted[0])]}"
             notes.setdefault(note, []).append(name)
@@ -142,7 +142,7 @@ def _block(source: str, protocol: str, figures: list[PublishedFigure]) -> str:
         f"### {source} (published, {WORDS.get(protocol, f'protocol {protocol}')})\n",
         markdown(table(source, ["Mechanism", "Ours", *headings.values()], body, left=2)),
     ]
-    parts += [f"- Source: {citation}{f' [{place}]' if place else ''}" for citation, place in origins]
+    parts += [f"- Source: {citation}{f' [{address}]' if address else ''}" for citation, address in origins]
     parts += [f"- {', '.join(names)}: {note}" for note, names in notes.items()]
     return "\n".join(parts) + "\n"
 
@@ -153,5 +153,5 @@ def _place(figure: PublishedFigure) -> tuple[str, str, str]:
 
 def _heading(known: dict[str, PublishedTask], unit: str, task: str, length: str) -> str:
     title = known[task].title if task in known else task
-    place = f"{int(length):,}" if length else title
-    return place if unit == ACCURACY else f"{place}, {unit}"
+    name = f"{int(length):,}" if length else title
+    return name if unit == ACCURACY else f"{name}, {unit}"

@@ -28,17 +28,17 @@ LEGEND = (
 
 def beside(groups: Sequence[Group], figures: Sequence[PublishedFigure]) -> list[dict[str, Any]]:
     """One row per published test accuracy of a task, with ours where it ran; accuracies in percent, as printed."""
-    known, found = tasks(), []
+    known, rows = tasks(), []
     for figure in accuracies(figures):
-        for attention, what in published.forms(figure) or [("", "")]:
+        for attention, fault in published.forms(figure) or [("", "")]:
             if figure["task"] != "average":
                 form = figure | {
                     "attention": attention,
-                    "mechanism": ", ".join(filter(None, [figure["mechanism"], what])),
+                    "mechanism": ", ".join(filter(None, [figure["mechanism"], fault])),
                 }
                 about = _about(form, known.get(figure["task"])) | {"finding": published.finding(figure, attention)}
-                found += [about | ours for ours in _beside(form, groups, known)]
-    return found
+                rows += [about | result for result in _beside(form, groups, known)]
+    return rows
 
 
 def matrices(rows: Sequence[dict[str, Any]]) -> list[Table]:
@@ -74,8 +74,8 @@ def _about(figure: PublishedFigure, task: PublishedTask | None) -> dict[str, Any
     names = ("source", "protocol", "mechanism", "attention", "task")
     copy = figure["note"].startswith("digit for digit")
     protocol = INSTEAD.get(figure["protocol"], figure["protocol"])
-    ours = figure["attention"] and protocol not in NOT_OURS
-    runs = ours and task is not None and task.test is not None and not copy
+    comparable = figure["attention"] and protocol not in NOT_OURS
+    runs = comparable and task is not None and task.test is not None and not copy
     seeds = " ".join(map(str, range(max(SEEDS.get(figure["protocol"], 0), 3))))
     command = f"python run_lra.py --attn {figure['attention']} --task {figure['task']} --protocol {protocol}"
     return {name: figure[name] for name in names} | {
@@ -89,25 +89,25 @@ def _beside(
     figure: PublishedFigure, groups: Sequence[Group], known: dict[str, PublishedTask]
 ) -> Iterator[dict[str, Any]]:
     """Our result from each table that has this cell; one line without numbers if none has."""
-    if why := NOT_OURS.get(figure["protocol"]) or ("" if figure["attention"] else "no such attention here"):
-        yield {"verdict": why}
+    if reason := NOT_OURS.get(figure["protocol"]) or ("" if figure["attention"] else "no such attention here"):
+        yield {"verdict": reason}
         return
-    here = [group for group in groups if group.protocol == figure["protocol"]]
-    cells = [(g, c, cell) for g in here for c in g.columns if c.task == figure["task"] for cell in c.cells.values()]
+    tables = [group for group in groups if group.protocol == figure["protocol"]]
+    cells = [(g, c, cell) for g in tables for c in g.columns if c.task == figure["task"] for cell in c.cells.values()]
     ran = [(g, c, cell) for g, c, cell in cells if same(cell.records[0].row, figure["attention"])]
     if not ran:
         yield {"verdict": "not run"}
     for group, column, cell in ran:
-        found = _judge(figure, known[column.task], cell) if cell.done else {"verdict": cell.records[0].status}
-        yield {"precision": group.precision, "data": column.label} | found
+        judgement = _judge(figure, known[column.task], cell) if cell.done else {"verdict": cell.records[0].status}
+        yield {"precision": group.precision, "data": column.label} | judgement
 
 
 def _judge(figure: PublishedFigure, task: PublishedTask, cell: Cell) -> dict[str, Any]:
     summary = cell.summary
     assert summary is not None  # the cell has finished runs
-    theirs = float(figure["value"]) / 100
-    noise = _noise(summary, cell.test_rows, theirs, task.test or 0, SEEDS.get(figure["protocol"], 1))
-    gap = summary.mean - theirs
+    their_accuracy = float(figure["value"]) / 100
+    noise = _noise(summary, cell.test_rows, their_accuracy, task.test or 0, SEEDS.get(figure["protocol"], 1))
+    gap = summary.mean - their_accuracy
     if sizes_differ(task, cell):
         verdict = "sizes differ"
     elif abs(gap) <= noise:
@@ -124,8 +124,8 @@ def _judge(figure: PublishedFigure, task: PublishedTask, cell: Cell) -> dict[str
     }
 
 
-def _noise(summary: Summary, rows: int, theirs: float, their_rows: int, their_seeds: int) -> float:
-    splits = [binomial_half_width(summary.mean, rows), binomial_half_width(theirs, their_rows)]
+def _noise(summary: Summary, rows: int, their_accuracy: float, their_rows: int, their_seeds: int) -> float:
+    splits = [binomial_half_width(summary.mean, rows), binomial_half_width(their_accuracy, their_rows)]
     if summary.deviation is None or summary.count < FEWEST:
         return math.hypot(*splits)
     runs = math.sqrt(1 / summary.count + 1 / their_seeds)
@@ -135,9 +135,9 @@ def _noise(summary: Summary, rows: int, theirs: float, their_rows: int, their_se
 def sizes_differ(task: PublishedTask, cell: Cell) -> bool:
     """Whether the data has other sizes than the released data, or the protocol declares that the model has."""
     rows = [r.data.get("rows") or {} for r in cell.done]
-    known = [(found.get("train"), found.get("test")) for found in rows if found]
+    pairs = [(sizes.get("train"), sizes.get("test")) for sizes in rows if sizes]
     declared = any("sizes" in getattr(r, "deviations", {}) for r in cell.done)
-    return declared or any(pair != (task.train, task.test) for pair in known)
+    return declared or any(pair != (task.train, task.test) for pair in pairs)
 
 
 def same(row: str, spec: str) -> bool:
@@ -165,5 +165,5 @@ def _line(row: dict[str, Any], known: dict[str, PublishedTask]) -> list[str]:
         return [*line, DASH, DASH, DASH, row["verdict"], f"`{row['command']}`" if row["command"] else DASH]
     spread = "" if row["deviation"] is None else f" ± {row['deviation']:.1f}"
     gap = signed(row["difference"] / 100, 1)
-    ours = f"{percent(row['mean'] / 100)}{spread} ({row['n']})"
-    return [*line, ours, gap, f"± {row['noise_95']:.1f}", row["verdict"], f"`{row['command']}`"]
+    result = f"{percent(row['mean'] / 100)}{spread} ({row['n']})"
+    return [*line, result, gap, f"± {row['noise_95']:.1f}", row["verdict"], f"`{row['command']}`"]

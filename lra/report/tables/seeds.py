@@ -35,10 +35,10 @@ def baseline_of(group: Group, asked: str = "") -> str:
 
 def seeds(column: TaskColumn, rows: Sequence[str], baseline: str) -> Table:
     """A line per row with a finished run on this task; no differences if the baseline has none."""
-    found = column.against(baseline)
+    differences = column.against(baseline)
     header = ["Attention", "Mean", "sd", "n", "95 %", "Test rows"]
-    breaks = (len(header),) if found else ()
-    header += [f"minus {baseline}", "95 % of it", "p", "Verdict", "Detectable"] if found else []
+    breaks = (len(header),) if differences else ()
+    header += [f"minus {baseline}", "95 % of it", "p", "Verdict", "Detectable"] if differences else []
     body = []
     for row in rows:
         if row not in column.cells or (summary := column.cells[row].summary) is None:
@@ -46,9 +46,9 @@ def seeds(column: TaskColumn, rows: Sequence[str], baseline: str) -> Table:
         noise = binomial_half_width(summary.mean, column.cells[row].test_rows)
         line = [row, percent(summary.mean, 2), _percent(summary.deviation), str(summary.count), _span(summary.interval)]
         line.append(f"± {percent(noise)}" if math.isfinite(noise) else DASH)
-        body.append(line + (_difference(found.get(row)) if found else []))
+        body.append(line + (_difference(differences.get(row)) if differences else []))
     title = f"{column.title}: seeds and differences"
-    return table(title, header, body, note=detectable(found), breaks=breaks).trimmed()
+    return table(title, header, body, note=detectable(differences), breaks=breaks).trimmed()
 
 
 def verdict(d: Difference) -> str:
@@ -86,21 +86,21 @@ def split_noise(found: Mapping[str, Difference]) -> str:
 
 def numbers(groups: Sequence[Group], baseline: str = "") -> pd.DataFrame:
     """The differences to the baseline in fractions of 1: a line per table, task and row."""
-    found: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     for group in groups:
-        theirs = baseline_of(group, baseline)
+        baseline_row = baseline_of(group, baseline)
         for column in group.columns:
-            place = {"table": group.slug, "task": column.task, "data_hash": column.data_hash, "baseline": theirs}
-            for row, d in column.against(theirs).items():
+            keys = {"table": group.slug, "task": column.task, "data_hash": column.data_hash, "baseline": baseline_row}
+            for row, d in column.against(baseline_row).items():
                 low, high = d.interval or (None, None)
-                found.append(
-                    place
+                lines.append(
+                    keys
                     | {"row": row, "seeds": d.count, "difference": d.mean, "error": finite(d.error)}
                     | {"freedom": finite(d.freedom), "low_95": low, "high_95": high, "p": d.p}
                     | {"p_adjusted": d.adjusted, "test_half_width_95": finite(d.test_half_width)}
                     | {"detectable": finite(d.detectable), "verdict": verdict(d)}
                 )
-    return pd.DataFrame(found, columns=list(COLUMNS))
+    return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
 def finite(value: float | None) -> float | None:

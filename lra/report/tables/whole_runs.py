@@ -33,14 +33,14 @@ def heading(shared: Conditions, runs: Sequence[WholeRun], processes: int) -> str
     """Where and how the runs were timed, with the gears that ran."""
     timed = [run.shared for run in runs if run.shared]
     used = {str(bench.environment.get("gear", shared.gear)) for bench in timed}
-    where = shared.device_name
+    machine = shared.device_name
     if shared.device == "cpu":
-        where += f", {shared.cores} core{'s' * (shared.cores != 1)}"
-        where += (
+        machine += f", {shared.cores} core{'s' * (shared.cores != 1)}"
+        machine += (
             f", {processes} process{'es' * (processes != 1)} of {shared.threads} thread{'s' * (shared.threads != 1)}"
         )
     gears = " or ".join(sorted(used)) or shared.gear
-    return f"Whole runs of {shared.protocol}: {gears}, {shared.precision}, {where}"
+    return f"Whole runs of {shared.protocol}: {gears}, {shared.precision}, {machine}"
 
 
 def _hours(runs: Sequence[WholeRun], tasks: list[str]) -> str:
