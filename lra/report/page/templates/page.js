@@ -2,7 +2,7 @@
 const one = (selector, from = document) => from.querySelector(selector);
 const all = (selector, from = document) => [...from.querySelectorAll(selector)];
 
-// Theme: that of the system, until the button says otherwise
+// Theme: the system's, until the button chooses another
 const themes = ["auto", "light", "dark"];
 function setTheme(theme) {
   if (theme === "auto") delete document.documentElement.dataset.theme;
@@ -31,8 +31,8 @@ function sortBy(header) {
 }
 all("th[aria-sort] button").forEach((button) => button.addEventListener("click", () => sortBy(button.closest("th"))));
 
-// Filters: a protocol or a backbone hides groups; data hides columns and figures; a family and words hide rows, and
-// in figures what is drawn of them
+// Filters: a protocol, a backbone or a data set hides groups; a data set also hides columns and figures; a family and
+// search words hide rows, and the marks of these rows in figures
 function filter() {
   const protocol = one("#protocol").value, data = one("#data").value, backbone = one("#backbone")?.value ?? "";
   const family = one("#family")?.value ?? "";
