@@ -1,9 +1,9 @@
 """Random features for the softmax kernel (Performer; Choromanski et al. 2021, https://arxiv.org/abs/2009.14794).
 
-FAVOR+ after the authors' fast_attention.py: positive, orthogonal features, with their stabilisers. The authors draw the
-features anew at every call; here they are drawn once. The PyTorch port in
-Nystromformer's and Skyformer's suites (lucidrains/performer-pytorch, called as in their attention_performer.py) scales
-q and k twice and counts padding in the normaliser; here these are options, off by default.
+FAVOR+ after the authors' fast_attention.py, with positive and orthogonal features. The authors draw W anew at every
+call; here it is drawn once. The PyTorch port in Nystromformer's and Skyformer's suites (lucidrains/performer-pytorch,
+called as in their attention_performer.py) scales q and k twice and counts padding in the normaliser; here these two
+faults are options, off by default.
 Letters: N tokens, D width, K head width, F features.
 """
 
@@ -27,27 +27,32 @@ EPS = {"exponent": 1e-6, "authors": 1e-6, "port": 1e-4}  # stabiliser -> what is
     blind="the order of tokens",
     differs="features are drawn once, not at every call",
     departs={
-        "stabiliser=exponent": "1e-6 is added to features without their whole exponent, the authors' after W t' alone",
-        "stabiliser=port": "stabilised as in the PyTorch port, but by a maximum per sequence and head",
-        "kernel": "the generalised form with 1 / sqrt F, so that 1e-3 weighs more",
+        "stabiliser=exponent": "the largest whole exponent is subtracted before 1e-6 is added, not the largest W t'",
+        "stabiliser=port": "the PyTorch port's 1e-4, with a maximum of the keys per sequence and head, not per batch",
+        "kernel": "relu features with 1 / sqrt F, which the authors' lack, so that 1e-3 weighs more",
         "scaled_twice": "q and k are scaled twice, as in Nystromformer's suite",
         "padding_counts": "padding counts in the normaliser, as in Nystromformer's suite",
     },
 )
 class PerformerAttention(QKVAttention):
-    """Linear attention on f(t) = exp(W t' - |t'|^2 / 2) / sqrt F, t' = t / K^(1/4), whose mean is the softmax kernel.
+    """Linear attention on f(t) = exp(W t' - |t'|^2 / 2) / sqrt F, t' = t / K^(1/4): E f(q) f(k) = exp(q k / sqrt K).
 
-    features: F, rows of W (the authors take 256; 128 as in Skyformer's suite). kernel: `softmax`, or `relu`:
-    relu(W t') / sqrt F + 1e-3. The authors' generalised form is relu(W t) + 1e-3, without 1 / sqrt F, so that 1e-3
-    weighs more here. W (F, K) is drawn once, from the seed, by blocks of orthogonal rows with the lengths of Gaussian
-    ones, the same for all heads: a buffer, neither trained nor drawn again. Mixing costs 4 N F D multiply-adds.
-    stabiliser: what is taken out of the exponents, as the largest of a query and of a sequence's keys, before a small
-    number is added to the features: `exponent`, all of it, so that 1e-6 never hides a feature; `authors`, W t', so that
-    long queries and keys drown in 1e-6 and attend to all tokens alike; `port`, the same with 1e-4 (the port's
-    maximum of the keys is one of the whole batch, so that neighbours matter; here each sequence and head has its own).
-    scaled_twice: t' = t / K^(1/2), a temperature of K where softmax has sqrt K. padding_counts: padding up to the
-    longest length enters the normaliser as keys and values of zero. Both are faults, for the softmax kernel.
-    Raises ValueError for no features, an unknown kernel or stabiliser, or a fault with the relu kernel.
+    E is the mean over random W. features: F, the rows of W, 128 as in Skyformer's suite; the authors take 256. W (F, K)
+    is drawn once, from the seed, in blocks of orthogonal rows with the lengths of Gaussian ones, and is the same for
+    all heads: a buffer, not trained.
+    kernel: `softmax`, f as above, or `relu`, f(t) = relu(W t') / sqrt F + 1e-3. The authors' generalised form is
+    relu(W t) + 1e-3; it has no 1 / sqrt F, so 1e-3 weighs more here.
+    stabiliser: before exp, a maximum is subtracted from the exponents, one for each query and one for all keys of a
+    sequence and head; after exp, a small number is added to the features. `exponent` takes the maximum of the whole
+    exponent, so that the largest feature is 1, and adds 1e-6. `authors` takes that of W t' alone and adds 1e-6; the
+    features of long queries and keys fall below 1e-6, so that these tokens attend, or are attended to, uniformly.
+    `port` is `authors` with 1e-4; the port itself takes the maximum of the keys over the whole batch, so that other
+    sequences matter.
+    scaled_twice: t' = t / K^(1/2), so that logits are divided by K, where softmax divides by sqrt K. padding_counts:
+    padding up to the longest length counts in the normaliser, as keys and values of zero. Both are faults of the port,
+    only for kernel=softmax.
+    Mixing costs 4 N F D multiply-adds. Raises ValueError for features below 1, an unknown kernel or stabiliser, or
+    kernel=relu with another stabiliser than the default or with a fault.
     """
 
     directions: Tensor
@@ -88,26 +93,26 @@ class PerformerAttention(QKVAttention):
             whole = self.stabiliser == "exponent"
             q_top = (q_seen - q_half if whole else q_seen).amax(-1, keepdim=True)
             k_top = self.largest(k_seen - k_half if whole else k_seen, keep)
-            # 1 / sqrt F and any factor of q cancel; with this one q k is large beside linear_attention's eps
+            # 1 / sqrt F and any factor of q cancel in the quotient; q over EPS makes q k large beside eps=1e-20
             q = (q_seen - q_half - q_top).exp() / EPS[self.stabiliser] + 1
             k = (k_seen - k_half - k_top).clamp(max=0).exp() + EPS[self.stabiliser]
-            if self.padding_counts:  # one more key stands for all keys of zero, with the value 0
+            if self.padding_counts:  # one more key, of value 0, has the features of all padding
                 zero = (-k_top).clamp(max=0).exp() + EPS[self.stabiliser]
                 zero = (self.padding(q, keep) * zero).expand_as(k[..., :1, :])
                 k, v = torch.cat([k, zero], dim=-2), F.pad(v, (0, 0, 0, 1))
                 keep = None if keep is None else F.pad(keep, (0, 1), value=True)
-            # positive features need no eps; this one is for rows of padding alone
+            # features are positive and need no eps; this one is for sequences of padding alone
             return linear_attention(q, k, v, keep, eps=1e-20)
 
     def largest(self, seen: Tensor, keep: Tensor | None) -> Tensor:
-        """seen (B, H, N, F), keep (B, N) -> (B, H, 1, 1): the largest of the real keys, and 0, if padding counts."""
+        """seen (B, H, N, F), keep (B, N) -> (B, H, 1, 1): the maximum over real keys; at least 0 if padding counts."""
         real = seen if keep is None else seen.masked_fill(~keep[:, None, :, None], -torch.inf)
         top = real.amax((-2, -1), keepdim=True)
         top = torch.where(top.isfinite(), top, 0)
         return torch.where(self.padding(seen, keep) > 0, top.clamp(min=0), top) if self.padding_counts else top
 
     def padding(self, q: Tensor, keep: Tensor | None) -> Tensor:
-        """(B or 1, 1, 1, 1): how much padding a sequence has up to the longest length, however much is here."""
+        """(B or 1, 1, 1, 1): by how many tokens a sequence is shorter than the longest length, however long q is."""
         if keep is None:
             return q.new_full((1, 1, 1, 1), self.dims.length - q.shape[-2])
         return (self.dims.length - keep.sum(-1)).to(q.dtype)[:, None, None, None]
@@ -116,8 +121,8 @@ class PerformerAttention(QKVAttention):
 def orthogonal(rows: int, width: int) -> Tensor:
     """(rows, width): orthogonal within blocks of `width` rows, each row as long as a Gaussian one.
 
-    A QR decomposition fixes the signs of its first factor by rule; only with random ones is each row uniform on the
-    sphere (Mezzadri 2007) and the estimate of the kernel free of bias, which it is not in the authors' code.
+    A QR decomposition fixes the signs of its first factor by a rule. Only with random signs is each row uniform on the
+    sphere (Mezzadri 2007) and the estimate of the kernel unbiased; the authors' code leaves the signs as they are.
     """
     blocks = []
     for _ in range(-(-rows // width)):

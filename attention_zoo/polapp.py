@@ -1,9 +1,10 @@
 """PolaFormer++ (Meng et al. 2026, https://github.com/ZacharyMeng/PolaFormerPP).
 
 After PolaLinearAttention in the authors' polaformer++/models/pola.py: exponential features with temperatures in place
-of PolaFormer's powers, and rotary positions. The authors' exponentials overflow in float32 at inputs of about 30. Here
-the largest leaves them before; but rotated numerators are not bounded by a normaliser that is not rotated, so that at
-inputs of 100 the quotient itself overflows.
+of PolaFormer's powers, and rotary positions. The authors' exponentials overflow in float32 at inputs of about 30. Here,
+what the largest exponent has above 30 is subtracted from all exponents, which cancels in the quotient. The quotient
+itself still overflows at inputs of 100: features are rotated in its numerator but not in its normaliser, which
+therefore does not bound it.
 Letters: B batch, N tokens, D width, H heads, K head width, F features.
 """
 
@@ -28,10 +29,11 @@ from attention_zoo._parts import upcast, zero_padding
 class PolaPlusAttention(QKVAttention):
     """Two linear attentions on f(k) = exp([k+ | k-]) - 1, one for each half of every head's v, gated as in PolaFormer.
 
-    The same-signed flow has exp(sigmoid(s1) [q+ | q-]) - 1, the opposite one exp(sigmoid(s2) [q- | q+]) - 1. Features
-    of numerators are rotated by their position, those of normalisers are not. rotary: that rotation. conv: taps of the
-    convolution of v, one kernel per channel. Own parameters: s1 and s2, 4 D, zero at the start; the gate, D^2 + D.
-    Mixing costs 4 N K D multiply-adds. Raises ValueError for an odd head width.
+    t+ = max(t, 0), t- = max(-t, 0). The features of q are exp(sigmoid(s1) [q+ | q-]) - 1 for the first half (same
+    signs) and exp(sigmoid(s2) [q- | q+]) - 1 for the second (opposite signs). rotary: rotate the features by their
+    position in the numerators; in the normalisers they are never rotated. conv: taps of the convolution of v, one
+    kernel per channel. Parameters beside `qkv`, `out` and the convolution: s1 and s2, 4 D, zero at the start; the gate,
+    D^2 + D. Mixing costs 4 N K D multiply-adds. Raises ValueError for an odd head width or an even number of taps.
     """
 
     shared_conv = False
@@ -68,7 +70,7 @@ class PolaPlusAttention(QKVAttention):
         return torch.cat(flows, dim=-1)
 
     def rotate(self, t: Tensor) -> Tensor:
-        """t (B, H, N, F) -> the same: channels 2 c and 2 c + 1 are turned as a plane."""
+        """t (B, H, N, F) -> the same shape: channels 2 c and 2 c + 1 are rotated as a plane, if `rotary`."""
         if not self.rotary:
             return t
         angle = angles(t, self.dims.grid)
@@ -82,7 +84,7 @@ class PolaPlusAttention(QKVAttention):
 
 
 def excess(exponents: Tensor, dim: int | tuple[int, int]) -> Tensor:
-    """How far the largest exponent lies above 30; features are divided by exp of it, which the quotient cancels."""
+    """How far the largest exponent lies above 30, at least 0; features are divided by its exp, which cancels."""
     return (exponents.detach().amax(dim, keepdim=True) - 30).clamp(min=0)
 
 
@@ -92,7 +94,7 @@ def exp_minus_one(exponents: Tensor, excess: Tensor) -> Tensor:
 
 
 def angles(t: Tensor, grid: tuple[int, int] | None) -> Tensor:
-    """Angles (N, F / 2) for t (B, H, N, F), speeds from 1 to 1 / 10,000; on a grid one half by row, one by column."""
+    """Angles (N, F / 2) for t (B, H, N, F), speeds from 1 to 1 / 10,000; on a grid half by row, half by column."""
     tokens, planes = t.shape[2], t.shape[3] // 2
     place = torch.arange(tokens, device=t.device)
     axes = (place,) if grid is None else (place // grid[1], place % grid[1])
