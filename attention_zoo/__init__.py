@@ -1,11 +1,11 @@
-"""The mechanisms: one file each, found by name. This room knows tensors, and nothing of tasks or training.
+"""The mechanisms: one file each, found by name. This package knows tensors, and nothing of tasks or training.
 
-To add a mechanism, add a file with a class that is decorated with `register`; its name is the name of the file. The
-room imports torch alone, and only when a class is asked for. Files with an underscore hold what mechanisms share, and
-what finds them.
+To add a mechanism, add a file with a class that is decorated with `register`; the mechanism has the name of the file.
+Torch is the only dependency and is imported when a class is first used. Files that begin with an underscore hold what
+mechanisms share, and the code that finds them.
 
-`process` keeps the settings of the process as they are; `file_at` and `load_file` find and import any file of a user,
-as the suite does for backbones, too.
+`process` restores the settings of the process after a user's code has run. `file_at` and `load_file` find and import a
+user's file; the suite uses them for backbones, too.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The contract of an attention, in two storeys: `Attention` (x -> y) and `QKVAttention` (q, k, v -> y).
+"""The contract of an attention: `Attention` (x -> y) and, based on it, `QKVAttention` (q, k, v -> y).
 
 Letters: B batch, N tokens, D width, H heads, K head width (D = H * K), F features, A agents.
 Channels are head-major: channel c belongs to head c // K.
@@ -33,7 +33,8 @@ class QKVAttention(Attention):
     y = out(attend(q, k, v) + local(v)), with [q | k | v] = qkv(x).
 
     Options of every subclass: `conv`, the taps (odd; 0 = none) of a depthwise convolution of v over the sequence, or
-    over both axes of a grid, added to the mix. It is the great confound of this field, so every mechanism can have it.
+    over both axes of a grid, added to the result of `attend`. Many published comparisons are confounded by such a
+    convolution, so every mechanism can have it. Raises ValueError for an even or negative number of taps.
     """
 
     shared_conv = True  # one kernel per channel of a head, shared by the heads; False: one per channel of the width
@@ -49,7 +50,7 @@ class QKVAttention(Attention):
         raise NotImplementedError(f"{type(self).__name__} has no method attend(q, k, v, keep=None)")
 
     def features(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """q, k (B, N, D) -> the same shapes: work on the whole width before the heads are split; usually none."""
+        """q, k (B, N, D) -> the same shapes: a map of the whole width before the heads are split; by default none."""
         return q, k
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,7 +65,7 @@ class QKVAttention(Attention):
         """x (B, N, D) -> (B, N, D): everything between the projections, the convolution included."""
         q, k, v = self.project(x)
         y = self.attend(q, k, v, keep)
-        # else a smaller one would be broadcast, unseen; a compiler would take the lengths it compares for constants
+        # A smaller y would be broadcast silently. Not when compiling: comparing lengths would make them constants.
         if not torch.compiler.is_compiling() and getattr(y, "shape", None) != v.shape:
             found = tuple(y.shape) if hasattr(y, "shape") else f"a {type(y).__name__}"
             raise ValueError(f"{type(self).__name__}.attend returned {found} for v of {tuple(v.shape)}")
@@ -73,5 +74,5 @@ class QKVAttention(Attention):
         return merge_heads(y)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        x = zero_padding(x, keep)  # NaN in padding ends here, in forward and in backward
+        x = zero_padding(x, keep)  # stops NaN at padding, forward and backward
         return self.out(self.mix(x, keep).to(x.dtype))

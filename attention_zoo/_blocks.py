@@ -14,9 +14,9 @@ from attention_zoo._windows import Windows, varies
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """C blocks of `size` tokens, counted from the first token; what the last ones lack is padding.
+    """C blocks of `size` tokens, counted from the first token; the last ones are filled up with padding.
 
-    tokens: N. real: which tokens are real, (B, C, P).
+    tokens: N. size: P. real: which tokens are real, (B, C, P).
     """
 
     tokens: int
@@ -25,7 +25,7 @@ class Blocks:
 
     @staticmethod
     def most(size: int, length: int) -> int:
-        """How many blocks sequences of this length can have; see `Windows.counts`."""
+        """The largest number of blocks, by `Windows.counts`, of sequences up to this length."""
         return max(2, length // size + 1)
 
     @classmethod
@@ -49,7 +49,7 @@ class Blocks:
         return t.flatten(2, 3).narrow(2, 0, self.tokens)
 
     def ends(self) -> tuple[Tensor, Tensor]:
-        """The first and the last block of a row that hold a real token, (B,) each; 0 in a row of padding."""
+        """The numbers of a sequence's first and last block with a real token, (B,) each; 0 if it is all padding."""
         holds = self.real.any(-1)
         number = torch.arange(self.count, device=holds.device)
         last = torch.where(holds, number, 0).amax(-1)

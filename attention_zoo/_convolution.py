@@ -1,7 +1,7 @@
 """A depthwise convolution that torch.compile takes as one operation.
 
-While it compiles, torch asks which of its convolutions would serve, and the answer depends on the size of the batch
-(below 16 rows or not), so that the compiled code would serve some batches alone. Letters: B batch, C channels.
+While it compiles, torch selects one of its convolutions, and the choice depends on the size of the batch (below 16 rows
+or not), so that the compiled code would serve only some batch sizes. Letters: B batch, C channels.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def convolve(layer: nn.Conv1d | nn.Conv2d, image: Tensor) -> Tensor:
-    """layer(image) (B, C, ...) -> the same shape; of a depthwise layer that is zero padded by half its odd kernel."""
+    """layer(image), image (B, C, ...) -> the same shape. layer: depthwise, odd kernel, zero padded by half of it."""
     if not torch.compiler.is_compiling():
         return layer(image)
     weight, bias, device = layer.weight, layer.bias, image.device.type

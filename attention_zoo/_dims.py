@@ -8,9 +8,9 @@ class Dims:
     """What a mechanism may know when it is built: sizes, never data.
 
     dim: width D. heads: number of heads H. length: the longest sequence it will see, a constant of the task.
-    grid: (rows, columns) when tokens form an image, else None. dropout: probability on attention weights, for the
-    mechanisms that have any. rope: rotate q and k by their position (Su et al. 2021). layer: its number in the encoder,
-    from 0, for mechanisms that take turns (shifted windows).
+    grid: (rows, columns) when tokens form an image, else None. dropout: probability on attention weights, in mechanisms
+    that have such weights. rope: rotate q and k by their position (Su et al. 2021). layer: number of the layer in the
+    encoder, from 0, for mechanisms that alternate from layer to layer (shifted windows).
     Raises ValueError for sizes that do not fit together.
     """
 

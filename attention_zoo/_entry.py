@@ -31,17 +31,17 @@ classes: dict[tuple[Path, str], type[Attention]] = {}  # every class registered 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A registered mechanism, with its source as it was when it was found: a later edit is another mechanism.
+    """A registered mechanism, with its source as it was when it was found; an edited file is another mechanism.
 
     name: on the command line and in tables. title: in texts and figures. paper: its URL. cost: operations as N grows,
     such as "O(N)". adapted: how a form published for images was brought to sequences; empty if it was made for them.
-    adapted_where: the same where the options fit, condition -> words. A condition is `conv` (the option is not at its
-    default), `conv=0` (it has this value) or `conv!=0` (it has another).
+    adapted_where: condition -> the same, for options that fulfil the condition. A condition is `conv` (the option is
+    not at its default), `conv=0` (it has this value) or `conv!=0` (it has another).
     differs: how it differs from the paper, on any input. padding: "masked", or "fixed" for a mechanism that cannot mask
     and always gets `Dims.length` tokens. ordered: whether the order of tokens matters; None if that depends on the
-    options, or nobody said. family: one of FAMILIES, for `family:NAME` and for figures; empty if nobody said, and for a
-    hybrid of several. state: what a query reads instead of the tokens, with its size, such as "K x K sums per head".
-    blind: what the mechanism cannot tell apart, such as "the order of tokens". departs: condition ->
+    options or was not declared. family: one of FAMILIES, for `family:NAME` and for figures; empty if not declared, and
+    for a hybrid of several families. state: what a query reads instead of the tokens, with its size, such as "K x K
+    sums per head". blind: what the mechanism cannot tell apart, such as "the order of tokens". departs: condition ->
     how the mechanism with such options departs from its authors' form, on any input; sizes that the authors vary, such
     as a number of landmarks, are no departure. expected_failures: check of the contract -> why it must fail. options:
     name -> type and default.
@@ -83,11 +83,11 @@ class Entry:
 
     @property
     def address(self) -> str:
-        """A spec that finds it again."""
+        """A spec by which `find` finds the mechanism again."""
         return self.name if self.builtin else f"{self.path}:{self.name}"
 
     def fidelity(self, grid: bool = False, options: dict[str, Value] | None = None) -> str:
-        """'official', 'adapted: ...' with how, or "user's". grid: are tokens given as rows and columns?"""
+        """'official', 'adapted: ' and how, or "user's". grid: whether the tokens form rows and columns."""
         if not self.builtin:
             return "user's"
         return f"adapted: {how}" if (how := self.adaptation(grid, options or {})) else "official"
@@ -100,7 +100,7 @@ class Entry:
         return "; ".join(filter(None, words))
 
     def words_for(self, conditions: dict[str, str], options: dict[str, Value]) -> list[str]:
-        """The words, each once, whose condition holds."""
+        """conditions: condition -> words. The words of the conditions that hold, each once."""
         return list(dict.fromkeys(words for condition, words in conditions.items() if self.holds(condition, options)))
 
     def holds(self, condition: str, options: dict[str, Value]) -> bool:

@@ -1,10 +1,10 @@
-"""A user's folder as a package of its own name, so that two folders may each have a `kernel.py`.
+"""Makes a user's folder a package with a name of its own, so that two folders may each have a `kernel.py`.
 
 In `/home/me/a/mine.py` the statement `import kernel` is compiled as `from lra_user_1a2b3c4d import kernel` when there
-is a `/home/me/a/kernel.py`; an import inside a function, which runs later, is led to the same module.
+is a `/home/me/a/kernel.py`; an import inside a function, which runs later, gets the same module.
 
-`tasks/_user.py` keeps the same rule for tasks, which need no torch; neither room imports the other. Look for a fault
-that is found here there, too.
+`tasks/_user.py` has the same rule for tasks, which need no torch; neither package imports the other. A fault that is
+found here is likely there, too.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Folder(importlib.abc.MetaPathFinder):
 
     def __init__(self, root: Path):
         self.root, self.texts = root, dict[Path, str]()
-        self.readings: list[tuple[str, Path]] = []  # modules, and data files that they have opened
-        self.touched: list[str] = []  # generators of random numbers that they have seeded or drawn from
+        self.readings: list[tuple[str, Path]] = []  # (module of this folder, data file that it opened)
+        self.touched: list[str] = []  # generators that modules of this folder have seeded or drawn from
         self.name = f"{PREFIX}{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
         package = ModuleType(self.name)
         package.__path__ = [str(root)]
@@ -51,17 +51,17 @@ class Folder(importlib.abc.MetaPathFinder):
         return self.texts[path]
 
     def modules(self) -> dict[str, ModuleType]:
-        """Those that have been imported, by their names below the folder."""
+        """The modules of this folder that have been imported, by their names within its package."""
         names = [name for name in sys.modules if name.startswith(f"{self.name}.")]
         return {name.partition(".")[2]: sys.modules[name] for name in names}
 
     def forget(self, known: set[Path]) -> None:
-        """Drops the texts that are neither known nor of an imported module: they will be mended and read again."""
+        """Drops the texts of files that are neither known nor imported, so that they are read again once mended."""
         files = known | {Path(str(getattr(module, "__file__", ""))) for module in self.modules().values()}
         self.texts = {path: text for path, text in self.texts.items() if path in files}
 
     def take_touched(self) -> list[str]:
-        """What `touched` has gathered since the last call, each once."""
+        """The names that `touched` has gathered since the last call, each once."""
         touched, self.touched = self.touched, []
         return list(dict.fromkeys(touched))
 
@@ -99,7 +99,7 @@ class Folder(importlib.abc.MetaPathFinder):
 
 
 class Loader(importlib.machinery.SourceFileLoader):
-    """Runs a module of a folder, with its imports of the folder's other modules led there.
+    """Runs a module of a folder; its imports of the folder's other modules mean those of the folder's package.
 
     Each module starts from the same random numbers, so that it draws the same ones whatever was imported before.
     """
@@ -124,7 +124,7 @@ class Local(ast.NodeTransformer):
 
     def __init__(self, folder: Folder, name: str, is_package: bool):
         inside = name.split(".")[1:]
-        self.folder, self.depth = folder, len(inside) - (not is_package)  # how many packages are around its code
+        self.folder, self.depth = folder, len(inside) - (not is_package)  # number of packages around the module
         self.own = inside[0] if self.depth == 0 else ""  # a `json.py` that imports json does not mean itself
 
     def has(self, name: str) -> bool:
@@ -167,7 +167,7 @@ def locate(base: Path, name: str) -> Path | None:
 
 
 def walk(base: Path, name: str) -> Path | None:
-    """As `locate`, of a dotted name."""
+    """As `locate`, for a dotted name."""
     place: Path | None = base
     for part in name.split("."):
         place = None if place is None else locate(place.parent if place.name == "__init__.py" else place, part)

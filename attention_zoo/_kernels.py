@@ -1,4 +1,4 @@
-"""Functions with gradients written by hand: what autograd would find by itself, in a third of the passes over memory.
+"""Functions with gradients written by hand: the same as autograd's, in a third of the passes over memory.
 
 The formulas are where these functions are used: `read` in `_parts`, `elu` and `pola`. The gradients can be
 differentiated again. Letters: B batch, N tokens, H heads, K head width, F features, G flows.
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def is_recorded() -> bool:
-    """Will the gradient that is being computed be differentiated in its turn (`create_graph=True`)?
+    """Will the gradient that is being computed be differentiated again (`create_graph=True`)?
 
     A compiler asks for no second derivative, though it traces the backward pass with gradients switched on.
     """
@@ -28,8 +28,8 @@ def read(q: Tensor, state: Tensor, total: Tensor, eps: Tensor) -> tuple[Tensor, 
 class Read(torch.autograd.Function):
     """q (B, H, N, F), state (B, H, F, K), total (B, H, G, F), eps (B or 1, 1, 1, 1) -> (B, H, N, K): see `_parts.read`.
 
-    The quotient's gradient is computed from the result. Normalisers are rows, total q^T: as columns, q total^T, they
-    would take as long as all of q state.
+    The quotient's gradient is computed from the result. Normalisers are computed as rows, total q^T; as columns, q
+    total^T, they would take as long as all of q state.
     """
 
     @staticmethod
@@ -41,7 +41,7 @@ class Read(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, state, total, eps, normaliser, y = ctx.saved_tensors
-        if is_recorded():  # what the forward pass kept does not know that it depends on q, state and total
+        if is_recorded():  # the saved normaliser and y have no graph that leads to q, state and total
             normaliser, y = read(q, state, total, eps)
         scaled = gradient.unflatten(-1, y.shape[-2:]) / normaliser
         to_normaliser = -(scaled * y).sum(-1)
@@ -53,7 +53,7 @@ class Read(torch.autograd.Function):
 
 
 class ELUPlusOne(torch.autograd.Function):
-    """t -> elu(t) + 1, as t + 1 above zero and exp(t) below; the literal sum cancels, to 0 at t = -8 in bfloat16."""
+    """t -> elu(t) + 1, as t + 1 above zero and exp(t) below; as a literal sum it is 0 at t = -8 in bfloat16."""
 
     @staticmethod
     def forward(ctx: Any, t: Tensor) -> Tensor:
@@ -70,8 +70,9 @@ class ELUPlusOne(torch.autograd.Function):
 class SignedPowers(torch.autograd.Function):
     """t (B, H, N, K), r (H, 1, K) -> [max(t, 0)^r | max(-t, 0)^r] (B, H, N, 2K).
 
-    It takes one power for both signs, and one logarithm, in the backward pass alone. With w = g+ f+ + g- f-, the
-    gradient is r w / t for t and w log|t| for r; at t = 0 both f, and hence w, are 0.
+    It takes one power for both signs, and one logarithm, in the backward pass alone. f+ and f- are the two halves, g+
+    and g- their gradients, w = g+ f+ + g- f-. The gradient of t is r w / t, that of r is w log|t|; at t = 0, f+ and f-,
+    and hence w, are 0.
     """
 
     @staticmethod
@@ -89,7 +90,7 @@ class SignedPowers(torch.autograd.Function):
         both = torch.addcmul(to_plus * plus, to_minus, minus)
         smallest = torch.finfo(t.dtype).tiny
         size = t.abs().clamp(min=smallest)
-        if is_recorded():  # at t = 0 the second derivative is 0, too, but would divide by the smallest number
+        if is_recorded():  # at t = 0 the second derivative is 0, too, but its formula divides by the smallest number
             size = torch.where(size > smallest, size, 1)
         to_r = (both * size.log()).sum_to_size(r.shape)
         return both * r / torch.copysign(size, t), to_r

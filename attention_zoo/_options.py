@@ -1,4 +1,4 @@
-"""The options of a mechanism, which are the keyword-only arguments of its class, and the text a user gives for them."""
+"""The options of a mechanism, which are the keyword-only arguments of its class, and how a user's text sets them."""
 
 import difflib
 import inspect
@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 TYPES = {"int": int, "float": float, "bool": bool, "str": str}
-LARGEST = 10**6  # of an option that is an integer; they are sizes
+LARGEST = 10**6  # the largest absolute value of an integer option; such options are sizes
 Value = int | float | bool | str
 Options = dict[str, tuple[type, Value]]  # name -> type, default
 
@@ -16,7 +16,10 @@ class SpecError(ValueError):
 
 
 def options_of(cls: type) -> Options:
-    """The options of a class, from the signature of its constructor. Raises SpecError for one without a default."""
+    """The options of a class, from the signature of its constructor.
+
+    Raises SpecError for one that is not keyword-only, has no default or no type of TYPES, or a default of another type.
+    """
     options: Options = {}
     for parameter in inspect.signature(cls).parameters.values():
         kind, default, empty = parameter.kind, parameter.default, parameter.default is inspect.Parameter.empty

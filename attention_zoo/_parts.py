@@ -23,11 +23,11 @@ def merge_heads(t: Tensor) -> Tensor:
 
 
 def zero_padding(x: Tensor, keep: Tensor | None) -> Tensor:
-    """x (B, N, D) with zeros where keep (B, N) is False; by selection, so that NaN times zero cannot pass."""
+    """x (B, N, D) with zeros where keep (B, N) is False; selected, not multiplied, because NaN times zero is NaN."""
     if keep is None:
         return x
-    # index_fill on a copy is 4 times as fast as torch.where, but needs real values: not under torch.compile, and not on
-    # the fake tensors on which operations are counted.
+    # index_fill on a copy is 4 times as fast as torch.where, but needs actual values, which neither torch.compile nor
+    # the fake tensors on which operations are counted have.
     if x.device.type == "cpu" and type(keep) is Tensor and not torch.compiler.is_compiling():
         padding = (~keep).flatten().nonzero().squeeze(1)
         return x.flatten(0, 1).index_fill(0, padding, 0).view(x.shape)
@@ -69,7 +69,7 @@ def summarise(k: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor
 def read(q: Tensor, state: Tensor, total: Tensor, eps: Tensor | float) -> Tensor:
     """q (B, H, N, F), state (B, H, F, K), total (B, H, G, F) -> (B, H, N, K), in G flows of K / G channels.
 
-    Flow g of token i is q_i state / (q_i total_g + eps), on its own channels; eps a number or (B, 1, 1, 1).
+    Flow g of token i is q_i state_g / (q_i total_g + eps), state_g its channels of state; eps a number or (B, 1, 1, 1).
     """
     eps = eps if isinstance(eps, Tensor) else q.new_full((1, 1, 1, 1), eps)
     return Read.apply(q, state, total, eps)  # pyright: ignore[reportReturnType]
@@ -78,10 +78,10 @@ def read(q: Tensor, state: Tensor, total: Tensor, eps: Tensor | float) -> Tensor
 def softmax_attention(
     q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, *, bias: Tensor | None = None, dropout: float = 0.0
 ) -> Tensor:
-    """softmax_j(q_i . k_j / sqrt K + bias_ij) v_j over the real keys j.
+    """y_i = sum_j softmax_j(q_i . k_j / sqrt K + bias_ij) v_j over the real keys j.
 
     q (B, H, M, K), k, v (B, H, N, K), keep (B, N) of the keys, bias (H, M, N) or (B, H, M, N) -> (B, H, M, K).
-    A row without any real key attends to all of them, so that it stays finite.
+    In a sequence without any real key, queries attend to all keys, so that y stays finite.
     """
     mask = None if keep is None else (keep | ~keep.any(-1, keepdim=True))[:, None, None, :]
     if bias is not None:
@@ -91,14 +91,17 @@ def softmax_attention(
 
 
 def first_columns(table: Tensor, count: int) -> Tensor:
-    """table (..., L) -> its first `count` columns; gathered for a compiler, which compiles a slice of all L apart."""
+    """table (..., L) -> its first `count` columns.
+
+    They are gathered for a compiler, which would compile a slice of all L columns separately.
+    """
     if torch.compiler.is_compiling():
         return table.index_select(-1, torch.arange(count, device=table.device))
     return table[..., :count]
 
 
 def rotate(t: Tensor, head_dim: int) -> Tensor:
-    """Rotary positions (Su et al. 2021): t (B, N, D) -> (B, N, D), channels c and c + K/2 of each head as a plane."""
+    """Rotary positions (Su et al. 2021): t (B, N, D) -> (B, N, D); channels c and c + K/2 of a head are a plane."""
     half = head_dim // 2
     speed = 10_000.0 ** (-torch.arange(half, device=t.device, dtype=torch.float32) / half)
     angle = torch.arange(t.shape[1], device=t.device, dtype=torch.float32)[:, None] * speed
@@ -124,7 +127,7 @@ class LocalConv(nn.Module):
         self.conv = layer(channels, channels, taps, padding=taps // 2, groups=channels)
 
     def forward(self, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        """v (B, H, N, K), finite, keep (B, N) -> (B, H, N, K); padding counts as zeros, like what lies beyond."""
+        """v (B, H, N, K), finite, keep (B, N) -> (B, H, N, K); padding counts as zeros, as beyond the ends."""
         batch, heads, tokens, width = v.shape
         if keep is not None:
             v = v * keep[:, None, :, None].to(v.dtype)
@@ -136,7 +139,7 @@ class LocalConv(nn.Module):
         return image.reshape(batch, heads, width, tokens).transpose(-2, -1)
 
     def shift(self, v: Tensor) -> Tensor:
-        """The same along the sequence, as a weighted sum of shifts, which a compiler fuses with what is around it."""
+        """The same along the sequence as a weighted sum of shifts, which a compiler fuses with the code around it."""
         heads, tokens, width = v.shape[1:]
         heads = 1 if self.shared else heads
         kernel = self.conv.weight.view(heads, 1, width, -1)

@@ -1,4 +1,4 @@
-"""Imports a user's file beside others, and finds out what its results depend on."""
+"""Imports a user's file without effects on other files, and finds out what its results depend on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attention_zoo._process import kept, taken_back
 from attention_zoo._reads import data_of, name_of, opened
 from attention_zoo._source import HERE, closure, find_in_zoo, hash_of, read
 
-KEPT_BYTES = 200_000  # of the texts of other files that a record keeps
+KEPT_BYTES = 200_000  # a record keeps the texts of other files up to this size in all
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ _plugins: dict[Path, Plugin] = {}
 
 
 def load(path: Path) -> Plugin:
-    """Imports a user's file, once in this process: a later edit is not seen. Raises SpecError."""
+    """Imports a user's file, once in this process: a later edit is not seen. Raises SpecError if that fails."""
     if path not in _plugins:
         if path.parent not in _folders:
             _folders[path.parent] = Folder(path.parent)
@@ -57,7 +57,7 @@ def load(path: Path) -> Plugin:
 
 
 def forget(path: Path) -> None:
-    """Lets a file that registers nothing be read again, once it has been mended."""
+    """Forgets a file that registers nothing, so that it can be read again once it has been mended."""
     del _plugins[path]
     folder = _folders[path.parent]
     del sys.modules[f"{folder.name}.{_module_name(path)}"], folder.texts[path]
@@ -66,16 +66,16 @@ def forget(path: Path) -> None:
 def _load(path: Path, folder: Folder) -> Plugin:
     name, before, search = _module_name(path), set(sys.modules), sys.path[:]
     with kept() as touched, opened() as readings:
-        sys.path.insert(0, str(path.parent))  # for a name that is put together only when the file runs
+        sys.path.insert(0, str(path.parent))  # for imports by a name that is computed when the file runs
         try:
-            if name not in folder.modules():  # else another file of the folder has imported it
+            if name not in folder.modules():  # otherwise another file of the folder has imported it
                 _run(path, folder, name)
         finally:
             sys.path.remove(str(path.parent))
             added = {path.parent, *(Path(entry).resolve() for entry in sys.path if entry not in search)}
     strangers = {name: file for name, file in _new_modules(before).items() if _home(name) in added}
     for stranger in strangers:
-        del sys.modules[stranger]  # for another user's file this name is another module
+        del sys.modules[stranger]  # for another user's file this name may mean another module
     files = closure([name], lambda wanted: path if wanted == name else folder.find(wanted), folder.text)
     folder.readings += readings
     seen = [file for module, file in folder.readings if module.partition(".")[2] in files.values()]
@@ -85,7 +85,10 @@ def _load(path: Path, folder: Folder) -> Plugin:
 def _describe(
     path: Path, text_of: Callable[[Path], str], files: Iterable[Path], seen: list[Path], touched: list[str]
 ) -> Plugin:
-    """files: all that the file at `path` imports. seen: what it opened. touched: what it changed for the process."""
+    """The `Plugin` of the file at `path`.
+
+    files: all that it imports. seen: what it opened. touched: the settings of the process that it changed.
+    """
     root, others = path.parent, sorted({file for file in files if file != path})
     contents = {file: text_of(file) if file.suffix == ".py" else file.read_bytes() for file in (path, *others)}
     texts = {file: text for file, text in contents.items() if isinstance(text, str) and file.parent != HERE}
@@ -104,7 +107,7 @@ def _describe(
 
 
 def load_installed(point: EntryPoint) -> tuple[Path, Plugin]:
-    """The file of an installed package's class, and what it is made of: the modules of its package."""
+    """The file of an installed package's class, and its `Plugin`, which covers the modules of its package."""
     with kept() as touched:
         cls = point.load()
     path, name = Path(inspect.getfile(cls)).resolve(), cls.__module__
@@ -122,7 +125,7 @@ def load_installed(point: EntryPoint) -> tuple[Path, Plugin]:
 
 
 def _label(file: Path, root: Path) -> str:
-    """A file's name in the hash, which must not depend on where the folder is, nor on where ours is."""
+    """A file's name in the hash, which must not depend on where the user's folder or this one lies."""
     if file.parent == HERE:
         return file.name
     name = name_of(file, root) if file.is_absolute() else file.as_posix()
@@ -132,7 +135,7 @@ def _label(file: Path, root: Path) -> str:
 def _module_name(path: Path) -> str:
     """The name of a file's module in its folder's package."""
     name = path.stem.replace(".", "_")
-    return name if locate(path.parent, name) == path else f"{name}_file"  # a package beside it has the name
+    return name if locate(path.parent, name) == path else f"{name}_file"  # a package beside the file has the name
 
 
 def _run(path: Path, folder: Folder, name: str) -> None:
@@ -150,16 +153,16 @@ def _run(path: Path, folder: Folder, name: str) -> None:
 
 
 def _new_modules(before: set[str]) -> dict[str, Path]:
-    """Modules of the user that have been imported since, other than those of folders: name -> file."""
+    """The user's modules that are not in `before`, other than those of a `Folder`: name -> file."""
     names = [name for name in set(sys.modules) - before if not name.startswith(PREFIX)]
     files = {name: Path(str(getattr(sys.modules[name], "__file__", None))) for name in names}
-    # a module may give itself a `__file__` that is none, as torch._classes does
+    # a module may give itself a `__file__` that is no file, as torch._classes does
     found = {name: file.resolve() for name, file in files.items() if file.is_absolute() and file.is_file()}
     return {name: file for name, file in found.items() if name.partition(".")[0] not in OURS and not is_installed(file)}
 
 
 def _home(module: str) -> Path | None:
-    """The folder on sys.path in which a module's name begins."""
+    """The folder that holds a module's top-level package, or the module itself."""
     places = getattr(sys.modules.get(module.partition(".")[0]), "__path__", None)
     file = next(iter(places), None) if places else getattr(sys.modules.get(module), "__file__", None)
     return Path(file).resolve().parent if file else None

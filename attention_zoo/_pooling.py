@@ -15,8 +15,8 @@ def pooling_bins(
     """The members of each bin, (B or 1, A, N) bool, and which bins have any, (B, A) bool; None if all have.
 
     Along an axis of length L, bin i of A holds floor(i L / A) to ceil((i + 1) L / A) - 1, so that neighbouring bins may
-    overlap. On a sequence, L counts the real tokens and a token's position is its rank among them. On a grid, L is the
-    side, and padded cells are left out of their bins.
+    overlap. On a sequence, L counts the real tokens and a token's position is its rank among them. On a grid, each axis
+    has the root of the number of bins, L is the side, and padded cells are left out of their bins.
     """
     if grid is not None:
         side = math.isqrt(bins)

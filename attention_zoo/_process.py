@@ -1,4 +1,4 @@
-"""Settings and random numbers that all mechanisms share, kept as they are while a user's file is imported."""
+"""Settings and random numbers of the process, which all mechanisms share, restored after a user's code has run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-NEW = "fp32_precision"  # torch 2.9's name for what allow_tf32 and set_float32_matmul_precision say
-TF32 = ("the precision of convolutions", "the precision of recurrent networks")  # which torch begins with
+NEW = "fp32_precision"  # torch 2.9's attribute in place of allow_tf32 and set_float32_matmul_precision
+TF32 = ("the precision of convolutions", "the precision of recurrent networks")  # which a new process has
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
 
 
 def settings() -> dict[str, Setting]:
-    """What changes the result or the speed of every mechanism: what it is called -> how to read it, how to set it."""
+    """Settings that change the result or the speed of every mechanism: name -> how to read it, how to set it."""
     import torch
 
     def flag(owner: Any, name: str) -> Setting:
@@ -54,7 +54,10 @@ def settings() -> dict[str, Setting]:
 
 
 def matmul_precision() -> tuple[str, ...]:
-    """By torch's old interface, or 'mixed' when it refuses to say because the new one was used; and by the new one."""
+    """The precision of matrix products: by torch's old interface, then by the new one.
+
+    The first is 'mixed' where the old interface raises an error, because the new one was used.
+    """
     import torch
 
     try:
@@ -88,12 +91,15 @@ def look() -> dict[str, Any]:
 
 
 def changed(before: dict[str, Any]) -> list[str]:
-    """What is not as it was."""
+    """The names of the settings that differ from those of `before`."""
     return [name for name, value in look().items() if value != before[name]]
 
 
 def as_new(now: dict[str, Any]) -> dict[str, Any]:
-    """These settings, and where a new process of this version of torch has another value, that one."""
+    """The settings of `now`, changed to the values that a new process of this version of torch has.
+
+    The number of threads stays.
+    """
     import torch
 
     precision, on = "the precision of matrix products", ("flash", "memory-efficient", "cudnn", "plain")
@@ -118,7 +124,7 @@ def restore(before: dict[str, Any]) -> None:
 
 
 def generators() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[int], Any]]]:
-    """The random numbers of the process besides torch's: whose -> how to read the state, set it, and seed it."""
+    """The generators of random numbers besides torch's: name -> how to read the state, set it, and seed it."""
     found: dict[str, Any] = {"Python": (random.getstate, random.setstate, random.seed)}
     with contextlib.suppress(ImportError):
         numpy = importlib.import_module("numpy.random")  # torch works without it
@@ -128,9 +134,9 @@ def generators() -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Cal
 
 @contextlib.contextmanager
 def seeded(seed: int, others: int) -> Iterator[list[str]]:
-    """Random numbers of torch from one seed and all others from another; afterwards as before.
+    """Seeds torch on the CPU with `seed` and all other generators with `others`; restores all of them at the end.
 
-    Yields a list that then names the generators that were seeded or drawn from.
+    Yields a list that names, at the end, torch if it was seeded within, and the others that were seeded or drawn from.
     """
     import torch
 
@@ -151,10 +157,10 @@ def seeded(seed: int, others: int) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def kept(*, search: bool = True) -> Iterator[list[str]]:
-    """Whatever happens within, settings, random numbers, warnings and sys.path are afterwards as they were before.
+    """Restores settings, random numbers, warnings and sys.path at the end, whatever happens within.
 
-    Yields a list that then names what had been changed. Random numbers start from a fixed seed, so that what is drawn
-    within is the same in every process. search: with sys.path, which else stays as it is left.
+    Yields a list that names, at the end, what was changed. Random numbers start from a fixed seed, so that what is
+    drawn within is the same in every process. search: whether sys.path is restored.
     """
     before, path, touched = look(), sys.path[:], []
     with warnings.catch_warnings(), seeded(0, 0) as used:
@@ -170,7 +176,7 @@ def kept(*, search: bool = True) -> Iterator[list[str]]:
 
 
 def taken_back(path: Path, touched: list[str], where: str) -> str:
-    """The line for a user whose file changes the process. where: the place at which that could be done instead."""
+    """The note for a user whose file changes the process. where: what to do instead, and at which place."""
     return (
         f"{path} changes {', '.join(touched)} when it is imported; this is taken back, because it would hold for every "
         f"other run of the process: {where}"

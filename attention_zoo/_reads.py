@@ -1,4 +1,4 @@
-"""Data files that a user's file reads: seen when they are opened, or named in its text beside it."""
+"""Data files that a user's file reads: those that its code opens, and those beside it that its text names."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pathlib import Path
 from attention_zoo._folder import PREFIX, is_installed
 
 CODE = (".py", ".pyc", ".so", ".pyd", ".dll", ".dylib")
-# What a compiler or the system reads for itself differs from machine to machine.
+# Files here are read by a compiler or the system, and differ from machine to machine.
 SYSTEM = [
     Path(path).expanduser().resolve()
     for path in ("/proc", "/sys", "/dev", "/etc", "/usr", "~/.cache", "~/.triton", tempfile.gettempdir(), sys.prefix)
 ]
-Reading = tuple[str, Path]  # the module whose code, or a call in it, reads; and the file
+Reading = tuple[str, Path]  # the user's module that reads, itself or through a library; and the file
 _watchers: list[list[Reading]] = []  # one for each user's file that is being imported or built
 _hooked: list[bool] = []
 
 
 @contextlib.contextmanager
 def opened() -> Iterator[list[Reading]]:
-    """What modules of users open for reading, themselves or through a library, within this context."""
+    """The files that users' modules open for reading within this context, themselves or through a library."""
     if not _hooked:
-        sys.addaudithook(_see)  # which stays for good, and costs a comparison for each event
+        sys.addaudithook(_see)  # an audit hook cannot be removed; it costs a comparison per event
         _hooked.append(True)
     readings: list[Reading] = []
     _watchers.append(readings)
@@ -52,12 +52,15 @@ def _see(event: str, arguments: tuple[object, ...]) -> None:
         name_here = str(frame.f_globals.get("__name__"))
         module = name_here if name_here.startswith(PREFIX) else module
         frame = frame.f_back
-    if module:  # else an import, or what a library reads when it is imported
+    if module:  # otherwise Python imports a file, or a library reads one when it is imported
         _watchers[-1].append((module, Path(os.fsdecode(name)).absolute()))
 
 
 def data_of(root: Path, seen: Iterable[Path], texts: dict[Path, str]) -> dict[str, str]:
-    """The data files among those seen open, and those that a text names beside it: name -> hash of the content."""
+    """Name -> hash of the content, of the data files among those seen open and those that a text names beside it.
+
+    root: the user's folder. texts: the user's files -> their texts.
+    """
     named = [file for path, text in texts.items() if path.suffix == ".py" for file in _named(path.parent, text)]
     files = {Path(os.path.abspath(file)) for file in [*seen, *named]}  # noqa: PTH100  (links keep their names)
     return {name_of(file, root): _hash(file) for file in sorted(files) if is_data(file, root)}
@@ -71,7 +74,7 @@ def is_data(file: Path, root: Path) -> bool:
 
 
 def name_of(file: Path, root: Path) -> str:
-    """A file's path below the folder, or the whole path of a file from elsewhere."""
+    """The path of a file below the folder `root`, or the whole path of a file from elsewhere."""
     return file.relative_to(root).as_posix() if root in file.parents else file.as_posix()
 
 

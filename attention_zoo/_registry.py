@@ -1,10 +1,10 @@
 """Finds mechanisms: `find(spec)` turns what a user types into an `Entry`, without torch if it is a built-in.
 
 A spec is `name`, `name:alpha=3,conv=7`, `path/file.py`, `path/file.py:name`, `path/file.py:name:alpha=3`, a name that
-an installed package advertises under the entry-point group `lra.attention`, or several of these joined by plus signs:
-they take turns, layer by layer; with numbers, as in `pola*3+softmax*1`, they are given by stage. A built-in is a file
-of this folder; its title and options are read with `ast`, and its module is imported when the mechanism is built. A
-user's file is imported at once.
+an installed package advertises under the entry-point group `lra.attention`, or several of these joined by plus signs,
+which alternate layer by layer; with numbers, as in `pola*3+softmax*1`, each serves that many stages. A built-in is a
+file of this folder; its title and options are read with `ast`, and its module is imported when the mechanism is built.
+A user's file is imported at once.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _check(name: str, path: Path, cls: type, padding: str, family: str) -> None:
 
 
 def _check_texts(entry: Entry) -> None:
-    """Raises SpecError where an argument of `register` that a record keeps or a command prints is no text."""
+    """Raises SpecError if an argument of `register` that a record keeps or a command prints is not made of strings."""
     for field in fields(Entry):
         value = getattr(entry, field.name)
         if field.type == "str" and not isinstance(value, str):
@@ -146,7 +146,8 @@ def find(spec: str) -> tuple[Entry, dict[str, Value]]:
 def build(spec: str, dims: Dims) -> Attention:
     """One attention by its spec: x (B, N, D), keep (B, N) or None -> (B, N, D), with N up to dims.length.
 
-    Its parameters are as its constructor makes them; `lra.prepare` gives a whole encoder. Raises SpecError.
+    Its parameters are as its constructor makes them; `lra.prepare` builds a whole encoder. Raises SpecError for an
+    unknown spec, and for sizes that the mechanism refuses.
     """
     entry, options = find(spec)
     return entry.build(dims, options)
@@ -220,7 +221,7 @@ def _read_builtin(name: str) -> Entry:
 
 @functools.lru_cache(1000)
 def _described(name: str, source: str, _: Callable[[Path], str]) -> Entry:
-    """The entry of a file with this text. _: how shared pieces are read, which the source hash depends on."""
+    """The entry of a built-in from its file's text. _: the reader of shared files, a part of the cache's key."""
     path = HERE / f"{name}.py"
     for node in ast.parse(source).body:
         if not isinstance(node, ast.ClassDef):
@@ -232,7 +233,7 @@ def _described(name: str, source: str, _: Callable[[Path], str]) -> Entry:
         if about.pop("control", False):
             about["family"] = "control"
         inits = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
-        options: Options = {"conv": (int, 0)}  # what QKVAttention's own constructor has
+        options: Options = {"conv": (int, 0)}  # of QKVAttention's own constructor
         if inits:
             arguments = inits[0].args
             options = {

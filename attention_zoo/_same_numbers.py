@@ -1,10 +1,9 @@
-"""Code that was changed without changing a number, so that the runs recorded before it keep their identity.
+"""Changes of code that change no number, so that the runs recorded before them keep their identity.
 
-The source hash of a mechanism covers its code, so any other code is another mechanism and its runs are done again.
-Where a change provably leaves the numbers of every recorded run as they were, bit for bit, it is entered here: the code
-as it is then counts as the code that the records name. An entry serves one text of a file. When the file is edited
-again, its entry no longer applies and a test fails: show again that no number changes and renew `now`, or delete the
-entry.
+The source hash of a mechanism covers its code, so edited code is another mechanism and its runs are done again. A
+change that provably leaves the numbers of every recorded run as they were, bit for bit, is entered here: the code as it
+is now counts as the code that the records name. An entry holds for one text of a file. When the file is edited again,
+its entry no longer applies and a test fails: show again that no number changes and renew `now`, or delete the entry.
 """
 
 from dataclasses import dataclass
@@ -12,7 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """file: of this folder. now, recorded: SHA-256 of its code, as it is and as the records have it. why: in words."""
+    """A change of one file's code.
+
+    file: of this folder. now, recorded: SHA-256 of its code (`code_of`), as it is and as the records have it. why: the
+    reason why no recorded number changes.
+    """
 
     file: str
     now: str

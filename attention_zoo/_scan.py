@@ -16,24 +16,25 @@ CHUNK = 32  # P, a power of 2: longer chunks compute more within themselves, sho
 
 
 def both_ways(ahead: Tensor, back: Tensor | None = None) -> Tensor:
-    """ahead and back (B, ..., N, C), by default the same, -> (B, 2, ..., N, C): the second is read from the end.
+    """ahead and back (B, ..., N, C), by default the same, -> (B, 2, ..., N, C), with `back` in reverse order.
 
-    The padding of a short row then comes first, where it must change no state.
+    The padding of a short sequence comes first in reverse order, where it must change no state.
     """
     return torch.stack((ahead, (ahead if back is None else back).flip(-2)), dim=1)
 
 
 def add_ways(y: Tensor) -> Tensor:
-    """y (B, 2, ..., N, C) -> (B, ..., N, C): the sum of both directions, the second turned round again."""
+    """y (B, 2, ..., N, C) -> (B, ..., N, C): the sum of both directions, the second back in order."""
     ahead, back = y.unbind(1)
     return ahead + back.flip(-2)
 
 
 def count_chunks(tokens: int, keep: Tensor | None) -> int:
-    """How many chunks hold these tokens.
+    """The number of chunks that hold these tokens.
 
-    Where compiled code has to serve every length there are at least two, and some padding, because what has neither
-    would be compiled apart; not by max, whose result the compiler cannot take for a stride.
+    Compiled code that has to serve every length gets at least two chunks and some padding, because a length with one
+    chunk or without padding would be compiled separately. There is no max in it, because the compiler cannot use the
+    result of one as a stride.
     """
     return tokens // CHUNK + 2 if varies(keep) else (tokens + CHUNK - 1) // CHUNK
 
@@ -43,7 +44,7 @@ def cut(t: Tensor, chunks: int) -> Tensor:
     return lengthen(t, chunks * CHUNK).unflatten(-2, (chunks, CHUNK))
 
 
-# As one operation, its result is stored; the compiler would compute what leads to it again in each of its many uses.
+# A custom operation, so that its result is stored; the compiler would compute it again in each of its many uses.
 @torch.library.custom_op("attention_zoo::lengthen", mutates_args=())
 def lengthen(t: Tensor, tokens: int) -> Tensor:
     """t (..., N, C) -> (..., tokens, C), cut or filled with zeros at the end."""
@@ -74,12 +75,13 @@ def join(t: Tensor, tokens: int) -> Tensor:
 def carry(decay: Tensor, update: Tensor, *, matrices: bool = False) -> Tensor:
     """S_1 = 0, S_(m+1) = decay_m S_m + update_m: the state before each chunk.
 
-    update (..., M, K, V) -> the same. decay (..., M, K or 1, V or 1), or (..., M, K, K) if it holds matrices.
+    update (..., M, K, V) -> S, of the same shape. decay (..., M, K or 1, V or 1), or (..., M, K, K) if it holds
+    matrices.
     """
     return carry_states(decay, update, matrices)
 
 
-# The compiler takes it as one operation, because it would unroll the loop over chunks for each number of chunks.
+# A custom operation, because the compiler would unroll the loop over chunks for each number of chunks.
 @torch.library.custom_op("attention_zoo::carry_states", mutates_args=())
 def carry_states(decay: Tensor, update: Tensor, matrices: bool) -> Tensor:
     """See `carry`."""
@@ -118,5 +120,5 @@ carry_states.register_autograd(_backward, setup_context=_save)
 
 @register_flop_formula(torch.ops.attention_zoo.carry_states)
 def _operations(decay: Any, update: Any, matrices: bool, **_: Any) -> int:
-    """Of the matrix products; what works element by element is not counted."""
+    """The operations of the matrix products; elementwise ones are not counted."""
     return 2 * update.numel() * decay[-1] if matrices else 0

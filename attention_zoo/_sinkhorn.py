@@ -1,7 +1,7 @@
 """Sinkhorn's iterations between a few pivots and many tokens, which torch.compile takes as one operation.
 
-The gradient is that of the iterations, as autograd would find it, but only their potentials are kept: the plans are
-made again on the way back. Letters: B batch, H heads, M pivots, N tokens, U updates.
+The gradient is that of the iterations, as autograd would find it, but only their potentials are kept; the plans are
+computed again in the backward pass. Letters: B batch, H heads, M pivots, N tokens, U updates.
 """
 
 import torch
@@ -14,8 +14,9 @@ def sinkhorn(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The plan exp(scores + f + g) (B, H, M, N), and every f (about U / 2, B, H, M, 1) and g (about U / 2, B, H, 1, N).
 
-    Updates take turns: one of f makes each pivot send its mass, one of g makes all real tokens get the same, 1 in all.
-    scores (B, H, M, N), masses (H, M, 1) their logarithms, real (B, 1, 1, N) boolean, true somewhere in each row.
+    Updates alternate between f, after which each pivot sends its mass, and g, after which every real token receives the
+    same mass, 1 in all; the first is of g if tokens_first. scores (B, H, M, N), masses (H, M, 1) the logarithms of the
+    pivots' masses, real (B, 1, 1, N) bool, true somewhere in each sequence.
     """
     scores = scores.contiguous()  # as the compiler expects the plan
     start = torch.zeros_like(scores[..., :1, :]).masked_fill(~real, -torch.inf)
@@ -30,6 +31,7 @@ def sinkhorn(
 
 
 def tokens_next(update: int, tokens_first: bool) -> bool:
+    """Whether this update is of g, the potential of the tokens."""
     return (update % 2 == 0) == tokens_first
 
 
@@ -44,7 +46,7 @@ def sinkhorn_backward(
     updates: int,
     tokens_first: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of scores and masses. That of a logsumexp is a row or a column of the plan, divided by its sum."""
+    """The gradients of scores and masses. A logsumexp's gradient is a row or column of the plan over its sum."""
     gradient, scores = gradient.contiguous(), scores.contiguous()  # as the compiler expects the gradient
     count = real.sum(-1, keepdim=True).to(scores.dtype)
     f, g = len(pivots) - 1, len(tokens) - 1

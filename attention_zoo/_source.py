@@ -12,7 +12,7 @@ from pathlib import Path
 from attention_zoo._same_numbers import RECORDED
 
 HERE = Path(__file__).parent
-PUBLIC = {  # what `attention_zoo` offers, and the module that defines it; torch comes with these modules
+PUBLIC = {  # names that `attention_zoo` imports on first use, since most need torch -> their modules
     "Attention": "_base",
     "QKVAttention": "_base",
     "Dims": "_dims",
@@ -22,7 +22,7 @@ PUBLIC = {  # what `attention_zoo` offers, and the module that defines it; torch
 }
 FINDING = {
     f"_{name}" for name in ("entry", "options", "plugin", "process", "registry", "same_numbers", "source", "stack")
-}  # they find mechanisms and compute nothing, so that an edit changes no source hash
+}  # modules that find mechanisms and compute nothing; an edit of them changes no source hash
 EMPTY = (None, [])
 
 
@@ -32,7 +32,7 @@ def read(path: Path) -> str:
 
 
 def file_at(text: str) -> Path | None:
-    """The file that a user names, with ~ replaced; None where there is none, or could not be."""
+    """The file that a user names, with ~ replaced; None if there is no such file, or the text cannot be a path."""
     try:
         path = Path(text).expanduser()
         return path.resolve() if path.is_file() else None
@@ -42,7 +42,7 @@ def file_at(text: str) -> Path | None:
 
 @functools.cache
 def code_of(text: str) -> str:
-    """The code in a text, the same in every Python version: no comments, no docstrings, nothing that `register` says.
+    """The code in a text, without comments, docstrings and calls of `register`, the same in every Python version.
 
     Raises SyntaxError.
     """
@@ -84,7 +84,7 @@ def _names_of_register(tree: ast.AST) -> Iterator[str]:
 
 
 def hash_of(sources: Iterable[tuple[str, str | bytes]]) -> str:
-    """12 hexadecimal digits over (name, source): of a text its code, of bytes all of them.
+    """12 hexadecimal digits over pairs (name, source); of a text its code is hashed, of bytes all of them.
 
     Code that computes the same numbers as recorded code counts as that code; see `_same_numbers`.
     """
@@ -99,7 +99,7 @@ def hash_of(sources: Iterable[tuple[str, str | bytes]]) -> str:
 def _code_or_text(text: str) -> str:
     try:
         return code_of(text)
-    except SyntaxError:  # of a module that is imported later, or never
+    except SyntaxError:  # a module may be imported later, or never
         return text
 
 
@@ -138,9 +138,9 @@ def imported_by_call(node: ast.AST) -> str:
 def closure(
     starts: Iterable[str], find: Callable[[str], Path | None], text_of: Callable[[Path], str]
 ) -> dict[Path, str]:
-    """The files of these modules and of all that they import, directly or through one another, and their dotted names.
+    """File -> dotted name, of these modules and of all that they import, directly or through one another.
 
-    find: dotted name -> the file, or None for a module that is not to be followed.
+    find: dotted name -> the file, or None for a module that is not to be followed. text_of: file -> its text.
     """
     found: dict[Path, str] = {}
     left = list(starts)
@@ -157,12 +157,12 @@ def closure(
             try:
                 left += imports(text_of(path), package)
             except SyntaxError:
-                continue  # the import will say it
+                continue  # importing it will raise the same error
     return found
 
 
 def find_in_zoo(name: str) -> Path | None:
-    """'attention_zoo._parts' or 'attention_zoo.LocalConv' -> its file; None for what changes no result."""
+    """'attention_zoo._parts' or 'attention_zoo.LocalConv' -> its file; None for a module that changes no result."""
     top, _, rest = name.partition(".")
     module = PUBLIC.get(rest, rest)
     path = HERE / f"{module}.py"
@@ -171,12 +171,12 @@ def find_in_zoo(name: str) -> Path | None:
 
 @functools.cache
 def read_zoo(path: Path) -> str:
-    """A shared piece of the zoo, as it was when it was first read."""
+    """The text of a shared file of the zoo, as it was when it was first read."""
     return read(path)
 
 
 def of_builtin(name: str, text: str) -> str:
-    """The source hash of a built-in: its code and that of the shared pieces that it imports."""
+    """The source hash of a built-in: of its code and that of the shared files that it imports."""
     own = HERE / f"{name}.py"
     files = closure([f"attention_zoo.{name}"], find_in_zoo, lambda path: text if path == own else read_zoo(path))
     shared = sorted(path for path in files if path != own)

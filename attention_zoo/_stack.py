@@ -1,4 +1,8 @@
-"""A hybrid of several mechanisms: `softmax+pola` take turns layer by layer, `pola*3+softmax` are given by stage."""
+"""A hybrid of several mechanisms.
+
+`softmax+pola` alternates layer by layer; `pola*3+softmax` has pola in three stages of the backbone, then softmax in
+one.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +28,8 @@ Part = tuple[Entry, dict[str, Value]]
 class Stack(Entry):
     """Layer i is part i modulo the number of parts. The name holds the parts' options; a hybrid has none itself.
 
-    by_stage: there is a part for each stage of the backbone instead, for every layer in it; in a flat encoder each
-    layer is a stage.
+    by_stage: all layers of stage i of the backbone are part i instead, modulo the number of parts; in a flat encoder
+    each layer is a stage.
     """
 
     parts: tuple[Part, ...] = ()
@@ -68,13 +72,13 @@ def split(spec: str) -> list[str]:
 
 
 def repeated(spec: str) -> tuple[str, int]:
-    """'pola*3' -> ('pola', 3): the mechanism of three stages; 0 where no number is given."""
+    """'pola*3' -> ('pola', 3): pola in three stages; the number is 0 where none is given."""
     found = re.fullmatch(r"(.+)\*(\d{1,3})", spec)
     return (found[1], int(found[2])) if found else (spec, 0)
 
 
 def _joined_by_stage(names: Iterable[str]) -> str:
-    """'pola*3+softmax*1' -> of three stages and one."""
+    """A name for each stage -> 'pola*3+softmax*1' for three stages of pola and one of softmax."""
     return "+".join(f"{name}*{len(list(group))}" for name, group in itertools.groupby(names))
 
 
@@ -112,5 +116,5 @@ def stack(specs: Sequence[str], find: Callable[[str], Part]) -> Stack:
 
 
 def joined(separator: str, words: Iterable[str]) -> str:
-    """Each word once, in their order, without the empty ones."""
+    """The words that are not empty, each once, in the order of their first occurrence."""
     return separator.join(dict.fromkeys(filter(None, words)))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def varies(keep: Tensor | None) -> bool:
-    """Must one compilation serve every length? Only under torch.compile with a mask; else there is one length."""
+    """Must one compilation serve every length? Only under torch.compile with a mask; otherwise there is one length."""
     return keep is not None and torch.compiler.is_compiling()
 
 
@@ -18,7 +18,8 @@ class Windows:
     """Windows of `size` per axis over tokens of this shape, (N,) or (rows, columns).
 
     The first window starts `shift` tokens before the first token, per axis; what lies outside is padding. varies: see
-    `varies`; then there are at least 2 windows and some padding, because what has neither would be compiled apart.
+    `varies`; if true, there are at least 2 windows per axis and some padding, because a length with one window or
+    without padding would be compiled separately.
     """
 
     shape: tuple[int, ...]

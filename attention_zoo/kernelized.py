@@ -26,10 +26,10 @@ from attention_zoo._parts import upcast
 class KernelizedAttention(QKVAttention):
     """y_i = sum_j exp(-|q_i - k_j|^2 / (2 sqrt K)) v_j, over the real tokens.
 
-    As softmax's numerator is exp(q_i k_j / sqrt K), this is softmax attention with exp(-|q|^2 / (2 sqrt K)) and the
-    same of k in place of the normaliser; so y grows with the number of tokens near q_i. It has no options but `conv`,
-    and softmax's parameters. Mixing costs 2 N^2 D multiply-adds. The N x N weights are kept for the backward pass,
-    since PyTorch's fused kernels normalise, so that memory grows with N^2, too.
+    As softmax's numerator is exp(q_i k_j / sqrt K), this is softmax attention with exp(-|q_i|^2 / (2 sqrt K)) and the
+    same of k_j in place of the normaliser; so y grows with the number of tokens near q_i. Its only option is `conv`,
+    and its parameters are those of softmax. Mixing costs 2 N^2 D multiply-adds. The N x N weights are kept for the
+    backward pass, since PyTorch's fused kernels normalise, so that memory grows with N^2, too.
     """
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -45,7 +45,7 @@ class PerformerAttention(QKVAttention):
     stabiliser: before exp, a maximum is subtracted from the exponents, one for each query and one for all keys of a
     sequence and head; after exp, a small number is added to the features. `exponent` takes the maximum of the whole
     exponent, so that the largest feature is 1, and adds 1e-6. `authors` takes that of W t' alone and adds 1e-6; the
-    features of long queries and keys fall below 1e-6, so that these tokens attend, or are attended to, uniformly.
+    features of queries and keys of large norm fall below it, so that these tokens attend, or are attended to, evenly.
     `port` is `authors` with 1e-4; the port itself takes the maximum of the keys over the whole batch, so that other
     sequences matter.
     scaled_twice: t' = t / K^(1/2), so that logits are divided by K, where softmax divides by sqrt K. padding_counts:
