@@ -1,7 +1,7 @@
 """Agent attention (Han et al. 2023, https://arxiv.org/abs/2312.08874).
 
-After the authors' models/agent_pvt.py. On sequences the agents are pooled over the real tokens in order, and the bias
-is one block table per direction, stretched to the constant maximal length.
+After the authors' models/agent_pvt.py. On sequences, the agents are means of successive segments of the real tokens,
+and each bias is one block table, stretched to the longest length of the task.
 Letters: B batch, N tokens, D width, H heads, K head width, A agents.
 """
 
@@ -15,7 +15,7 @@ from attention_zoo import Dims, QKVAttention, register, softmax_attention
 from attention_zoo._parts import first_columns
 from attention_zoo._pooling import pooling_bins
 
-BLOCK = 7  # side of the authors' block tables; a sequence has BLOCK * BLOCK entries
+BLOCK = 7  # side of the authors' block tables; on a sequence a table has BLOCK * BLOCK entries
 
 
 @register(
@@ -36,8 +36,9 @@ BLOCK = 7  # side of the authors' block tables; a sequence has BLOCK * BLOCK ent
 class AgentAttention(QKVAttention):
     """softmax(q a^T / sqrt K + B2) softmax(a k^T / sqrt K + B1) v, the agents a pooled from q.
 
-    agents: their number, a square on a grid. conv: taps of the convolution of v, one kernel per channel.
-    bias: the authors' learned position biases B1 and B2. Raises ValueError when a grid gets no square number.
+    agents: A, a square number on a grid. conv: taps of the convolution of v, one kernel per channel. bias: the authors'
+    learned position biases B1 and B2. Raises ValueError for agents below 1 or, on a grid, not a square, or an even
+    number of taps.
     """
 
     shared_conv = False
@@ -59,6 +60,7 @@ class AgentAttention(QKVAttention):
 
 
 def table(*shape: int) -> nn.Parameter:
+    """A learned table, drawn from a truncated normal of std 0.02."""
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
 
 
@@ -76,7 +78,7 @@ class SequenceBias(nn.Module):
 
 
 class GridBias(nn.Module):
-    """B1 (H, A, N) and B2 (H, N, A): bilinear block tables plus row and column tables."""
+    """B1 (H, A, N) and B2 (H, N, A): bilinearly stretched block tables plus tables of rows and of columns."""
 
     def __init__(self, dims: Dims, agents: int):
         super().__init__()

@@ -1,8 +1,9 @@
 """Window, global and random blocks (BigBird; Zaheer et al. 2020, https://arxiv.org/abs/2007.14062).
 
 After the authors' bigbird/core/attention.py, in the form without extra global tokens. Their last global block is the
-last of the padded sequence; here it is the last that holds a real token. They draw random blocks near the beginning of
-a long sequence (among its first 1,024 tokens, or by a plan); here, as in the paper, from all blocks.
+last of the padded sequence; here it is the last that holds a real token. The authors draw random blocks near the
+beginning of a long sequence (among its first 1,024 tokens, or by a plan); here, as in the paper, they are drawn from
+all blocks.
 Letters: B batch, H heads, N tokens, D width, K head width, P tokens of a block, C blocks, S blocks that a block sees.
 """
 
@@ -20,18 +21,18 @@ from attention_zoo._blocks import Blocks
     paper="https://arxiv.org/abs/2007.14062",
     cost="O(N)",
     family="sparse",
-    state="the keys and values of its blocks",
-    blind="tokens outside of these in one layer, but through a global block",
+    state="the keys and values of the blocks that its block sees",
+    blind="tokens of other blocks in one layer, except through a global block",
 )
 class BigBirdAttention(QKVAttention):
-    """softmax(q k^T / sqrt K) v over a block's neighbours, the first and the last block, and random blocks.
+    """softmax(q k^T / sqrt K) v over a block and its neighbours, the first and the last block, and random blocks.
 
-    Tokens of the first and the last block attend to everything. block: tokens of a block; random: random blocks that
-    each block sees beside the others, all different. 64 and 3 are the authors' and those of Skyformer's suite. Where a
-    block sees all others, this is softmax attention. The random blocks are drawn once, from the seed, per layer, head
-    and block, as an order in which a block prefers the others: a buffer of (N / block)^2 numbers per head, no
-    parameters. Mixing costs 2 N (7 + random) block D multiply-adds. Raises ValueError for a block below 1 or a negative
-    number of random blocks.
+    The first and the last block are global: their tokens attend to everything. block: tokens of a block. random: number
+    of random blocks that each block sees beside the others, all different. The defaults are the authors' and those of
+    Skyformer's suite. Where a block sees all others, this is softmax attention. The random blocks are drawn once, from
+    the seed, per layer, head and block, as an order in which a block prefers the others: a buffer of (N / block)^2
+    numbers per head, no parameters. Mixing costs 2 N (7 + random) block D multiply-adds. Raises ValueError for a block
+    below 1 or a negative number of random blocks.
     """
 
     preference: Tensor
@@ -55,7 +56,7 @@ class BigBirdAttention(QKVAttention):
         keys, values = (take(t, seen).flatten(3, 4).flatten(1, 2) for t in (k_blocks, v_blocks))  # (B, H C, S P, K)
         real = take(blocks.real.unsqueeze(1).expand(-1, q.shape[1], -1, -1), seen) & counts.unsqueeze(-1)
         real = real.flatten(3, 4)
-        real = (real | ~real.any(-1, keepdim=True)).flatten(1, 2).unsqueeze(2)  # a block of padding sees something
+        real = (real | ~real.any(-1, keepdim=True)).flatten(1, 2).unsqueeze(2)  # if all are padding, all are seen
         y = F.scaled_dot_product_attention(q_blocks.flatten(1, 2), keys, values, attn_mask=real, dropout_p=dropout)
         y = y.unflatten(1, (q.shape[1], blocks.count))
         place = torch.arange(blocks.count, device=q.device)[:, None, None]
@@ -66,9 +67,10 @@ class BigBirdAttention(QKVAttention):
         return blocks.join(y)
 
     def seen(self, first: Tensor, last: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """first, last (B,) -> the blocks that each block sees, (B, H, C, S), and which of them count, (B or 1, ...).
+        """first, last (B,) -> the blocks that each block sees, and which of them count, both (B, H, C, S).
 
-        A block that comes twice counts once: a random one is neither a neighbour nor global, a neighbour not global.
+        A block that is listed twice counts once: a random block that counts is no neighbour and not global, and a
+        neighbour that counts is not global.
         """
         first, last = first[:, None, None, None], last[:, None, None, None]
         query = torch.arange(count, device=first.device)[:, None]
@@ -88,7 +90,7 @@ class BigBirdAttention(QKVAttention):
 
 
 def take(t: Tensor, seen: Tensor) -> Tensor:
-    """t (B, H, C, P, ...), seen (B, H, ..., S) -> the blocks of these numbers, (B, H, ..., S, P, ...)."""
+    """t (B, H, C, P, ...), seen (B, H, ..., S) -> the blocks with these numbers, (B, H, ..., S, P, ...)."""
     batch, heads, count = t.shape[:3]
     start = count * torch.arange(batch * heads, device=t.device).view(batch, heads, *[1] * (seen.dim() - 2))
     return t.flatten(0, 2).index_select(0, (seen + start).flatten()).view(*seen.shape, *t.shape[3:])

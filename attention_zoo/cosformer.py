@@ -26,11 +26,11 @@ from attention_zoo._parts import upcast
     ordered=True,
 )
 class CosformerAttention(QKVAttention):
-    """Weights relu(q_i) . relu(k_j) cos(pi (i - j) / 2 M), normalised per query; M the sequence's length.
+    """Weights relu(q_i) . relu(k_j) cos(pi (i - j) / (2 M)), normalised per query; M is the sequence's length.
 
-    M counts up to the last real token. The cosine of a difference is a sum of two products, so each feature comes
-    twice, with the cosine and the sine of its position. Where the authors clamp the normaliser at 1e-6, 1e-6 is added.
-    It adds no parameters. Mixing costs 4 N K D multiply-adds.
+    M is the position of the last real token, counted from 1. The cosine of a difference is a sum of two products, so
+    each feature is used twice, times the cosine and times the sine of its position's angle. The authors clamp the
+    normaliser at 1e-6; here 1e-6 is added. It adds no parameters. Mixing costs 4 N K D multiply-adds.
     """
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:

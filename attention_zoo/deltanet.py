@@ -1,9 +1,9 @@
 """The delta rule in both directions (DeltaNet; Yang et al. 2024, https://arxiv.org/abs/2406.06484).
 
 After fla/layers/delta_net.py and fla/ops/delta_rule/naive.py of the authors' fla-org/flash-linear-attention, in chunks
-by the WY form. The authors have no backward direction; here it is made as ViG's for GLA (Liao et al. 2024,
-https://arxiv.org/abs/2405.18425): the same q, k and v, another beta, the mean of both directions, in each of which a
-token sees itself. Letters: B batch, N tokens, D width, H heads, K head width.
+by the WY form. The authors have no backward direction; the one here is made as in ViG for GLA (Liao et al. 2024,
+https://arxiv.org/abs/2405.18425): both directions have the same q, k and v, but each its own beta; a token sees itself
+in both; the result is their mean. Letters: B batch, N tokens, D width, H heads, K head width.
 """
 
 import torch
@@ -30,12 +30,13 @@ from attention_zoo._scan import add_ways, both_ways, carry, count_chunks, cut, j
 class DeltaNetAttention(QKVAttention):
     """y = out(norm((q_i S_i + q_i S'_i) / (2 sqrt K))), S_i = S_(i-1) + b_i k_i^T (v_i - k_i S_(i-1)).
 
-    S' runs from the last token, with another b. q, k and v are silu of short convolutions along the sequence, without
-    a bias; then q and k are divided by their length. b = sigmoid(beta(x)), per head and direction, and 0 at padding,
-    which changes no state. short_conv: odd taps, 0 for none; the authors' 4 taps back, turned round, span these 7.
-    norm: RMSNorm over a head. It takes no `positions: rope`. Own parameters: 3 D taps, 2 H D and K. Mixing costs
-    2 N (4 K + K^2 / 32 + 96) D multiply-adds; the triangular systems, 2 N 32 D more, are not counted as operations.
-    Raises ValueError for an even or negative number of taps.
+    S' runs from the last token to the first, with its own b. q, k and v pass short convolutions along the sequence,
+    without a bias, and silu; then q and k are divided by their norms. b = sigmoid(beta(x)), per head and direction, and
+    0 at padding, which changes no state. short_conv: taps of the short convolutions, odd, 0 for none; 7 span the
+    authors' 4 causal taps in both directions. `norm` is RMSNorm over a head. It does not support `positions: rope`.
+    Parameters beside `qkv` and `out`: 3 D short_conv, 2 H D and K. Mixing costs 2 N (4 K + K^2 / 32 + 96) D
+    multiply-adds; the triangular systems, 2 N 32 D more, are not counted as operations. Raises ValueError for an even
+    or negative number of taps.
     """
 
     def __init__(self, dims: Dims, *, short_conv: int = 7, conv: int = 0):
@@ -52,7 +53,7 @@ class DeltaNetAttention(QKVAttention):
         self.norm = nn.RMSNorm(dims.head_dim, eps=1e-5)
 
     def project(self, x: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, N, D), keep (B, N) -> q, k, v (B, H, N, K), convolved where padding counts as zeros."""
+        """x (B, N, D), keep (B, N) -> q, k, v (B, H, N, K), after the convolutions, where padding counts as zeros."""
         qkv = self.qkv(x)
         if self.short is not None:
             qkv = convolve(self.short, zero_padding(qkv, keep).transpose(1, 2)).transpose(1, 2)
@@ -77,15 +78,15 @@ class DeltaNetAttention(QKVAttention):
 
 
 def unit(t: Tensor) -> Tensor:
-    """t (..., K) divided by its length, with the authors' eps inside the root."""
+    """t (..., K) divided by its norm, with the authors' eps inside the root."""
     return t * (t.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
 
 
 def delta_scan(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, chunks: int) -> Tensor:
     """y_i = q_i S_i, S_i = S_(i-1) + beta_i k_i^T (v_i - k_i S_(i-1)); q, k, v (..., N, K), beta (..., N, 1).
 
-    Within a chunk that starts from S, token i writes u_i = beta_i (v_i - k_i S - sum_(j < i) (k_i k_j) u_j). That is a
-    triangular system, solved for S = 0 (written) and for what S takes away (erased), so that u = written - erased S.
+    Within a chunk that starts from S, token i writes u_i = beta_i (v_i - k_i S - sum_(j < i) (k_i k_j) u_j). This
+    triangular system is solved once for beta v (written) and once for beta k (erased), so that u = written - erased S.
     """
     tokens = q.shape[-2]
     q, k, v, beta = (cut(t, chunks) for t in (q, k, v, beta))

@@ -1,6 +1,6 @@
 """Focused linear attention (FLatten; Han et al. 2023, https://arxiv.org/abs/2308.00442).
 
-After the authors' models/flatten_pvt.py; normalises over the whole width, as their code does.
+After the authors' models/flatten_pvt.py; the norms are over the whole width, as in their code, not per head.
 Letters: B batch, N tokens, D width.
 """
 
@@ -30,8 +30,8 @@ from attention_zoo._parts import upcast
 class FLattenAttention(QKVAttention):
     """Linear attention on f(t) = u^p / |u^p| * |u|, u = (relu(t) + 1e-6) / softplus(s): same length, sharper direction.
 
-    power: p. conv: taps of the convolution of v. key_positions: the authors' learned table added to k (length x D).
-    Raises ValueError for a power below 1.
+    s is a learned scale per channel, zero at the start. power: p. conv: taps of the convolution of v. key_positions:
+    the authors' learned table added to k (length x D). Raises ValueError for a power below 1 or an even number of taps.
     """
 
     def __init__(self, dims: Dims, *, power: int = 3, conv: int = 5, key_positions: bool = False):
@@ -55,7 +55,8 @@ class FLattenAttention(QKVAttention):
 def focus(t: Tensor, scale: Tensor, power: int) -> Tensor:
     """t (B, N, D) -> (B, N, D), non-negative; norms over the width D, not per head."""
     u = (F.relu(upcast(t)) + 1e-6) / scale
-    # The norm of sharp cancels any factor of u. Without this one, (1e-6)^4 squared is 0 in float32, and so is the norm
-    # of a token without a positive channel. Powers up to 3 do not need it, and keep their numbers bit for bit.
+    # Dividing by the norm of sharp cancels any factor of u. Without the largest channel as divisor, (1e-6)^4 squared
+    # is 0 in float32, and so is the norm of a token without a positive channel. Powers up to 3 do not need this
+    # divisor, and keep their numbers bit for bit.
     sharp = (u / u.detach().amax(dim=-1, keepdim=True) if power > 3 else u) ** power
     return sharp * (u.norm(dim=-1, keepdim=True) / sharp.norm(dim=-1, keepdim=True))

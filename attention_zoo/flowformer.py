@@ -1,8 +1,8 @@
 """Attention by conserved flows (Flowformer; Wu et al. 2022, https://arxiv.org/abs/2202.06258).
 
-After the authors' Flow_Attention.py, not causal. They mask nothing; here sums, softmax and counts are over real tokens.
-Their LRA code is another form: relu instead of sigmoid, no clamp, and a softmax over the heads instead of the tokens,
-because of the order of its axes. Here these are options, off by default.
+After the authors' Flow_Attention.py, in its form without a causal mask. The authors mask no padding; here sums, softmax
+and counts are over real tokens. Their LRA code has another form: relu instead of sigmoid, no clamp, and a softmax over
+the heads instead of the tokens, because of the order of its axes. Here these are options, off by default.
 Letters: B batch, H heads, N tokens, K head width, R real tokens.
 """
 
@@ -33,11 +33,12 @@ EPS = 1e-6
 class FlowformerAttention(QKVAttention):
     """y_i = sigmoid(I'_i) f(q_i) / I_i sum_j f(k_j)^T (R softmax_j(min(O'_j, 1)) v_j), f = sigmoid.
 
-    Incoming flow I_i = f(q_i) sum_j f(k_j), outgoing flow O_j = f(k_j) sum_i f(q_i). I'_i = f(q_i) sum_j f(k_j) / O_j
-    and O'_j = f(k_j) sum_i f(q_i) / I_i are what is left of them when each source, each sink passes on 1. 1e-6 is
-    added to both factors of each product. The authors' LRA code is kernel=relu, competition=heads, clamp=false.
-    kernel: f, `sigmoid`, or `relu`, which adds 1e-6. competition: softmax over `tokens` or `heads`. clamp: the minimum
-    with 1. It adds no parameters. Mixing costs 2 N K D + 4 N D multiply-adds. Raises ValueError for an unknown word.
+    I_i = f(q_i) sum_j f(k_j) is the flow into sink i, O_j = f(k_j) sum_i f(q_i) the flow out of source j.
+    I'_i = f(q_i) sum_j f(k_j) / O_j is the flow into sink i when every source sends 1; O'_j = f(k_j) sum_i f(q_i) / I_i
+    is the flow out of source j when every sink receives 1. 1e-6 is added to both factors of each of these products.
+    kernel: f, `sigmoid`, or `relu`, which is relu(t) + 1e-6. competition: the softmax over O' is over `tokens` or
+    `heads`. clamp: the minimum with 1. The authors' LRA code is kernel=relu, competition=heads, clamp=false. It adds no
+    parameters. Mixing costs 2 N K D + 4 N D multiply-adds. Raises ValueError for another kernel or competition.
     """
 
     def __init__(
@@ -66,13 +67,13 @@ class FlowformerAttention(QKVAttention):
 
 
 def flow(t: Tensor, others: Tensor) -> Tensor:
-    """t, others (B, H, N, K) -> (B, H, N, 1): what flows between a token and all the others."""
+    """t, others (B, H, N, K) -> (B, H, N, 1): the flow between each token of t and all of the others."""
     total = others.sum(-2, keepdim=True) + EPS
     return (t + EPS) @ total.transpose(-2, -1)
 
 
 def softmax_over_tokens(t: Tensor, keep: Tensor | None) -> Tensor:
-    """t (B, H, N, 1), keep (B, N) -> like t; a row without real tokens takes all, so that it stays finite."""
+    """t (B, H, N, 1), keep (B, N) -> like t; over all tokens of a sequence without real ones, so that it is finite."""
     if keep is not None:
         t = t.masked_fill(~(keep | ~keep.any(-1, keepdim=True))[:, None, :, None], -torch.inf)
     return t.softmax(-2)

@@ -25,10 +25,10 @@ from attention_zoo._parts import first_columns, upcast, zero_padding
 class FNetAttention(Attention):
     """y = Re(F_N x F_D): Fourier transforms over the tokens and over the width, no parameters at all.
 
-    The transform over tokens always has the length of the longest sequence, with zeros at padding, which is the same as
-    padding every sequence to it; a sequence that is longer still raises ValueError. orthonormal: divide by
-    sqrt(length D), so that y is as large as x; the paper does not, but normalises after the residual sum, which this
-    suite's pre-norm encoder never does.
+    The transform over tokens always has the length of the longest sequence of the task, with zeros at padding, which is
+    the same as padding every sequence to that length. `forward` raises ValueError for a longer sequence. orthonormal:
+    divide by sqrt(length D), so that y is as large as x; the paper does not, but normalises after the residual sum,
+    which this suite's pre-norm encoder never does.
     """
 
     def __init__(self, dims: Dims, *, orthonormal: bool = True):
@@ -36,11 +36,11 @@ class FNetAttention(Attention):
         self.norm = "ortho" if orthonormal else "backward"
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        if x.shape[1] > self.dims.length:  # which F.pad would cut off without a word
+        if x.shape[1] > self.dims.length:  # F.pad would cut it off silently
             raise ValueError(f"{x.shape[1]:,} tokens, but built for at most {self.dims.length:,}")
         seen = upcast(zero_padding(x, keep))
         spectrum = torch.fft.fft(seen, dim=-1, norm=self.norm)
-        # padded by hand, and by one row too many, because torch.compile would compile the longest sequence apart
+        # padded by hand, and by one row too many, because torch.compile would compile the longest sequence separately
         spectrum = F.pad(spectrum, (0, 0, 0, self.dims.length + 1 - x.shape[1]))[:, : self.dims.length]
         mixed = torch.fft.fft(spectrum, dim=-2, norm=self.norm)
         return first_columns(mixed.real.mT, x.shape[1]).mT.to(x.dtype)

@@ -1,9 +1,10 @@
 """Gated linear attention in both directions (GLA; Yang et al. 2024, https://arxiv.org/abs/2312.06635).
 
 After fla/layers/gla.py and fla/ops/gla/naive.py of the authors' fla-org/flash-linear-attention, in chunks; keys are as
-wide as values, where the authors take half. The backward direction is that of ViG (Liao et al. 2024,
-https://arxiv.org/abs/2405.18425): the same q, k and v, gates of its own, the mean of both directions, in each of which
-a token sees itself. Letters: B batch, N tokens, D width, H heads, K head width, M chunks, P tokens of a chunk.
+wide as values, where the authors' have half the width. The backward direction is that of ViG (Liao et al. 2024,
+https://arxiv.org/abs/2405.18425): both directions have the same q, k and v, but each its own gates; a token sees itself
+in both; the result is their mean. Letters: B batch, N tokens, D width, H heads, K head width, M chunks, P tokens of a
+chunk.
 """
 
 import torch
@@ -24,16 +25,16 @@ from attention_zoo._scan import CHUNK, add_ways, both_ways, carry, count_chunks,
     state="a K x K state per head and direction",
     ordered=True,
     differs="in both directions, as in ViG; keys as wide as values",
-    departs={"gate=false": "no output gate", "smooth": "not the authors' root of 16"},
+    departs={"gate=false": "no output gate", "smooth": "not the 16th root that the authors take of the forget gate"},
 )
 class GLAAttention(QKVAttention):
     """y = out(silu(gate(x)) * norm((q_i S_i + q_i S'_i) / (2 sqrt K))), S_i = a_i S_(i-1) + k_i^T v_i.
 
-    a_i = sigmoid(forget(x_i))^(1 / smooth), a factor for each channel of k; S' runs from the last token, with another
-    a. At padding a is 1 and k is 0. rank: width inside `forget`, from D over rank to 2 D. smooth: the authors' 16, so
-    that a state starts with a half-life of some 16 tokens. gate: the factor silu(gate(x)). norm: RMSNorm over a head.
-    Own parameters: 3 D rank + 2 D, K, and D^2 + D of the gate. Mixing costs about 2 N (2 K + 32) D multiply-adds.
-    Raises ValueError for a rank below 1 or a smooth that is not positive.
+    a_i = sigmoid(forget(x_i))^(1 / smooth), a factor for each channel of k; S' runs from the last token to the first,
+    with its own a. At padding a is 1 and k is 0. rank: width inside `forget`, which maps D to rank to 2 D. smooth: 16
+    as the authors', so that a state has a half-life of some 16 tokens at the start. gate: the factor silu(gate(x)).
+    `norm` is RMSNorm over a head. Parameters beside `qkv` and `out`: 3 D rank + 2 D, K, and D^2 + D of the gate. Mixing
+    costs about 2 N (2 K + 32) D multiply-adds. Raises ValueError for a rank below 1 or a smooth that is not positive.
     """
 
     def __init__(self, dims: Dims, *, rank: int = 16, smooth: float = 16.0, gate: bool = True, conv: int = 0):
@@ -70,8 +71,9 @@ class GLAAttention(QKVAttention):
 def gated_scan(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, chunks: int) -> Tensor:
     """y_i = q_i S_i, S_i = exp(log_decay_i) S_(i-1) + k_i^T v_i; all (..., N, K), log_decay at most 0.
 
-    A key's decay until a query is exp(total_i - total_j). Its two factors exp(total_i) and exp(-total_j) would
-    overflow; here both are taken relative to a token between them, so that neither exceeds 1.
+    The decay of key j until query i is exp(total_i - total_j), total the sum of log_decay. As a product of exp(total_i)
+    and exp(-total_j) it would overflow; here both factors are relative to a token between j and i, so that neither
+    exceeds 1.
     """
     tokens = q.shape[-2]
     q, k, v, log_decay = (cut(t, chunks) for t in (q, k, v, log_decay))
@@ -83,7 +85,7 @@ def gated_scan(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, chunks: int) 
 
 
 def within(q: Tensor, k: Tensor, v: Tensor, total: Tensor) -> Tensor:
-    """The part of y_i that comes from the chunk of i itself: q, k, v, total (chunks, P, K) -> the same.
+    """The part of y_i that comes from the chunk of i itself: q, k, v, total (chunks, P, K) -> the same shape.
 
     A token sees itself; then, for spans of 2, 4, ... tokens, the second half of each span sees its first half.
     """

@@ -1,8 +1,9 @@
 """Linear attention with learned, spiky features (Hedgehog; Zhang et al. 2024, https://arxiv.org/abs/2402.04347).
 
-After FeatureMap in the authors' lolcats/src/model/feature_map.py, in the form with a softmax over the features. The
-normaliser gets this suite's 1e-6; the authors add 1e-12 to it and clamp features at 1e-12, which matters where spiky
-features miss each other and keys are few. Their configurations start W by Kaiming's rule; the identity is the paper's.
+After FeatureMap in the authors' lolcats/src/model/feature_map.py, in the form with a softmax over the features.
+`linear_attention` adds its 1e-6 to the normaliser; the authors add 1e-12 and clamp features at 1e-12, which makes a
+difference where keys are few and the spikes of q and k do not meet. Their configurations start W by Kaiming's rule; the
+identity is the paper's.
 Letters: B batch, N tokens, H heads, K head width, D width.
 """
 
@@ -26,9 +27,9 @@ from attention_zoo._parts import upcast
 class HedgehogAttention(QKVAttention):
     """Linear attention on f(t) = [softmax(W t) | softmax(-W t)], softmax over the K channels; W per head.
 
-    q and k have a W each, 2 H K^2 parameters, which start as the identity. The paper trains them to imitate a softmax
-    model before the task; here they are trained with everything else. Mixing costs 4 N K D multiply-adds and the maps
-    2 N K D.
+    q and k have their own W, 2 H K^2 parameters in all, which start as the identity. The paper trains them to imitate a
+    softmax model before the task; here they are trained with everything else. Mixing costs 4 N K D multiply-adds and
+    the maps W another 2 N K D.
     """
 
     def __init__(self, dims: Dims, *, conv: int = 0):

@@ -1,9 +1,9 @@
 """Full attention for a few queries, a mean for the others (Informer; Zhou et al. 2021, https://arxiv.org/abs/2012.07436).
 
-ProbSparse attention after the authors' models/attn.py, in its form without a causal mask. They draw the sample of keys
-in every forward pass, in evaluation too, and count padding in it, in the mean and among the queries; here the sample is
-drawn once, and everything is over the real tokens. As in their code, the sum over the sample is divided by the number
-of all keys.
+ProbSparse attention after the authors' models/attn.py, in its form without a causal mask. The authors draw the sample
+of keys in every forward pass, also in evaluation, and padding counts in the sample, in the mean and among the queries;
+here the sample is drawn once, and only real tokens count. As in their code, the sum over the sample is divided by the
+number of all keys.
 Letters: B batch, H heads, N tokens, R real tokens of a row, D width, K head width, S sampled keys, Q chosen queries.
 """
 
@@ -16,8 +16,8 @@ from torch import Tensor
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
 from attention_zoo._parts import first_columns, upcast
 
-UNIT = 2**31  # draws are whole numbers below it, so that no conversion of the module rounds them
-PART = 8  # keys compared at once: bounds the memory
+UNIT = 2**31  # draws are integers below it, which no conversion of the module to another dtype rounds
+PART = 8  # keys per query that are compared at once, which bounds the memory
 
 
 @register(
@@ -27,19 +27,19 @@ PART = 8  # keys compared at once: bounds the memory
     cost="O(N log N)",
     family="sparse",
     state="every key and value, or, for a query that is not chosen, the mean of v",
-    blind="the order of tokens, but for which keys a query samples",
+    blind="the order of tokens, except by which keys a query samples",
     differs="the sample of keys is drawn once, not in every pass",
 )
 class InformerAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v for the queries whose sparsity is largest, the mean of v for all others.
 
-    The sparsity of a query is max_s(q k_s) - sum_s(q k_s) / R over a sample of keys, one sample for each query.
-    factor: factor * ceil(ln R) keys are sampled, with repetitions, and as many queries chosen, at most R; when that is
-    R, this is softmax attention. 17 is what Skyformer's suite has on ListOps (its 128 features over ln 2,000), 16 and
-    19 on texts of 4,000 and images of 1,024; the authors take 5 for 96 steps of a time series. The samples are drawn
-    once, from the seed, per layer: a buffer of N factor ln N numbers, no parameters. Mixing costs N S D multiply-adds
-    for the samples, which are gathered and not counted as matrix products, and 2 N Q D. The samples have no gradient,
-    since a choice has none. Raises ValueError for a factor below 1.
+    The sparsity of a query is max_s(q k_s) - sum_s(q k_s) / R over a sample of S keys, one sample for each query.
+    factor: S = Q = factor * ceil(ln R), at most R; keys are sampled with repetitions, and Q queries are chosen. If
+    Q = R, this is softmax attention. 17 is what Skyformer's suite has on ListOps (its 128 features over ln 2,000), 16
+    and 19 on texts of 4,000 and images of 1,024; the authors take 5 for 96 steps of a time series. The samples are
+    drawn once, from the seed, per layer: a buffer of N factor ln N numbers, no parameters. Mixing costs N S D
+    multiply-adds for the samples, which are gathered and not counted as matrix products, and 2 N Q D. Sampling has no
+    gradient, since the choice of queries has none. Raises ValueError for a factor below 1.
     """
 
     sample: Tensor
@@ -61,7 +61,7 @@ class InformerAttention(QKVAttention):
             sparsity = self.sparsity(upcast(q.detach()), upcast(k.detach()), real, few)
             weight = (real / count.clamp(min=1).to(upcast(v).dtype))[:, None, None]
             mean = weight @ upcast(v)  # (B, H, 1, K)
-        # Rows of padding at the end, as many as queries may be chosen, so that there are always enough.
+        # Padded by as many rows as queries may be chosen, so that there are always enough rows.
         _, chosen = F.pad(sparsity, (0, self.most), value=-torch.inf).topk(self.most, dim=-1)  # largest first
         index = chosen.unsqueeze(-1).expand(-1, -1, -1, width)
         dropout = self.dims.dropout if self.training else 0.0
@@ -72,7 +72,7 @@ class InformerAttention(QKVAttention):
         return mean.expand(-1, -1, tokens + self.most, -1).scatter(2, index, active)[:, :, :tokens]
 
     def sparsity(self, q: Tensor, k: Tensor, real: Tensor, few: Tensor) -> Tensor:
-        """q, k (B, H, N, K), real (B, N), few (B, 1) -> (B, H, N), minus infinity at padding."""
+        """q, k (B, H, N, K), real (B, N), few (B, 1), which is S -> (B, H, N), minus infinity at padding."""
         batch, heads, tokens, _ = q.shape
         place = torch.argsort((~real).to(torch.uint8), dim=-1, stable=True)  # real tokens first, in order
         start = tokens * torch.arange(batch, device=q.device).unsqueeze(-1)

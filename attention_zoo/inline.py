@@ -35,12 +35,12 @@ KERNELS = {
 class InLineAttention(QKVAttention):
     """y_i = sum_j (s_ij - mean_j s_ij + 1 / R) v_j, s_ij = f(q_i) f(k_j) / (R sqrt K), and a convolution of v.
 
-    The weights of a token sum to 1 by subtraction, where others divide; they may be negative, and nothing bounds them.
-    The kernel of each sequence, head and channel is predicted from the mean of x: linear, GELU, linear within a head.
-    kernel: f, `identity`, `relu`, `leakyrelu` or `exp`, which is exp(0.2 t) and overflows at inputs of some hundreds.
-    conv: taps of the predicted kernel per axis, 0 leaves it out; T taps in all (3, on a grid 9) add (1 + T) (K + 1) D
-    parameters, which start like nn.Linear. Mixing costs 2 N K D + N T D multiply-adds. Raises ValueError for an unknown
-    kernel or an even number of taps.
+    The weights of a token sum to 1 by subtraction, where other mechanisms divide; they may be negative, and nothing
+    bounds them. The convolution's kernel is predicted for each sequence, head and channel from the mean of x, by two
+    linear layers within a head with GELU between them. kernel: f, `identity`, `relu`, `leakyrelu` or `exp`, which is
+    exp(0.2 t) and overflows at inputs of some hundreds. conv: taps of the predicted kernel per axis, 0 leaves it out; T
+    taps in all (3, on a grid 9) add (1 + T) (K + 1) D parameters, which start like nn.Linear. Mixing costs
+    2 N K D + N T D multiply-adds. Raises ValueError for an unknown kernel or an even number of taps.
     """
 
     def __init__(self, dims: Dims, *, kernel: str = "identity", conv: int = 3):
@@ -55,7 +55,7 @@ class InLineAttention(QKVAttention):
         with torch.autocast(q.device.type, enabled=False):
             q, k, v = f(upcast(q)), f(upcast(k)), upcast(v)
             real = None if keep is None else keep[:, None, :, None]
-            k = k - mean(k, real)  # the same as to subtract the mean of s_ij, and large numbers do not cancel
+            k = k - mean(k, real)  # the same as subtracting the mean of s_ij, but large numbers do not cancel
             k = k if real is None else torch.where(real, k, 0)
             state = k.transpose(-2, -1) @ v / k.shape[-1] ** 0.5 / count(k, real)
             return q @ state + mean(v, real)

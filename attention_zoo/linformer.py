@@ -1,8 +1,8 @@
 """Attention over projected keys and values (Linformer; Wang et al. 2020, https://arxiv.org/abs/2006.04768).
 
-After equation 7 of the paper: keys and values are projected along the sequence once they have their heads. The authors'
-fairseq example projects x before W_k and W_v, which differs in where the bias is added, and in nothing else.
-Skyformer's port never trained E (it was no leaf of the graph); here it is a parameter.
+After equation 7 of the paper: keys and values are projected along the sequence after they are split into heads. The
+authors' fairseq example projects x before W_k and W_v, which differs only in where the bias is added. Skyformer's port
+never trained E (it was no leaf of the graph); here it is a parameter.
 Letters: N tokens, D width, H heads, K head width.
 """
 
@@ -28,10 +28,10 @@ from attention_zoo._parts import first_columns
 class LinformerAttention(QKVAttention):
     """softmax(q (E k)^T / sqrt K) F v, with E and F of `rank` rows and as many columns as the longest sequence.
 
-    Columns beyond a sequence's real tokens meet zeros, so padding has no influence. rank: 128 as Skyformer's suite has
-    it; as many as tokens, with E the identity, is softmax attention. share: F = E; without it F is a second matrix. All
-    heads share E: rank length parameters, twice that without `share`, from the authors' uniform start (Xavier's bound
-    over sqrt 2). Mixing costs 4 N rank D multiply-adds. Raises ValueError for a rank below 1.
+    Keys and values are zero at padding, so it has no influence. rank: 128 as in Skyformer's suite; with a rank of N and
+    E = F the identity, this is softmax attention. share: F = E; otherwise F is a second matrix. All heads share E and
+    F: rank length parameters, twice that without `share`, from the authors' uniform start (Xavier's bound over sqrt 2).
+    Mixing costs 4 N rank D multiply-adds. Raises ValueError for a rank below 1.
     """
 
     def __init__(self, dims: Dims, *, rank: int = 128, share: bool = True, conv: int = 0):
@@ -51,4 +51,5 @@ class LinformerAttention(QKVAttention):
 
 
 def projection(rank: int, length: int) -> nn.Parameter:
+    """E or F (rank, length), as it starts."""
     return nn.Parameter(nn.init.xavier_uniform_(torch.empty(rank, length), gain=1 / math.sqrt(2)))

@@ -1,7 +1,7 @@
 """Block-local attention: the "Local" row of Long Range Arena (Tay et al. 2021, https://arxiv.org/abs/2011.04006).
 
-The Arena's own code shapes tokens as (block, blocks) before it attends over the first of the two, so that its blocks
-hold every (N / block)-th token instead of neighbours; here they hold neighbours.
+The Arena's own code reshapes N tokens to (block, N / block) and attends over the first axis, so that its blocks hold
+every (N / block)-th token; here they hold neighbours.
 Letters: N tokens, D width, K head width.
 """
 
@@ -18,14 +18,14 @@ from attention_zoo._windows import Windows, varies
     cost="O(N)",
     family="sparse",
     state="the keys and values of its block",
-    blind="tokens outside of its block, in every layer, nor the order of those within",
+    blind="tokens outside of its block in any layer, nor the order of tokens within it",
     differs="blocks of neighbours, not of tokens N / block apart",
 )
 class LocalAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v within blocks of consecutive tokens that do not overlap.
 
-    block: tokens of a block, 50 as in the Arena; N or more is softmax attention. It adds no parameters. Mixing costs
-    2 N block D multiply-adds. Raises ValueError for a block below 1.
+    block: tokens of a block, 50 as in the Arena; a block of N or more is softmax attention. It adds no parameters.
+    Mixing costs 2 N block D multiply-adds. Raises ValueError for a block below 1.
     """
 
     def __init__(self, dims: Dims, *, block: int = 50, conv: int = 0):

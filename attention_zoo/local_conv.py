@@ -21,10 +21,11 @@ from attention_zoo import Dims, QKVAttention, register
     ordered=True,
 )
 class LocalConvAttention(QKVAttention):
-    """y = out(local(v)); q and k are projected for equal parameters and then ignored.
+    """y = out(local(v)); q and k are projected only for the parameter count of softmax, and then ignored.
 
-    conv: taps, one kernel per head channel, shared by the heads: K (conv + 1) parameters, K (conv^2 + 1) on a grid.
-    Costs N conv D multiply-adds, N conv^2 D on a grid. Raises ValueError for no taps or an even number.
+    conv: taps of the convolution, one kernel per channel of a head, shared by the heads: K (conv + 1) parameters,
+    K (conv^2 + 1) on a grid. It costs N conv D multiply-adds, N conv^2 D on a grid. Raises ValueError for no taps or an
+    even number.
     """
 
     def __init__(self, dims: Dims, *, conv: int = 5):

@@ -1,9 +1,9 @@
 """Sliding-window attention with global tokens (Longformer; Beltagy et al. 2020, https://arxiv.org/abs/2004.05150).
 
 Computed in chunks of half a window, so that memory grows with N times window; the Arena's own code masks a dense
-matrix. As in the paper, global tokens have separate projections; theirs start as copies of the local ones, here they
-start like nn.Linear. Which tokens are global depends on the task; here it is the first token, which is the learned one
-where the protocol pools over `cls`.
+matrix. As in the paper, global tokens have separate projections; the authors' start as copies of the local ones, these
+start like nn.Linear. In the paper the task decides which tokens are global; here the first ones are, of which the very
+first is the learned token where the protocol pools over `cls`.
 Letters: B batch, N tokens, D width, H heads, K head width, P tokens of a chunk, C channels.
 """
 
@@ -23,15 +23,16 @@ from attention_zoo._windows import Windows, varies
     cost="O(N)",
     family="sparse",
     state="`window` keys and values around it, and those of the global tokens",
-    blind="tokens beyond half a window in one layer, but through a global one, nor the order of those within",
+    blind="tokens beyond half a window in one layer, except by a global token, nor the order of those within",
 )
 class LongformerAttention(QKVAttention):
-    """softmax(q k^T / sqrt K) v over window / 2 tokens to either side, the token itself and the global tokens.
+    """softmax(q k^T / sqrt K) v over window / 2 tokens on either side, the token itself and the global tokens.
 
-    Global tokens attend to everything, by separate projections q', k', v'. window: even; 2 N or more with no global
-    tokens is softmax attention (the paper takes 512 for texts of 4,096). tokens: how many of the first tokens are
+    Global tokens attend to everything, by separate projections q', k', v'. window: even; with 2 N or more and no global
+    tokens this is softmax attention (the paper takes 512 for texts of 4,096). tokens: how many of the first tokens are
     global; above 0 there are 3 D^2 + 3 D parameters more, `global_qkv`, which start like nn.Linear. Mixing costs about
-    2 N (1.5 window + 2 tokens) D multiply-adds. Raises ValueError for an odd window or one below 2.
+    2 N (1.5 window + 2 tokens) D multiply-adds. Raises ValueError for a window that is odd or below 2, or negative
+    tokens.
     """
 
     def __init__(self, dims: Dims, *, window: int = 128, tokens: int = 1, conv: int = 0):
@@ -49,7 +50,7 @@ class LongformerAttention(QKVAttention):
         y = self.attend(q, k, v, keep)
         if self.global_qkv is not None:
             first, tokens = self.attend_globally(x, keep), x.shape[1]
-            # padded by one row too many, because torch.compile would compile a sequence of global tokens alone apart
+            # padded by one row too many; torch.compile would compile a sequence of only global tokens separately
             first = F.pad(first, (0, 0, 0, tokens + 1 - first.shape[2]))[:, :, :tokens]
             y = torch.where(torch.arange(tokens, device=x.device)[:, None] < self.tokens, first, y)
         if self.local is not None:
@@ -57,7 +58,7 @@ class LongformerAttention(QKVAttention):
         return merge_heads(y)
 
     def attend_globally(self, x: Tensor, keep: Tensor | None) -> Tensor:
-        """x (B, N, D) -> (B, H, tokens, K): what the global tokens see."""
+        """x (B, N, D) -> (B, H, tokens, K): the result of attention for the global tokens."""
         assert self.global_qkv is not None
         q, k, v = self.global_qkv(x).chunk(3, dim=-1)
         if self.dims.rope:
@@ -88,13 +89,13 @@ class LongformerAttention(QKVAttention):
 
 
 def neighbours(t: Tensor, windows: Windows) -> Tensor:
-    """t (B, H, N, C) -> (B * chunks, H, 3 P, C): each chunk of P tokens between the one before and the one after."""
+    """t (B, H, N, C) -> (B * chunks, H, 3 P, C): each chunk of P tokens between the previous and the next chunk."""
     size, chunks = windows.size, windows.counts[0]
     t = F.pad(t, (0, 0, size, (chunks + 1) * size - t.shape[2]))
     return t.unfold(2, 3 * size, size).permute(0, 2, 1, 4, 3).flatten(0, 1)
 
 
 def band(size: int, reach: int, device: torch.device) -> Tensor:
-    """(size, 3 size) bool: which of the keys of three chunks a query of the middle one reaches."""
+    """(size, 3 size) bool: which keys of three successive chunks are within reach of a query of the middle one."""
     query, key = torch.arange(size, device=device), torch.arange(-size, 2 * size, device=device)
     return (query[:, None] - key).abs() <= reach

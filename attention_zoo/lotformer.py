@@ -1,10 +1,10 @@
 """Linear attention by low-rank optimal transport (LOTFormer; Shahbazi et al. 2025, https://arxiv.org/abs/2509.23436).
 
-After LRA/linear_sinkformer.py of anonymous13761234/LOTFormer. Their code ignores the mask; here only real tokens have
+After LRA/linear_sinkformer.py of anonymous13761234/LOTFormer. That code ignores the mask; here only real tokens have
 mass. It multiplies by the pivots' masses where the composition of two plans divides by them, so that rows sum to
-1 / M^2; their code for images, and this one, divide. It stops early once an update changes nothing; this one does not.
-Their code for images adds a table of positions to k and a convolution of v (here conv=5), and confuses heads with rows
-where it gives each head its learned masses.
+1 / M^2; the authors' code for images divides, and so does this one. It stops early once an update changes nothing; this
+one does not. The authors' code for images adds a table of positions to k and a convolution of v (here conv=5), and
+confuses heads with rows where it gives each head its learned masses.
 Letters: B batch, H heads, N tokens, D width, K head width, M pivots, R real tokens.
 """
 
@@ -29,13 +29,15 @@ from attention_zoo._sinkhorn import sinkhorn
 class LOTFormerAttention(QKVAttention):
     """R P^T diag(1 / a) Q v: P and Q (M, N) are entropic transport plans from M learned pivots z to the tokens.
 
-    P = exp(z q^T / (sqrt K eps) + f + g), with f and g such that pivot m sends a_m and each token gets 1 / R; Q the
-    same by k. pivots: M. eps: how blurred a plan is. iterations: updates of f and g in turn; g is first for P, f for Q.
-    The authors' LRA runs take eps=0.1, iterations=50 with 4 pivots on ListOps, 32 on Text, 64 on Retrieval and
-    Pathfinder, and on Image eps=25, iterations=5, pivots=8. learned: the masses a = softmax(2 b), b zero at the start,
-    as in their code for images, not 1 / M; H M parameters. shrunk: multiplies by a where it should divide. Scores are
-    cut to 50 on either side. The pivots are M D parameters, N(0, 0.02^2) at the start. Mixing costs 4 N M D
-    multiply-adds and 2 iterations N M H exponentials. Raises ValueError for no pivots or iterations, or no eps.
+    P = exp(z q^T / (sqrt K eps) + f + g), with f and g such that pivot m sends a_m and each token receives 1 / R; Q is
+    the same with k in place of q. pivots: M. eps: the regularisation; a larger one blurs the plans. iterations: number
+    of updates, of f and g in turn; the first is of g for P, of f for Q. The authors' LRA runs take eps=0.1,
+    iterations=50 with 4 pivots on ListOps, 32 on Text, 64 on Retrieval and Pathfinder, and on Image eps=25,
+    iterations=5, pivots=8. learned: masses a = softmax(2 b) as in the authors' code for images, b zero at the start, in
+    place of a = 1 / M; H M parameters. shrunk: diag(a) in place of diag(1 / a), as in the authors' LRA code.
+    z q^T / sqrt K is clamped to [-50, 50]. The pivots are M D parameters, N(0, 0.02^2) at the start. Mixing costs
+    4 N M D multiply-adds and 2 iterations N M H exponentials. Raises ValueError for pivots or iterations below 1, or an
+    eps that is not positive.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class LOTFormerAttention(QKVAttention):
             real = torch.ones_like(q[:, 0, :, 0], dtype=torch.bool) if keep is None else keep
             real = (real | ~real.any(-1, keepdim=True))[
                 :, None, None, :
-            ]  # a row of padding takes all, and stays finite
+            ]  # a sequence of padding takes all its tokens, and stays finite
             to_queries, to_keys = (
                 sinkhorn(self.scores(pivots, t), masses, real, self.iterations, tokens_first)[0]
                 for t, tokens_first in ((q, True), (k, False))

@@ -2,9 +2,9 @@
 
 After the authors' fairseq/modules/luna_attention.py, with separate keys and values as in their models/lra/model.py. The
 authors carry the packed memory, with a residual and a norm, into the next layer, which an attention x -> y cannot; here
-each layer has a memory of its own, which goes in raw. Theirs is scaled by sqrt D and gets sinusoidal positions and a
-layer norm first, so that its packing starts far less even. Theirs also cuts the memory to the batch's longest row, so
-that neighbours matter.
+each layer has its own memory, used as it is. The authors scale theirs by sqrt D, add sinusoidal positions and apply a
+layer norm first, so that its attention starts far less even. They also cut the memory to the length of the batch's
+longest sequence, so that the other sequences of a batch matter.
 Letters: B batch, N tokens, D width, H heads, K head width, M memory.
 """
 
@@ -28,10 +28,10 @@ from attention_zoo._parts import merge_heads, split_heads
 class LunaAttention(QKVAttention):
     """packed = softmax(W p k^T / sqrt K) v, then y = softmax(q k'^T / sqrt K) v' with [k' | v'] = W' packed.
 
-    memory: M, rows of the learned p (256 as in the paper's LRA runs, which have 16 and 128 beside it). There are M D
-    parameters more for p, which start normal with variance 1 / D, and 3 D^2 + 3 D for W (`pack`) and W' (`unpack`),
-    whose weights start as the authors' (Xavier's bound over sqrt 2). Mixing costs 4 N M D multiply-adds, and 2 M D^2.
-    Raises ValueError for a memory below 1.
+    memory: M, the rows of the learned p; the paper's LRA runs take 16, 128 and 256. There are M D parameters more for
+    p, which start normal with variance 1 / D, and 3 D^2 + 3 D for W (`pack`) and W' (`unpack`), whose weights start as
+    the authors' (Xavier's bound over sqrt 2). Mixing costs 4 N M D multiply-adds, and 2 M D^2. Raises ValueError for a
+    memory below 1.
     """
 
     def __init__(self, dims: Dims, *, memory: int = 256, conv: int = 0):

@@ -18,7 +18,7 @@ from attention_zoo._convolution import convolve
 from attention_zoo._parts import upcast, zero_padding
 from attention_zoo._scan import CHUNK, add_ways, both_ways, carry, count_chunks, cut, join
 
-STEPS = (0.001, 0.1)  # of the discretisation, at the start, log-uniform
+STEPS = (0.001, 0.1)  # range of the discretisation steps at the start, log-uniform
 
 
 @register(
@@ -35,12 +35,14 @@ class Mamba2Attention(Attention):
     """y_i = out(norm(c_(i-1) S_(i-1) + c'_(i+1) S'_(i+1) + (w v_i + d) v_i) silu(gate(x_i))).
 
     S_i = exp(-r t_i) S_(i-1) + t_i b_i^T v_i, with t = softplus(step(x) + bias) per head; i - 1 is the real token
-    before i. S' runs from the last token, with b', c' and t' of its own. v, b and c are silu of a short convolution of
-    inner(x); b and c (S) are shared by the heads. At padding t is 0, which changes no state.
-    state: S. expand: E / D; heads stay K wide, so there are expand times as many. short_conv: odd taps, 0 for none.
-    norm: RMSNorm over E. At the start r = d = 1, and t is log-uniform from 0.001 to 0.1. Parameters: D (3 E + 4 S +
-    2 H) + (taps + 1) (E + 4 S) + E (H + 1) + 3 H. Mixing costs 2 N (2 S E + 32 (S + E)) multiply-adds. It takes no
-    `positions: rope`. Raises ValueError for a state or expand below 1, or an even or negative number of taps.
+    before i. S' runs from the last token to the first, with its own b', c' and t'. v, b and c are parts of inner(x),
+    after a short convolution and silu; b and c, of width S, are shared by the heads. At padding t is 0, which changes
+    no state.
+    state: S. expand: E / D; heads stay K wide, so there are expand times as many. short_conv: taps of the short
+    convolution, odd, 0 for none. `norm` is RMSNorm over E. At the start r = d = 1, and t is log-uniform from 0.001 to
+    0.1. Parameters: D (3 E + 4 S + 2 H) + (taps + 1) (E + 4 S) + E (H + 1) + 3 H. Mixing costs 2 N (2 S E + 32 (S + E))
+    multiply-adds. It does not support `positions: rope`. Raises ValueError for a state or expand below 1, or an even or
+    negative number of taps.
     """
 
     def __init__(self, dims: Dims, *, state: int = 64, expand: int = 2, short_conv: int = 7):
@@ -56,7 +58,7 @@ class Mamba2Attention(Attention):
         self.step = nn.Linear(dims.dim, 2 * self.heads, bias=False)
         low, high = map(math.log, STEPS)
         start = (low + (high - low) * torch.rand(self.heads)).exp()
-        self.step_bias = nn.Parameter(start + (-(-start).expm1()).log())  # softplus of it is start
+        self.step_bias = nn.Parameter(start + (-(-start).expm1()).log())  # softplus(step_bias) = start
         self.log_rate = nn.Parameter(torch.zeros(self.heads))
         self.skip = nn.Linear(width, self.heads)
         nn.init.ones_(self.skip.bias)
@@ -69,7 +71,7 @@ class Mamba2Attention(Attention):
         mixed = self.inner(x)  # zero at padding, for it has no bias
         if self.short is not None:
             mixed = convolve(self.short, mixed.transpose(1, 2)).transpose(1, 2)
-        # activated after the split: the compiler would store parts of one tensor in strides that serve one length alone
+        # silu after the split: the compiler would store parts of one tensor with strides that serve only one length
         parts = mixed.split((mixed.shape[-1] - 4 * self.state, 2 * self.state, 2 * self.state), dim=-1)
         v, ahead, back = map(F.silu, parts)
         skip, steps = self.skip(v), self.step(x).chunk(2, dim=-1)
@@ -81,7 +83,7 @@ class Mamba2Attention(Attention):
                 step, c = step * real, hold(c, real)
             log_decay = -upcast(self.log_rate).exp() * step
             y = ssd(c, b, both_ways(v) * self.widen(step), log_decay, count_chunks(x.shape[1], keep))
-            y = add_ways(F.pad(y, (0, 0, 1, -1)))  # what the token before read, in each direction
+            y = add_ways(F.pad(y, (0, 0, 1, -1)))  # a token takes what the previous one read, in each direction
             y = F.rms_norm(y + self.widen(upcast(skip)) * v, v.shape[-1:], upcast(self.norm.weight), self.norm.eps)
         return self.out(y.to(x.dtype) * F.silu(self.gate(x)))
 
@@ -91,13 +93,13 @@ class Mamba2Attention(Attention):
 
 
 def hold(t: Tensor, real: Tensor) -> Tensor:
-    """t (B, 2, N, S), real (B, 2, N, 1) -> t, at padding that of the last real token, which the next one reads."""
+    """t (B, 2, N, S), real (B, 2, N, 1) -> t, with the last real token's value at padding, for the next to read."""
     place = torch.arange(t.shape[-2], device=t.device)[:, None]
     return t.gather(-2, (place * real).cummax(-2).values.expand_as(t))
 
 
 def ssd(c: Tensor, b: Tensor, v: Tensor, log_decay: Tensor, chunks: int) -> Tensor:
-    """y_i = c_i S_i, S_i = exp(log_decay_i) S_(i-1) + b_i^T v_i; within a chunk (L o c b^T) v, L the decays.
+    """y_i = c_i S_i, S_i = exp(log_decay_i) S_(i-1) + b_i^T v_i; within a chunk (L * c b^T) v, L the decays.
 
     c, b (B, 2, N, S), v (B, 2, N, E), log_decay (B, 2, N, H), at most 0 -> (B, 2, N, E).
     """

@@ -16,7 +16,7 @@ from attention_zoo._parts import upcast
     blind="which token is which: every query gets the same",
 )
 class MeanAttention(QKVAttention):
-    """Every query receives the mean of v; q and k are projected for equal parameters and then ignored."""
+    """Every query receives the mean of v; q and k are projected only for the parameter count of softmax."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:  # noqa: ARG002
         if keep is None:

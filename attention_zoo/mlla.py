@@ -1,8 +1,9 @@
 """Mamba-inspired linear attention (MLLA; Han et al. 2024, https://arxiv.org/abs/2405.16605).
 
 After MLLABlock and LinearAttention in the authors' models/mlla.py: everything between a block's norm and its residual.
-The two convolutions around these belong to their backbone and are left out. The biases of convolutions and projections
-fill the padding, so it is set to zero after each. Letters: B batch, N tokens, D width, H heads, K head width.
+The block's two other convolutions, before the norm and after the residual, belong to their backbone and are left out.
+Convolutions and projections have biases, which make padding differ from zero, so it is set to zero again wherever it
+would be read. Letters: B batch, N tokens, D width, H heads, K head width.
 """
 
 import torch
@@ -33,13 +34,13 @@ from attention_zoo._rotary import places, turned_attention
 class MLLAAttention(Attention):
     """y = out(silu(gate(x)) * (attention(u) + conv(u))), u = silu(front(inner(x))), the values are u itself.
 
-    attention: linear, on f = elu + 1 of q and k, both projected from u; numerators are turned by their place, the
-    normaliser is not. conv: taps of the convolution of u beside it, one kernel per channel. front: taps of the one
-    before it; 0 leaves out `inner` too, so that u is x. gate: the factor silu(gate(x)). rotary: the rotation, of one
-    speed per plane of the whole width, falling geometrically from 1 towards 1 / 10,000, on a grid by row and by
-    column. Width D has 5 D^2 + 5 D parameters, and (taps + 1) D for each convolution, (taps^2 + 1) D on a grid. Mixing
-    costs 2 N K D multiply-adds. It takes no `positions: rope`. Raises ValueError for an even number of taps, or a width
-    that cannot be turned: an odd head width, or on a grid a width not divisible by 4.
+    attention: linear, on f = elu + 1 of q and k, both projected from u; f is rotated by a token's position in the
+    numerator, not in the normaliser. conv: taps of the convolution of u, one kernel per channel. front: taps of the
+    convolution before the attention; 0 leaves out `inner` too, so that u is x. gate: the factor silu(gate(x)). rotary:
+    the rotation, with one speed per plane of the whole width, falling geometrically from 1 towards 1 / 10,000, on a
+    grid by row and by column. Width D has 5 D^2 + 5 D parameters, and (taps + 1) D for each convolution, (taps^2 + 1) D
+    on a grid. Mixing costs 2 N K D multiply-adds. It does not support `positions: rope`. Raises ValueError for an even
+    number of taps, or a width that cannot be rotated: an odd head width, or on a grid a width not divisible by 4.
     """
 
     def __init__(self, dims: Dims, *, conv: int = 3, front: int = 3, gate: bool = True, rotary: bool = True):
@@ -60,7 +61,7 @@ class MLLAAttention(Attention):
         x = zero_padding(x, keep)
         u = x
         if self.inner is not None and self.front is not None:
-            u = self.front(split_heads(self.inner(x), self.dims.heads), keep)  # which masks what it sees
+            u = self.front(split_heads(self.inner(x), self.dims.heads), keep)  # masks its input
             u = zero_padding(F.silu(merge_heads(u)), keep)
         q, k = (split_heads(t, self.dims.heads) for t in self.qk(u).chunk(2, dim=-1))
         v = split_heads(u, self.dims.heads)

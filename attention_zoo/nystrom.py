@@ -1,10 +1,10 @@
 """Nyström approximation of softmax attention (Nyströmformer; Xiong et al. 2021, https://arxiv.org/abs/2102.03902).
 
-After the authors' LRA/code/attention_nystrom.py. Landmarks are means over segments of the real tokens. Where their
-number does not divide that of the tokens, which the authors require, neighbouring segments share a token, and a
-sequence of fewer tokens than landmarks has some landmarks twice, so that it is not softmax attention exactly. The
-authors start the pseudo-inverse from a maximum over the whole batch, so that a prediction depends on its neighbours in
-the batch; here every matrix has its own, as in the paper.
+After the authors' LRA/code/attention_nystrom.py. Landmarks are means over segments of the real tokens. The authors
+require that the number of landmarks divides that of the tokens; where it does not, neighbouring segments share a token
+here, and a sequence of fewer tokens than landmarks has some landmarks twice, so that the result is not exactly softmax
+attention. The authors start the pseudo-inverse from a maximum over the whole batch, so that a prediction depends on the
+other sequences of the batch; here every matrix has its own, as in the paper.
 Letters: B batch, H heads, N tokens, K head width, A landmarks; a, b: the landmarks of q and of k.
 """
 
@@ -30,11 +30,11 @@ from attention_zoo._pooling import pooling_bins
 class NystromAttention(QKVAttention):
     """softmax(q b^T / sqrt K) pinv(softmax(a b^T / sqrt K)) softmax(a k^T / sqrt K) v, a and b the means of q and k.
 
-    landmarks: how many segments, at most the longest sequence's tokens, which is close to softmax attention. conv: taps
-    of the authors' convolution of v, one kernel per head along the sequence (heads times conv parameters, PyTorch's
-    default start); 0 leaves it out, as Skyformer's suite does. iterations: of the pseudo-inverse. Mixing costs
-    6 N landmarks D multiply-adds, 2 of them for the means, and, per head, 4 iterations landmarks^3. Raises ValueError
-    for less than one landmark or an even number of taps.
+    landmarks: number of segments, at most the longest length, where the result is close to softmax attention. conv:
+    taps of the authors' convolution of v, one kernel per head along the sequence (heads times conv parameters,
+    PyTorch's default start); 0 leaves it out, as Skyformer's suite does. iterations: of the pseudo-inverse. Mixing
+    costs 6 N landmarks D multiply-adds, 2 of them for the means, and, per head, 4 iterations landmarks^3. Raises
+    ValueError for landmarks below 1, negative iterations, or an even or negative number of taps.
     """
 
     def __init__(self, dims: Dims, *, landmarks: int = 64, conv: int = 35, iterations: int = 6):
@@ -58,7 +58,7 @@ class NystromAttention(QKVAttention):
 def pseudo_inverse(matrix: Tensor, iterations: int) -> Tensor:
     """The Moore-Penrose inverse of matrices (..., A, A), by Razavi et al.'s iteration (2014).
 
-    It converges for matrices whose rows sum to 1, and for symmetric ones of spectral radius 1, as Skyformer's.
+    It converges for matrices whose rows sum to 1, and for symmetric ones of spectral radius 1, such as Skyformer's.
     """
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     guess = matrix.transpose(-2, -1) / matrix.sum(-2).amax(-1)[..., None, None]

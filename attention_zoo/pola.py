@@ -1,7 +1,7 @@
 """Polarity-aware linear attention (PolaFormer; Meng et al. 2025, https://arxiv.org/abs/2501.15061).
 
-Where the paper and the authors' models/pola_pvt.py differ, the code is followed: the gate multiplies the mix and the
-convolution, and has no activation. In the paper's Figure 2 it multiplies the two flows alone.
+Where the paper and the authors' models/pola_pvt.py differ, the code is followed: the gate multiplies the sum of the
+attention and the convolution, and has no activation. In the paper's Figure 2 it multiplies only the two flows.
 Letters: B batch, N tokens, D width, H heads, K head width.
 """
 
@@ -38,12 +38,12 @@ WORDS = {"gate": ("on", "off", "sigmoid"), "power": ("learned", "fixed"), "flows
 class PolaAttention(QKVAttention):
     """Two linear attentions, q+ k+ + q- k- on the first half of each head's v and q+ k- + q- k+ on the second, gated.
 
-    t+ = max(t / softplus(s), 0)^r, t- = max(-t / softplus(s), 0)^r, r = 1 + alpha * sigmoid(w), per head and channel.
-    alpha: range of the learned power; the authors' code takes 4, their rows on the Arena 3, 5 and 7. conv: taps of the
-    convolution of v. key_positions: the authors' learned table added to k (length x D). For ablations, gate: `on`,
-    `off`, or `sigmoid` of it; power: `learned`, or `fixed` where it starts, at 1 + alpha / 2; flows: `both`, or `same`
-    or `opposite` for the whole of v. Raises ValueError for an odd head width with both flows, a negative alpha or an
-    unknown word.
+    t+ = max(t / softplus(s), 0)^r, t- = max(-t / softplus(s), 0)^r, r = 1 + alpha * sigmoid(w), per head and channel; s
+    and w are learned, zero at the start. alpha: range of the learned power; the authors' code takes 4, their rows on
+    the Arena 3, 5 and 7. conv: taps of the convolution of v. key_positions: the authors' learned table added to k
+    (length x D). For ablations: gate is `on`, `off`, or `sigmoid` for a sigmoid of the gate; power is `learned`, or
+    `fixed` at its start, 1 + alpha / 2; flows is `both`, or only `same` or `opposite`, on the whole of v. Raises
+    ValueError for an odd head width with both flows, a negative alpha, an unknown word or an even number of taps.
     """
 
     power: Tensor
@@ -78,7 +78,7 @@ class PolaAttention(QKVAttention):
         r = 1 + self.alpha * self.power.sigmoid()
         with torch.autocast(q.device.type, enabled=False):
             state, total, keys = summarise(polarise(k, r), upcast(v), keep)  # [k+ | k-]^T v and the sum of [k+ | k-]
-            scale = F.softplus(self.scale).view_as(r) ** (-2 * r)  # leaves the powers of q and k, meets in the state
+            scale = F.softplus(self.scale).view_as(r) ** (-2 * r)  # the scales of q and k, taken out of their powers
             scale = torch.cat((scale, scale), dim=-1)
             state, total = choose(self.flows, state * scale.transpose(-2, -1), total * scale)
             return read(polarise(q, r), state, total, 1e-6 * keys)
@@ -97,7 +97,7 @@ def polarise(t: Tensor, r: Tensor) -> Tensor:
 
 
 def choose(flows: str, state: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-    """state (B, H, 2K, K) and total (B, H, 1, 2K) of [k+ | k-] -> what [q+ | q-] reads, a row of total per flow.
+    """state (B, H, 2K, K) and total (B, H, 1, 2K) of [k+ | k-] -> those that [q+ | q-] reads, a row of total per flow.
 
     In the opposite flow q+ meets k-: the halves of [k+ | k-] are swapped.
     """
@@ -112,7 +112,7 @@ def choose(flows: str, state: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check(dims: Dims, *, alpha: float, **words: str) -> None:
-    """Raises ValueError for an option's value that cannot be."""
+    """Raises ValueError for an unknown word, a negative or infinite alpha, or an odd head width with both flows."""
     for name, word in words.items():
         if word not in WORDS[name]:
             raise ValueError(f"{name}={word}: must be {', '.join(WORDS[name][:-1])} or {WORDS[name][-1]}")

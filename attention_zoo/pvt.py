@@ -31,12 +31,12 @@ from attention_zoo._windows import varies
 class PVTAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v, with k and v projected from norm(c), c a strided convolution of x.
 
-    reduction: R, length and stride of the kernel, per axis; 1 is softmax attention. keys: if not 0, the most patches:
-    R is the smallest that leaves no more and, on a grid, divides both sides. keys=49 gives the authors' 8, 4, 2, 1 on
-    grids of 56, 28, 14, 7 cells a side, and of 32, 16, 8, 4. Above R = 1 there are D^2 R + 3 D parameters more,
+    reduction: R, length and stride of the kernel, per axis; 1 is softmax attention. keys: if not 0, R is instead the
+    smallest that leaves at most `keys` patches and, on a grid, divides both sides. keys=49 gives the authors' 8, 4, 2,
+    1 on grids of 56, 28, 14, 7 cells a side, and of 32, 16, 8, 4. Above R = 1 there are D^2 R + 3 D parameters more,
     D^2 R^2 + 3 D on a grid, which start as PyTorch's layers do. conv: taps of a convolution of the unshortened v.
     Mixing costs 2 N^2 D / R multiply-adds, 2 N^2 D / R^2 on a grid. Raises ValueError for a reduction below 1, negative
-    keys, or fewer than the whole patches of a grid can be.
+    keys, or keys below the fewest whole patches that a grid can have.
     """
 
     def __init__(self, dims: Dims, *, reduction: int = 4, keys: int = 0, conv: int = 0):
@@ -55,7 +55,7 @@ class PVTAttention(QKVAttention):
             return super().project(x)
         width, weight, bias = self.dims.dim, self.qkv.weight, self.qkv.bias
         image = self.as_image(x, least)
-        if least > 1:  # a product, because the compiler compiles a strided convolution's gradient for each length
+        if least > 1:  # a matrix product; the compiler would compile a strided convolution's gradient for each length
             parts = image.unflatten(2, (image.shape[2] // self.reduction, self.reduction)).transpose(1, 2)
             patches = F.linear(parts.flatten(2), self.shorten.weight.flatten(1), self.shorten.bias)
         else:
@@ -65,7 +65,7 @@ class PVTAttention(QKVAttention):
         return split_heads(q, self.dims.heads), split_heads(k, self.dims.heads), split_heads(v, self.dims.heads)
 
     def as_image(self, t: Tensor, least: int) -> Tensor:
-        """t (B, N, C) -> (B, C, N) or (B, C, rows, columns), zeros up to `least` whole patches per axis or more."""
+        """t (B, N, C) -> (B, C, N) or (B, C, rows, columns), zeros up to whole patches, `least` or more per axis."""
         image = t.transpose(1, 2)
         image = image if self.dims.grid is None else image.unflatten(-1, self.dims.grid)
         size = self.reduction
@@ -73,7 +73,7 @@ class PVTAttention(QKVAttention):
         return F.pad(image, [pad for count in missing for pad in (0, count)])
 
     def least(self, keep: Tensor | None) -> int:
-        """Patches per axis: 2 if compiled for every length, because a single one would be compiled apart."""
+        """The least number of patches per axis: 2 if compiled for every length, as 1 would be compiled separately."""
         return 2 if self.dims.grid is None and varies(keep) else 1
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -1,8 +1,8 @@
 """Rank-augmented linear attention (RALA; Fan et al. 2025, https://arxiv.org/abs/2411.07635).
 
-After GateLinearAttentionNoSilu in the authors' classfication/RALA.py. The convolution in front of their block's norm,
-which its residual takes up too, belongs to their backbone and is left out.
-Convolutions start as PyTorch's do, uniform within 1 / sqrt(fan in); theirs as a normal of standard deviation 0.02.
+After GateLinearAttentionNoSilu in the authors' classfication/RALA.py. The convolution before their block's norm, whose
+result also enters the residual, belongs to their backbone and is left out. Convolutions start as PyTorch's do, uniform
+within 1 / sqrt(fan in); the authors' start normal with a standard deviation of 0.02.
 Letters: B batch, H heads, N tokens, D width, K head width, R real tokens.
 """
 
@@ -28,11 +28,11 @@ from attention_zoo._rotary import places, turned_attention
 class RALAAttention(QKVAttention):
     """Linear attention on f = elu + 1 with keys a_j f(k_j), a_j = R softmax_j(mean_i f(q_i) f(k_j) / sqrt K), gated.
 
-    Numerators are turned by their place, the normaliser is not. The mix and a convolution of v are multiplied by a
-    linear gate of x. conv: taps of that convolution, one kernel per channel. rotary: the rotation, of speeds from 1 to
-    1 / 10,000, on a grid by row and by column. The gate has D^2 + D parameters. Mixing costs 2 N K D + 3 N D
-    multiply-adds. Raises ValueError for an even number of taps, or a head width that cannot be turned: odd, or on a
-    grid not divisible by 4.
+    Features are rotated by their position in the numerator, not in the normaliser. The sum of the attention and a
+    convolution of v is multiplied by a linear gate of x. conv: taps of that convolution, one kernel per channel.
+    rotary: the rotation, of speeds from 1 to 1 / 10,000, on a grid by row and by column. The gate has D^2 + D
+    parameters. Mixing costs 2 N K D + 3 N D multiply-adds. Raises ValueError for an even number of taps, or a head
+    width that cannot be rotated: odd, or on a grid not divisible by 4.
     """
 
     shared_conv = False
@@ -70,6 +70,6 @@ class RALAAttention(QKVAttention):
 def weights(query: Tensor, k: Tensor, keep: Tensor | None) -> Tensor:
     """query (B, H, 1, K), k (B, H, N, K), keep (B, N) -> softmax over the real keys (B, H, N, 1)."""
     scores = k @ query.transpose(-2, -1) / k.shape[-1] ** 0.5
-    if keep is not None:  # a row without real keys takes all, so that it stays finite
+    if keep is not None:  # without real keys the softmax is over all keys, so that it stays finite
         scores = scores.masked_fill(~(keep | ~keep.any(-1, keepdim=True))[:, None, :, None], -torch.inf)
     return scores.softmax(-2)

@@ -2,8 +2,9 @@
 
 After LSHSelfAttention in the authors' trax/layers/research/efficient_attention.py, which Nyströmformer's and
 Skyformer's suites run in transformers' form. Where the paper and the code differ, the code is followed: a chunk may
-hold several buckets, and a pair that meets in several rounds counts in each. Theirs draws rotations at every pass, in
-evaluation too. In theirs the first chunk of a round looks back at the last of another round; here, at none.
+hold several buckets, and a pair that meets in several rounds counts in each. The authors draw rotations at every pass,
+also in evaluation; here they are drawn once. In their code the first chunk of a round looks back at the last chunk of
+another round; here it looks back at none.
 Letters: B batch, N tokens, D width, H heads, K head width, R rounds, P tokens of a chunk, C channels.
 """
 
@@ -28,18 +29,19 @@ ITSELF = -1e5  # the logit of a token at itself: it counts where the token sees 
     differs="rotations are drawn once, not at every pass, and a round's first chunk looks back at none",
     family="sparse",
     state="`hashes` chunks of `bucket` keys, and the chunk before each",
-    blind="tokens beyond these chunks in one layer, nor the order of those within",
+    blind="tokens outside of these chunks in one layer, nor the order of tokens within them",
 )
 class ReformerAttention(QKVAttention):
-    """softmax(q k^T) v with k = q / |q|, over the tokens of a token's chunk and of the one before, without itself.
+    """softmax(q k^T) v with k = q / |q|, over the tokens of a token's chunk and of the previous one, without itself.
 
-    In each of `hashes` rounds, tokens are sorted by bucket, the largest of [q W | -q W], and cut into chunks of
-    `bucket` tokens; rounds are weighed by their normalisers. Padding is sorted last. There are twice as many buckets as
-    chunks in the longest sequence, in two factors above 128. hashes, bucket: 2 and 64 as in Skyformer's suite; with a
-    bucket of all tokens this is softmax attention with k = q / |q|, a temperature of 1, and no token at itself unless
-    it is alone. W is normal and drawn from the seed, per head and round: a buffer, never trained. `qkv` holds W_q and
-    W_v alone, so that there are D^2 + D parameters less. Mixing costs 4 N hashes bucket D multiply-adds and N hashes
-    D / 2 times the sum of the factors. Raises ValueError for hashes or a bucket below 1.
+    In each of `hashes` rounds, tokens are sorted by bucket, which is the argmax of [q W | -q W], and cut into chunks of
+    `bucket` tokens; rounds are weighted by their normalisers. Padding is sorted last. There are twice as many buckets
+    as chunks in the longest sequence; above 128, a bucket is a pair of argmaxes, and the number of buckets a product of
+    two factors. hashes, bucket: 2 and 64 as in Skyformer's suite; with a bucket of all tokens this is softmax attention
+    with k = q / |q|, a temperature of 1, and no token that attends to itself unless it is alone. W is normal and drawn
+    from the seed, per head and round: a buffer, never trained. `qkv` holds only W_q and W_v, so that there are D^2 + D
+    parameters less. Mixing costs 4 N hashes bucket D multiply-adds and N hashes D / 2 times the sum of the factors.
+    Raises ValueError for hashes or a bucket below 1.
     """
 
     rotations: Tensor
@@ -85,7 +87,7 @@ class ReformerAttention(QKVAttention):
             return (total.softmax(2) * y).sum(2)
 
     def buckets(self, q: Tensor, keep: Tensor | None) -> Tensor:
-        """q (B, H, N, K) -> (B, H, R, N) int, the last bucket for padding."""
+        """q (B, H, N, K) -> (B, H, R, N) int; padding has a bucket after all others."""
         turned = q.detach().unsqueeze(2) @ self.rotations.to(q.dtype)
         bucket, count = torch.zeros(1, dtype=torch.long, device=q.device), 1
         for part, factor in zip(turned.split([f // 2 for f in self.factors], -1), self.factors, strict=True):
@@ -108,13 +110,13 @@ def arrange(t: Tensor, order: Tensor) -> Tensor:
 
 
 def with_previous(t: Tensor, windows: Windows) -> Tensor:
-    """t (B, H, N, C) -> (B * chunks, H, 2 P, C): each chunk of P tokens behind the one before."""
+    """t (B, H, N, C) -> (B * chunks, H, 2 P, C): each chunk of P tokens after the previous chunk."""
     size, chunks = windows.size, windows.counts[0]
     t = F.pad(t, (0, 0, size, chunks * size - t.shape[2]))
     return t.unfold(2, 2 * size, size).permute(0, 2, 1, 4, 3).flatten(0, 1)
 
 
 def real_tokens(q: Tensor, keep: Tensor | None) -> Tensor:
-    """q (B, H, N, K), keep (B, N) -> (B, 1): how many."""
+    """q (B, H, N, K), keep (B, N) -> (B, 1): the number of real tokens."""
     batch, tokens = q.shape[0], q.shape[2]
     return torch.full((batch, 1), tokens, device=q.device) if keep is None else keep.sum(-1, keepdim=True)

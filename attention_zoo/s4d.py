@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attention_zoo import Attention, Dims, register
 from attention_zoo._parts import first_columns, upcast, zero_padding
 
-STEPS = (0.001, 0.1)  # of the discretisation, at the start, log-uniform
+STEPS = (0.001, 0.1)  # range of the discretisation steps at the start, log-uniform
 
 
 @register(
@@ -29,12 +29,12 @@ STEPS = (0.001, 0.1)  # of the discretisation, at the start, log-uniform
     ordered=True,
 )
 class S4DAttention(Attention):
-    """y = GLU(out(gelu(h * x + d x))), with one kernel h per channel that reaches to both sides.
+    """y = GLU(out(gelu(h * x + d x))), with one kernel h per channel that reaches to both sides; * is a convolution.
 
-    h(t) = 2 Re sum_n c_n (exp(a_n step) - 1) / a_n exp(a_n step t), t the distance of a token behind, or one less than
-    that of a token ahead, which has another c. a_n = -decay_n + i frequency_n, at the start -1/2 + i pi n. state:
-    the authors' N, twice the number of n. Width D has D (3 state + 2 D + 4) parameters. Convolved in float32 by FFT;
-    padding is zero, so it has no influence. Raises ValueError for an odd state.
+    h(t) = 2 Re sum_n c_n (exp(a_n step) - 1) / a_n exp(a_n step t). For a token behind, t is its distance; for a token
+    ahead, t is its distance less one, and c has other values. a_n = -decay_n + i frequency_n, at the start -1/2 + i pi
+    n. state: the authors' N, twice the number of n. Width D has D (3 state + 2 D + 4) parameters. Convolved in float32
+    by FFT; padding is zero, so it has no influence. Raises ValueError for a state that is odd or below 2.
     """
 
     def __init__(self, dims: Dims, *, state: int = 64):
@@ -82,7 +82,7 @@ class S4DAttention(Attention):
         return F.glu(self.out(F.gelu(y.transpose(1, 2)).to(x.dtype)), dim=-1)
 
 
-# Real and imaginary part: files of weights, and half of the tools, know no complex numbers.
+# Real and imaginary part, because files of weights and many tools do not support complex numbers.
 Complex = tuple[Tensor, Tensor]
 
 

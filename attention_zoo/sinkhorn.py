@@ -1,11 +1,12 @@
-"""Attention to a block and to one sorted there (Sinkhorn Transformer; Tay et al. 2020, https://arxiv.org/abs/2002.11296).
+"""Attention to a block and one sorted to it (Sinkhorn Transformer; Tay et al. 2020, https://arxiv.org/abs/2002.11296).
 
-After the paper; its authors' only code is the Arena's sinkhorn_attention.py, whose default sorts by a softmax without
-Sinkhorn's iterations, whose blocks hold tokens N / P apart, which sorts the sum of all blocks to every place, and which
-adds two attentions. As there, the sorting network is linear in the sum of a block's keys; W is one for all heads there,
-one per head here. One softmax over both blocks, the iterations and the temperature are those of the PyTorch form that
-is in use (lucidrains/sinkhorn-transformer). That one reads the queries, too, takes log(relu) of what the network gives,
-and keeps only the largest entry of a row of R; here, as in the paper, nothing is cut and all are kept.
+After the paper. Its authors' only code is the Arena's sinkhorn_attention.py, in which the default sorts by a softmax
+without Sinkhorn's iterations, blocks hold tokens N / P apart, the sum of all blocks is sorted to every place, and two
+attentions are added. As in that code, the sorting network is linear in the sum of a block's keys; its W is one for all
+heads, here each head has its own. One softmax over both blocks, the iterations and the temperature are those of the
+PyTorch form that is in use (lucidrains/sinkhorn-transformer). That form also reads the queries, takes log(relu) of what
+the network gives, and keeps only the largest entry of each row of R; here, as in the paper, nothing is cut and all
+entries are kept.
 Letters: B batch, H heads, N tokens, D width, K head width, P tokens of a block, C blocks.
 """
 
@@ -24,7 +25,7 @@ from attention_zoo._parts import first_columns, upcast
     paper="https://arxiv.org/abs/2002.11296",
     cost="O(N^2)",
     family="sparse",
-    state="the keys and values of its block and of one that is sorted there",
+    state="the keys and values of its block and of the mixture that is sorted to it",
     blind="single tokens of other blocks, only their mixtures",
     differs="no Gumbel noise in training; a sorting network for each head",
 )
@@ -32,12 +33,12 @@ class SinkhornAttention(QKVAttention):
     """softmax(q [k | k']^T / sqrt K) [v | v'] within a block; k'_c = sum_d R_cd k_d is what R sorts to block c.
 
     R = Sinkhorn(W sum k_c / temperature) is nearly doubly stochastic: `iterations` times, its rows and then its columns
-    are divided by their sums. It is taken over blocks that hold a real token. A place of k' counts as far as it comes
-    from real tokens. block: tokens of a block, 50 as in the Arena; one block is softmax attention. iterations: 5.
-    temperature: 0.75. W, for each head K times the number of blocks at the longest length, adds D N / block parameters
-    that start like nn.Linear, or none if there is one block. Mixing costs 4 N block D multiply-adds and the sorting
-    2 N^2 / block D, which is why it is O(N^2), with a small factor. Raises ValueError for a block or iterations below 1
-    or a temperature that is not positive.
+    are divided by their sums. It is taken over blocks that hold a real token. A place of k' is weighted by the share of
+    it that comes from real tokens. block: tokens of a block, 50 as in the Arena; one block is softmax attention.
+    iterations, temperature: those of R. W, for each head K times the number of blocks at the longest length, adds
+    D N / block parameters that start like nn.Linear, or none if there is one block. Mixing costs 4 N block D
+    multiply-adds and the sorting 2 N^2 / block D, which is why it is O(N^2), with a small factor. Raises ValueError for
+    a block or iterations below 1 or a temperature that is not positive.
     """
 
     def __init__(self, dims: Dims, *, block: int = 50, iterations: int = 5, temperature: float = 0.75, conv: int = 0):

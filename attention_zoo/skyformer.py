@@ -1,8 +1,8 @@
 """Nyström approximation of Gaussian attention (Skyformer; Chen et al. 2021, https://arxiv.org/abs/2111.00035).
 
-After the authors' src/models/attention_skyformer.py. They draw the landmarks' tokens at every pass, in evaluation too,
-from the first R places of a row of R real tokens; here they are drawn once, by rank among the real tokens. Their
-inverse starts from a maximum over the whole batch, as Nyströmformer's, and here from each matrix's own.
+After the authors' src/models/attention_skyformer.py. The authors draw the landmarks' tokens at every pass, also in
+evaluation, from the first R places of a row of R real tokens; here they are drawn once, by rank among the real tokens.
+Their inverse starts from a maximum over the whole batch, as Nyströmformer's does; here each matrix has its own.
 Letters: B batch, N tokens, D width, H heads, K head width, M landmarks.
 """
 
@@ -14,7 +14,7 @@ from attention_zoo._gaussian import gaussian
 from attention_zoo._parts import upcast
 from attention_zoo.nystrom import pseudo_inverse
 
-TICKETS = 2**31  # a whole number below this is a place in [0, 1) that no change of precision moves
+TICKETS = 2**31  # ticket / TICKETS is a rank in [0, 1); integers, since no change of precision rounds them
 
 
 @register(
@@ -25,16 +25,17 @@ TICKETS = 2**31  # a whole number below this is a place in [0, 1) that no change
     differs="the landmarks' tokens are drawn once, not at every pass",
     family="low_rank",
     state="`landmarks` tokens per head, each with K numbers",
-    blind="the order of tokens, but for which become landmarks",
+    blind="the order of tokens, except by which of them become landmarks",
 )
 class SkyformerAttention(QKVAttention):
     """C(q, z) (C(z, z) + regulariser I)^-1 C(z, k) v, C the kernel of `kernelized`, z a few tokens of q and of k.
 
     landmarks: M, half of them from q and half from k, at tokens drawn from the seed, uniformly and with replacement,
-    the same for all heads (128 as in the authors' LRA runs); all tokens of both and regulariser=0 is `kernelized`.
-    regulariser: 0.1 as the authors'. iterations: of the inverse, which is scaled by the roots of its row sums first.
-    Parameters are softmax's. Mixing costs 4 N M D multiply-adds and, per head, 4 iterations M^3, in float32. Raises
-    ValueError for an odd number of landmarks, less than two, a negative regulariser or negative iterations.
+    the same for all heads (128 as in the authors' LRA runs); with all tokens of both and regulariser=0 this is
+    `kernelized`. regulariser: 0.1 as the authors'. iterations: of the inverse, for which the matrix is first divided by
+    the roots of its row sums on both sides. Parameters are softmax's. Mixing costs 4 N M D multiply-adds and, per head,
+    4 iterations M^3, in float32. Raises ValueError for landmarks that are odd or below 2, a negative regulariser or
+    negative iterations.
     """
 
     tickets: Tensor
@@ -66,7 +67,7 @@ class SkyformerAttention(QKVAttention):
 
 
 def pick(t: Tensor, tickets: Tensor, keep: Tensor | None) -> Tensor:
-    """t (B, H, N, K), tickets (M) -> (B, H, M, K): the real tokens of rank tickets / TICKETS times their number."""
+    """t (B, H, N, K), tickets (L,) -> (B, H, L, K): the real tokens of rank tickets / TICKETS times their number."""
     tokens = t.shape[2]
     if keep is None:
         return t.index_select(2, tickets * tokens // TICKETS)

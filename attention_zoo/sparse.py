@@ -1,9 +1,9 @@
 """Fixed and strided patterns (Sparse Transformer; Child et al. 2019, https://arxiv.org/abs/1904.10509).
 
-The two patterns of a kind are merged into one mask for every head, as in the Arena's sparse_attention.py; the defaults
-are those of its utils/train_utils.py. There and in the authors' attention.py a token only looks back, which suits a
-language model; here it looks both ways. The Arena also frees its CLS token from the mask; here every token has the same
-pattern.
+The two patterns of a kind, of near and of far keys, are merged into one mask for every head, as in the Arena's
+sparse_attention.py; the defaults are those of its utils/train_utils.py. In the Arena's and in the authors' attention.py
+a token only looks back, which suits a language model; here it looks both ways. The Arena also exempts its CLS token
+from the mask; here every token has the same pattern.
 Letters: B batch, H heads, N tokens, D width, K head width, P tokens of a block, C blocks, W near keys, S far keys.
 """
 
@@ -23,20 +23,19 @@ from attention_zoo._parts import upcast
     cost="O(N^2)",
     family="sparse",
     state="the keys and values of its block, and of chosen columns of all others",
-    blind="the other tokens in one layer, but through such a column",
+    blind="tokens outside of these in one layer, except through such a column",
     differs="not causal: the patterns reach both ways",
 )
 class SparseAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v over a pattern of keys.
 
     pattern: `fixed`, the tokens of the same block and a few columns of every block; or `strided`, the tokens less than
-    a block away and those a multiple of it away. block: tokens of a block, the paper's stride. columns: how many tokens
-    at the end of a block are columns, at most the block; first: its first token is one, too, as the Arena has it and
-    the authors do not. N tokens in a block are softmax attention. It adds no parameters. Mixing costs
-    2 N (block + (columns + 1) N / block) D multiply-adds in the fixed pattern and 2 N (3 block + N / block) D in the
-    strided one: O(N sqrt N) if the block grows with sqrt N, as in the paper. Memory grows
-    like them, since the weights are kept for the backward pass. Raises ValueError for another pattern, or for less than
-    one token in a block or one column.
+    a block away and those a multiple of a block away. block: tokens of a block, the paper's stride. columns: how many
+    tokens at the end of a block are columns, at most the block. first: the first token of a block is a column, too, as
+    in the Arena but not in the authors' code. A block of N tokens is softmax attention. It adds no parameters. Mixing
+    costs 2 N (block + (columns + 1) N / block) D multiply-adds in the fixed pattern and 2 N (3 block + N / block) D in
+    the strided one: O(N sqrt N) if the block grows with sqrt N, as in the paper. Memory grows like them, since the
+    weights are kept for the backward pass. Raises ValueError for another pattern, or for a block or columns below 1.
     """
 
     places: Tensor

@@ -28,10 +28,10 @@ class SwinAttention(QKVAttention):
     """softmax(q k^T / sqrt K + B) v within windows; B depends on the distance of two tokens, per head.
 
     window: side of a window on a grid, at most the shorter side of the grid; a sequence gets windows of window^2
-    tokens. The authors take 7 for images of 56 cells; 8 divides those of the Arena. Where a window spans the shorter
-    side, or the sequence, no layer shifts. bias: the learned table B, drawn from a normal of std 0.02: for each head
-    (2 window - 1)^2 parameters on a grid and 2 window^2 - 1 on a sequence. Mixing costs 2 N window^2 D multiply-adds.
-    Raises ValueError for a window below 1.
+    tokens. The authors take 7 for images of 56 cells a side; 8 divides those of the Arena. Where a window spans the
+    shorter side, or the sequence, no layer shifts. bias: the learned table B, drawn from a normal of std 0.02: for each
+    head (2 window - 1)^2 parameters on a grid and 2 window^2 - 1 on a sequence. Mixing costs 2 N window^2 D
+    multiply-adds. Raises ValueError for a window below 1.
     """
 
     def __init__(self, dims: Dims, *, window: int = 8, bias: bool = True, conv: int = 0):

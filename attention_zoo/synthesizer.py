@@ -1,8 +1,9 @@
 """Attention weights that compare no query with a key (Synthesizer; Tay et al. 2021, https://arxiv.org/abs/2005.00743).
 
 After the paper and the authors' mesh_tensorflow/transformer/attention.py (tensorflow/mesh). The Arena's results come
-from R + q k^T / sqrt K, which does compare: `dot=true`. Its dense form mixes heads with tokens by a reshape without a
-transpose, which is not here. Weights are of positions, so that there is a parameter for each place up to the longest.
+from R + q k^T / sqrt K, which does compare: `dot=true`. The Arena's dense form mixes heads with tokens by a reshape
+without a transpose; this one does not. Weights belong to positions, so that there are parameters for every position up
+to the longest length.
 Letters: B batch, N tokens, D width, H heads, K head width, L the longest length.
 """
 
@@ -23,19 +24,19 @@ KINDS = ("random", "dense", "mix")
     cost="O(N^2)",
     ordered=True,
     family="mixing",
-    state="the values of all tokens, with weights that belong to places",
+    state="the values of all tokens, with weights that belong to positions",
     departs={"dot": "queries and keys are compared, too, as in the Arena's runs"},
 )
 class SynthesizerAttention(QKVAttention):
     """softmax(S) v over the real tokens: S_ij = R_ij, or W2_j relu(q_i) + b_j, or a mix of both.
 
-    kind: `random`, R a learned L x L table per head, the same weights for all rows; `dense`, q = W1 x, and W2 (L x K)
-    and b the same for all heads; `mix`, (1 - a) dense + a random, a = sigmoid(balance), which starts at 1/2. dot: adds
-    q_i k_j / sqrt K to R, as the Arena's runs do. rank: if not 0, R = left^T right of this rank, in the Arena's code
-    32. `qkv` has only what is used: 2 D^2 + 2 D parameters less (dense, mix: D^2 + D; dot: none). There are more in R,
-    H L^2, or 2 H L rank (Xavier's bound over sqrt H, as in the Arena), and in dense, L K + L (as nn.Linear starts).
-    Mixing costs N^2 D multiply-adds, N^2 D more if dense or dot, and H N^2 rank for a rank. Raises ValueError for an
-    unknown kind, a negative rank, a rank of dense, or dot with another kind than random.
+    kind: `random`, R a learned L x L table per head, the same for all sequences; `dense`, q = W1 x, and W2 (L x K) and
+    b the same for all heads; `mix`, (1 - a) dense + a random, a = sigmoid(balance), which starts at 1/2. dot: adds
+    q_i k_j / sqrt K to R, as the Arena's runs do. rank: if not 0, R = left^T right of this rank, 32 in the Arena's
+    code. `qkv` has only what is used: 2 D^2 + 2 D parameters less (dense, mix: D^2 + D; dot: none). R adds H L^2
+    parameters, or 2 H L rank (Xavier's bound over sqrt H, as in the Arena), and dense adds L K + L (as nn.Linear
+    starts). Mixing costs N^2 D multiply-adds, N^2 D more if dense or dot, and H N^2 rank for a rank. Raises ValueError
+    for an unknown kind, a negative rank, a rank of dense, or dot with another kind than random.
     """
 
     def __init__(self, dims: Dims, *, kind: str = "random", rank: int = 0, dot: bool = False, conv: int = 0):
@@ -57,7 +58,7 @@ class SynthesizerAttention(QKVAttention):
             self.balance = nn.Parameter(torch.zeros(1))
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (B, N, D) -> q, k, v (B, H, N, K); the first two are others where they are not used."""
+        """x (B, N, D) -> q, k, v (B, H, N, K); a q or k that is not used is a copy of another."""
         parts = self.qkv(x).split(self.dims.dim, dim=-1)
         q, k, v = (split_heads(part, self.dims.heads) for part in (parts[0], parts[len(parts) // 2], parts[-1]))
         return q, k, v
@@ -75,7 +76,7 @@ class SynthesizerAttention(QKVAttention):
             if self.kind == "mix":
                 a = upcast(self.balance).sigmoid()
                 scores = (1 - a) * scores + a * self.random(tokens)
-            if keep is not None:  # a row without any real token looks at all of them, so that it stays finite
+            if keep is not None:  # a sequence without real tokens attends to all, so that it stays finite
                 scores = scores.masked_fill(~(keep | ~keep.any(-1, keepdim=True))[:, None, None], -torch.inf)
             return F.dropout(scores.softmax(-1), self.dims.dropout, self.training) @ v
 
@@ -92,7 +93,7 @@ class SynthesizerAttention(QKVAttention):
         return F.relu(q) @ first_columns(weight.T, q.shape[2]) + first_columns(bias, q.shape[2])
 
     def average(self, weights: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
-        """weights (H, N, N) of rows that sum to 1, v (B, H, N, K) -> (B, H, N, K): the average over real tokens."""
+        """weights (H, N, N), rows summing to 1, v (B, H, N, K) -> (B, H, N, K): the average over real tokens."""
         dropped = F.dropout(weights, self.dims.dropout, self.training)
         if keep is None:
             return torch.einsum("hij,bhjk->bhik", dropped, v)
@@ -103,6 +104,6 @@ class SynthesizerAttention(QKVAttention):
 
 
 def table(dims: Dims, rows: int) -> nn.Parameter:
-    """(H, rows, L)."""
+    """A learned table (H, rows, L), drawn uniformly."""
     bound = (6 / (dims.heads * (rows + dims.length))) ** 0.5
     return nn.Parameter(torch.empty(dims.heads, rows, dims.length).uniform_(-bound, bound))
