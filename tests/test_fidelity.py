@@ -15,7 +15,7 @@ STRETCHED = "position biases along the sequence, without row and column tables"
 WINDOWS = "windows along the sequence, of window^2 tokens"
 STRIDED = "strided convolution along the sequence"
 DRAWN = "features are drawn once, not at every call"
-WHOLE = "1e-6 is added to features without their whole exponent, the authors' after W t' alone"
+WHOLE = "the largest whole exponent is subtracted before 1e-6 is added, not the largest W t'"
 ADDED = "a local convolution is added"
 
 SAID = [  # spec, words on a sequence, words on a grid; no words: official
@@ -67,7 +67,10 @@ SAID = [  # spec, words on a sequence, words on a grid; no words: official
     ("fnet:orthonormal=false", [], []),
     ("performer:features=256", *[[DRAWN, WHOLE]] * 2),
     ("performer:features=256,stabiliser=authors", *[[DRAWN]] * 2),
-    ("performer:kernel=relu", *[[DRAWN, WHOLE, "the generalised form with 1 / sqrt F, so that 1e-3 weighs more"]] * 2),
+    (
+        "performer:kernel=relu",
+        *[[DRAWN, WHOLE, "relu features with 1 / sqrt F, which the authors' lack, so that 1e-3 weighs more"]] * 2,
+    ),
     ("performer:scaled_twice=true", *[[DRAWN, WHOLE, "q and k are scaled twice, as in Nystromformer's suite"]] * 2),
 ]
 SIZES = {"alpha", "agents", "window", "reduction", "keys"}  # which the authors choose for a model
