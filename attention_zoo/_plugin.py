@@ -17,7 +17,7 @@ from attention_zoo._process import kept, taken_back
 from attention_zoo._reads import data_of, name_of, opened
 from attention_zoo._source import HERE, closure, find_in_zoo, hash_of, read
 
-KEPT_BYTES = 200_000  # a record keeps the texts of other files up to this size in all
+MOST_TEXT = 200_000  # characters: up to this size in all a record keeps the texts of other files
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _describe(
     return Plugin(
         text=str(contents[path]),
         source_hash=hash_of(sources),
-        beside=beside if sum(map(len, beside.values())) <= KEPT_BYTES else {},
+        beside=beside if sum(map(len, beside.values())) <= MOST_TEXT else {},
         data=data,
         notes=(note,) if touched else (),
     )

@@ -222,7 +222,7 @@ def use_compiler_cache() -> None:
 
 
 def first_usable(folders: list[Path]) -> tuple[Path, str]:
-    """The first writable folder without a space in its path, else folders[0]; why folders[0] is not writable, or ''."""
+    """The first writable folder without a space in its path, else folders[0]; why folders[0] is of no use, or ''."""
     why = ""
     for folder in folders:
         if any(character.isspace() for character in str(folder)):
@@ -233,7 +233,7 @@ def first_usable(folders: list[Path]) -> tuple[Path, str]:
                 return folder, why
         except OSError as error:
             why = why or (error.strerror or str(error) if folder == folders[0] else "")
-    return folders[0], why
+    return folders[0], why or "its path has a space"
 
 
 def is_users(error: Exception) -> bool:

@@ -212,6 +212,11 @@ def test_a_cache_with_a_space_still_compiles(monkeypatch, tmp_path, capsys):
     assert Path(folder).is_dir()
 
 
+def test_where_every_path_has_a_space(tmp_path):
+    folders = [tmp_path / "my cache", tmp_path / "temporary files"]
+    assert cli.first_usable(folders) == (folders[0], "its path has a space")
+
+
 def test_a_cache_that_cannot_be_written_is_named(monkeypatch, tmp_path, capsys):
     """A file in the way stands for a read-only folder, which root can write to."""
     (tmp_path / "cache").write_text("in the way")

@@ -3,6 +3,7 @@
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,20 @@ def test_the_summary_is_there_after_every_part(tmp_path: Path):
     outcomes = carry_out(GPURequest(out=tmp_path), [part("first", "print('hello')"), part("second", reads)])
     row = next(line for line in outcomes[1].lines if line.startswith("| part first |"))
     assert row.split("|")[2].strip() == "done"
+
+
+def test_an_interrupted_part_is_in_the_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def stops(request: GPURequest, *_: Any) -> PartOutcome:
+        write_all({"one.log": b"half of it"}, request.out / "parts", ("one.log", ""))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lra.gpu.carry_out._run", stops)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(GPURequest(out=tmp_path), [part("one", ""), part("two", "")])
+    text = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "interrupted" in text
+    assert "half of it" in text
+    assert "part two" not in text
 
 
 def test_the_report_fits_into_the_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

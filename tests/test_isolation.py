@@ -169,6 +169,9 @@ def test_an_attention_that_is_gone_is_built_from_its_record(tiny, tmp_path, spec
     monkeypatch.setenv("LRA_TRUST_RECORDS", "1")
     with pytest.raises(attention_zoo.SpecError, match="does not hold all of its code"):
         find_attention(about | {"parts": changed})
+    nameless = [{key: value for key, value in part.items() if key != "name"} for part in parts]
+    with pytest.raises(attention_zoo.SpecError, match="the record holds no name of its attention"):
+        find_attention(about | {"parts": nameless})
 
 
 def test_a_task_that_is_gone_is_taken_from_its_record(tmp_path, capsys, monkeypatch):

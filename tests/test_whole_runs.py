@@ -201,6 +201,15 @@ def test_the_latest_measurement_counts():
         assert [run.hours for run in runs] == [pytest.approx(hours)]
 
 
+def test_the_number_of_processes_is_that_of_the_latest_evaluation():
+    """Also where this number was timed before, with another batch."""
+    again = {"mode": "forward", "seconds": [0.1], "run_steps": 36_000}
+    benches = [*timings_of_a_run(), made(**again, processes=1, created="2026-02-01")]
+    benches.append(made(**again, processes=2, batch=16, created="2026-03-01"))
+    (runs,) = whole_runs(benches).values()
+    assert [run.evaluation for run in runs] == [benches[-1]]
+
+
 def test_an_ordinary_bench_leaves_the_hours():
     """Its step has the same sizes, and is no run's."""
     later = replace(timings_of_a_run()[-1], run_steps=0.0, seconds=[9.0], created="2026-04-01")

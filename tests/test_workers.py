@@ -68,6 +68,7 @@ def test_a_killed_worker_is_one_failed_run(tiny, tmp_path, capfd):
     status = {(record.row, record.seed): record for record in run_grid(wanted)}
     assert [status["deadly", seed].status for seed in (0, 1)] == ["failed", "failed"]
     assert "its process ended by signal SIGKILL" in status["deadly", 0].reason
+    assert engine.ending_in_words(-99) == "by signal 99"  # one without a name
     assert {status[row, seed].status for row in ("elu", "relu") for seed in (0, 1)} == {"done"}
     assert "deadly seed 0: failed: its process ended" in capfd.readouterr().err
 

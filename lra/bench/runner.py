@@ -118,13 +118,13 @@ def plan_whole_runs(request: BenchRequest, template: Timing, kind: str) -> list[
 def measure_all(request: BenchRequest, out: Path) -> Iterator[Bench]:
     """Measures one timing after another, writes each record at once and yields it.
 
-    Raises SpecError, DataError, ConfigError, RecordError, or BusyError while another bench measures on the device.
+    Raises SpecError, DataError, ConfigError, RecordError, WorkError, or BusyError while another bench measures on
+    the device.
     """
     timings = plan(request)
-    alone = alone_on(request.template.device)
-    about = {"alone": alone, "cores": physical_cores(affinity())}
     too_slow: dict[tuple[str, ...], int] = {}  # the shortest length that was over the budget
     with device_lock(request.template.device), contextlib.ExitStack() as stack:
+        about = {"alone": alone_on(request.template.device), "cores": physical_cores(affinity())}
         caches: dict[tuple[str, ...], str] = {}  # folders that cold timings filled, for later timings
         for number, timing in enumerate(timings, 1):
             if timing.cold:

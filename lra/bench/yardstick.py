@@ -84,7 +84,7 @@ class Contender:
 def measure_all(request: BenchRequest, with_baseline: bool = True) -> Iterator[Table]:
     """The table of each task, as soon as it is complete.
 
-    Raises SpecError, DataError or ConfigError, or BusyError while another bench measures on the device.
+    Raises SpecError, DataError, ConfigError, WorkError, or BusyError while another bench measures on the device.
     """
     template = dataclasses.replace(request.template, threads=request.template.threads or 1)
     rows = workload.rows_of(request.attentions or list(ATTENTIONS))
@@ -97,8 +97,8 @@ def measure_all(request: BenchRequest, with_baseline: bool = True) -> Iterator[T
     torch.set_num_threads(template.threads)
     device = choose_device(template.device)
     names = gears(device) if request.gears == ["auto"] else request.gears
-    alone_on(template.device)
     with device_lock(template.device):
+        alone_on(template.device)
         for task in chosen:
             timings = [
                 dataclasses.replace(template, spec=spec, row=row, shape=task)

@@ -87,4 +87,8 @@ def ending_in_words(code: int) -> str:
     """Describes the exit code of a process that failed."""
     if code >= 0:
         return f"with exit code {code}"
-    return f"by signal {signal.Signals(-code).name}" + (" (out of memory?)" if code == -signal.SIGKILL else "")
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:  # a real-time signal, or one of another system
+        name = str(-code)
+    return f"by signal {name}" + (" (out of memory?)" if name == "SIGKILL" else "")

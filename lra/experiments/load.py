@@ -190,15 +190,15 @@ def _address(about: dict[str, Any], kind: str) -> tuple[str, str]:
     """
     path, text, beside, name = (about.get(key, "") for key in ("path", "source", "beside", "name"))
     beside = beside or {}
-    if not text:
-        raise ConfigError(f"{path}: the record holds no text of its {kind}")
+    if not text or not name:
+        raise ConfigError(f"{path}: the record holds no {'text' if name else 'name'} of its {kind}")
     if not is_trusted(text, beside):
         raise ConfigError(f"{kind} {name} of {path}: {REFUSAL}")
     if is_the_file(path, text, beside, kind):
         return f"{path}:{name}", ""
     say(f"{path} is gone or has changed: the {kind} is taken from its text in the record")
     return (
-        f"{_write(f'{kind}s', text, Path(path).name, beside)}:{about['name']}",
+        f"{_write(f'{kind}s', text, Path(path).name, beside)}:{name}",
         f"{path} has changed since this run; ",
     )
 

@@ -38,6 +38,7 @@ def carry_out(request: GPURequest, parts: Sequence[Part]) -> list[PartOutcome]:
             _write_summary(request, outcomes)
     except KeyboardInterrupt as interruption:
         stop = interruption
+        outcomes += [PartOutcome(part, "interrupted", lines=_log(request, part)) for part in parts[len(outcomes) :][:1]]
     report = (str(PROGRAM), "report", str(request.out), "--out", str(request.out / "report"))
     if any(request.out.glob("*.json")):
         budget = max(end - time.monotonic(), kept) / 60

@@ -12,7 +12,7 @@ from lra.results.checkout import ROOT
 
 @dataclass
 class PartOutcome:
-    """How a part ended: done, failed, stopped (its budget is used up), left out (no time), or done before."""
+    """How a part ended: done, done before, failed, stopped (budget used up), interrupted, or left out (no time)."""
 
     part: Part
     state: str

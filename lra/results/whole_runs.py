@@ -70,7 +70,7 @@ def whole_runs(benches: Iterable[Bench]) -> dict[Conditions, list[WholeRun]]:
 def whole_run(row: str, task: str, benches: list[Bench]) -> WholeRun:
     """The whole run of these timings: one attention on one task under one set of conditions. benches: oldest first."""
     warm = {(bench.mode, bench.processes): bench for bench in benches if not bench.cold}
-    most = next((processes for mode, processes in reversed(warm) if mode == FORWARD), 1)
+    most = next((bench.processes for bench in reversed(benches) if bench.mode == FORWARD and not bench.cold), 1)
     return WholeRun(
         row,
         task,

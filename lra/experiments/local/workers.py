@@ -106,7 +106,7 @@ class WorkerPool:
     def wait(self) -> None:
         """Waits ATTENTIVE seconds for a message or a death. If workers are held back, counts the free cores anew."""
         signs = [sign for team in self.teams for sign in team.signs()]
-        wait(signs, min(ATTENTIVE, LOOK_AGAIN))
+        wait(signs, ATTENTIVE)
         if self.allowed < self.crew.workers and time.monotonic() - self.looked > LOOK_AGAIN:
             from lra.training.cores import affinity, busy_cores
 
