@@ -68,12 +68,6 @@ def test_two_sources_of_a_mechanism_are_two_lines():
     assert [(row["n"], row["mean"]) for row in found] == [(1, pytest.approx(38.0)), (1, pytest.approx(39.0))]
 
 
-def test_options_are_compared_by_value():
-    assert reproduction.same("pola:alpha=5.0", "pola:alpha=5")
-    assert not reproduction.same("pola:alpha=5.0", "pola")
-    assert not reproduction.same("softmax:conv=5", "softmax")
-
-
 def test_every_command_can_be_planned():
     """The matrix of an empty report: 'not run', with a command that names what exists; copies are not run twice."""
     rows = reproduction.beside([], published.read())

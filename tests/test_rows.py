@@ -7,7 +7,7 @@ from records import make
 
 from lra.errors import RecordError
 from lra.report import write
-from lra.report.rows import named
+from lra.report.rows import named, same
 from lra.results.record import save
 
 ROWS = [
@@ -29,12 +29,23 @@ ROWS = [
         ("pola:alpha=5,flows=same", "pola:alpha=5.0,flows=same"),
         ("mine:kind=a,power=.5", "mine:kind=a,power=0.5"),
         ("softmax+pola:alpha=5", "softmax+pola:alpha=5.0"),
+        ("pola:flows=same,alpha=5", "pola:alpha=5.0,flows=same"),
+        ("mine:kind=A,power=0.5", ""),
         ("pola", ""),
         ("pola:alpha=4", ""),
     ],
 )
 def test_a_row_is_found_as_it_was_asked_for(words: str, row: str):
     assert named(words, ROWS) == row
+
+
+def test_options_are_compared_by_value():
+    assert same("pola:alpha=5.0", "pola:alpha=5")
+    assert same("agent:bias=True,agents=9", "agent:agents=9,bias=true")
+    assert same("pola:alpha=1e+2", "pola:alpha=100")
+    assert not same("pola:alpha=5.0", "pola")
+    assert not same("softmax:conv=5", "softmax")
+    assert not same("softmax:conv=5+pola", "softmax+pola")
 
 
 @pytest.fixture

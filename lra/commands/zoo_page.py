@@ -32,18 +32,13 @@ def page() -> str:
     import attention_zoo
     from lra.report.tables import published
 
-    figures = [figure for figure in published.accuracies(published.read()) if not copied(figure)]
+    figures = [figure for figure in published.accuracies(published.read()) if not published.is_copied(figure)]
     parts = [HEAD, overview()]
     for family, about in attention_zoo.FAMILIES.items():
         if names := attention_zoo.names(family):
             parts.append(f"## {title(family)}\n\n{about[:1].upper()}{about[1:]}.\n")
             parts += [section(attention_zoo.find(name)[0], figures) for name in names]
     return "\n".join(parts)
-
-
-def copied(figure: PublishedFigure) -> bool:
-    """Is it a figure that one source copied from another?"""
-    return figure["note"].startswith("digit for digit")
 
 
 def title(family: str) -> str:

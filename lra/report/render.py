@@ -1,6 +1,6 @@
 """A table of texts with its caption, and its Markdown; `latex` writes the same table for a paper."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tabulate import tabulate
@@ -72,3 +72,13 @@ def markdown(table: Table, bold: bool = True) -> str:
         lines[row + 1][column] = f"**{lines[row + 1][column]}**"
     align = ["left"] * table.left + ["right"] * (len(table.header) - table.left)
     return tabulate(lines[1:], lines[0], tablefmt="pipe", colalign=align, disable_numparse=True) + "\n"
+
+
+def matrix(corner: str, columns: Mapping[str, str], cells: Mapping[tuple[str, str], str]) -> str:
+    """A table in Markdown: a line for each row of the cells, in their order, and a dash where a cell is missing.
+
+    columns: column -> heading. cells: (row, column) -> text.
+    """
+    rows = dict.fromkeys(row for row, _ in cells)
+    body = [[row, *(cells.get((row, column), DASH) for column in columns)] for row in rows]
+    return markdown(table("", [corner, *columns.values()], body))

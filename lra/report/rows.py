@@ -11,19 +11,29 @@ def named(words: str, rows: Sequence[str]) -> str:
     """The row of this name, empty if there is none; 'pola:alpha=5' also names 'pola:alpha=5.0'."""
     if words in rows:
         return words
-    return next((row for row in rows if _plain(row) == _plain(words)), "")
+    return next((row for row in rows if same(row, words)), "")
+
+
+def same(row: str, spec: str) -> bool:
+    """Do they name one mechanism? 'pola:alpha=5.0' and 'pola:alpha=5', `True` and `true`, options in any order."""
+    return _plain(row) == _plain(spec)
 
 
 def _plain(row: str) -> str:
-    """A row with each number of its options written as a float, so that spellings of a number are equal."""
-    return re.sub(r"=([^,+:*()\s]+)", lambda match: f"={_number(match[1])}", row)
+    """A row with sorted options, their numbers written as floats, and `true` for `True`."""
+    return re.sub(r":((?:[^+*()\s]|\+(?=\d))+)", lambda match: f":{','.join(_sorted(match[1]))}", row)
+
+
+def _sorted(options: str) -> list[str]:
+    pairs = [option.partition("=") for option in options.split(",")]
+    return sorted(f"{name}={_number(value)}" for name, _, value in pairs)
 
 
 def _number(text: str) -> str:
     try:
         return repr(float(text))
     except ValueError:
-        return text
+        return text.lower() if text in ("True", "False") else text
 
 
 def only(table: Table, wanted: Collection[str], rows: Collection[str]) -> Table:

@@ -1,7 +1,7 @@
 """Bench records -> tables: in our own form, and in the two forms in which such figures were published."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +11,7 @@ import pandas as pd
 from lra.report import conventions
 from lra.report.escape import inert, shown, without_formulas
 from lra.report.format import DASH
-from lra.report.render import markdown, table
+from lra.report.render import markdown, matrix, table
 from lra.report.tables import published, whole_runs
 from lra.results.bench_record import UNIFORM, Bench, commonest, newest
 from lra.results.files import encoded, write_all
@@ -139,12 +139,10 @@ def _how(bench: Bench) -> str:
 def _matrix(benches: Sequence[Bench], words: Words) -> str:
     """Attentions down, lengths or tasks across."""
     across = _columns(benches)
-    cells = {(bench.row, column): bench for column, members in across.items() for bench in members}
-    rows = [
-        [row, *(words(cells[row, column]) if (row, column) in cells else DASH for column in across)]
-        for row in dict.fromkeys(bench.row for bench in benches)
-    ]
-    return markdown(table("", ["Attention", *across], rows))
+    newest_of = {(bench.row, column): bench for column, members in across.items() for bench in members}
+    rows = dict.fromkeys(bench.row for bench in benches)
+    cells = {(row, c): words(newest_of[row, c]) for row in rows for c in across if (row, c) in newest_of}
+    return matrix("Attention", {column: column for column in across}, cells)
 
 
 def _published(benches: Sequence[Bench]) -> list[str]:
@@ -159,11 +157,14 @@ def _published(benches: Sequence[Bench]) -> list[str]:
     }
     if len({name for _, name in by_thousand}) > 1:
         parts += [f"### {LRA_PAPER}: steps per second (times {conventions.BASELINE}'s)\n", _speeds(by_thousand)]
-        parts += [f"### {LRA_PAPER}: peak memory, GB\n", _filled(by_thousand, list(THOUSANDS), _gigabytes)]
+        parts += [
+            f"### {LRA_PAPER}: peak memory, GB\n",
+            _filled(by_thousand, {name: name for name in THOUSANDS}, _gigabytes),
+        ]
     order = _order_of(SKYFORMER_SOURCE)
     by_task = {(bench.row, bench.shape): bench for bench in benches if bench.shape in order and bench.run_steps}
     if by_task:
-        tasks = [task for task in order if any(task == shape for _, shape in by_task)]
+        tasks = {task: conventions.task_title(task) for task in order if any(task == shape for _, shape in by_task)}
         hours = f"hours for {PUBLISHED_STEPS:,} steps, evaluations left out"
         parts += [f"### {SKYFORMER}: {hours}\n", _filled(by_task, tasks, _hours)]
         parts += [f"### {SKYFORMER}: peak memory, GB\n", _filled(by_task, tasks, _gigabytes)]
@@ -184,25 +185,12 @@ def _speeds(benches: dict[tuple[str, str], Bench]) -> str:
         ratio = f" ({baseline.median / bench.median:.1f}x)" if baseline is not None and baseline.median else ""
         return f"{1 / bench.median:.3g}{ratio}"
 
-    rows = [
-        [row, *(speed(benches[row, name], name) if (row, name) in benches else DASH for name in THOUSANDS)]
-        for row in dict.fromkeys(row for row, _ in benches)
-    ]
-    return markdown(table("", ["Model", *THOUSANDS], rows))
+    cells = {(row, name): speed(bench, name) for (row, name), bench in benches.items()}
+    return matrix("Model", {name: name for name in THOUSANDS}, cells)
 
 
-def _filled(benches: dict[tuple[str, str], Bench], columns: list[str], words: Words) -> str:
-    rows = [
-        [row, *(words(benches[row, column]) if (row, column) in benches else DASH for column in columns)]
-        for row in dict.fromkeys(row for row, _ in benches)
-    ]
-    return markdown(
-        table(
-            "",
-            ["Model", *(column if column in THOUSANDS else conventions.task_title(column) for column in columns)],
-            rows,
-        )
-    )
+def _filled(benches: dict[tuple[str, str], Bench], columns: Mapping[str, str], words: Words) -> str:
+    return matrix("Model", columns, {cell: words(bench) for cell, bench in benches.items()})
 
 
 def _milliseconds(bench: Bench) -> str:

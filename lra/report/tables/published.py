@@ -18,7 +18,7 @@ FAULTS_FILE = "faults.csv"  # our attentions that reproduce the faults of a publ
 FINDINGS_FILE = "findings.csv"  # a sentence on why ours and theirs differ, for cells that ran
 SUMS_FILE = "SHA256SUMS"  # checked, because a changed digit would misquote a publication
 OTHERS = (TASKS_FILE, FAULTS_FILE, FINDINGS_FILE)
-WORDS = {"unpublished": "protocol unpublished", "own": "each row in its authors' own set-up"}
+NOT_OURS = {"own": "each row in its authors' own set-up", "unpublished": "protocol unpublished"}
 COLUMNS = ("source", "protocol", "mechanism", "attention", "task", "value", "unit", "citation", "commit_or_doi", "note")
 PublishedFigure = dict[str, str]
 
@@ -139,12 +139,22 @@ def _block(source: str, protocol: str, figures: list[PublishedFigure]) -> str:
             notes.setdefault(note, []).append(name)
     origins = dict.fromkeys((figure["citation"], figure["commit_or_doi"]) for figure in figures)
     parts = [
-        f"### {source} (published, {WORDS.get(protocol, f'protocol {protocol}')})\n",
+        f"### {source} (published, {in_words(protocol)})\n",
         markdown(table(source, ["Mechanism", "Ours", *headings.values()], body, left=2)),
     ]
     parts += [f"- Source: {citation}{f' [{address}]' if address else ''}" for citation, address in origins]
     parts += [f"- {', '.join(names)}: {note}" for note, names in notes.items()]
     return "\n".join(parts) + "\n"
+
+
+def in_words(protocol: str) -> str:
+    """The protocol of published figures, for a heading."""
+    return NOT_OURS.get(protocol, f"protocol {protocol}")
+
+
+def is_copied(figure: PublishedFigure) -> bool:
+    """Is it a figure that one source copied from another?"""
+    return figure["note"].startswith("digit for digit")
 
 
 def _place(figure: PublishedFigure) -> tuple[str, str, str]:

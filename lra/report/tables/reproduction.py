@@ -8,11 +8,11 @@ from lra.report.cells import Cell
 from lra.report.format import DASH, percent, signed
 from lra.report.groups import Group
 from lra.report.render import Table, table
+from lra.report.rows import same
 from lra.report.tables import published
 from lra.report.tables.published import PublishedFigure, PublishedTask, accuracies, tasks
 from lra.stats.accuracy import FEWEST, Summary, binomial_half_width, t_quantile
 
-NOT_OURS = {"own": "each in its own set-up", "unpublished": "protocol unpublished"}
 COLUMNS = ("source", "protocol", "mechanism", "attention", "task", "published", "copy", "command", "precision", "data",
            "n", "mean", "deviation", "difference", "noise_95", "verdict", "finding")  # fmt: skip
 INSTEAD = {"unpublished": "standard"}  # a source's protocol -> ours, for the command; there is no verdict
@@ -51,7 +51,7 @@ def matrices(rows: Sequence[dict[str, Any]]) -> list[Table]:
             parts.setdefault(row["protocol"], []).append(row)
     return [
         table(
-            NOT_OURS.get(protocol, f"protocol {protocol}").capitalize(),
+            published.in_words(protocol).capitalize(),
             header,
             [_line(row, known) for row in parts[protocol]],
             left=3,
@@ -72,9 +72,9 @@ def _title(row: dict[str, Any], known: dict[str, PublishedTask]) -> str:
 
 def _about(figure: PublishedFigure, task: PublishedTask | None) -> dict[str, Any]:
     names = ("source", "protocol", "mechanism", "attention", "task")
-    copy = figure["note"].startswith("digit for digit")
+    copy = published.is_copied(figure)
     protocol = INSTEAD.get(figure["protocol"], figure["protocol"])
-    comparable = figure["attention"] and protocol not in NOT_OURS
+    comparable = figure["attention"] and protocol not in published.NOT_OURS
     runs = comparable and task is not None and task.test is not None and not copy
     seeds = " ".join(map(str, range(max(SEEDS.get(figure["protocol"], 0), 3))))
     command = f"python run_lra.py --attn {figure['attention']} --task {figure['task']} --protocol {protocol}"
@@ -89,7 +89,9 @@ def _beside(
     figure: PublishedFigure, groups: Sequence[Group], known: dict[str, PublishedTask]
 ) -> Iterator[dict[str, Any]]:
     """Our result from each table that has this cell; one line without numbers if none has."""
-    if reason := NOT_OURS.get(figure["protocol"]) or ("" if figure["attention"] else "no such attention here"):
+    if reason := published.NOT_OURS.get(figure["protocol"]) or (
+        "" if figure["attention"] else "no such attention here"
+    ):
         yield {"verdict": reason}
         return
     tables = [group for group in groups if group.protocol == figure["protocol"]]
@@ -138,24 +140,6 @@ def sizes_differ(task: PublishedTask, cell: Cell) -> bool:
     pairs = [(sizes.get("train"), sizes.get("test")) for sizes in rows if sizes]
     declared = any("sizes" in getattr(r, "deviations", {}) for r in cell.done)
     return declared or any(pair != (task.train, task.test) for pair in pairs)
-
-
-def same(row: str, spec: str) -> bool:
-    """Whether a row's name and a spec mean one mechanism: 'pola:alpha=5.0' and 'pola:alpha=5', `True` and `true`."""
-    return _parts(row) == _parts(spec)
-
-
-def _parts(spec: str) -> tuple[str, dict[str, Any]]:
-    name, _, options = spec.partition(":")
-    pairs = (option.partition("=") for option in options.split(",") if option)
-    return name, {key: _value(value) for key, _, value in pairs}
-
-
-def _value(text: str) -> Any:
-    try:
-        return float(text)
-    except ValueError:
-        return text.lower()
 
 
 def _line(row: dict[str, Any], known: dict[str, PublishedTask]) -> list[str]:

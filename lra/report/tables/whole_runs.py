@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from lra.report import conventions
 from lra.report.format import DASH
-from lra.report.render import markdown, table
+from lra.report.render import markdown, matrix, table
 from lra.results.bench_record import Bench
 from lra.results.whole_runs import Conditions, WholeRun, whole_runs
 
@@ -57,11 +57,8 @@ def _hours(runs: Sequence[WholeRun], tasks: list[str]) -> str:
 
 
 def _filled(runs: Sequence[WholeRun], tasks: list[str], words: Callable[[WholeRun], str]) -> str:
-    by_cell = {(run.row, run.task): words(run) for run in runs}
-    body = [
-        [row, *(by_cell.get((row, task), DASH) for task in tasks)] for row in dict.fromkeys(run.row for run in runs)
-    ]
-    return markdown(table("", ["Attention", *map(conventions.task_title, tasks)], body))
+    columns = {task: conventions.task_title(task) for task in tasks}
+    return matrix("Attention", columns, {(run.row, run.task): words(run) for run in runs})
 
 
 def _speeds(run: WholeRun) -> str:
