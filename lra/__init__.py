@@ -61,7 +61,7 @@ def prepare(
     from lra.experiments.prepared import prepare
 
     if isinstance(overrides, str):
-        raise ConfigError(f"overrides is a list, [{overrides!r}], not a text")
+        raise ConfigError(f"overrides must be a list, such as [{overrides!r}], not a string")
     folder = None if data_dir is None else Path(data_dir).expanduser()
     settings = {"protocol": protocol, "overrides": tuple(overrides), "data_dir": folder}
     return prepare(Request(attentions=[attention], tasks=[task], seeds=[seed], **settings))

@@ -191,7 +191,7 @@ def check_installation() -> None:
     """Raises UserError when packages are missing, or when another package has the name of one of ours."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        ready = "; or enter the environment that is there: source .venv/bin/activate"
+        ready = "; or activate the existing environment: source .venv/bin/activate"
         hint = ready if (ROOT / ".venv" / "ready").exists() else ""
         raise UserError(f"missing {', '.join(missing)}: install with `pip install -e .` in {ROOT}{hint}")
     for name in ("attention_zoo", "tasks"):

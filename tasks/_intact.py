@@ -40,7 +40,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     descriptor = os.open(folder / MANIFEST, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("the manifest is no regular file")
+            raise ValueError("the manifest is not a regular file")
         content = file.read(MOST_BYTES + 1)
     try:
         manifest = json.loads(content)
@@ -52,7 +52,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         strange += [name for name in manifest["groups"] if not re.fullmatch(r"[a-z][a-z -]*", name)]
         strange += [] if re.fullmatch(HASH, manifest["hash"]) else [manifest["hash"]]
     except (RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the manifest is none: {error}") from error
+        raise ValueError(f"the manifest is not valid: {error}") from error
     if strange:
         raise ValueError(f"the manifest has the strange name {strange[0]!r}")
     return manifest

@@ -21,7 +21,7 @@ MEMBER = re.compile(r"[a-z0-9_]+-[0-9a-f]{12}/(manifest\.json|[a-z]+(-[a-z-]+)?\
 def pack(sets: Sequence[Data], archive: Path) -> None:
     """Writes the cache folders of these data sets, all or nothing. Raises DataError, also if another file is there."""
     if archive.exists() and not _is_packed(archive):
-        raise DataError(f"{archive} is there, and is no packed data: delete it, or give another --file")
+        raise DataError(f"{archive} exists and is not packed data: delete it, or give another --file")
     try:
         with whole(archive) as temporary, tarfile.open(temporary, "w") as tar:
             for data in sets:
@@ -54,13 +54,13 @@ def unpack(archive: Path, cache: Path) -> list[str]:
     temporary = cache / f".{archive.name}.{os.getpid()}.tmp"
     with readable(archive):
         if not stat.S_ISREG(archive.stat().st_mode):
-            raise DataError(f"{archive} is no file")
+            raise DataError(f"{archive} is not a regular file")
     try:
         with tarfile.open(archive, "r:", tarinfo=Header) as tar:
             members = tar.getmembers()
             strange = [m.name for m in members if not m.isreg() or m.issparse() or not MEMBER.fullmatch(m.name)]
             if strange or not members:
-                raise DataError(f"{archive} is no packed data: it holds {strange[0] if strange else 'nothing'}")
+                raise DataError(f"{archive} is not packed data: it holds {strange[0] if strange else 'nothing'}")
             tar.extractall(temporary, members=members, filter="data")
         names = sorted({PurePosixPath(member.name).parts[0] for member in members})
         sets = {name: _store.load(temporary / name) for name in names}
@@ -74,7 +74,7 @@ def unpack(archive: Path, cache: Path) -> list[str]:
             (cache / name / _store.UNPACKED).touch()  # brought here on purpose, so it is preferred to generated data
         return names
     except tarfile.ReadError as error:
-        raise DataError(f"{archive} is no packed data; `data pack` writes such a file") from error
+        raise DataError(f"{archive} is not packed data; `data pack` writes such a file") from error
     except (OSError, tarfile.TarError) as error:
         raise DataError(f"cannot unpack {archive}: {getattr(error, 'strerror', None) or error}") from error
     finally:

@@ -40,7 +40,7 @@ class Bounded(gzip.GzipFile):
         content = super().read(size)
         self.left -= len(content)
         if self.left < 0:
-            raise tarfile.ReadError("it unpacks to many times what the release does")
+            raise tarfile.ReadError("it unpacks to many times the size of the release")
         return content
 
 

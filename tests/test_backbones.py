@@ -140,7 +140,7 @@ def test_stages():
     ("overrides", "message"),
     [
         (["model.stages=2"], r"model\.stages must be a list, as in \[2,4\], not 2"),
-        (["model.stages=[2,2]"], r"model\.stages=\[2, 2\] are 4 layers and model\.layers=2: set both"),
+        (["model.stages=[2,2]"], r"model\.stages=\[2, 2\] has 4 layers, but model\.layers=2: set both"),
         (["model.stage_heads=[2]"], r"one number for each of the 2 stages"),
         (["model.stage_heads=[2,3]"], r"stage 2: width 128 is not divisible by 3 heads"),
         (["model.parts=0"], r"model\.parts=0, model\.widen=2: both are at least 1"),
@@ -200,7 +200,7 @@ def test_a_hybrid_by_stage():
     assert [type(a).__name__ for a in flat] == ["PolaAttention"] * 3 + ["SoftmaxAttention"]
     by_layer = make_model(planned("pola+softmax", "model.layers=3", "model.stages=[2,1]"), LISTOPS).attentions()
     assert [type(a).__name__ for a in by_layer] == ["PolaAttention", "SoftmaxAttention", "PolaAttention"]
-    with pytest.raises(attention_zoo.SpecError, match=r"names the mechanisms of 4 stages; pyramid has 2"):
+    with pytest.raises(attention_zoo.SpecError, match=r"names mechanisms for 4 stages, but pyramid has 2"):
         make_model(planned("pola*3+softmax"), LISTOPS)
 
 

@@ -369,7 +369,7 @@ def test_what_needs_an_image_is_told_of_grid(tmp_path, capsys, monkeypatch):
     path = tmp_path / "images_only.py"
     path.write_text(textwrap.dedent(text))
     assert main(["check", str(path)]) == 1
-    assert "is checked with them: --grid 4x6" in capsys.readouterr().out
+    assert "rows and columns of an image, add --grid 4x6" in capsys.readouterr().out
     assert main(["check", str(path), "--grid", "4x6"]) == 0
     assert "--grid" not in capsys.readouterr().out
 

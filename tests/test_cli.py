@@ -42,7 +42,7 @@ def test_run_prints_the_table(runs, tiny, capsys):
     printed = capsys.readouterr()
     assert "| elu " in printed.out
     assert "best trivial" in printed.out
-    assert "1 of 1 runs have a record" in printed.err
+    assert "1 of 1 runs have a final record" in printed.err
 
 
 def test_report(runs, tmp_path, capsys):
@@ -289,7 +289,7 @@ def test_locked_cell_is_skipped(runs, tiny, tmp_path, capsys):
         assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path)]) == 75
     said = capsys.readouterr().err
     assert "another process is working" in said
-    assert "1 of 1 runs are with another process" in said
+    assert "1 of 1 runs are being done by another process" in said
 
 
 def test_record_name_and_content(runs):

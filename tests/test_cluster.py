@@ -151,7 +151,7 @@ def test_a_run_whose_node_is_lost_goes_on_on_another(ray, tiny, tmp_path, capfd)
     assert numbers(record) == numbers(local)
     said = capfd.readouterr().err
     assert "[1/1] listops elu seed 0: lost on " in said
-    assert "(LostError: its node has died); it moves to another place" in said
+    assert "(LostError: its node has died); it is started on the next free node" in said
     assert "[1/1] listops elu seed 0: goes on from step " in said
     assert " seed 0 on " in said, "which node is in the line of each run"
     (folder,) = (tmp_path / "ray" / "work").iterdir()
@@ -185,7 +185,7 @@ def test_a_users_file_travels_and_what_its_run_makes_comes_back(ray, tiny, tmp_p
     assert {path.name for path in folder.iterdir()} == {
         "best.safetensors", "last.safetensors", "lock", "metrics.jsonl",
     }  # fmt: skip
-    assert f"cannot reach {tmp_path / 'runs'}: what its runs make comes back" in capfd.readouterr().err
+    assert f"cannot reach {tmp_path / 'runs'}: its runs send their records back" in capfd.readouterr().err
     deadline = time.monotonic() + 60
     while left := [path for path in (cache / "ray").rglob("*") if path.is_file()]:
         assert time.monotonic() < deadline, left
@@ -230,8 +230,8 @@ def test_a_run_that_is_lost_again_and_again_has_failed(scripted, tiny, tmp_path,
     assert record.reason.startswith("lost 4 times in a row without a step, last on far: its process ended by signal")
     assert record.reason.endswith("SIGKILL (out of memory?): last words")
     said = capfd.readouterr().err
-    assert said.count("it moves to another place") == 4
-    assert "begins anew, no checkpoint can be reached on far" in said
+    assert said.count("it is started on the next free node") == 4
+    assert "no checkpoint can be reached, so it starts from the beginning on far" in said
 
 
 @pytest.mark.usefixtures("scripted")
@@ -305,8 +305,8 @@ def test_how_many_runs_a_node_takes():
     [
         ("--engine ray --jobs 2", "--engine ray takes what the cluster has; leave --devices, --jobs and --processes"),
         ("--engine ray --devices 0-1", "--engine ray takes what the cluster has"),
-        ("--address auto", "--address says where --engine ray runs and what it gives a run; add --engine ray"),
-        ("--gpus-per-run 1", "--gpus-per-run says where --engine ray runs"),
+        ("--address auto", "--address works only with --engine ray; add it"),
+        ("--gpus-per-run 1", "--gpus-per-run works only with --engine ray"),
         ("--cpus-per-run 2 --engine local", "--cpus-per-run says where"),
         ("--engine ray --gpus-per-run 2", "takes 1, 0, or a share of one GPU such as 0.5, not '2'"),
         ("--engine ray --gpus-per-run nan", "takes 1, 0, or a share"),

@@ -109,7 +109,7 @@ def test_bad_override(override, message):
         ("base: standrad", r"unknown protocol 'standrad', did you mean 'standard'\?"),
         ("base: mine.yaml", "leads back to itself"),
         ("bse: standard", r"unknown key 'bse', did you mean 'base'\?"),
-        ("- a list", "holds no mapping"),
+        ("- a list", "has no keys and values"),
         ("{", "protocol file"),
         ("base: standard\ntrain: {clip_at: [1]}", r"train\.clip_at must be a number"),
         ("tasks: 5", "tasks: expected keys and values, found 5"),
@@ -117,8 +117,8 @@ def test_bad_override(override, message):
         ("tasks: {listops: {train: {steps: 5}}}", "missing"),
         ("base: standard\ntasks: {listops: 3}", r"tasks\.listops: expected keys and values, found 3"),
         ("base: standard\ntasks: {listops: {data: 3}}", r"tasks\.listops\.data: expected keys and values, found 3"),
-        ("base: standard\ntrain: {steps: 0100}", "line 2: 0100 is no number here"),
-        ("base: standard\ntrain: {steps: 1:30}", "line 2: 1:30 is no number here"),
+        ("base: standard\ntrain: {steps: 0100}", "line 2: 0100 is not accepted as a number"),
+        ("base: standard\ntrain: {steps: 1:30}", "line 2: 1:30 is not accepted as a number"),
         ("train: {lr: 1}\nmodel: {dim: 8}\ntrain: {lr: 2}", r"mine\.yaml: line 3: 'train' is already set in line 1"),
         (
             "base: standard\ntasks:\n  listops:\n    train:\n      lr: 1\n      lr: 2",
@@ -307,7 +307,7 @@ def test_an_empty_section_is_none(tmp_path):
 
 @pytest.mark.parametrize("value", ["0100", "1:30", "-010", "[010,1]"])
 def test_numbers_that_yaml_reads_otherwise_than_people(value):
-    with pytest.raises(ConfigError, match="is no number here"):
+    with pytest.raises(ConfigError, match="is not accepted as a number"):
         resolve("standard", f"train.steps={value}")
 
 
@@ -317,7 +317,7 @@ def test_a_misspelt_task_section_is_named(tmp_path, capsys):
     resolve_for("listops", str(path), [])
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
-    assert "no task 'listopps', and its section is not used, did you mean 'listops'?" in lines[0]
+    assert "its section tasks.listopps is not used, because there is no such task, did you mean 'listops'?" in lines[0]
 
 
 def test_an_unknown_engine_is_refused():

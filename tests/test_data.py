@@ -82,7 +82,7 @@ def test_unpack_refuses_other_archives(elsewhere, name, capsys):
         tar.addfile(member, io.BytesIO(b"x"))
     (elsewhere / "cache").mkdir()
     assert main(["data", "unpack", "--file", str(archive)]) == 2
-    assert "is no packed data" in capsys.readouterr().err
+    assert "is not packed data" in capsys.readouterr().err
     assert list((elsewhere / "cache").iterdir()) == []
 
 
@@ -91,7 +91,7 @@ def test_unpack_refuses_damage(elsewhere, capsys):
     archive.write_bytes(b"no tar at all" * 100)
     (elsewhere / "cache").mkdir()
     assert main(["data", "unpack", "--file", str(archive)]) == 2
-    assert "is no packed data" in capsys.readouterr().err
+    assert "is not packed data" in capsys.readouterr().err
     assert main(["data", "pack", "--file", str(archive)]) == 2
     assert "data pack needs --task" in capsys.readouterr().err
 
@@ -138,8 +138,8 @@ def test_official_data_unpacked_here_go_before_the_generator(elsewhere, name, mo
     tasks.unpack(elsewhere / "data.tar", here)
     found = task.prepare(settings, None, here, False)
     assert (found.hash, found.about["label"]) == (data.hash, "official")
-    assert f"unpacked here: without {found.folder}" in describe_data(name, found, None)
-    assert "data from files is prepared here, too" in describe_data(name, generated, None)
+    assert f"unpacked from an archive: if {found.folder} is deleted" in describe_data(name, found, None)
+    assert "this machine also has data prepared from files" in describe_data(name, generated, None)
     (elsewhere / "empty").mkdir()
     assert task.prepare(settings, elsewhere / "empty", here, False).hash == generated.hash
     other = replace(settings, **({"brackets": False} if name == "listops" else {"difficulty": "easy"}))

@@ -35,7 +35,7 @@ def test_a_matched_row_has_softmaxs_parameters_and_stands_in_its_table(tiny, tmp
 def test_a_second_run_finds_the_records(tiny, tmp_path, capsys):
     for _ in range(2):
         run(tiny, tmp_path, "pola", match_params=True, overrides=("train.steps=10",))
-    assert "2 of 2 runs have a record" in capsys.readouterr().err
+    assert "2 of 2 runs have a final record" in capsys.readouterr().err
 
 
 def test_no_mlp_is_small_enough():

@@ -205,7 +205,7 @@ def test_what_cannot_be_probed_is_skipped_with_the_reason(kind, reason):
 def test_a_matrix_per_channel_shows_some():
     found = examine("mine", "fresh", encoder(PerChannel), [inputs(False)])
     assert {line["channels"] for line in found.numbers} == {"0-0", "2-2", "5-5", "7-7"}
-    assert any("8 channels each mix in their own way; 4 are shown" in note for note in found.notes)
+    assert any("8 groups of channels have matrices of their own; 4 are shown" in note for note in found.notes)
 
 
 def test_recording_leaves_the_model_as_it_was():

@@ -25,7 +25,7 @@ def test_a_file_of_the_users_stays(option, commands, tmp_path, capsys):
     mine = path.read_text()
     assert main([*words, str(path)]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith(f"error: {path} is there, and is no")
+    assert last.startswith(f"error: {path} exists and ")
     assert path.read_text() == mine
     path.unlink()
     for _ in range(2):  # the second time it replaces its own

@@ -134,7 +134,8 @@ def test_a_claim_without_a_sign_is_taken_over(tmp_path, monkeypatch, capfd):
     claim.write_bytes(Holder(pid=gone.pid or 0).encoded())
     with locked(lock):
         assert (
-            f"process {gone.pid} has given no sign and counts as ended: its run goes on here" in capfd.readouterr().err
+            f"process {gone.pid} has sent no heartbeat and counts as ended: this process continues its run"
+            in capfd.readouterr().err
         )
     other = Holder(host="elsewhere", place="another machine", pid=1)
     monkeypatch.setenv("LRA_STALE", "30")
@@ -144,7 +145,7 @@ def test_a_claim_without_a_sign_is_taken_over(tmp_path, monkeypatch, capfd):
         pass
     os.utime(claim, (time.time() - 40, time.time() - 40))
     with locked(lock):
-        assert "elsewhere, process 1 has given no sign" in capfd.readouterr().err
+        assert "elsewhere, process 1 has sent no heartbeat" in capfd.readouterr().err
     assert [path.name for path in lock.parent.iterdir()] == ["lock"]
     monkeypatch.setenv("LRA_STALE", "soon")
     with pytest.raises(ConfigError, match="LRA_STALE takes the seconds"), locked(lock):
@@ -179,7 +180,7 @@ def test_a_claim_is_touched_as_long_as_its_process_works(tmp_path, monkeypatch, 
         time.sleep(0.3)
         assert signals.asked()
     assert claim.exists(), "another's claim stays"
-    assert "has taken over the run of this process" in capfd.readouterr().err
+    assert "took over the run of this process" in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("lockless")

@@ -122,7 +122,7 @@ def test_a_cell_is_found_again_beside_another_of_its_name(mine, tiny, tmp_path, 
     asked = Request(attentions=[str(mine)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
     (alone,) = run_grid(asked)
     first, second = run_grid(replace(asked, attentions=[str(mine), str(other)]))
-    assert "1 of 2 runs have a record and are skipped" in capsys.readouterr().err
+    assert "1 of 2 runs have a final record and are skipped" in capsys.readouterr().err
     assert first == alone
     assert first.row == second.row == "mine"
     assert len(list((tmp_path / "runs").glob("*.json"))) == 2

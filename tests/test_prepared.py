@@ -55,7 +55,7 @@ def test_mistakes(tiny, tmp_path):
         lra.prepare("pla", "listops", protocol=tiny)
     with pytest.raises(ConfigError, match="one attention on one task"):
         lra.prepare("family:control", "listops", protocol=tiny)
-    with pytest.raises(ConfigError, match=r"overrides is a list, \['train.steps=3'\], not a text"):
+    with pytest.raises(ConfigError, match=r"overrides must be a list, such as \['train.steps=3'\], not a string"):
         lra.prepare("elu", "listops", protocol=tiny, overrides="train.steps=3")
     with pytest.raises(RecordError, match=r"is a folder: name one record in it; lra.records reads all"):
         lra.load(tmp_path)

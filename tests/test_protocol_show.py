@@ -94,7 +94,7 @@ def test_files_of_users(tmp_path, capsys):
     (tmp_path / "shown.py").write_text(TASK)
     (tmp_path / "mine.yaml").write_text("base: standard\ntasks: {shown: {train: {steps: 7}}}\n")
     mine = str(tmp_path / "mine.yaml")
-    assert f"{mine} says nothing of itself" in " ".join(shown(capsys, mine).split())
+    assert f"{mine} does not begin with a comment" in " ".join(shown(capsys, mine).split())
     assert "sections for tasks that are not built in, which --task names by their files: shown\n" in shown(capsys, mine)
     backbone = f"model.backbone={tmp_path / 'looped.py'}"
     printed = shown(capsys, "standard", "--task", str(tmp_path / "shown.py"), "--set", backbone, "model.rounds=3")

@@ -170,5 +170,5 @@ def test_a_folder_is_known_by_what_is_written_first(tmp_path: Path, monkeypatch:
             write_all(contents, tmp_path, ("mark.json", "ours"))
     assert [path.name for path in write_all(contents, tmp_path, ("mark.json", "ours"))] == ["a.csv", "mark.json"]
     (tmp_path / "mark.json").write_text("another's")
-    with pytest.raises(WorkError, match="is none that this command has written"):
+    with pytest.raises(WorkError, match="was not written by this command"):
         write_all(contents, tmp_path, ("mark.json", "ours"))

@@ -135,7 +135,7 @@ def test_a_resumed_run_stays_in_the_gear_it_has_fallen_back_to(shifting, tmp_pat
     (resumed,) = run_grid(shifting)
     assert resumed.environment["gear"] == calm.environment["gear"] == "eager (compiled failed: Unsupported: this)"
     assert resumed.predictions == calm.predictions
-    assert "gear eager, as before: compiled failed" in capfd.readouterr().err
+    assert "gear eager, as when the checkpoint was saved: compiled failed" in capfd.readouterr().err
 
 
 def test_the_step_depends_on_the_configuration_alone():

@@ -118,7 +118,7 @@ def test_who_is_running(grid, monkeypatch, capsys):
         os.utime(path, (time.time() - 1000, time.time() - 1000))
     assert by_name(read_statuses(out)[0])["elu", 1].state == "silent"
     assert main(["status", str(out)]) == 0
-    assert "other, process 9, for 0 s; no sign for 17 min" in capsys.readouterr().out
+    assert "other, process 9, for 0 s; no heartbeat for 17 min" in capsys.readouterr().out
     lock.write_bytes(replace(Holder(), pid=2**22 + 1).encoded())
     assert by_name(read_statuses(out)[0])["elu", 1].state == "resumable", "its process was killed"
     lock.write_bytes(b"")
@@ -188,7 +188,7 @@ def test_names_of_files_are_those_of_the_layout():
     [
         (["--attn", "softmax", "--set", "model.heads=3"], "width 16 is not divisible by 3 heads"),
         (["--attn", "softmax:conv=4"], "the number of taps must be odd"),
-        (["--attn", "pola*2+softmax*9"], "names the mechanisms of 11 stages; flat has 2"),
+        (["--attn", "pola*2+softmax*9"], "names mechanisms for 11 stages, but flat has 2"),
         (
             ["--attn", "softmax", "--set", "model.positions=rope", "model.heads=16"],
             "rotary positions need an even head",

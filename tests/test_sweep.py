@@ -69,7 +69,7 @@ def test_the_same_sweep_again_runs_nothing_and_another_is_other_records(swept, t
     assert complete
     assert len(records) == 4
     assert {path: path.read_bytes() for path in swept.rglob("*.json")} == before
-    assert capfd.readouterr().err.count("4 of 4 runs have a record") == 2
+    assert capfd.readouterr().err.count("4 of 4 runs have a final record") == 2
 
 
 def test_a_backbone_can_be_swept(tiny, tmp_path, monkeypatch):
@@ -180,9 +180,9 @@ def test_products_and_mistakes(tiny, tmp_path):
     assert "all pilots diverged" in in_words({"chosen": {"a.b": 1}, "validation_accuracy": [{"accuracy": None}]})
     with pytest.raises(ConfigError, match=r"train\.lr is given twice"):
         read_choices(["train.lr=1,2"], ("train.lr=3",))
-    with pytest.raises(ConfigError, match="would make the task another one"):
+    with pytest.raises(ConfigError, match="would change the task itself"):
         read_choices(["data.max_length=1,2"], ())
-    with pytest.raises(ConfigError, match=r"train\.gear says how to compute"):
+    with pytest.raises(ConfigError, match=r"train\.gear is not chosen by validation"):
         read_choices(["train.gear=eager,compiled"], ())
     with pytest.raises(ConfigError, match="sweep without --match-params"):
         run_sweep(asked(tiny, tmp_path, match_params=True), list(VALUES))

@@ -170,7 +170,7 @@ def test_pack_and_unpack_where_names_are_not_utf_8(short, tmp_path):
     assert (unpacked.hash, unpacked.about["label"]) == (data.hash, "user's files")
     with tarfile.open(archive, "w") as tar:
         tar.addfile(tarfile.TarInfo(os.fsdecode(b"evil\xff")))
-    with pytest.raises(DataError, match="is no packed data: it holds evil") as caught:
+    with pytest.raises(DataError, match="is not packed data: it holds evil") as caught:
         tasks.unpack(archive, folder / "other")
     str(caught.value).encode()
     with pytest.raises(DataError) as caught:

@@ -86,7 +86,7 @@ def test_a_tracker_that_fails_is_named_once_and_ends_nothing(tiny, tmp_path, mon
     (record,) = run_grid(asked(tiny, tmp_path, track="wandb"))
     assert record.status == "done"
     assert len(lines_of(tmp_path)) == 5
-    assert capfd.readouterr().err.count("wandb failed and gets no more of this run") == 1
+    assert capfd.readouterr().err.count("wandb failed and is off for the rest of this run") == 1
 
 
 @pytest.mark.parametrize("raises", [True, False])

@@ -52,7 +52,7 @@ def test_the_page_runs_and_is_learned(majority, tmp_path, capsys):
     assert float(frame["test_accuracy"].iloc[0]) > 0.8
     assert lra.load(path).record.data["code"] == majority.read_text()
     assert main(command) == 0
-    assert "1 of 1 runs have a record" in capsys.readouterr().err
+    assert "1 of 1 runs have a final record" in capsys.readouterr().err
     assert main(["data", "status", "--task", str(majority)]) == 0
     assert "generated while it is read, nothing to prepare" in capsys.readouterr().out
 

@@ -105,7 +105,7 @@ def test_a_run_does_not_wait_for_a_process_that_cannot_start(tiny, tmp_path, mon
 def test_a_lost_gpu_ends_the_process_that_lost_it(tiny, tmp_path, monkeypatch):
     """One run each; the next would get an error that belongs to the run before."""
     monkeypatch.setattr("lra.training.device.lost", lambda _: True)
-    with pytest.raises(WorkError, match=r"cpu is lost to this process after \[1/2\] listops elu seed 0"):
+    with pytest.raises(WorkError, match=r"this process cannot use cpu any more after \[1/2\] listops elu seed 0"):
         run_grid(asked(tiny, tmp_path, attentions=["elu"]))
     assert len(list(tmp_path.glob("*.json"))) == 1
 
@@ -224,7 +224,7 @@ def test_a_task_whose_data_are_not_a_function_of_its_settings(tmp_path, monkeypa
     wanted = asked("quick", tmp_path / "runs", attentions=["mean"], seeds=[0], jobs=jobs)
     file = tmp_path / f"{name}.py"
     file.write_text(UNSEEDED.replace("NAME", name).replace("RNG", generator))
-    with pytest.raises((DataError, WorkError), match=rf"{name}\.py: prepare makes other data every time"):
+    with pytest.raises((DataError, WorkError), match=rf"{name}\.py: prepare makes different data at each call"):
         run_grid(replace(wanted, tasks=[str(file)]))
     file = tmp_path / f"{name}_seeded.py"
     file.write_text(UNSEEDED.replace("NAME", f"{name}_seeded").replace("RNG", "np.random.default_rng(0)"))

@@ -14,8 +14,8 @@ class Encoder(Classifier):
     """Every layer has the same width and sees every token.
 
     norm: before each part of a block, as LRA's code has it (`pre`), or after the sum, as in Vaswani et al. 2017
-    (`post`); then there is none after the last block. parallel: attention and MLP of a block read the same input, side
-    by side (Wang and Komatsuzaki 2021, GPT-J); with `pre` only.
+    (`post`); with `post` no norm follows the last block. parallel: attention and MLP of a block read the same input,
+    side by side (Wang and Komatsuzaki 2021, GPT-J); with `pre` only.
     """
 
     def build_body(

@@ -26,7 +26,7 @@ class Pyramid(Classifier):
     stages: layers of each stage, `model.layers` in all; by default each layer is a stage. parts: neighbours along a
     sequence; on a grid a square of them. merge: a LayerNorm and a linear map of the concatenated parts (`concat`, as
     Swin), or a strided convolution and a LayerNorm (`conv`, as PVT). widen: growth of width and MLP from stage to
-    stage. stage_heads: heads of each stage; by default they grow with the width, so that heads stay as wide.
+    stage. stage_heads: heads of each stage; by default they grow with the width, so that a head keeps its width.
     """
 
     def build_body(
@@ -121,7 +121,7 @@ def check(model: Model, stages: tuple[int, ...], heads: tuple[int, ...], parts: 
     """Raises ValueError for sizes that do not fit together."""
     if min(stages) < 1 or sum(stages) != model.layers:
         raise ValueError(
-            f"model.stages={list(stages)} are {sum(stages)} layers and model.layers={model.layers}: set both"
+            f"model.stages={list(stages)} has {sum(stages)} layers, but model.layers={model.layers}: set both"
         )
     if len(heads) != len(stages) or min(heads) < 1:
         raise ValueError(f"model.stage_heads={list(heads)}: one number for each of the {len(stages)} stages")
@@ -133,4 +133,6 @@ def check(model: Model, stages: tuple[int, ...], heads: tuple[int, ...], parts: 
     if grid is not None and math.isqrt(parts) ** 2 != parts:
         raise ValueError(f"model.parts={parts}: on a grid a square number (4, 9, 16)")
     if model.pool != "mean":
-        raise ValueError(f"model.pool={model.pool}: merging leaves no token of its own in front; set model.pool=mean")
+        raise ValueError(
+            f"model.pool={model.pool}: merging leaves no separate first token to read; set model.pool=mean"
+        )

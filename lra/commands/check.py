@@ -53,7 +53,7 @@ def _print(title: str, outcomes: "Iterator[Outcome]") -> int:
     failed = sum(outcome.bad for outcome in printed)
     print(f"  {len(printed) - failed} of {len(printed)} as they should be, {sum(o.seconds for o in printed):.0f} s")
     if any(o.bad and o.check == "runs" and "grid" in o.note for o in printed):
-        print("  what needs the rows and columns of an image is checked with them: --grid 4x6")
+        print("  to check a mechanism that needs the rows and columns of an image, add --grid 4x6")
     return failed
 
 

@@ -68,7 +68,7 @@ def to_path(text: str) -> Path:
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{text}: {error} Write ./{text} for a folder of this name") from error
     if long := next((part for part in path.parts if len(os.fsencode(part)) > LONGEST), ""):
-        raise argparse.ArgumentTypeError(f"{long[:40]}... is longer than a name of a file can be")
+        raise argparse.ArgumentTypeError(f"{long[:40]}... is longer than a file name can be")
     return path
 
 

@@ -28,7 +28,7 @@ OPTIONS = {  # action -> the options that it takes
 }
 
 
-ANEW = "the next command that needs it makes it anew"
+ANEW = "the next command that needs it prepares it again"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -69,13 +69,13 @@ def verify(names: list[str]) -> int:
 
     broken_folders = [folder for task in names for folder in tasks.broken(tasks.cache_folder(), task)]
     for folder in broken_folders:
-        print(f"{folder}: damaged: not all of it is there; {ANEW}")
+        print(f"{folder}: damaged: files are missing or unreadable; {ANEW}")
     damaged = len(broken_folders)
     sets = [data for task in names for data in tasks.prepared(tasks.cache_folder(), task)]
     for data in sets:
         fault = tasks.find_fault(data)
         damaged += bool(fault)
-        older = "" if tasks.has_hashes(data) else " (no hashes of its files: prepared before they were kept)"
+        older = "" if tasks.has_hashes(data) else " (no file hashes: prepared by an older version)"
         state = f"damaged: {fault}; {ANEW}" if fault else f"intact{older}"
         print(f"{data.folder}: {state}")
     if not sets and not broken_folders:
@@ -109,7 +109,9 @@ def prepare_chosen(parsed: argparse.Namespace, names: list[str]) -> int:
         print(f"{len(sets)} of {len(names)} tasks have data; missing: {', '.join(missing)}", file=sys.stderr)
     if parsed.action == "pack" and sets:
         tasks.pack(sets, parsed.file)
-        print(f"packed into {parsed.file}; there: {to_type('data', 'unpack', '--file', parsed.file.name)}")
+        print(
+            f"packed into {parsed.file}; on the other machine: {to_type('data', 'unpack', '--file', parsed.file.name)}"
+        )
     return int(bool(missing))
 
 

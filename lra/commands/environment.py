@@ -15,14 +15,17 @@ OURS = {  # variable -> default, meaning
     ),
     "LRA_STALE": (
         "600",
-        "seconds without a sign after which a run that another machine has claimed counts as abandoned, where the file "
-        "system has no locks; [clusters.md](clusters.md)",
+        "seconds without a heartbeat after which a run that another machine has claimed counts as abandoned, where the "
+        "file system has no locks; [clusters.md](clusters.md)",
     ),
     "LRA_TRUST_RECORDS": (
         NONE,
         "`1`: import the code that a record holds, even if it never ran on this machine; [SECURITY.md](../SECURITY.md)",
     ),
-    "LRA_FUZZ": ("1", "of the tests in `tests/faults` alone: how many times as many examples they try"),
+    "LRA_FUZZ": (
+        "1",
+        "for the tests in `tests/faults` only: a factor on the number of examples that they try",
+    ),
 }
 OTHERS = {
     "OMP_NUM_THREADS": ("1", "threads of each process on a CPU; [commands.md](commands.md#cores)"),
@@ -32,10 +35,10 @@ OTHERS = {
     "CUBLAS_WORKSPACE_CONFIG": ("`:4096:8`, set", "what bit-equal runs on CUDA need (`train.deterministic`)"),
     "HF_ENDPOINT": ("`https://huggingface.co`", "the hub from which Text, Image and the mirror of Retrieval come"),
     "HF_HUB_CACHE": ("`HF_HOME/hub`", "the folder in which the hub's client keeps downloads"),
-    "HF_HOME": ("`XDG_CACHE_HOME/huggingface`", "the folder above that one"),
-    "XDG_CACHE_HOME": ("`~/.cache`", "the folder above both"),
+    "HF_HOME": ("`XDG_CACHE_HOME/huggingface`", "the parent folder of `HF_HUB_CACHE`"),
+    "XDG_CACHE_HOME": ("`~/.cache`", "the parent folder of `HF_HOME`"),
     "HF_HUB_OFFLINE": (NONE, "`1`: nothing is downloaded from the hub"),
-    "HF_DATASETS_OFFLINE": (NONE, "the same"),
+    "HF_DATASETS_OFFLINE": (NONE, "the same as `HF_HUB_OFFLINE`"),
     "WANDB_PROJECT": ("`lra`", "the project of `--track wandb`"),
     "RAY_ADDRESS": (NONE, "the cluster that `--address auto` means"),
     "RAY_USAGE_STATS_ENABLED": ("`0`, set", "whether Ray reports its use to its makers"),
@@ -47,9 +50,12 @@ OTHERS = {
     "RANK": ("torchrun's", "the number of this process"),
     "WORLD_SIZE": ("torchrun's", "how many processes share the run"),
     "LOCAL_RANK": ("torchrun's", "the number of this process on its machine, and of its GPU"),
-    "LOCAL_WORLD_SIZE": ("torchrun's", "how many of them are on this machine"),
-    "PYTHONPATH": (NONE, "goes on to the processes that `bench` and `gpu` start"),
-    "MPLBACKEND": (NONE, "is kept for figures of yours; those of the suite are files and need none"),
+    "LOCAL_WORLD_SIZE": ("torchrun's", "how many processes of the run are on this machine"),
+    "PYTHONPATH": (NONE, "is passed on to the processes that `bench` and `gpu` start"),
+    "MPLBACKEND": (
+        NONE,
+        "is left as it is for your own figures; the suite writes its figures to files and needs no backend",
+    ),
 }
 EXTRAS = {  # what pip takes in brackets -> the package, what for
     "ladder": ("scikit-learn", "the linear readers that `data ladder` trains on Text and Image"),

@@ -32,10 +32,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[0, 1, 2],
         metavar="N",
-        help="one run of each cell for each seed (default 0 1 2)",
+        help="seeds; every attention runs on every task once per seed (default 0 1 2)",
     )
     parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=PARTS, help="only these (default: all, in this order)"
+        "--parts",
+        nargs="+",
+        choices=PARTS,
+        default=PARTS,
+        help="parts to do (default: all, in the order shown)",
     )
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu to try the plan (default cuda)")
     parser.add_argument("--out", type=to_path, default=Path("results/runs/gpu"), help="default results/runs/gpu")

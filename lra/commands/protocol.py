@@ -81,7 +81,7 @@ def overview(name: str) -> str:
 
     sections = list(protocol.sections_of(name, protocol.read_protocol(name)))
     known = [task for task in sections if task in tasks.names()]
-    lines = [wrapped(protocol.comment_of(name) or f"{name} says nothing of itself in a first comment."), ""]
+    lines = [wrapped(protocol.comment_of(name) or f"{name} does not begin with a comment that describes it."), ""]
     if deviations := protocol.deviations_of(name):
         texts = [wrapped(f"{word}: {text}", "  ") for word, text in deviations.items()]
         lines += ["differs from its source in", *texts, ""]

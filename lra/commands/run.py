@@ -55,7 +55,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--select", choices=["validation"], default="validation", help="what chooses the value of a sweep"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the runs, how far they are, and hours; run nothing"
+        "--dry-run", action="store_true", help="print the runs, how far they are, and hours where known; run nothing"
     )
     parser.add_argument("--emit", type=to_file, metavar="FILE", help="write a SLURM job array of the runs; run nothing")
 
@@ -96,7 +96,7 @@ def main(parsed: argparse.Namespace) -> int:
         print(f"\nrecords in {parsed.out}; tables and figures: {to_type('report', parsed.out)}")
     if elsewhere:
         total = len(records) + elsewhere
-        say(f"{elsewhere} of {total} runs are with another process; see: {to_type('status', parsed.out)}")
+        say(f"{elsewhere} of {total} runs are being done by another process; see: {to_type('status', parsed.out)}")
     failed = not complete or any(record.status == "failed" for record in records)
     return 1 if failed or not (records or elsewhere) else UNFINISHED if elsewhere else 0
 

@@ -16,7 +16,9 @@ STOPPED = "goes on from its checkpoint"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    add_runs(parser, "default results/runs; silent: on another machine that gives no sign; resumable: has a checkpoint")
+    add_runs(
+        parser, "default results/runs; silent: on another machine, without a heartbeat; resumable: has a checkpoint"
+    )
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -56,7 +58,7 @@ def line_of(status: "RunStatus", mark: str) -> tuple[str, ...]:
         import time
 
         words = [f"{status.holder}, for {clock(time.time() - status.holder.since)}"]
-        words += [f"no sign for {clock(status.sign)}"] if status.state == "silent" else []
+        words += [f"no heartbeat for {clock(status.sign)}"] if status.state == "silent" else []
     left = clock(status.left) if status.left else ""
     about = (status.task, status.row + mark, status.protocol, str(status.seed))
     return status.state, *about, step if status.state != "missing" else "", left, "; ".join(filter(None, words))
@@ -77,5 +79,7 @@ def summary(statuses: Sequence["RunStatus"]) -> str:
     if known:
         words += f"; about {clock(max(sum(known) / at_once, max(known)))} left, {at_once} at a time"
     if unknown := len(unfinished) - len(known):
-        words += f"; {unknown} of {len(unfinished)} without an estimate: none like them has ended here"
+        words += (
+            f"; {unknown} of {len(unfinished)} without an estimate: no run of the same task and protocol has ended here"
+        )
     return words

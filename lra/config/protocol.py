@@ -18,7 +18,7 @@ from lra.errors import ConfigError, suggestion
 
 PROTOCOLS = Path(__file__).parent.parent / "protocols"
 ODD = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")  # what YAML reads as octal or base 60
-NO_NUMBER = "is no number here: write it without a 0 in front and without colons, or in quotes"
+NO_NUMBER = "is not accepted as a number: write it without a leading 0 and without colons, or in quotes"
 MOST_BYTES, MOST_VALUES = 10**6, 10_000  # of a protocol file; ours have 3,000 and 100
 SECTIONS = ("model", "train", "data")
 KEYS = ["base", "deviations", *SECTIONS, "tasks"]
@@ -124,7 +124,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise ConfigError(f"protocol file {str(path)[:300]}: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(content, dict):
         raise ConfigError(
-            f"protocol file {path} holds no mapping; it has lines such as `base: quick` and `train: {{lr: 3e-4}}`"
+            f"protocol file {path} has no keys and values; write lines such as `base: quick` and `train: {{lr: 3e-4}}`"
         )
     return content
 
@@ -133,7 +133,7 @@ def read_text(path: Path) -> str:
     """The text of a regular file that is not too large for a protocol. Raises OSError or ValueError."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
-        raise ValueError(f"it is no regular file of at most {MOST_BYTES:,} bytes")
+        raise ValueError(f"it is not a regular file of at most {MOST_BYTES:,} bytes")
     return path.read_text(encoding="utf-8")
 
 
@@ -224,7 +224,7 @@ def parse_override(text: str) -> dict[str, Any]:
     except RecursionError as error:
         raise ConfigError(f"--set {key}: its brackets are too deep") from error
     if nested is None:
-        raise ConfigError(f"--set {key} has no value; leave it out for the protocol's")
+        raise ConfigError(f"--set {key} has no value; to keep the protocol's value, leave the key out")
     for part in reversed(path):
         nested = {part: nested}
     return nested

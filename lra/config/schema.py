@@ -77,7 +77,7 @@ def model_with(keys: Keys) -> type[Model]:
     if not keys:
         return Model
     if taken := [field.name for field in fields(Model) if field.name in keys]:
-        raise ConfigError(f"model.{taken[0]} is a key of every backbone: give the backbone's own another name")
+        raise ConfigError(f"model.{taken[0]} is a key of every backbone: give this backbone's key another name")
     return _model_with(tuple((name, kind, default) for name, (kind, default) in keys.items()))
 
 

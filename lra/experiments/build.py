@@ -55,8 +55,8 @@ def make_model(run: Run, spec: tasks.Spec) -> Classifier:
     make_attention.check_stages()
     if run.config.train.pretrain != "none" and classifier.merged > 1:
         raise ConfigError(
-            f"train.pretrain: the backbone {run.backbone.name} merges tokens, so that nothing is left to predict each "
-            "one from; set train.pretrain=none"
+            f"train.pretrain: the backbone {run.backbone.name} merges tokens, so that it has no output for each token; "
+            "set train.pretrain=none"
         )
     initialise(classifier, seed=run.seed, embedding_std=model.embedding_std)
     return classifier
@@ -89,7 +89,7 @@ class AttentionMaker:
         attention = entry.build(dims, options)
         if dims.rope and getattr(type(attention), "project", None) is not attention_zoo.QKVAttention.project:
             raise attention_zoo.SpecError(
-                f"attention {run.row} does not take positions: rope; --set model.positions=learned"
+                f"attention {run.row} does not work with model.positions=rope; --set model.positions=learned"
             )
         return attention
 
@@ -98,8 +98,8 @@ class AttentionMaker:
         entry, stages = self.run.attention, len(self.stages)
         if isinstance(entry, attention_zoo.Stack) and entry.by_stage and len(entry.parts) != stages:
             raise attention_zoo.SpecError(
-                f"{entry.name} names the mechanisms of {len(entry.parts)} stages; {self.run.backbone.name} has "
-                f"{stages}: model.stages, or model.layers where each layer is one"
+                f"{entry.name} names mechanisms for {len(entry.parts)} stages, but {self.run.backbone.name} has "
+                f"{stages}: set model.stages, or model.layers where each layer is a stage"
             )
 
 

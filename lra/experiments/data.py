@@ -72,7 +72,7 @@ def _name_strays(protocol: str) -> None:
     for name in sections_of(protocol, read_protocol(protocol)):
         known = tasks.names()
         if name not in known and tasks.file_of(name) is None and (near := suggestion(name, known, cutoff=0.75)):
-            say_once(f"protocol {protocol}: there is no task {name!r}, and its section is not used{near}")
+            say_once(f"protocol {protocol}: its section tasks.{name} is not used, because there is no such task{near}")
 
 
 def load_task_data(task_name: str, config: Config, data_dir: Path | None) -> TaskData:
@@ -113,7 +113,10 @@ def check_intact(data: tasks.Data, group: Group, *, seconds: float = 0.0) -> Non
     """
     fault = tasks.verify(data, now=seconds >= LONG) if group.rank == 0 else ""
     if fault := group.broadcast(fault):
-        raise WorkError(f"{fault}; the same command makes the data anew, and begins this run again if it is in doubt")
+        raise WorkError(
+            f"{fault}; the same command prepares the data again, and restarts this run if its checkpoint may come from "
+            "damaged data"
+        )
 
 
 def set_doubtful_aside(folder: RunFolder | NoFolder, data: tasks.Data, title: str) -> None:
@@ -124,14 +127,16 @@ def set_doubtful_aside(folder: RunFolder | NoFolder, data: tasks.Data, title: st
     from lra.training.run_folder import RunFolder
 
     if isinstance(folder, RunFolder) and (kept := folder.set_aside(lambda written: tasks.is_doubtful(data, written))):
-        say(f"{title}: a checkpoint may be of damaged data and is not used ({kept.name} is kept until the run ends)")
+        say(
+            f"{title}: its checkpoint may come from damaged data and is not used ({kept.name} stays until the run ends)"
+        )
 
 
 def not_repeatable(task_name: str) -> str:
     """The message about a user's task whose data are not a function of its settings."""
     return (
-        f"{tasks.file_of(task_name)}: prepare makes other data every time, so that no run can be repeated or resumed; "
-        "draw random numbers from a seed, np.random.default_rng(0)"
+        f"{tasks.file_of(task_name)}: prepare makes different data at each call, so that no run can be repeated or "
+        "resumed; draw random numbers from a seed, np.random.default_rng(0)"
     )
 
 
@@ -155,9 +160,9 @@ def describe_data(task_name: str, data: tasks.Data, data_dir: Path | None) -> st
     rows = " / ".join(f"{count:,}" for count in data.about["rows"].values())
     note = f"; nothing for it in {data_dir}" if data_dir and data.about["label"] == "generated" else ""
     if data.about["label"] != "generated" and (data.folder / tasks.UNPACKED).exists():
-        note = f"; unpacked here: without {data.folder} it is downloaded or generated"
+        note = f"; unpacked from an archive: if {data.folder} is deleted, the data are downloaded or generated"
     elif data.about["label"] == "generated" and _has_other_data(task_name):
-        note += "; data from files is prepared here, too: --data-dir or LRA_DATA takes it"
+        note += "; this machine also has data prepared from files: select it with --data-dir or LRA_DATA"
     return f"{task_name}: {data.about['label']} ({data.about['source']}{note}), {rows} samples, hash {data.hash}"
 
 

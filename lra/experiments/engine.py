@@ -67,7 +67,9 @@ class InProcess:
                 return
             if lost(self.group.device):
                 device = self.group.device
-                raise WorkError(f"{device} is lost to this process after {job.title}: start the same command again")
+                raise WorkError(
+                    f"this process cannot use {device} any more after {job.title}: start the same command again"
+                )
 
 
 def write_failure(ending: Ending, prepared: TaskData) -> None:

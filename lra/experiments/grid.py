@@ -222,7 +222,7 @@ def find_missing(jobs: list[Job], group: Group) -> list[Job]:
     for job in missing:
         job.folder.load_state()  # reports a corrupt checkpoint before anything runs
     if len(missing) < len(jobs):
-        say(f"{len(jobs) - len(missing)} of {len(jobs)} runs have a record and are skipped")
+        say(f"{len(jobs) - len(missing)} of {len(jobs)} runs have a final record and are skipped")
     parts = [part for job in missing for part in (job.run.attention, job.run.backbone)]
     for note in dict.fromkeys(note for part in parts for note in part.notes):
         say(note)

@@ -110,7 +110,7 @@ def backbone_of(record: Record) -> Backbone:
     name, source_hash = about.get("name", DEFAULT), about.get("source_hash", "")
     if about.get("builtin", True):
         if ".py" in name:
-            raise ConfigError(f"the record calls {name!r}, the path of a file, a built-in backbone")
+            raise ConfigError(f"the record calls the file {name!r} a built-in backbone")
         return find_backbone(name)
     address, problem = _address(about, "backbone")
     try:
@@ -118,7 +118,7 @@ def backbone_of(record: Record) -> Backbone:
     except ConfigError as error:
         raise ConfigError(f"{problem}{error}") from error
     if backbone.source_hash != source_hash:
-        raise ConfigError(f"{problem}the texts in the record are not all that its backbone was made of")
+        raise ConfigError(f"{problem}the record does not hold all of its backbone's code")
     return backbone
 
 
@@ -145,7 +145,7 @@ def find_attention(about: dict[str, Any]) -> attention_zoo.Entry:
     that text. The text must have run here before, and have the hash of the code that ran. Raises SpecError.
     """
     if missing := [key for key in ("name", "builtin", "source_hash") if key not in about]:
-        raise attention_zoo.SpecError(f"the record does not say its attention's {missing[0]}")
+        raise attention_zoo.SpecError(f"the record lacks the {missing[0]} of its attention")
     parts = about.get("parts") or [about]
     count = "*1" if about.get("by_stage") else ""
     specs = [_part_of(part) for part in parts]
@@ -167,7 +167,7 @@ def find_attention(about: dict[str, Any]) -> attention_zoo.Entry:
 def _check_ours(spec: str) -> None:
     """Raises SpecError where a record calls the path of a file a built-in attention."""
     if ".py" in spec:
-        raise attention_zoo.SpecError(f"the record calls {spec!r}, the path of a file, a built-in attention")
+        raise attention_zoo.SpecError(f"the record calls the file {spec!r} a built-in attention")
 
 
 def _part_of(part: dict[str, Any]) -> tuple[str, str]:

@@ -88,7 +88,7 @@ def check_engine(request: Request) -> None:
     }
     if request.engine != "ray":
         if wrong := [option for option, value in given.items() if value]:
-            raise ConfigError(f"{wrong[0]} says where --engine ray runs and what it gives a run; add --engine ray")
+            raise ConfigError(f"{wrong[0]} works only with --engine ray; add it")
         return
     if request.devices or request.jobs or request.processes:
         raise ConfigError(

@@ -80,9 +80,11 @@ def read_choices(texts: list[str], overrides: tuple[str, ...], option: str = "--
         if not equals or "" in items or len(items) < 2 or key.count(".") != 1:
             raise ConfigError(f"{option} takes section.key=value,value,..., as in train.lr=1e-4,3e-4, not {text!r}")
         if key.startswith("data."):
-            raise ConfigError(f"{option}: {key} would make the task another one; take train.* and model.*")
+            raise ConfigError(f"{option}: {key} would change the task itself; sweep keys of train and model")
         if key in ("train.precision", "train.gear"):
-            raise ConfigError(f"{option}: {key} says how to compute, which is not for validation to choose; use --set")
+            raise ConfigError(
+                f"{option}: {key} is not chosen by validation, because it only says how to compute; use --set"
+            )
         if key in lists or any(other.partition("=")[0] == key for other in overrides):
             raise ConfigError(f"{option}: {key} is given twice; values of one key go into one list, and not into --set")
         lists[key] = [f"{key}={value}" for value in items]

@@ -93,7 +93,8 @@ def _read_matrices(findings: Findings, call: Call, sample: int, budget: int) -> 
     matrices = probe(call.attend, call.v, call.real, budget=budget)
     if matrices.found > len(matrices.channels):
         findings.note(
-            f"{findings.row}: {matrices.found} channels each mix in their own way; {len(matrices.channels)} are shown"
+            f"{findings.row}: {matrices.found} groups of channels have matrices of their own; "
+            f"{len(matrices.channels)} are shown"
         )
     if len(matrices.rows) < len(call.real):
         findings.note(

@@ -53,9 +53,7 @@ def write_all(contents: Mapping[str, bytes], folder: Path, ours: tuple[str, str]
     """
     existing = [name for name in contents if (folder / name).exists()]
     if existing and not _holds(folder / ours[0], ours[1]):
-        raise WorkError(
-            f"{folder / existing[0]} is there, and is none that this command has written; give another --out"
-        )
+        raise WorkError(f"{folder / existing[0]} exists and was not written by this command; give another --out")
     try:
         for parent in {(folder / name).parent for name in contents}:
             remove_leftovers(parent.glob(".*"))
@@ -101,7 +99,7 @@ def is_running(process: int) -> bool:
 def check_replaceable(path: Path, mark: str, option: str) -> None:
     """Raises WorkError for a file that is not empty and lacks the mark, a text in all files that `option` writes."""
     if path.exists() and path.stat().st_size and not _holds(path, mark):
-        raise WorkError(f"{path} is there, and is none that {option} has written: delete it, or give {option} another")
+        raise WorkError(f"{path} exists and was not written by {option}: delete it, or give {option} another file")
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -70,7 +70,9 @@ def stale_after() -> float:
     with contextlib.suppress(ValueError):
         if 0 < float(text) < float("inf"):
             return float(text)
-    raise ConfigError(f"LRA_STALE takes the seconds after which a claim without a sign is taken over, not {text!r}")
+    raise ConfigError(
+        f"LRA_STALE takes the seconds without a heartbeat after which a claim is taken over, not {text!r}"
+    )
 
 
 def claim_of(path: Path) -> Path:
@@ -154,7 +156,8 @@ def _claimed(path: Path, stale: float) -> Iterator[None]:
             held = _read(path)
             if not _is_stale(path, stale) or not _take_over(path, claimant, stale):
                 raise _busy(path, held)
-            _say(f"{path.parent}: {held or 'its process'} has given no sign and counts as ended: its run goes on here")
+            who = held or "its process"
+            _say(f"{path.parent}: {who} has sent no heartbeat and counts as ended: this process continues its run")
     try:
         with _writing(path):
             if (held := _read(lock)) and not _is_stale(lock, stale):
@@ -235,7 +238,7 @@ def _beat(path: Path, claimant: Holder | None, done: threading.Event, pause: flo
     while not done.wait(pause):
         with contextlib.suppress(OSError):
             if claimant is not None and (held := _read(path)) not in (claimant, None):
-                _say(f"{path.parent}: {held} has taken over the run of this process, which had given no sign")
+                _say(f"{path.parent}: {held} took over the run of this process, which had sent no heartbeat")
                 signals.ask()
                 return
             os.utime(path)

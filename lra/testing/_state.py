@@ -70,7 +70,7 @@ def settings(spec: str, grid: Grid = None) -> None:
         changed = [*process.changed(before), *(name for name in used if name == "torch's seed")]
     finally:
         process.restore(before)
-    assert not changed, f"it sets {', '.join(changed)}"
+    assert not changed, f"it changes settings of the process: {', '.join(changed)}"
 
 
 def state(spec: str, grid: Grid = None) -> None:
@@ -94,7 +94,9 @@ def state(spec: str, grid: Grid = None) -> None:
     for name, buffer in attention.named_buffers():
         buffer.copy_(buffers[name])
     again = same(trained(attention, x), first)
-    assert again, "in training the output depends on calls before, and no buffer holds it: no checkpoint will"
+    assert again, (
+        "in training the output depends on earlier calls through state that no buffer, and so no checkpoint, holds"
+    )
 
 
 def trained(attention: attention_zoo.Attention, x: Tensor) -> Tensor:

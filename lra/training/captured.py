@@ -127,7 +127,7 @@ class Captured(Compiled):
             graph = self.recorder(run, touched)
         if replaced := buffers.replaced():
             buffers.restore()
-            raise CaptureError(f"buffer {replaced[0]} is replaced by another tensor, where a graph needs it written to")
+            raise CaptureError(f"buffer {replaced[0]} is replaced by a new tensor; a graph needs it updated in place")
         self.graphs_by_length[length] = graph
 
     def move(self, optimiser: FlatAdamW, step: int) -> None:  # noqa: ARG002
@@ -154,7 +154,9 @@ class CUDARecorder:
                     for _ in range(2):  # to compile, choose kernels and make lazy state
                         function()
                     if draws_on_the_host(function):
-                        raise CaptureError("it draws random numbers on the host, of which a graph would keep the first")
+                        raise CaptureError(
+                            "it draws random numbers on the host, and a graph would repeat the first draw"
+                        )
                 return self.capture(function, side)
             finally:
                 current.wait_stream(side)

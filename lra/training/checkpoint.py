@@ -83,7 +83,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise ValueError("they have changed since they were written")
     except Exception as error:  # safetensors raises errors of many classes
         raise WorkError(
-            f"no usable weights at {path}: {error}; take work/ from where it was trained, or train it again"
+            f"no usable weights at {path}: {error}; copy work/ from the machine that trained it, or train it again"
         ) from error
     return weights
 

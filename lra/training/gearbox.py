@@ -99,7 +99,7 @@ class GearBox:
         elif self.gear.name != "eager":
             say(f"gear {self.gear.name}: the first step waits for the compiler; train.gear=eager starts at once")
         elif self.shift_at:
-            say(f"gear eager: from step {self.shift_at} on {wanted}, which is prepared meanwhile")
+            say(f"gear eager until step {self.shift_at}, then {wanted}, which is prepared meanwhile")
 
     @property
     def name(self) -> str:
@@ -119,7 +119,7 @@ class GearBox:
         if cause and name in SLOWER.get("compiled" if self.shift_at else self.gear.name, ()):
             self.shift_at, self.cause = 0, cause
             self.take(Compiled if name == "compiled" else Eager)
-            say(f"gear {self.gear.name}, as before: {cause}")
+            say(f"gear {self.gear.name}, as when the checkpoint was saved: {cause}")
         if cause.startswith(COMBINED) and isinstance(self.gear, Compiled) and self.gear.combined:
             self.cause = cause
             self.gear.separate()

@@ -96,7 +96,7 @@ class Step:
         """Tries the model, and finds the buffers that training updates: processes cannot take turns at them."""
         moving = self.gears.dry_run(samples, rows)
         if moving and self.group.takes_turns:
-            say(f"{min(moving)} changes with every micro-batch, in their order: one process computes them all")
+            say(f"{min(moving)} is updated by every micro-batch in order, so one process computes them all")
             self.training.undivided = self.evaluation.undivided = True
         if self.shares > 1:  # only buffers in the checkpoint: others may have another size in each process
             self.spread = self.group.broadcast(sorted(moving & self.gears.names))

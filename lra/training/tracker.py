@@ -119,5 +119,5 @@ class Tracker:
     def drop(self, error: Exception) -> None:
         """Reports the error, and sends no more of this run to the tracker."""
         reason = in_one_line(error, 200)
-        say(f"{self.name} failed and gets no more of this run; metrics.jsonl has all of it: {reason}")
+        say(f"{self.name} failed and is off for the rest of this run; metrics.jsonl has every line: {reason}")
         self.name, self.backend = "", None

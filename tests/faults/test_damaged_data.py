@@ -60,14 +60,14 @@ def test_a_long_run_on_damaged_data_fails_and_begins_again(tiny, tmp_path, monke
     assert main(fresh) == 1
     (failed,) = (path for path in out.glob("*.json") if load(path).status == "failed")
     reason = load(failed).reason
-    assert "is damaged: validation-labels.npy has changed since it was written; the same command makes" in reason
+    assert "is damaged: validation-labels.npy has changed since it was written; the same command prepares" in reason
     assert (out / "work" / failed.stem / "resume.pt").exists()
     assert finished.read_bytes() == before
     capfd.readouterr()
     assert main(fresh) == 0
     said = capfd.readouterr().err
     assert "is damaged and not used: validation-labels.npy has changed since it was written; it was intact on" in said
-    assert "relu seed 0: a checkpoint may be of damaged data and is not used (doubtful.pt is kept" in said
+    assert "relu seed 0: its checkpoint may come from damaged data and is not used (doubtful.pt stays" in said
     assert not list(out.glob("work/*/*.pt")), "kept no longer than until the run has ended"
     assert finished.read_bytes() == before
     assert main(command(tiny, tmp_path / "calm", "elu", "relu")) == 0
@@ -126,7 +126,7 @@ def test_verify_finds_data_that_is_not_whole(name, tiny, tmp_path, capsys):
     path.unlink()
     (path.parent / "link").symlink_to("nowhere")
     assert main(["data", "verify", "--task", "listops"]) == 1
-    assert f"{path.parent}: damaged: not all of it is there" in capsys.readouterr().out
+    assert f"{path.parent}: damaged: files are missing or unreadable" in capsys.readouterr().out
     assert main(["data", "status", "--task", "listops"]) == 0
     assert main(["data", "prepare", "--task", "listops", "--protocol", tiny, "--set", *ROWS]) == 0
     (path.parent / "link").symlink_to("nowhere")

@@ -141,13 +141,13 @@ def test_no_bit_of_an_archive_flips_unnoticed(original: tasks.Data, tmp_path: Pa
 def test_an_archive_neither_hangs_nor_explodes(tmp_path: Path):
     pipe = tmp_path / "pipe.tar"
     os.mkfifo(pipe)
-    with pytest.raises(DataError, match="is no file"):
+    with pytest.raises(DataError, match="is not a regular file"):
         tasks.unpack(pipe, tmp_path)
     with tarfile.open(tmp_path / "sparse.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         hole = tarfile.TarInfo("listops-0123456789ab/train-values.npy")
         hole.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(2**40)}
         tar.addfile(hole)
-    with pytest.raises(DataError, match="is no packed data: it holds listops"):
+    with pytest.raises(DataError, match="is not packed data: it holds listops"):
         tasks.unpack(tmp_path / "sparse.tar", tmp_path / "cache")
 
 

@@ -146,7 +146,7 @@ def test_three_nodes_one_of_which_is_killed_amid_a_run(cluster, tmp_path):
     finally:
         process.kill()
     text = (tmp_path / "said").read_text()
-    assert "it moves to another place" in text
+    assert "it is started on the next free node" in text
     assert re.search(r"goes on from step \d+ on ", text), text
     local = tmp_path / "local"
     assert run(command(local, "--jobs", "1")).returncode == 0

@@ -156,7 +156,7 @@ class Ray:
             return True
         if node not in self.far:
             here = f"{node} cannot reach {self.request.out}"
-            say(f"{here}: what its runs make comes back when they end, and their checkpoints stay there")
+            say(f"{here}: its runs send their records back when they end; their checkpoints stay there")
             self.far.add(node)
         try:
             placement.held.enter_context(placement.job.folder.lock())
@@ -174,7 +174,7 @@ class Ray:
                 how = (
                     f"goes on from step {placement.step}"
                     if placement.step
-                    else "begins anew, no checkpoint can be reached"
+                    else "no checkpoint can be reached, so it starts from the beginning"
                 )
                 say(f"{placement.job.title}: {how} on {placement.node}")
         elif "node" not in message:
@@ -211,7 +211,8 @@ class Ray:
             return Ending(
                 placement.job, failure=f"lost {placement.losses} times in a row without a step, last on {node}: {why}"
             )
-        say(f"{title}: lost on {node}, last heard of at step {placement.step} ({why}); it moves to another place")
+        lost = f"{title}: lost on {node}, last heard of at step {placement.step} ({why})"
+        say(f"{lost}; it is started on the next free node")
         return None
 
     def release(self, placement: Placement) -> None:

@@ -59,7 +59,9 @@ def run_of_order(fields: dict[str, Any]) -> Run:
         run = run_of(record, config_of(record))
     except (ValueError, UserError) as error:
         where = " and ".join(paths_of(record)) or record.row
-        raise WorkError(f"{where} cannot be brought here: {error}; put it on a folder that all nodes share") from error
+        raise WorkError(
+            f"{where} cannot be copied to this node: {error}; put it in a folder that all nodes share"
+        ) from error
     finally:
         console.show(bars=False, lines=True)
     return replace(run, planned=record)

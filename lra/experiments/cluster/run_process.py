@@ -122,7 +122,9 @@ def receive(order: dict[str, Any], out: Path, node: str) -> tuple[Job, TaskData]
         )
     job = open_job(planned, data.hash, out, order["track"])
     if job.path.stem != order["name"]:
-        raise WorkError(f"it makes {job.path.stem} of {order['name']}: its packages differ from those of the driver")
+        raise WorkError(
+            f"it names the run {job.path.stem} instead of {order['name']}: its packages differ from the driver's"
+        )
     job.title = f"{order['title']} on {node}"
     return job, TaskData(data, record.ladder)
 
