@@ -125,4 +125,4 @@ def test_variants_that_a_table_leaves_out_are_named(tmp_path: Path):
     records = [make("elu", 0.4), make("mean", 0.3), make("elu", 0.5, config={"train": {"lr": 5e-3}})]
     (tmp_path / "page.md").write_text(f"<!-- table quick -->\n{END}\n")
     (note,) = fill_file(tmp_path / "page.md", grouped(records)).notes
-    assert note == "not in the table quick, which has most runs: those apart for train.lr=0.005"
+    assert note == "the table of quick shows the variant with most runs; left out: train.lr=0.005"

@@ -72,7 +72,7 @@ def test_older_records_are_judged_by_their_data(tmp_path: Path, capsys: pytest.C
     ("names", "words"),
     [
         (("listops-relu", "listops-softmax"), "no such record"),
-        (("listops-pola", "listops-softmax"), "2 records start so"),
+        (("listops-pola", "listops-softmax"), "2 records have names that start with it"),
         (("text", "listops-softmax"), "different test rows"),
         (("image", "image"), "has no predictions: it is diverged"),
         (("listops-mean", "listops-mean"), "is named twice"),

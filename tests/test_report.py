@@ -75,7 +75,7 @@ def test_golden_table_of_one_task(written: tuple[Path, Report]):
 | agent        |                      failed |      209,802 |          {DASH} |
 | pola         |    36.0 (1) ≈ root operator |      209,802 |     12,300 |
 
-Test accuracy in %: mean ± sample sd (seeds); ≈ not to be told from that rung; † still rising at the end.
+Test accuracy in %: mean ± sample sd (seeds); ≈ not distinguishable from that rung; † still rising at the end.
 """
     assert report.text.startswith(golden)
     assert report.text.splitlines()[-3:] == [
@@ -232,7 +232,7 @@ def test_a_report_removes_nothing_elsewhere(tmp_path: Path):
 @pytest.mark.parametrize("name", ["report.md", "runs.csv", "report.json", "report.html"])
 def test_a_report_replaces_no_file_of_the_users(name: str, runs: Path, tmp_path: Path):
     (tmp_path / name).write_text("the user's")
-    with pytest.raises(WorkError, match="is none that this command has written; give another --out"):
+    with pytest.raises(WorkError, match="was not written by this command; give another --out"):
         write([runs], tmp_path)
     assert [file.name for file in tmp_path.iterdir() if file != runs] == [name]
 

@@ -164,9 +164,9 @@ def sheet_of(frame: pd.DataFrame) -> Table:
 
 
 LEGEND = (
-    "Test accuracy in %; differences in points, with the quirk minus without, paired by seed. The 95 % interval holds "
-    "the noise of the seeds, whose spread is estimated from all lines, and of the test rows, which 'Test rows' has "
-    "alone; it is that of the one difference. 'Outside noise': p, adjusted over this table (Holm), is below 0.05. "
+    "Test accuracy in %; differences in points, with the quirk minus without, paired by seed. The 95 % interval covers "
+    "the noise of the seeds, whose spread is estimated from all lines, and of the test rows, whose part alone is under "
+    "'Test rows'; it is not adjusted. 'Outside noise': p, adjusted over this table (Holm), is below 0.05. "
     "'Same answers': the quirk changed no answer, only which rows count. 'Changes nothing here': every answer is the "
     "same, as where no batch is short or nothing is padded. In both there is nothing to test."
 )

@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--into",
         type=to_file,
         metavar="FILE",
-        help="make the tables in a Markdown file anew: those between `<!-- table PROTOCOL: ROW ... -->` and "
+        help="rebuild the tables of a Markdown file: those between `<!-- table PROTOCOL: ROW ... -->` and "
         "`<!-- end of table -->`",
     )
     parser.add_argument(

@@ -114,7 +114,7 @@ def _others(start: re.Match[str], groups: Sequence[Group]) -> list[str]:
     """A line for each table of the same protocol that the comment does not get, because its settings differ."""
     chosen = _asked_for(start["protocol"], start["precision"], groups)
     return [
-        f"not in the table {chosen.protocol}, which has most runs: those apart for {group.apart}"
+        f"the table of {chosen.protocol} shows the variant with most runs; left out: {group.apart}"
         for group in groups
         if group.apart and (group.protocol, group.precision) == (chosen.protocol, chosen.precision)
         if group.results_version == chosen.results_version

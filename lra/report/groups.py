@@ -36,7 +36,7 @@ class Group:
     def heading(self) -> str:
         """'Protocol standard, bfloat16' and what else sets the table apart."""
         older = f", results version {self.results_version}" if self.results_version != RESULTS_VERSION else ""
-        apart = f", apart for: {self.apart}" if self.apart else ""
+        apart = f", variant: {self.apart}" if self.apart else ""
         return f"Protocol {self.protocol}, {self.precision}{older}{apart}"
 
     @property

@@ -22,8 +22,8 @@ from lra.results.record import Record
 
 TEMPLATES = Path(__file__).parent / "templates"
 FOREST_LEGEND = (
-    "Line and numbers: 95 % interval of the one difference, from three seeds on. p is adjusted over the rows of a "
-    "task, so that an interval can leave out 0 where a row is not separated. Filled: "
+    "Line and numbers: 95 % interval of the difference, not adjusted, from three seeds on. p is adjusted over the "
+    "rows of a task, so that an interval can leave out 0 where a row is not separated. Filled: "
     "separated from the baseline, by more than the noise of the seeds and of the test rows together."
 )
 

@@ -14,10 +14,10 @@ from lra.results.record import Record
 LEGEND = (
     "Test accuracy in percent: mean ± sample standard deviation over seeds (number of seeds). The checkpoint is the "
     "one with the best validation accuracy, or the last one where the protocol says `select: last`. Means are over "
-    "the runs that have finished, not over those that diverged or failed. ≈: the mean cannot be told from that rung "
-    "of the task's ladder at 5 %, by Student's t over the seeds, whose spread is estimated from all rows, with the "
-    "noise of the test rows (of that alone where each row has one run). At chance, or n of m learned: none, or n, "
-    "of the runs did better than a constant answer by more than noise, in validation or on the test split. Best "
+    "the runs that have finished, not over those that diverged or failed. ≈: the mean is not distinguishable from that "
+    "rung of the task's ladder at 5 %, by Student's t over the seeds, whose spread is estimated from all rows, with "
+    "the noise of the test rows (of that alone where each row has one run). At chance, or n of m learned: none, or "
+    "n, of the runs did better than a constant answer by more than noise, in validation or on the test split. Best "
     f"trivial: the strongest rung that reads no nesting. {DAGGER}: most runs were still rising in the last 5 % of "
     "training, by more than a standard error of the validation accuracy, so that longer training might score "
     "higher. Bold, where some rows are separated: the best row and every row that is not separated from it; rows "
@@ -26,16 +26,16 @@ LEGEND = (
     "of the runs on the machine that most were made on. A range covers all runs and tasks of a row."
 )
 SHORT_LEGEND = (
-    "Test accuracy in %: mean ± sample sd (seeds); ≈ not to be told from that rung; † still rising at the end."
+    "Test accuracy in %: mean ± sample sd (seeds); ≈ not distinguishable from that rung; † still rising at the end."
 )
 CAPTION = (
-    "Test accuracy in percent, mean ± sample standard deviation (seeds). ≈: not to be told from that rung. "
+    "Test accuracy in percent, mean ± sample standard deviation (seeds). ≈: not distinguishable from that rung. "
     f"{DAGGER}: still rising at the end of training. Bold: the best row and every row not separated from it"
 )
 COMPACT = (
-    f"A letter: not to be told from that rung of the task's ladder. {DAGGER}: still rising at the end of training. "
-    f"{TIMES}1, !1: one run diverged, failed, and is left out. {CIRCLE}: no run left chance; 2/3: two of three "
-    "did. Bold: the best row and every row not separated from it"
+    f"A letter: not distinguishable from that rung of the task's ladder. {DAGGER}: still rising at the end of "
+    f"training. {TIMES}1, !1: one run diverged, failed, and is left out. {CIRCLE}: no run left chance; 2/3: two of "
+    "three did. Bold: the best row and every row not separated from it"
 )
 Rungs = dict[tuple[str, str], str]  # (task, rung) -> how a cell names it
 Words = Callable[[TaskColumn, str], str]  # column, row -> a cell of the table

@@ -27,7 +27,7 @@ def find_run(text: str, runs: Sequence[Path]) -> Record:
     matches = [file for file in files if file.stem == text] or [file for file in files if file.stem.startswith(text)]
     if len(matches) != 1:
         problem = (
-            f"{len(matches)} records start so: {', '.join(f.stem for f in matches[:3])}"
+            f"{len(matches)} records have names that start with it: {', '.join(f.stem for f in matches[:3])}"
             if matches
             else "no such record"
         )

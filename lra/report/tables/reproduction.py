@@ -20,9 +20,10 @@ SEEDS = {"skyformer": 3}  # protocol -> seeds behind a published mean, where its
 LEGEND = (
     "Noise: half of the 95 % interval of the difference, from the seeds of both sides, as if the published runs spread "
     "like ours, and from both test splits. With fewer than three seeds of ours it comes from the test splits alone, "
-    "and the only verdict it can support is 'inside noise'. Sizes differ: the model or the data does not have the "
-    "published size, so there is no verdict. Averages are not judged. Where a protocol was not published, the command "
-    "is that of ours, and there is no verdict either. Verdicts are not adjusted for how many there are."
+    "and the only verdict it can support is 'inside noise'. Not run: our tables have no run of it. Diverged or failed: "
+    "none of our runs has finished. Sizes differ: the model or the data does not have the published size, so there is "
+    "no verdict. Averages are not judged. Where a protocol was not published, the command is that of ours, and there "
+    "is no verdict either. Verdicts are not adjusted for how many there are."
 )
 
 
