@@ -307,7 +307,7 @@ def test_how_many_runs_a_node_takes():
         ("--engine ray --devices 0-1", "--engine ray takes what the cluster has"),
         ("--address auto", "--address works only with --engine ray; add it"),
         ("--gpus-per-run 1", "--gpus-per-run works only with --engine ray"),
-        ("--cpus-per-run 2 --engine local", "--cpus-per-run says where"),
+        ("--cpus-per-run 2 --engine local", "--cpus-per-run works only with"),
         ("--engine ray --gpus-per-run 2", "takes 1, 0, or a share of one GPU such as 0.5, not '2'"),
         ("--engine ray --gpus-per-run nan", "takes 1, 0, or a share"),
         ("--engine ray --device cuda:1", "--device is cpu or cuda, not 'cuda:1'"),
