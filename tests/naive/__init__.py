@@ -1,9 +1,12 @@
 """Slow twins of the mechanisms, a file each: double loops over queries and keys, written from the published formulas.
 
-A twin reads the parameters of a module by name and shares no code with it. A `fault` asks it for one deliberate error,
-to show that a test would see it. `tests/test_naive.py` compares, `tests/test_golden.py` reads the losses.
-Letters: B batch, N tokens, R real tokens, D width, H heads, K head width, F features, A agents, V channels of a value,
-L the longest length.
+A twin reads the parameters of a module by name and shares no code with it. A `fault` makes it compute with one
+deliberate error, to show that a test would see that error. `tests/test_naive.py` compares mechanisms with their twins;
+`tests/test_golden.py` compares the losses of untrained models.
+
+Where a twin's formula has no `out`, `finish` adds the convolution of v, the gate and `out` to it. Sums over j are over
+the real tokens. Letters: B batch, N tokens, R real tokens, D width, H heads, K head width, F features, A agents,
+V channels of a value, L the longest length.
 """
 
 import importlib
@@ -26,16 +29,17 @@ Weight = Callable[[int, int], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Twin:
-    """What a mechanism is held to.
+    """What a mechanism is compared with.
 
-    mix: (row, head) -> (R, K), with the common projections, convolution and gate around it; or whole: row -> (R, D).
-    loss: of the untrained quick model, see `test_golden`. specs: run on sequences. grids: run on grids.
-    faults: (spec, setting) -> deliberate errors to be seen. inputs: specs for unusual inputs. tiny: a size of q and
-    k at which eps counts. further: setting -> specs
-    that run there too, such as a later layer. common_convolution: False if `conv` is another.
-    parameters: spec -> how many more than softmax attention has, at D = 64, H = 2, K = 32, length 128; grid_parameters:
-    the same on a grid of 8 x 16. impossible: specs that are refused. limit: spec and tolerance where it is softmax
-    attention on 16 tokens, and prepare_limit: what to set first. overflows: why inputs of 1,000 give no finite outputs.
+    mix: (row, head) -> (R, K), between the common projection to q, k, v and `finish`; or whole: row -> (R, D), all of it.
+    loss: of the untrained quick model, see `test_golden`. specs, grids: specs to compare on sequences and on grids.
+    faults: (spec, setting) -> deliberate errors that must be seen. inputs: specs to compare on unusual inputs.
+    tiny: factor on the weights of q and k at which eps counts. further: setting -> specs to compare in this setting,
+    too, such as a later layer. common_convolution: False if `mix` has its own convolution in place of `convolve`.
+    parameters: spec -> parameters beyond those of softmax attention, at D = 64, H = 2, K = 32, length 128;
+    grid_parameters: the same on a grid of 8 x 16. impossible: specs that must be refused. limit: a spec that is softmax
+    attention on 16 tokens, and the tolerance; prepare_limit: changes the module first. overflows: why inputs of 1,000
+    give no finite outputs, or "" if they give finite ones.
     """
 
     loss: float
@@ -57,7 +61,7 @@ class Twin:
 
 
 def names() -> list[str]:
-    """The mechanisms that have a twin, by file."""
+    """The mechanisms that have a twin, which are the files of this folder."""
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
 
 
@@ -67,7 +71,11 @@ def load(name: str) -> Twin:
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence of a batch. x, q, k, v (N, D); `real` holds the indices of the R real tokens, in order."""
+    """One sequence of a batch, and what its twin needs: x, q, k, v (N, D), the indices of the R real tokens in order.
+
+    parameters: the module's parameters and buffers by name. options: all options, defaults included. fault: a
+    deliberate error, or "".
+    """
 
     x: Tensor
     q: Tensor
@@ -81,11 +89,11 @@ class Row:
 
     @property
     def keys(self) -> list[int]:
-        """The tokens that a query looks at."""
+        """The tokens that a query sees: the real ones, or all under a fault that does not mask the weights."""
         return list(range(len(self.x))) if self.fault in UNMASKED else self.real
 
     def head(self, t: Tensor, h: int) -> Tensor:
-        """t (N, D) -> (N, K): channel c belongs to head c // K."""
+        """t (N, D) -> the channels of head h (N, K): channel c belongs to head c // K."""
         if self.fault == "heads interleaved":
             return t[:, h :: self.dims.heads]
         width = self.dims.dim // self.dims.heads
@@ -95,7 +103,7 @@ class Row:
 def twin(
     name: str, options: Mapping[str, Any], module: Attention, x: Tensor, keep: Tensor | None = None, fault: str = ""
 ) -> Tensor:
-    """x (B, N, D), keep (B, N) or None -> (B, N, D), zero at padding."""
+    """x (B, N, D), keep (B, N) or None -> what the mechanism must return, (B, N, D), here zero at padding."""
     its, y, dims = load(name), torch.zeros_like(x), module.dims
     options = attention_zoo.find(name)[0].all_options(dict(options))
     parameters = dict(module.named_parameters()) | dict(module.named_buffers())
@@ -123,7 +131,7 @@ def project(parameters: Mapping[str, Tensor], name: str, t: Tensor) -> Tensor:
 
 
 def finish(row: Row, mix: Tensor, *, convolved: bool) -> Tensor:
-    """mix (R, D) -> (R, D): add the convolution, gate, project."""
+    """mix (R, D) -> out((mix + convolution of v) * gate) (R, D), as far as the mechanism has them."""
     local = convolve(row) if convolved and row.options.get("conv") else torch.zeros_like(mix)
     gated = "gate.weight" in row.parameters
     gate = project(row.parameters, "gate", row.x[row.real]) if gated else torch.ones_like(mix)
@@ -133,7 +141,7 @@ def finish(row: Row, mix: Tensor, *, convolved: bool) -> Tensor:
 
 
 def convolve(row: Row) -> Tensor:
-    """v (N, D) -> (R, D): depthwise, zeros outside and at padding, along the sequence or over both axes of the grid."""
+    """Depthwise convolution of v (R, D), over the sequence or both axes of the grid; zeros outside and at padding."""
     kernel, bias, v = row.parameters["local.conv.weight"], row.parameters["local.conv.bias"], row.v
     kernel = kernel.reshape(len(kernel), -1, kernel.shape[-1])
     sharing = row.dims.dim // len(kernel)
@@ -151,7 +159,7 @@ def convolve(row: Row) -> Tensor:
 
 
 def average(queries: Sequence[int], keys: Sequence[int], weight: Weight, values: Tensor, eps: float = 0.0) -> Tensor:
-    """weight(i, j) of query i and key j, values (N, V) -> (R, V): sum_j w_ij v_j / (sum_j w_ij + eps)."""
+    """weight(i, j) of query i and key j, values (N, V) -> sum_j w_ij v_j / (sum_j w_ij + eps) for each query (R, V)."""
     y = []
     for i in queries:
         numerator, denominator = torch.zeros_like(values[0]), torch.zeros_like(values[0, 0])
@@ -163,13 +171,13 @@ def average(queries: Sequence[int], keys: Sequence[int], weight: Weight, values:
 
 
 def epsilon(row: Row, *, mean: bool) -> float:
-    """The eps beside a *sum* over keys: 1e-6, or 1e-6 times the number of real keys when it belongs to a mean."""
+    """The eps added to a sum over keys: 1e-6, or 1e-6 R where the mechanism adds 1e-6 to the mean over keys."""
     count = len(row.x) if row.fault == "eps of the padded length" else len(row.real)
     return 1e-6 * count if mean != (row.fault == "eps of the other form") else 1e-6
 
 
 def linear(row: Row, h: int, q: Tensor, k: Tensor, *, mean: bool) -> Tensor:
-    """Features q, k (N, D) -> (R, K)."""
+    """Features q, k (N, D) -> linear attention of head h (R, K), with w_ij = q_i . k_j."""
     q, k = row.head(q, h), row.head(k, h)
     return average(row.real, row.keys, lambda i, j: torch.dot(q[i], k[j]), row.head(row.v, h), epsilon(row, mean=mean))
 
@@ -179,7 +187,7 @@ def softplus(t: Tensor) -> Tensor:
 
 
 def positioned(row: Row) -> tuple[Tensor, Tensor]:
-    """q, k (N, D) with the table of positions, where there is one, added to k only."""
+    """q and k (N, D), with the learned table of positions added to k if there is one (`key_positions`)."""
     if "positions" not in row.parameters or row.fault == "no positions":
         return row.q, row.k
     table = row.parameters["positions"][: len(row.x)]
@@ -196,7 +204,7 @@ def product(q: Tensor, k: Tensor) -> Callable[[int, int], Tensor]:
 
 
 def softmax_over(row: Row, h: int, sees: Callable[[int, int], bool], bias: Callable[[int, int], Tensor] | None = None):
-    """Softmax attention of each real token over the keys it sees."""
+    """Softmax attention (R, K) of each real token over the keys it sees; bias(i, j) is added to the logits."""
     q, k, v = heads(row, h)
 
     def weight(i: int, j: int) -> Tensor:

@@ -1,4 +1,8 @@
-"""Agent as loops over queries and keys."""
+"""Agent attention (Han et al. 2023, https://arxiv.org/abs/2312.08874) as two loops, to the agents and back.
+
+y_i = sum_a softmax_a(q_i a / sqrt K + B2_ia) sum_j softmax_j(a k_j / sqrt K + B1_aj) v_j. The agents a are means of q
+over the cells of a grid, or over segments of the real tokens.
+"""
 
 from math import isqrt, sqrt
 
@@ -21,13 +25,13 @@ def mix(row: Row, h: int) -> Tensor:
 
 
 def span(row: Row, index: int, size: int, parts: int) -> range:
-    """Bin `index` of an adaptive pooling of `size` places into `parts` bins."""
+    """Bin `index` of an adaptive pooling of `size` positions into `parts` bins; bins may overlap."""
     end = (index + 1) * size // parts if row.fault == "bins end early" else -(-(index + 1) * size // parts)
     return range(index * size // parts, end)
 
 
 def pools(row: Row) -> list[list[int]]:
-    """The tokens of each agent: cells of the grid, or tokens by their rank among the real ones; possibly none."""
+    """The real tokens of each agent's bin, which on a padded grid may be none; on a sequence, bins are of ranks."""
     count = int(row.options["agents"])
     seen = list(range(len(row.x))) if row.fault == "pool over padding" else row.real
     if row.dims.grid is None:
@@ -38,7 +42,7 @@ def pools(row: Row) -> list[list[int]]:
 
 
 def stretch(row: Row, table: Tensor, i: int, length: int) -> Tensor:
-    """table (..., T) -> (...): its value at the centre of cell i of `length`, linear between the centres of its own."""
+    """table (..., T) -> (...): its value at cell i when stretched to `length` cells, linear between cells' centres."""
     size = table.shape[-1]
     place = min(max((i + 0.5) * size / length - 0.5, 0.0), size - 1.0)
     place = i * (size - 1) / (length - 1) if row.fault == "corners aligned" else place
@@ -47,7 +51,7 @@ def stretch(row: Row, table: Tensor, i: int, length: int) -> Tensor:
 
 
 def agent_bias(row: Row, end: str, h: int, i: int) -> Tensor:
-    """The bias (A,) between token i as a `key` or a `query` and every agent."""
+    """Biases (A,) between every agent and token i: B1 if `end` is key, B2 if it is query; 0 without `bias`."""
     if not row.options.get("bias"):
         return torch.zeros(int(row.options["agents"]), dtype=row.x.dtype)
     end = {"key": "query", "query": "key"}[end] if row.fault == "tables swapped" else end

@@ -1,4 +1,8 @@
-"""BigBird as loops over queries and keys."""
+"""BigBird (Zaheer et al. 2020, https://arxiv.org/abs/2007.14062) as loops over queries and keys.
+
+Softmax attention in which the keys of a query are those of the blocks that its block sees: itself, its neighbours, the
+first and the last block with a real token, and the `random` others that it prefers most. These two see every block.
+"""
 
 from torch import Tensor
 

@@ -1,4 +1,8 @@
-"""cosFormer as loops over queries and keys."""
+"""cosFormer (Qin et al. 2022, https://arxiv.org/abs/2202.08791) as loops over queries and keys.
+
+w_ij = relu(q_i) . relu(k_j) cos(pi (i - j) / (2 M)), M the position of the last real token, counted from 1;
+y_i = sum_j w_ij v_j / (sum_j w_ij + 1e-6).
+"""
 
 from math import cos, pi
 

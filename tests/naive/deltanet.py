@@ -1,4 +1,8 @@
-"""The delta rule as a loop over tokens, once from each end."""
+"""The delta rule (DeltaNet; Yang et al. 2024, https://arxiv.org/abs/2406.06484) as a loop over tokens from each end.
+
+S_i = S_(i-1) + b_i k_i^T (v_i - k_i S_(i-1)); S' runs from the last token to the first, with its own b.
+y = out(norm((q_i S_i + q_i S'_i) / (2 sqrt K)) + conv(v)). q and k are divided by their norms.
+"""
 
 from dataclasses import replace
 from math import sqrt
@@ -34,7 +38,7 @@ def mix(row: Row) -> Tensor:
 
 
 def shorten(t: Tensor, kernel: Tensor, row: Row) -> Tensor:
-    """t (N, 3 D), kernel (3 D, taps) -> (N, 3 D): taps to both sides, zeros outside and at padding."""
+    """t (N, 3 D), kernel (3 D, taps) -> (N, 3 D): a depthwise convolution, centred, zeros outside and at padding."""
     y, taps = torch.zeros_like(t), kernel.shape[1]
     for i in range(len(t)):
         for tap in range(taps):

@@ -1,4 +1,7 @@
-"""ELU+1 linear as loops over queries and keys."""
+"""Linear attention with ELU + 1 (Katharopoulos et al. 2020, https://arxiv.org/abs/2006.16236), as loops.
+
+y_i = sum_j w_ij v_j / (sum_j w_ij + 1e-6), w_ij = phi(q_i) . phi(k_j), phi(t) = elu(t) + 1.
+"""
 
 import torch
 from torch import Tensor

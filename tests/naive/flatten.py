@@ -1,4 +1,7 @@
-"""FLatten as loops over queries and keys."""
+"""FLatten (Han et al. 2023, https://arxiv.org/abs/2308.00442) as loops over queries and keys.
+
+y_i = sum_j w_ij v_j / (sum_j w_ij + 1e-6 R), w_ij = f(q_i) . f(k_j) within a head, f(t) as in `focus`.
+"""
 
 from torch import Tensor
 
@@ -11,7 +14,7 @@ def mix(row: Row, h: int) -> Tensor:
 
 
 def focus(row: Row, t: Tensor) -> Tensor:
-    """t (N, D) -> (N, D): u^p / ||u^p|| * ||u||, norms over the whole width."""
+    """t (N, D) -> f(t) (N, D): u^p / |u^p| * |u|, u = (relu(t) + 1e-6) / softplus(s), norms over the whole width."""
     u = (t.clamp(min=0) + (1e-9 if row.fault == "inner eps too small" else 1e-6)) / softplus(row.parameters["scale"])
     u = u.unflatten(1, (row.dims.heads if row.fault == "norm per head" else 1, -1))
     sharp = u ** row.options["power"]

@@ -1,4 +1,7 @@
-"""Flowformer as loops over sinks and sources."""
+"""Flowformer (Wu et al. 2022, https://arxiv.org/abs/2202.06258) as loops over sinks (queries) and sources (keys).
+
+y_i = sigmoid(I'_i) sum_j f(q_i) . f(k_j) / I_i R softmax_j(min(O'_j, 1)) v_j, flows I, I' and O' as in `conserve`.
+"""
 
 import torch
 from torch import Tensor
@@ -25,7 +28,11 @@ def mix(row: Row, h: int) -> Tensor:
 
 
 def conserve(row: Row, h: int) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-    """Features q, k (N, K), the incoming flow of each token, and what is conserved at each sink and source."""
+    """f(q), f(k) (N, K), and for each token I, I' and O'; f = sigmoid, or relu + 1e-6.
+
+    I_i = f(q_i) sum_j f(k_j), O_j = f(k_j) sum_i f(q_i); I'_i = f(q_i) sum_j f(k_j) / O_j and
+    O'_j = f(k_j) sum_i f(q_i) / I_i, the latter clamped if `clamp`. 1e-6 is added to both factors of each product.
+    """
     relu = row.options["kernel"] == "relu"
     q, k = (t.clamp(min=0) + EPS if relu else 1 / (1 + torch.exp(-t)) for t in (row.head(row.q, h), row.head(row.k, h)))
     every, senders = row.keys, list(range(len(q))) if row.fault == "padding flows in" else row.keys

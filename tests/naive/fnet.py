@@ -1,4 +1,4 @@
-"""FNet as loops over queries and keys."""
+"""FNet (Lee-Thorp et al. 2021, https://arxiv.org/abs/2105.03824) as a double sum over tokens and channels."""
 
 from math import cos, pi, sqrt
 
@@ -9,7 +9,7 @@ from naive import Row, Twin
 
 
 def mix(row: Row) -> Tensor:
-    """Re of the double sum over tokens n and channels d of x exp(-2 pi i (n m / L + d e / D))."""
+    """y_me = sum_nd x_nd cos(2 pi (n m / L + d e / D)) over real tokens n; divided by sqrt(L D) if `orthonormal`."""
     length, width = len(row.x) if row.fault == "padded length" else row.dims.length, row.dims.dim
     y = []
     for m in row.real:

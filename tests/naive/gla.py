@@ -1,4 +1,8 @@
-"""Gated linear attention as a loop over tokens, once from each end."""
+"""Gated linear attention (GLA; Yang et al. 2024, https://arxiv.org/abs/2312.06635), a loop over tokens from each end.
+
+S_i = a_i S_(i-1) + k_i^T v_i with a_i = sigmoid(forget(x_i))^(1 / smooth); S' runs from the last token to the first,
+with its own a. y = out(silu(gate(x)) * (norm((q_i S_i + q_i S'_i) / (2 sqrt K)) + conv(v))).
+"""
 
 from dataclasses import replace
 from math import sqrt

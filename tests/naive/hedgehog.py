@@ -1,4 +1,8 @@
-"""Hedgehog as loops over queries and keys."""
+"""Hedgehog (Zhang et al. 2024, https://arxiv.org/abs/2402.04347) as loops over queries and keys.
+
+y_i = sum_j w_ij v_j / (sum_j w_ij + 1e-6), w_ij = f(q_i) . f(k_j), f(t) = [softmax(t W) | softmax(-t W)], W per head,
+one for q and one for k.
+"""
 
 import torch
 from torch import Tensor

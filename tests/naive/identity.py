@@ -1,4 +1,4 @@
-"""Identity (control) as loops over queries and keys."""
+"""Identity (control): y = v, projected by `out`, with a convolution of v where `conv` asks for one."""
 
 from torch import Tensor
 

@@ -1,4 +1,8 @@
-"""ProbSparse attention as loops over queries and keys."""
+"""ProbSparse attention (Informer; Zhou et al. 2021, https://arxiv.org/abs/2012.07436) as loops over queries and keys.
+
+Softmax attention for the Q queries of the largest max_s(q k_s) - sum_s(q k_s) / R over a sample of Q real keys; the
+mean of v for all other queries. Q = factor * ceil(ln R), at least 1 and at most R.
+"""
 
 from math import ceil, log
 

@@ -1,4 +1,8 @@
-"""InLine attention as loops over queries and keys."""
+"""InLine attention (Han et al. 2024, https://arxiv.org/abs/2412.06590) as loops over queries and keys.
+
+y_i = sum_j (s_ij - mean_j s_ij + 1 / R) v_j, s_ij = f(q_i) . f(k_j) / (R sqrt K), and a convolution of v with a kernel
+predicted from the mean of x.
+"""
 
 from itertools import product
 from math import sqrt
@@ -33,7 +37,7 @@ def mix(row: Row, h: int) -> Tensor:
 
 
 def predicted(row: Row, h: int, v: Tensor) -> Tensor:
-    """The convolution of v (N, K) -> (R, K), with kernels from the mean of x."""
+    """v (N, K) -> (R, K): depthwise convolution whose kernel two linear layers with GELU predict from the mean of x."""
     p, width, taps = row.parameters, v.shape[1], int(row.options["conv"])
     seen = list(range(len(v))) if row.fault == "mean of x over padding" else row.real
     centre = row.head(row.x[seen].mean(0, keepdim=True), h)[0]

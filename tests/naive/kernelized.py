@@ -1,4 +1,7 @@
-"""Gaussian attention without a normaliser, as loops over queries and keys."""
+"""Gaussian attention (Skyformer; Chen et al. 2021, https://arxiv.org/abs/2111.00035) as loops over queries and keys.
+
+y_i = sum_j exp(-|q_i - k_j|^2 / (2 sqrt K)) v_j, without a normaliser.
+"""
 
 from math import sqrt
 

@@ -1,4 +1,7 @@
-"""Linformer as loops over queries and keys."""
+"""Linformer (Wang et al. 2020, https://arxiv.org/abs/2006.04768, equation 7) as loops over queries and rows of E and F.
+
+y_i = sum_r softmax_r(q_i (E k)_r / sqrt K) (F v)_r, with E k and F v summed over real tokens.
+"""
 
 from math import sqrt
 

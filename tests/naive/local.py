@@ -1,4 +1,7 @@
-"""Local (blocks) as loops over queries and keys."""
+"""Block-local attention (Long Range Arena; Tay et al. 2021, https://arxiv.org/abs/2011.04006) as loops.
+
+Softmax attention of each token over the real tokens of its block: i and j with i // block = j // block.
+"""
 
 from torch import Tensor
 

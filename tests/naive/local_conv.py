@@ -1,4 +1,4 @@
-"""Convolution (control) as loops over queries and keys."""
+"""Convolution (control): y = out(conv(v)), without any attention; `naive.finish` adds the convolution."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,8 @@
-"""Longformer as loops over queries and keys."""
+"""Longformer (Beltagy et al. 2020, https://arxiv.org/abs/2004.05150) as loops over queries and keys.
+
+Softmax attention over |i - j| <= window / 2 and j < tokens; a global token, i < tokens, attends to every real token,
+with q, k and v of separate projections.
+"""
 
 import torch
 from torch import Tensor

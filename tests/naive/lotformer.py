@@ -1,4 +1,7 @@
-"""LOTFormer as plans that are scaled by rows and columns in turn, on the real tokens alone."""
+"""LOTFormer (Shahbazi et al. 2025, https://arxiv.org/abs/2509.23436), with plans on the real tokens only.
+
+y_i = R sum_m P_mi / a_m sum_j Q_mj v_j, over pivots m of masses a: P is the `plan` from the pivots to q, Q that to k.
+"""
 
 from math import sqrt
 
@@ -30,7 +33,11 @@ def mix(row: Row, h: int) -> Tensor:
 
 
 def plan(row: Row, z: Tensor, t: Tensor, masses: Tensor, tokens_first: bool) -> Tensor:
-    """z (M, K), t (R, K), masses (M,) -> (M, R): scaled until columns sum to 1 / R and rows to the masses."""
+    """z (M, K), t (R, K), masses (M,) -> plan (M, R) from exp(clamp(z t^T / sqrt K, -50, 50) / eps).
+
+    In each of `iterations` updates, columns are scaled to sum to 1 / R, or rows to sum to the masses, in turn.
+    tokens_first: columns first.
+    """
     scores = (z @ t.T / sqrt(t.shape[1])).clamp(-50, 50) / row.options["eps"]
     mass = torch.exp(scores - scores.max())
     updates = int(row.options["iterations"]) - (row.fault == "an update too few")

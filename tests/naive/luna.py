@@ -1,4 +1,7 @@
-"""Luna as loops over tokens and places of the memory."""
+"""Luna (Ma et al. 2021, https://arxiv.org/abs/2106.01540) as loops over tokens and rows of the memory p.
+
+packed = softmax(pack(p) k^T / sqrt K) v, y = softmax(q k'^T / sqrt K) v' with [k' | v'] = unpack(packed).
+"""
 
 from math import sqrt
 

@@ -1,4 +1,8 @@
-"""Mamba-2 in both directions as a loop over tokens, once from each end."""
+"""Mamba-2 in both directions (Hydra; Hwang et al. 2024, https://arxiv.org/abs/2407.09941), a loop from each end.
+
+S_i = exp(-r t_i) S_(i-1) + t_i b_i^T v_i with t = softplus(step(x) + bias); S' runs from the last token to the first.
+y_i = out(norm(c_(i-1) S_(i-1) + c'_(i+1) S'_(i+1) + (w v_i + d) v_i) silu(gate(x_i))).
+"""
 
 import torch
 from torch import Tensor
@@ -20,7 +24,7 @@ def mix(row: Row) -> Tensor:
         for h in range(heads):
             channels = slice(h * width, (h + 1) * width)
             states = v.new_zeros(state, width)
-            read = v.new_zeros(width)  # by the token before
+            read = v.new_zeros(width)  # by the previous token of this direction
             for i in row.keys[::order]:
                 t = softplus(step[i, h] + p["step_bias"][h])
                 held = 1 if fault == "input without its step" else t
@@ -36,7 +40,7 @@ def mix(row: Row) -> Tensor:
 
 
 def shorten(t: Tensor, row: Row) -> Tensor:
-    """t (N, C) -> (N, C): taps to both sides, zeros outside and at padding, then the bias."""
+    """t (N, C) -> (N, C): a depthwise convolution to both sides with a bias, zeros outside and at padding."""
     kernel, bias = row.parameters["short.weight"][:, 0], row.parameters["short.bias"]
     y, taps = bias.repeat(len(t), 1), kernel.shape[1]
     for i in range(len(t)):

@@ -1,4 +1,4 @@
-"""Uniform (control) as loops over queries and keys."""
+"""Uniform (control): y_i is the mean of v over the real tokens."""
 
 from torch import Tensor
 

@@ -1,4 +1,8 @@
-"""MLLA as loops over queries and keys."""
+"""MLLA (Han et al. 2024, https://arxiv.org/abs/2405.16605) as loops over queries and keys.
+
+y = out(silu(gate(x)) * (attention(u) + conv(u))), u = silu(front(inner(x))); attention is linear, on elu + 1 of q and
+k, with u as v, and rotates q and k in its numerator but not in its normaliser, to which 1e-6 R is added.
+"""
 
 from math import cos, sin
 
@@ -38,7 +42,7 @@ def whole(row: Row) -> Tensor:
 
 
 def turned(row: Row, f: Tensor, g: Tensor, i: int, j: int, channels: range) -> Tensor:
-    """f . g over the channels of a head; planes are those of the whole width, each by the distance of i and j."""
+    """f . g over a head's channels, rotated by the positions of i and j; speeds fall over the whole width D."""
     if not row.options["rotary"]:
         return sum((f[c] * g[c] for c in channels), torch.zeros_like(f[0]))
     grid = row.dims.grid

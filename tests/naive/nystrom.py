@@ -1,4 +1,9 @@
-"""Nyströmformer as loops over queries and keys."""
+"""Nyströmformer (Xiong et al. 2021, https://arxiv.org/abs/2102.03902) with kernels made row by row.
+
+y = softmax(q b^T / sqrt K) Z softmax(a k^T / sqrt K) v and a convolution of v; a and b are means of q and k over
+segments of the real tokens. Z inverts A = softmax(a b^T / sqrt K): Z <- Z (13 I - A Z (15 I - A Z (7 I - A Z))) / 4,
+from A^T divided by its largest sum of a row and its largest sum of a column.
+"""
 
 from math import sqrt
 

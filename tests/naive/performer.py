@@ -1,4 +1,8 @@
-"""Performer as loops over queries and keys."""
+"""Performer (Choromanski et al. 2021, https://arxiv.org/abs/2009.14794) as loops over queries and keys.
+
+y_i = sum_j w_ij v_j / sum_j w_ij, w_ij = f(q_i) . f(k_j), f(t) = (exp(W t' - |t'|^2 / 2 - top) + eps) / sqrt F,
+t' = t / K^(1/4); top is the maximum of the exponents or of W t', one for each query and one for all keys.
+"""
 
 from math import sqrt
 

@@ -1,4 +1,8 @@
-"""PolaFormer as loops over queries and keys."""
+"""PolaFormer (Meng et al. 2025, https://arxiv.org/abs/2501.15061) as loops over queries and keys.
+
+y_i = sum_j w_ij v_j / (sum_j w_ij + 1e-6 R), with w_ij = q+_i k+_j + q-_i k-_j for the first half of each head's v and
+q+_i k-_j + q-_i k+_j for the second; `polarise` makes the parts + and -. The sum with the convolution of v is gated.
+"""
 
 import torch
 from torch import Tensor
@@ -32,7 +36,7 @@ def mix(row: Row, h: int) -> Tensor:
 
 
 def polarise(row: Row, h: int, t: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-    """t (N, K), power r (K,) -> the positive and the negative part (N, K)."""
+    """t (N, K), powers r (K,) -> max(t / softplus(s), 0)^r and max(-t / softplus(s), 0)^r, both (N, K)."""
     s = row.head(softplus(row.parameters["scale"])[None], h)
     if row.fault == "power before the scale":
         return t.clamp(min=0) ** r / s, (-t).clamp(min=0) ** r / s

@@ -1,4 +1,9 @@
-"""PolaFormer++ as loops over queries and keys."""
+"""PolaFormer++ (Meng et al. 2026, https://github.com/ZacharyMeng/PolaFormerPP) as loops over queries and keys.
+
+w_ij = f(q_i) . f(k_j), f(k) = exp([k+ | k-]) - 1, f(q) = exp(sigmoid(s1) [q+ | q-]) - 1 for the first half of each
+head's v and exp(sigmoid(s2) [q- | q+]) - 1 for the second. Features are rotated in the numerator sum_j w_ij v_j, but
+not in the normaliser sum_j w_ij + 1e-6 R.
+"""
 
 from math import cos, sin
 
@@ -17,7 +22,7 @@ def mix(row: Row, h: int) -> Tensor:
     speeds = [10_000.0 ** -(c / max(per_axis - 1, 1)) for c in range(per_axis)]
 
     def turned(f: Tensor, g: Tensor, i: int, j: int) -> Tensor:
-        """f . g with f turned by the place of i and g by that of j: by their difference, plane by plane."""
+        """f . g with f rotated by the position of i and g by that of j, which is a rotation by their difference."""
         places = [(i // grid[1], j // grid[1]), (i % grid[1], j % grid[1])] if grid else [(i, j)]
         angles = [speed * (a - b) for a, b in places for speed in speeds]
         total = torch.zeros_like(f[0])

@@ -1,4 +1,8 @@
-"""PVT as loops over queries and keys."""
+"""PVT's spatial reduction (Wang et al. 2021, https://arxiv.org/abs/2102.12122) as loops over queries and patches.
+
+Softmax attention with k and v projected from norm(c), c the convolution of x with kernel and stride `reduction`: one
+entry for each patch that has a real token, padding being zero.
+"""
 
 import torch
 from torch import Tensor
@@ -31,7 +35,7 @@ def mix(row: Row, h: int) -> Tensor:
 
 
 def reduction_of(dims: Dims, reduction: int, keys: int) -> int:
-    """The reduction: as given, or by the number of keys that it may leave."""
+    """The reduction as given, or the smallest that leaves at most `keys` patches and, on a grid, divides both sides."""
     if not keys:
         return reduction
     if dims.grid is None:

@@ -1,4 +1,8 @@
-"""RALA as loops over queries and keys."""
+"""RALA (Fan et al. 2025, https://arxiv.org/abs/2411.07635) as loops over queries and keys.
+
+y_i = sum_j w_ij v_j / (sum_j w_ij + 1e-6 R), w_ij = f(q_i) . a_j f(k_j), f = elu + 1,
+a_j = R softmax_j(mean_i f(q_i) . f(k_j) / sqrt K); features are rotated in the numerator, but not in the normaliser.
+"""
 
 from math import cos, sin, sqrt
 
@@ -28,7 +32,7 @@ def mix(row: Row, h: int) -> Tensor:
 
 
 def turned(row: Row, f: Tensor, g: Tensor, i: int, j: int) -> Tensor:
-    """f . g with f turned by the place of i and g by that of j: plane by plane, by their difference."""
+    """f . g with f rotated by the position of i and g by that of j, which is a rotation by their difference."""
     if not row.options["rotary"]:
         return torch.dot(f, g)
     grid = row.dims.grid

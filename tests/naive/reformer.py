@@ -1,4 +1,8 @@
-"""Reformer as loops over rounds, queries and keys."""
+"""Reformer (Kitaev et al. 2020, https://arxiv.org/abs/2001.04451) as loops over rounds, queries and keys.
+
+In each round, tokens are sorted by `bucket_of` and cut into chunks of `bucket`; a token has softmax(q k^T) v,
+k = q / |q|, over the others of its chunk and of the previous one. Rounds are weighted by their normalisers.
+"""
 
 from dataclasses import replace
 
@@ -9,7 +13,7 @@ from naive import Row, Twin, finish, project
 
 
 def bucket_of(row: Row, t: Tensor, rotation: Tensor) -> int:
-    """The number of the largest of [t W | -t W]; of two factors, the second counts in steps of the first."""
+    """The index of the largest entry of [t W | -t W], up to 128 buckets; with more, the mechanism uses two factors."""
     count = 2 * max(1, row.dims.length // int(row.options["bucket"]))
     assert count <= 128, "two factors: see test_mechanisms_of_two"
     turned = (t @ rotation).tolist()
@@ -19,7 +23,7 @@ def bucket_of(row: Row, t: Tensor, rotation: Tensor) -> int:
 
 def mix(row: Row, h: int) -> Tensor:
     q, v, size = row.head(row.q, h), row.head(row.v, h), int(row.options["bucket"])
-    rounds = []  # of each: query -> its average of v, and its normaliser
+    rounds = []  # each maps a query to its average of v and the log of its normaliser
     for rotation in row.parameters["rotations"][h]:
         order = sorted(row.keys, key=lambda i, w=rotation: (bucket_of(row, q[i], w), i))
         order = row.keys if row.fault == "not sorted" else order

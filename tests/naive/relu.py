@@ -1,4 +1,7 @@
-"""ReLU linear as loops over queries and keys."""
+"""Linear attention with ReLU, in the form of Katharopoulos et al. 2020 (https://arxiv.org/abs/2006.16236), as loops.
+
+y_i = sum_j w_ij v_j / (sum_j w_ij + 1e-6), w_ij = relu(q_i) . relu(k_j).
+"""
 
 from torch import Tensor
 

@@ -1,4 +1,8 @@
-"""S4D as loops over queries and keys."""
+"""S4D in both directions (Gu et al. 2022, https://arxiv.org/abs/2206.11893) as loops over pairs of tokens.
+
+y = GLU(out(gelu(h * x + d x))): (h * x)_i sums h(i - j) x_j over j <= i and h'(j - i - 1) x_j over j > i, where
+h(t) = 2 Re sum_n c_n (exp(a_n step) - 1) / a_n exp(a_n step t) and h' has other c.
+"""
 
 from math import sqrt
 

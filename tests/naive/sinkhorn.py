@@ -1,4 +1,8 @@
-"""Sinkhorn attention as loops over queries, keys and blocks."""
+"""Sinkhorn attention (Tay et al. 2020, https://arxiv.org/abs/2002.11296) as loops over queries, keys and blocks.
+
+softmax(q [k | k']^T / sqrt K) [v | v'] within a block, k'_c = sum_d R_cd k_d. R starts as
+exp(W sum k_c / temperature); `iterations` times, its rows and then its columns are divided by their sums.
+"""
 
 from math import sqrt
 
@@ -13,7 +17,7 @@ def mix(row: Row, h: int) -> Tensor:
     size, width, fault = int(row.options["block"]), q.shape[1], row.fault
     looked_at = row.keys
     holding = sorted({j // size for j in looked_at})
-    # r[c, d]: how much of block d is sorted to block c
+    # r[c, d]: the share of block d that is sorted to block c
     r = torch.ones(len(holding), len(holding), dtype=q.dtype)
     if "sort" in row.parameters:
         sums = torch.stack([sum((k[j] for j in looked_at if j // size == c), 0 * k[0]) for c in holding])

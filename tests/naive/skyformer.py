@@ -1,4 +1,8 @@
-"""Skyformer as loops over tokens and landmarks."""
+"""Skyformer (Chen et al. 2021, https://arxiv.org/abs/2111.00035) as loops over tokens and landmarks.
+
+y = C(q, z) (C(z, z) + regulariser I)^-1 C(z, k) v, C(a, b) = exp(-|a - b|^2 / (2 sqrt K)), z some tokens of q and of k.
+The inverse is iterated as in `nystrom`, on the matrix divided by the roots of its row sums on both sides.
+"""
 
 from math import sqrt
 

@@ -1,4 +1,7 @@
-"""Softmax as loops over queries and keys."""
+"""Scaled dot-product attention (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762) as loops.
+
+y_i = sum_j softmax_j(q_i k_j / sqrt K) v_j.
+"""
 
 from math import sqrt
 

@@ -1,4 +1,8 @@
-"""Fixed and strided patterns as loops over queries and keys."""
+"""Fixed and strided patterns (Sparse Transformer; Child et al. 2019, https://arxiv.org/abs/1904.10509) as loops.
+
+Softmax attention over the keys that a query sees. Fixed: those of its block and the columns of every block, which are
+its last `columns` places and, with `first`, its first. Strided: those less than a block away or a multiple of it away.
+"""
 
 from torch import Tensor
 

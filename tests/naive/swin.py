@@ -1,4 +1,8 @@
-"""Swin as loops over queries and keys."""
+"""Swin (Liu et al. 2021, https://arxiv.org/abs/2103.14030) as loops over queries and keys.
+
+Softmax attention with logits q_i k_j / sqrt K + B(i - j) over the keys of a query's window; odd layers shift the
+windows by half a window, unless one spans the sequence or the shorter side of the grid.
+"""
 
 from torch import Tensor
 

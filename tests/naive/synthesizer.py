@@ -1,4 +1,8 @@
-"""Synthesizer as loops over pairs of positions."""
+"""Synthesizer (Tay et al. 2021, https://arxiv.org/abs/2005.00743) as loops over pairs of positions.
+
+y_i = sum_j softmax_j(S_ij) v_j: S_ij = R_ij (random), W2_j relu(q_i) + b_j (dense), or a mix of both; `dot` adds
+q_i k_j / sqrt K to R_ij.
+"""
 
 from dataclasses import replace
 from math import sqrt

@@ -1,4 +1,7 @@
-"""Taylor exp as loops over queries and keys."""
+"""Taylor exp (Arora et al. 2024, Based, https://arxiv.org/abs/2402.18668) as loops over queries and keys.
+
+y_i = sum_j w_ij v_j / sum_j w_ij, w_ij = 1 + s + s^2 / 2, s = q_i k_j / sqrt K.
+"""
 
 from math import sqrt
 
