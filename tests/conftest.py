@@ -1,7 +1,7 @@
-"""The frame of every test: caches of the session's own, so that nothing of the user's is touched; how tests are shared.
+"""What all tests share: caches of this session, so that the user's are untouched; how processes divide the tests.
 
-`make test` runs two processes (pytest-xdist). A file with a fixture of its module is run by one process, so that what
-the fixture trains or generates is made once. Of all other files each test goes to whichever process is free.
+`make test` runs two processes (pytest-xdist). A file with a module-scoped fixture is run by one process, so that what
+the fixture trains or generates is made once. The tests of all other files go one by one to the next free process.
 """
 
 import functools
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch, as the command line does
-if "PYTEST_XDIST_WORKER" in os.environ:  # the other processes need cores, too
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch is imported, as the command line does
+if "PYTEST_XDIST_WORKER" in os.environ:  # the other test processes need cores, too
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 TINY = Path(__file__).parent / "tiny.yaml"
 
@@ -25,13 +25,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip("needs a CUDA device")
 
 
-@pytest.hookimpl(optionalhook=True)  # pytest-xdist's; its --dist loadgroup does nothing under pytest 9.2
+@pytest.hookimpl(optionalhook=True)  # a hook of pytest-xdist, whose --dist loadgroup does nothing under pytest 9.2
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from xdist.scheduler import LoadScopeScheduling
 
     class FilesOrTests(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            """The unit of work that a test belongs to: its file, or itself."""
+            """The unit of work that a test belongs to: its file, or the test alone."""
             file = nodeid.split("::")[0]
             return file if shares_a_fixture(config.rootpath / file) else nodeid
 
@@ -45,7 +45,7 @@ def shares_a_fixture(path: Path) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """LRA_CACHE of this process. All share what inductor compiled: it locks its files, which numba does not."""
+    """LRA_CACHE of this process. Only inductor's cache is shared by all: inductor locks its files, numba does not."""
     folder = tmp_path_factory.mktemp("cache")
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

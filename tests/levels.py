@@ -1,16 +1,17 @@
-"""How often the tests of `lra.stats` err, and how often they find a true difference: by simulation.
+"""Simulates how often the tests of `lra.stats` err, and how often they find a true difference.
 
     python tests/levels.py            # the table of docs/statistics.md; about 15 minutes on two cores
-    python tests/levels.py 200        # with so many repetitions of each line
+    python tests/levels.py 200        # with 200 repetitions of each line
 
-Every run is a mean of its row, an effect of its seed on all rows (standard deviation 0.7 points) and normal noise. A
-family-wise error is any difference to the baseline that is called separated although all means are equal; `not best` is
-the truly best row, by nothing, left out of the bold ones. Power is the share of a true difference of 4.5 points, of one
-row among equal ones, that is separated where a run's standard deviation is 1.3 points.
+The accuracy of a run is the mean of its row, plus an effect of its seed that all rows share (standard deviation 0.7
+points), plus normal noise. A family-wise error is a table in which any difference to the baseline is called separated
+although all means are equal. `not best` counts tables whose bold rows leave out row 0, although no row is better. Power
+is the share of tables in which a true difference of 4.5 points, of one row among equal ones, is called separated; a
+run's standard deviation is 1.3 points there.
 
-Unusual tables: all rows but three answer a constant, which is another mean (only the three can err); all rows but two
-answer a constant of the same mean, the baseline among them (only the two can err); and the runs of one row have a
-standard deviation of 4 points, those of all others 0.5.
+Unusual tables: all rows but three answer a constant of another mean, so that only the three can err; all rows but two,
+the baseline among them, answer a constant of the same mean, so that only the two can err; and the runs of one row have
+a standard deviation of 4 points, those of all others 0.5.
 """
 
 import sys
@@ -28,13 +29,13 @@ CHANCE, WILD, ALONE = "three rows learn", "one row is wild", "the baseline is co
 KINDS = (*SPREADS, CHANCE, WILD, ALONE)
 UNUSUAL_ROWS, UNUSUAL_SEEDS = ROWS[2:], SEEDS[:2]
 LEARN = {CHANCE: 3, ALONE: 2}  # rows that do not answer a constant
-QUIET, LOUD = 0.5, 4.0  # points, of WILD
+QUIET, LOUD = 0.5, 4.0  # points: standard deviations of the other rows and of the wild one in WILD
 REPEATS = 3000
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one setting comes to, as shares of the repetitions; power where the spreads are equal."""
+    """Results of one setting as shares of its repetitions; power only where the spreads are equal."""
 
     rows: int
     seeds: int
@@ -56,7 +57,7 @@ def deviations(spread: str, rows: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def family(rows: int, seeds: int, spread: str, rng: np.random.Generator, gap: float = 0.0) -> Family:
-    """Rows '0', '1', ... with equal means, but for '1', which is `gap` points higher; the test split is infinite."""
+    """Rows '0', '1', ... with equal means, except '1', which is `gap` points higher; the test split has no noise."""
     noise = rng.normal(size=(rows, seeds)) * deviations(spread, rows, rng)[:, None]
     values = 50 + rng.normal(0, SHARED, seeds) + noise
     values[1] += gap
@@ -67,12 +68,12 @@ def family(rows: int, seeds: int, spread: str, rng: np.random.Generator, gap: fl
 
 
 def learns(row: int, spread: str) -> bool:
-    """Row 0 is the baseline."""
+    """Whether a row learns rather than answers a constant; row 0 is the baseline."""
     return row < LEARN[CHANCE] if spread == CHANCE else 0 < row <= LEARN[ALONE] if spread == ALONE else True
 
 
 def measure(rows: int, seeds: int, spread: str, repeats: int) -> Line:
-    """One line of the table, from a seed of its own."""
+    """One line of the table; its random numbers depend on its setting only."""
     rng = np.random.default_rng([rows, seeds, KINDS.index(spread)])
     equal = {str(row) for row in range(rows) if learns(row, spread)}
     wrong = missed = found = 0

@@ -1,4 +1,4 @@
-"""The gradient of a batch in one gear, and what a model answers, for tests that compare them."""
+"""The gradient of a batch in one gear, and a model's predictions, for tests that compare them."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Every registered attention, found by name, against the contract; a new file in the zoo is tested by being there."""
+"""Every registered attention against the contract; a new file in `attention_zoo` is found and tested, too."""
 
 import logging
 import warnings
@@ -29,8 +29,8 @@ SPECS = [
     "pvt:reduction=3,conv=3",
 ]
 LENGTH, SIDES = 300, (16, 16)
-# Rows and tokens: rows on either side of 16, where torch changes convolutions; lengths below, at and above the sizes of
-# windows and patches, the longest among them.
+# Rows and tokens: rows below and above 16, where torch selects another convolution; lengths below, at and above the
+# sizes of windows and patches, and the longest length.
 SHAPES = [(3, 130), (20, 55), (8, 257), (2, 8), (5, 299), (17, 64), (4, LENGTH), (2, 100)]
 
 
@@ -45,13 +45,13 @@ def test_contract(spec, grid, check, request):
 
 
 def sees_grid(spec: str) -> bool:
-    """Does the mechanism, or a part of it, ask for the sides of a grid?"""
+    """Does the mechanism, or a module of it, read the sides of a grid?"""
     parts = build_attention(spec, grid=SIDES).modules()
     return "grid" in attention_zoo.find(spec)[0].source or any(hasattr(part, "grid") for part in parts)
 
 
 def compilations() -> Iterator[Any]:
-    """Spec, grid, training. Slow: options, evaluation, and grids where a mechanism computes the same on a sequence."""
+    """Yields (spec, grid, training). Slow: options, evaluation, and grids of mechanisms that do not read the grid."""
     for spec in SPECS:
         for grid, name in ((None, "sequence"), (SIDES, "grid")):
             for training, mode in ((True, "training"), (False, "evaluation")):
@@ -62,7 +62,7 @@ def compilations() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("spec", "grid", "training"), [*compilations()])
 def test_compiled_once_for_every_shape(spec: str, grid: tuple[int, int] | None, training: bool):
-    """One graph for all numbers of rows and all lengths, marked as the compiled gear does; it computes the same."""
+    """One graph serves every number of rows and tokens, marked dynamic as by the compiled gear; results are right."""
     graphs = []
 
     def backend(graph: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:  # noqa: ARG001
@@ -78,7 +78,7 @@ def test_compiled_once_for_every_shape(spec: str, grid: tuple[int, int] | None, 
 @pytest.mark.parametrize("grid", [None, SIDES], ids=["sequence", "grid"])
 @pytest.mark.parametrize("spec", SPECS)
 def test_inductor_compiles_once_for_every_shape(spec: str, grid: tuple[int, int] | None, training: bool):
-    """The same with inductor, whose kernels must serve every shape, too."""
+    """As above with inductor, whose kernels must serve every shape, too."""
     with torch._dynamo.config.patch(error_on_recompile=True):
         compile_and_run(spec, grid, training, "inductor")
 
@@ -101,7 +101,7 @@ def compile_and_run(spec: str, grid: tuple[int, int] | None, training: bool, bac
 
 
 def results(y: Tensor, keep: Tensor, x: Tensor, attention: attention_zoo.Attention) -> list[Tensor]:
-    """y at real tokens and, in training, the gradients of x and of all parameters."""
+    """y (B, N, D), zero at padding, and, in training, the gradients of x and of all parameters."""
     y = torch.where(keep[..., None], y, 0)
     if not y.requires_grad:
         return [y]
@@ -111,7 +111,7 @@ def results(y: Tensor, keep: Tensor, x: Tensor, attention: attention_zoo.Attenti
 
 @contextmanager
 def from_nothing() -> Iterator[None]:
-    """Forgets what was compiled, before and after; ignores the compiler's warnings of itself, and its endless log."""
+    """Clears what was compiled, before and after; silences the compiler's warnings and its long trace log."""
     torch._dynamo.reset()
     trace = logging.getLogger("torch.__trace")
     level = trace.level

@@ -1,6 +1,6 @@
 """Every mechanism against its slow twin in float64, and the proof that the comparison sees deliberate errors.
 
-`naive/<name>.py` has what is specific to a mechanism. Add a file there to compare a new mechanism.
+`naive/<name>.py` holds a mechanism's twin and the specs and settings to compare. A new mechanism needs such a file.
 """
 
 import functools
@@ -17,20 +17,21 @@ import attention_zoo
 from attention_zoo import Attention, Dims
 
 TOLERANCE = 1e-10  # relative to the largest output, when that is above 1
-VISIBLE = 1e-6  # a deliberate error must do at least this much
+VISIBLE = 1e-6  # a deliberate error must change the outputs by at least this, relative as above
 TWINS = {name: load(name) for name in names()}
 
 
 def specs(field: str) -> list[str]:
-    """A field of all twins that lists specs."""
+    """The specs that a field of `Twin` lists, over all twins."""
     return [spec for its in TWINS.values() for spec in getattr(its, field)]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Sizes and inputs: N tokens, at most `length`; keep: None, the real lengths, or 'scattered'.
+    """Sizes and inputs of a comparison: N tokens, where the longest sequence has `length`.
 
-    inputs: a kind of draw, see `shape_inputs`. layer: the number of the layer.
+    keep: None, the real lengths of the rows, or 'scattered' for padding anywhere. inputs: a kind of inputs, see
+    `shape_inputs`. layer: the number of the layer.
     """
 
     tokens: int = 13
@@ -69,7 +70,10 @@ SETTINGS = SEQUENCES | GRIDS | INPUTS | FURTHER
 
 
 def prepare(spec: str, setting: Setting) -> tuple[Attention, str, dict[str, Any], Tensor, Tensor | None]:
-    """A module in float64 with every parameter random, its name and options, x (B, N, D) and keep (B, N) or None."""
+    """A float64 module with random parameters, its name and options, x (B, N, D) and keep (B, N) or None.
+
+    Tokens of padding are five times as large as real ones.
+    """
     torch.manual_seed(5)
     entry, options = attention_zoo.find(spec)
     dims = Dims(dim=setting.dim, heads=setting.heads, length=setting.length, grid=setting.grid, layer=setting.layer)
@@ -101,7 +105,7 @@ def draw_keep(setting: Setting, generator: torch.Generator) -> Tensor | None:
 
 
 def shape_inputs(name: str, setting: Setting, module: Attention, x: Tensor) -> Tensor:
-    """Changes x and the projection of q and k to the kind of input that the setting asks for."""
+    """Changes the projection of q and k in place, and returns x, so that inputs are of the setting's kind."""
     if setting.inputs == "normal":
         return x
     parameters, width = dict(module.named_parameters()), 2 * setting.dim
@@ -147,7 +151,7 @@ def test_every_mechanism_has_a_twin():
 
 
 def test_every_twin_is_complete():
-    """It has exactly one way to compute, is run on sequences, and shows that the comparison sees errors."""
+    """A twin has either `mix` or `whole`, runs on sequences, has faults, and names only specs of its mechanism."""
     for name, its in TWINS.items():
         assert (its.mix is None) != (its.whole is None), name
         assert its.specs, name

@@ -1,4 +1,4 @@
-"""Noise of accuracies, intervals and tests against known values, and their level by simulation."""
+"""Noise of accuracies, intervals and significance tests against known values; the tests' error rates by simulation."""
 
 import math
 import statistics
@@ -38,7 +38,7 @@ def family(*rows: list[float], constant: tuple[str, ...] = ()) -> Family:
 
 
 def test_a_mean_against_a_number_is_students_test_with_the_noise_of_the_rows():
-    """With one or two rows their pooled spread is used: 0.01, of which a mean of three has 0.0058."""
+    """With one or two rows, the pooled spread is used: 0.01, so that a mean of three has a standard error of 0.0058."""
     found = family([0.40, 0.41, 0.42], [0.5])
     half = 4.302653 * 0.01 / math.sqrt(3)  # two degrees of freedom
     assert found.near("a", 0.41 + 0.99 * half, 0.0)
@@ -52,7 +52,7 @@ def test_a_mean_against_a_number_is_students_test_with_the_noise_of_the_rows():
 
 
 def test_more_runs_are_never_weaker_evidence_by_themselves():
-    """A row of one run and one of three with the same mean: what is far from the one is far from the other."""
+    """Of two rows with the same mean, 0.53 is near the one of a single run, but not near the one of three runs."""
     one, three = family([0.50], [0.39, 0.41, 0.43], [0.3, 0.32, 0.31]), family([0.49, 0.51, 0.5], [0.39, 0.41, 0.43])
     assert one.near("a", 0.53, 0.0)
     assert not three.near("a", 0.53, 0.0)
@@ -83,7 +83,7 @@ def test_rows_that_answer_a_constant_say_nothing_about_the_spread_of_others():
 
 
 def test_a_row_that_learns_keeps_its_own_spread_against_one_at_chance():
-    """Of two rows that learn one differs ten times as much; that says nothing of the other's lead over a constant."""
+    """Two rows learn, one with ten times the other's spread, which says nothing of the other's lead over a constant."""
     constant = [[0.156, 0.155, 0.157], *[[0.155] * 3] * 3]
     column = family([0.337, 0.354, 0.338], [0.342, 0.210, 0.156], *constant, constant=tuple("cdef"))
     found = column.against("c")
@@ -97,14 +97,14 @@ def test_a_row_that_learns_keeps_its_own_spread_against_one_at_chance():
 
 
 def test_an_effect_of_the_seed_does_not_cancel_against_a_constant():
-    """Three rows move together by ten points; none of them is above the constant answer by more than that."""
+    """The seed moves three rows together by ten points; none of them exceeds the constant by more than that noise."""
     seeds = [0.45, 0.55, 0.50]
     rows = [[accuracy + gap for accuracy in seeds] for gap in (0.010, 0.011, 0.009)]
     column = family(*rows, [0.5] * 3, constant=("d",))
     assert not any(d.separated for d in column.against("d").values())
 
 
-HALF, MOST = np.array([0, 1, 1, 2]), np.array([3, 0, 3, 3, 3])  # labels: the commonest has 50 %, and 80 %
+HALF, MOST = np.array([0, 1, 1, 2]), np.array([3, 0, 3, 3, 3])  # labels whose commonest class has 50 %, and 80 %
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ HALF, MOST = np.array([0, 1, 1, 2]), np.array([3, 0, 3, 3, 3])  # labels: the co
 def test_a_run_has_learned_once_it_leaves_the_band_of_the_constant_answer(
     labels: np.ndarray, rows: int, evaluations: int, inside: int
 ):
-    """inside: the most right answers that the constant answer's luck still explains."""
+    """inside: the largest number of right answers that chance explains for a constant answer."""
     curve = [{"step": step} for step in range(evaluations)]
     for right, expected in ((0, False), (inside, False), (inside + 1, True), (rows, True)):
         assert learned(Progress(best_accuracy=right / rows, curve=curve), labels, rows) is expected, right
@@ -180,7 +180,7 @@ def test_a_spread_is_drawn_to_that_of_all_rows_as_far_as_they_are_alike():
     kept = moderate(unlike)
     assert max(s.freedom for s in kept) < 11
     assert [s.variance for s in sorted(kept, key=lambda s: s.variance)][-1] > 5
-    assert moderate(alike[:2]) == alike[:2]  # two do not tell how alike they are
+    assert moderate(alike[:2]) == alike[:2]  # two spreads are too few to moderate
     assert [s.variance for s in moderate([Spread(0, 2)] * 5)] == [0] * 5
     average = float(np.mean([s.variance for s in alike]))
     for before, after in zip(alike, drawn, strict=True):
@@ -188,7 +188,7 @@ def test_a_spread_is_drawn_to_that_of_all_rows_as_far_as_they_are_alike():
 
 
 def test_the_effect_of_a_seed_is_no_spread():
-    """Rows that differ by a constant have none, however much their seeds differ; other seeds of a row are used."""
+    """Rows that differ by a constant have no spread, however much their seeds differ; rows may lack some seeds."""
     seeds = {0: 0.4, 1: 0.5, 2: 0.45, 3: 0.3}
     values = {"a": seeds, "b": {s: v + 0.1 for s, v in seeds.items()}, "c": {s: seeds[s] - 0.1 for s in (0, 2, 3)}}
     assert [s.variance for s in spreads(values).values()] == pytest.approx([0, 0, 0], abs=1e-20)
@@ -198,7 +198,7 @@ def test_the_effect_of_a_seed_is_no_spread():
 
 
 def test_differences_to_one_row_are_adjusted_as_dunnett_does():
-    """With one spread for all, which many seeds show, the adjusted p of the largest is that of scipy's test."""
+    """With equal spreads, known from many seeds, the adjusted p of the largest difference is that of scipy's test."""
     rng = np.random.default_rng(4)
     runs = rng.normal(0.4, 0.01, (4, 200))
     runs[1] += 0.0022
@@ -210,7 +210,7 @@ def test_differences_to_one_row_are_adjusted_as_dunnett_does():
 
 
 def test_a_row_that_is_better_on_common_seeds_may_be_the_best():
-    """Though its mean, over fewer and harder seeds, is lower."""
+    """Even if its mean is lower, because it is over fewer and harder seeds."""
     rng = np.random.default_rng(0)
     hard = {seed: -0.2 if seed < 3 else 0.0 for seed in range(10)}
     many = {seed: 0.6 + effect + rng.normal(0, 0.001) for seed, effect in hard.items()}
@@ -251,7 +251,7 @@ def test_the_noise_of_a_difference_on_the_same_rows():
     assert stats.paired_half_width(30, 10, 100) == pytest.approx(expected, rel=1e-6)
 
 
-COUNTS = {  # a line of the table in docs/statistics.md -> family-wise errors, best rows not bold, differences found
+COUNTS = {  # line of the table in docs/statistics.md -> family-wise errors, best rows not bold, differences found
     (5, 3, "uniform"): (10, 7, 0),
     (23, 3, "equal"): (6, 4, 123),
     (23, 3, "log-uniform"): (15, 4, 0),
@@ -263,17 +263,17 @@ COUNTS = {  # a line of the table in docs/statistics.md -> family-wise errors, b
 
 @pytest.mark.parametrize("line", COUNTS)
 def test_the_tests_err_and_find_as_often_as_before(line: tuple[int, int, str]):
-    """The first repetitions of what the slow test measures whole; the draws have a seed, so a count is a number."""
+    """The first repetitions of the slow test below; draws are seeded, so that the counts are fixed."""
     repeats = 400 if line[0] < 23 else 150
     found = levels.measure(*line, repeats=repeats)
     counts = [round(repeats * share) for share in (found.error, found.not_best, found.power or 0.0)]
-    assert counts == pytest.approx(COUNTS[line], abs=1)  # a machine may round a p that is close to the level otherwise
+    assert counts == pytest.approx(COUNTS[line], abs=1)  # on another machine, rounding may move a p across the level
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", COUNTS)
 def test_the_tests_err_and_find_as_often_as_is_said(line: tuple[int, int, str]):
-    """Repeated as often as for docs/statistics.md: what it says, and 5 % as far as so many repetitions can tell."""
+    """With the repetitions of docs/statistics.md, its line comes out, and error rates are 5 % within their noise."""
     found = levels.measure(*line, repeats=levels.REPEATS)
     assert max(found.error, found.not_best) < 0.06
     said = (Path(__file__).parent.parent / "docs" / "statistics.md").read_text(encoding="utf-8").splitlines()
@@ -282,9 +282,9 @@ def test_the_tests_err_and_find_as_often_as_is_said(line: tuple[int, int, str]):
 
 @pytest.mark.parametrize(("rows", "seeds"), [(2, 3), (5, 3)])
 def test_the_detectable_difference_is_found_four_times_in_five(rows: int, seeds: int):
-    """A table says what it could have found; a difference like the middle one of such estimates is found so often.
+    """A true difference as large as the median `detectable` of null tables is separated in 78 % of tables.
 
-    Without the correction for estimates that are mostly too small it would be 67 and 68 times in 100.
+    Without the correction for estimates that are mostly too small, it would be 67 and 68 % (2 and 5 rows).
     """
     rng, repeats = np.random.default_rng(rows), 600
     nulls = [levels.family(rows, seeds, "equal", rng).against("0")["1"].detectable or 0 for _ in range(repeats)]

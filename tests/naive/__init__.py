@@ -31,7 +31,7 @@ Weight = Callable[[int, int], Tensor]
 class Twin:
     """What a mechanism is compared with.
 
-    mix: (row, head) -> (R, K), between the common projection to q, k, v and `finish`; or whole: row -> (R, D), all of it.
+    mix: (row, head) -> (R, K), between the projection to q, k, v and `finish`; or whole: row -> (R, D), all of it.
     loss: of the untrained quick model, see `test_golden`. specs, grids: specs to compare on sequences and on grids.
     faults: (spec, setting) -> deliberate errors that must be seen. inputs: specs to compare on unusual inputs.
     tiny: factor on the weights of q and k at which eps counts. further: setting -> specs to compare in this setting,
