@@ -1,4 +1,4 @@
-"""The gears: every way to compute a step gives the batch's gradient; a captured step passes nothing from the host."""
+"""The gears: each gives the same gradient of a batch; a captured step takes nothing but tensors from the host."""
 
 import copy
 import math
@@ -45,7 +45,7 @@ def request(attention, *overrides, **changes):
 
 @pytest.fixture
 def setup(monkeypatch):
-    """attention, overrides -> cell with batches of 30, data, model, its device and padding, all as on CUDA."""
+    """attention, overrides -> cell with batches of 30, data, model, (device, padding); data is resident as on CUDA."""
     monkeypatch.setattr("lra.training.loading.RESIDENT", ("cpu",))
 
     def make(attention="elu", *overrides):
@@ -57,7 +57,7 @@ def setup(monkeypatch):
 
 
 class Recorder:
-    """Stands in for CUDA's: calls the function once, as a warm-up does, undoes it, and replays by calling it."""
+    """In place of CUDA's recorder: calls the function once to warm up, undoes that, and replays by calling it."""
 
     def __init__(self):
         self.recorded = self.replayed = 0
@@ -77,13 +77,13 @@ class Recorder:
 
 
 def interpreted(model, device, padding):
-    """The compiled gear without a compiler behind it: every graph and guard is made, none is turned into code."""
+    """The compiled gear with a backend that compiles nothing: graphs and guards are made and interpreted."""
     return Compiled(model, device, padding, backend=lambda module, _: module.forward)
 
 
 @pytest.fixture
 def no_compiler(monkeypatch):
-    """Captured steps run their models as they are."""
+    """torch.compile returns the model unchanged, also in captured steps."""
     monkeypatch.setattr("lra.training.compiled.torch.compile", lambda model, **_: model)
 
 
@@ -99,7 +99,7 @@ def gradient(gear, model, samples, rows=ROWS):
     [*((name, "model.pool_over_padding=false") for name in ATTENTIONS), ("elu", "model.pool_over_padding=true")],
 )
 def test_captured_gradients_are_the_batchs(setup, attention, quirk):
-    """Unlabelled rows, a few lengths and accumulation change nothing."""
+    """Rows without a label, lengths rounded up to a few, and accumulation change no gradient."""
     _, data, model, place = setup(attention, quirk)
     eager = gradient(Eager(model, *place), model, data.train)
     optimiser = FlatAdamW(list(model.parameters()), Train(steps=9, batch=30, lr=0.0, warmup=0, evaluate_every=1))
@@ -115,7 +115,7 @@ def test_captured_gradients_are_the_batchs(setup, attention, quirk):
 
 
 def test_a_step_that_can_be_captured_does_not_advise_against_it(monkeypatch):
-    """The steps before a capture are not captured; PyTorch would warn of that in every run."""
+    """Steps before a capture are not captured, and PyTorch's warning about it would appear in every run."""
     optimiser = FlatAdamW([nn.Parameter(torch.zeros(2))], Train(steps=1, batch=1, lr=0.1, warmup=0, evaluate_every=1))
     plain = optimiser.optimizer.step
 
@@ -129,12 +129,12 @@ def test_a_step_that_can_be_captured_does_not_advise_against_it(monkeypatch):
     optimiser.move()
     assert optimiser.number.item() == 1
     with pytest.warns(UserWarning, match="capturable"):
-        optimiser.move()  # of another kind of step it is heard
+        optimiser.move()  # here capturable is False, and the warning passes
 
 
 @pytest.mark.parametrize("attention", ["pola", *(pytest.param(a, marks=pytest.mark.slow) for a in ATTENTIONS[1:])])
 def test_compiled_once_for_every_shape(setup, attention):
-    """No graph breaks, no length or number of rows of its own, and the batch's gradient."""
+    """One graph without breaks for every length and number of rows, with the gradient of the eager gear."""
     _, data, model, place = setup(attention)
     graphs = []
     gear = Compiled(model, *place, backend=lambda module, _: (graphs.append(module), module.forward)[1])
@@ -151,7 +151,7 @@ def test_compiled_once_for_every_shape(setup, attention):
 
 
 def test_a_longest_micro_batch_first_is_no_reason_to_run_eager(setup):
-    """A table as long as the longest sequence is cut by none there, which the compiler takes for a constant."""
+    """At the longest length, a table of that length is not cut; the compiler could take the length for a constant."""
     _, data, model, place = setup("linformer:rank=5")
     lengths = data.train.lengths.copy()
     lengths[ROWS[0]] = place[1].length
@@ -169,7 +169,7 @@ SLOW_MODELS = [
 
 @pytest.mark.parametrize("override", ["model.positions=sincos", "model.pool=cls", *SLOW_MODELS])
 def test_the_model_around_the_attention_is_compiled_once(setup, override):
-    """Whether its longest micro-batch, which cuts no table, comes last or first."""
+    """The micro-batch of the longest length, in which no table is cut, may come first or last."""
     _, data, model, place = setup("relu", override, "model.layers=1")
     lengths = data.train.lengths.copy()
     lengths[ROWS[8]] = place[1].length
@@ -188,7 +188,7 @@ def test_the_model_around_the_attention_is_compiled_once(setup, override):
 
 
 def test_compiled_drops_what_eager_drops(setup):
-    """Dropout's draws on a CPU do not depend on the gear."""
+    """On a CPU the draws of dropout do not depend on the gear."""
     _, data, model, place = setup("elu", "model.dropout=0.3")
     rows, gradients = ROWS[:7], []
     for gear in (Eager(model, *place), interpreted(model, *place), Eager(model, *place)):
@@ -199,7 +199,7 @@ def test_compiled_drops_what_eager_drops(setup):
 
 
 def test_long_sums_stay_float32_in_a_compiled_backward_pass(setup):
-    """As in the eager gear, whose backward passes run outside of autocast."""
+    """As in the eager gear, whose backward passes run outside of autocast, matrix products of gradients are float32."""
     _, data, model, place = setup("pola")
     backward = []
 
@@ -219,7 +219,7 @@ def test_long_sums_stay_float32_in_a_compiled_backward_pass(setup):
 
 @pytest.mark.parametrize("gear", ["captured", "compiled"])
 def test_pairs_in_every_gear(setup, gear, request):
-    """Sorted by the longer document, both of a pair in one micro-batch."""
+    """Pairs are sorted by their longer document, and both documents of a pair are in one micro-batch."""
     if gear == "captured":
         request.getfixturevalue("no_compiler")
     cell, data, _, place = setup()
@@ -241,9 +241,9 @@ def test_pairs_in_every_gear(setup, gear, request):
 @pytest.mark.usefixtures("no_compiler")
 @pytest.mark.parametrize("schedule", [{}, {"schedule": "rsqrt", "weight_decay": 0.1, "clip": "value"}])
 def test_captured_steps_are_eager_steps(setup, schedule):
-    """Clipping, AdamW, schedule and tallies with nothing but tensors; the state goes over to another gear."""
+    """Clipping, AdamW, the schedule and tallies need nothing but tensors; another gear goes on from the state."""
     cell, data, _, place = setup()
-    # A large eps: else Adam turns the rounding of a gradient of zero into a step
+    # A large eps, because Adam would turn the rounding error of a gradient of zero into a step
     config = replace(cell.config.train, steps=12, warmup=3, clip_at=0.05, eps=1e-3, **schedule)
     eager, captured, resumed = (
         Step(make_model(cell, data.spec), config, *place, seed=0, recorder=recorder)
@@ -291,7 +291,7 @@ class Branching(Attention):
 
 
 def test_an_attention_that_cannot_be_compiled_runs_eager(tmp_path, capfd):
-    """One line names the cause, and so does the record."""
+    """One line on stderr and the record name the cause."""
     file = tmp_path / "branching.py"
     file.write_text(BRANCHING)
     (record,) = run_grid(request(str(file), "train.gear=compiled", out=tmp_path / "runs"))
@@ -307,7 +307,7 @@ def test_an_attention_that_cannot_be_compiled_runs_eager(tmp_path, capfd):
 
 @pytest.mark.usefixtures("no_compiler")
 def test_what_only_a_graph_refuses_is_compiled(setup):
-    """The next gear, not the last."""
+    """A failed capture falls back to the compiled gear, not to the eager one."""
     cell, data, model, place = setup()
 
     def refuse(function, touched):  # noqa: ARG001
@@ -322,7 +322,7 @@ def test_what_only_a_graph_refuses_is_compiled(setup):
 
 @pytest.mark.parametrize("attention", ["pola", "swin", "agent"])
 def test_a_grid_is_compiled(attention):
-    """Its sides are constants: only the number of rows varies."""
+    """The sides of a grid are constants; only the number of rows varies, in one graph."""
     cell = plan(replace(request(attention, "model.grid=true", protocol="quick"), tasks=["image"]))[0]
     spec = tasks.Spec(vocab=256, classes=10, length=64, grid=(8, 8), padded=False)
     random = np.random.default_rng(0)
@@ -331,7 +331,7 @@ def test_a_grid_is_compiled(attention):
     graphs = []
     gear = Compiled(model, *place, backend=lambda module, _: (graphs.append(module), module.forward)[1])
     torch.compiler.reset()
-    for rows in (np.arange(9), np.arange(8)):  # PyTorch guards its convolution of fewer than 8 apart
+    for rows in (np.arange(9), np.arange(8)):  # fewer than 8 would have guards of their own for PyTorch's convolution
         assert_close(gradient(gear, model, data, rows), gradient(Eager(model, *place), model, data, rows))
     assert len(graphs) == 1
 
@@ -339,7 +339,7 @@ def test_a_grid_is_compiled(attention):
 @pytest.mark.usefixtures("no_compiler")
 @pytest.mark.parametrize("recorder", [None, Recorder()])
 def test_combined_kernels_that_fail_are_separated(setup, monkeypatch, recorder):
-    """The gear stays; the record says what was left out."""
+    """The gear stays compiled, without combined kernels; its name, which goes into the record, says so."""
     cell, data, model, place = setup()
     monkeypatch.setattr("lra.training.compiled.COMBINED", ("cpu",))
     compute = Compiled.compute
@@ -414,7 +414,7 @@ def test_the_choice_of_a_gear():
 
 
 def test_dropout_keeps_the_mean():
-    """Every element is dropped as often as any other, and the others are scaled."""
+    """Every element is dropped with equal probability, independently of its neighbours; the kept ones are scaled."""
     torch.manual_seed(0)
     dropout, x = Dropout(0.3), torch.ones(401, 501)
     y = dropout(x)

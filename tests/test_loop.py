@@ -1,4 +1,4 @@
-"""What the training loop keeps and writes down: the best weights by validation, the mean loss, the accuracies."""
+"""What the training loop keeps and records: the best weights by validation, the mean loss, the accuracies."""
 
 import json
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def trained(folder: Path, *overrides: str, observe: Callable[[Progress], bool] =
 
 
 def test_the_most_memory_is_that_of_all_processes_of_a_run(tmp_path, monkeypatch):
-    """The one that goes on after a stop may only have an evaluation left to do."""
+    """A process that resumes a run may only have an evaluation left, and so need less memory than the first one."""
     monkeypatch.setattr("lra.training.loop.peak_bytes", lambda _: 5_000_000_000)
     monkeypatch.setattr("lra.results.machine.peak_bytes", lambda _: 1_000_000_000)
     with pytest.raises(Paused):
@@ -62,7 +62,7 @@ def equal(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
 
 
 def right_in(share: float, labels: np.ndarray) -> np.ndarray:
-    """Predictions of which that share is right."""
+    """Predictions (rows,) uint8 of which this share is right."""
     right = np.arange(len(labels)) < round(share * len(labels))
     return np.where(right, labels, (labels + 1) % 10).astype(np.uint8)
 
@@ -74,7 +74,7 @@ def right_in(share: float, labels: np.ndarray) -> np.ndarray:
     ids=["first", "second, of two equal", "last", "select=last"],
 )  # fmt: skip
 def test_the_best_weights_by_validation_are_tested(tmp_path, monkeypatch, select, accuracies, best):
-    """Evaluations answer as scripted: on the test split all is right with the chosen weights, and wrong with others."""
+    """Evaluations are scripted: on the test split, the chosen weights get every row right and all others none."""
     validated: list[dict[str, Tensor]] = []
     chosen = 3 if best is None else best
 
@@ -98,7 +98,7 @@ def test_the_best_weights_by_validation_are_tested(tmp_path, monkeypatch, select
 
 
 def test_the_log_says_the_mean_loss_since_its_last_line(tmp_path, monkeypatch):
-    """The lines of evaluations do not begin a new mean. A line has the rate of the step that was just done."""
+    """Lines of evaluations do not begin a new mean. Each line has the learning rate of the step before it."""
     losses: list[float] = []
     rates: list[Any] = []
     real = Step.__call__
@@ -113,7 +113,7 @@ def test_the_log_says_the_mean_loss_since_its_last_line(tmp_path, monkeypatch):
     monkeypatch.setattr("lra.training.loop.LOG_EVERY", 8)
     record = trained(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    first = {5: 0, 8: 0, 10: 8, 15: 8, 16: 8, 20: 16}  # step of a line -> steps before its mean begins
+    first = {5: 0, 8: 0, 10: 8, 15: 8, 16: 8, 20: 16}  # step of a line -> number of steps before those of its mean
     means = {step: np.mean(losses[begin:step]) for step, begin in first.items()}
     assert [line["step"] for line in lines] == [5, 8, 10, 15, 16, 20, 20]
     points: list[dict[str, Any]] = [*lines, *record.curve]
@@ -124,7 +124,7 @@ def test_the_log_says_the_mean_loss_since_its_last_line(tmp_path, monkeypatch):
 
 
 def test_accuracy_and_loss_are_those_of_the_rows_that_were_read(tmp_path, monkeypatch):
-    """Three reshuffled batches for each evaluation: a prediction is compared with the label of its own row."""
+    """Each evaluation reads three reshuffled batches, and compares each prediction with the label of its own row."""
     seen, real = [], Step.evaluate
 
     def spy(step: Step, samples: Any, rows: np.ndarray, seed: int) -> tuple[np.ndarray, float]:

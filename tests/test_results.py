@@ -1,4 +1,4 @@
-"""results/tables is what the committed records say, and the README shows one of its tables."""
+"""results/tables, the tables of README.md and docs/quirks.md are what the committed records say."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ TEXT = (".md", ".csv", ".tex", ".json")
 
 
 def test_tables_are_made_anew_byte_for_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Figures are left undrawn: they are not compared."""
+    """Figures are not compared, and therefore not drawn."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, content, **__: content.write(b"<svg></svg>"))
     made = write([Path("results/records")], tmp_path)
@@ -52,7 +52,7 @@ def test_the_readme_shows_the_tables_of_the_records():
 
 
 def test_older_records_are_kept():
-    """They are in no table, but a record once written is never lost."""
+    """Records of version 2 are in no table, but records are never deleted."""
     found, problems = find_records([ROOT / "results" / "records" / "version-2"])
     assert not problems
     assert {record.results_version for record in found.values()} == {2}
@@ -76,7 +76,7 @@ def test_the_page_of_faults_says_what_the_audited_records_say(folder: str, heads
 
 
 def test_the_page_of_faults_names_every_setting_that_is_one():
-    """Those that the audit switches, and those that are called a quirk beside their field."""
+    """The settings that the audit switches, and those whose description in the schema begins with quirk."""
     page = (ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
     switched = {quirk.switch.partition("=")[0] for quirk in QUIRKS}
     sections = [("model", Model), ("train", Train), *(("data", tasks.find(task).settings) for task in tasks.names())]
@@ -92,7 +92,7 @@ def test_the_page_of_faults_names_every_setting_that_is_one():
 
 
 def accuracy(mean: Any, line: dict[str, Any], setting: str) -> float:
-    """Of the runs with this setting, or of those without any, whose protocol has it."""
+    """Mean accuracy of the runs with this setting as an override, or else of those of plain quick, which has it."""
     protocol = f"quick[{setting.replace('true', 'True').replace('false', 'False')}]"
     changed = (line["task"], protocol, line["attention"])
     return mean[changed if changed in mean.index else (line["task"], "quick", line["attention"])]

@@ -1,4 +1,4 @@
-"""Training: the schedule, micro-batches, the same bits twice and after a kill, the quirks, divergence."""
+"""Training: the schedule, micro-batches, equal bits in repeated and in killed runs, the quirks, divergence."""
 
 import json
 import math
@@ -104,7 +104,7 @@ def test_cut_covers_all_and_bounds_padding():
 
 
 def test_micro_batches_become_smaller_towards_the_end():
-    """So that processes that take turns at them end together."""
+    """So that processes which share the micro-batches finish at about the same time."""
     rows = [len(part) for part in cut(np.full(640, 10), most=1000, padding=0, least=50)]
     assert rows == sorted(rows, reverse=True)
     assert rows[:2] == [80, 70]
@@ -153,7 +153,7 @@ def test_overfits_sixteen_samples(cell_and_data):
 
 
 def shares_right(record: Record, names: list[str], codes: np.ndarray) -> dict[str, float]:
-    """The share of right answers among the test rows of each name, counted one by one."""
+    """The share of right answers among the test rows of each group name, counted row by row."""
     right: dict[str, list[bool]] = {}
     for code, hit in zip(codes, hits(record) or [], strict=True):
         right.setdefault(names[code], []).append(hit)
@@ -204,7 +204,7 @@ def lines_of(folder: Path) -> list[dict]:
 
 
 def test_killed_and_started_again(tiny, tmp_path):
-    """SIGKILL between checkpoints; the second run ends with the bits and the log of an undisturbed one."""
+    """After a SIGKILL between checkpoints, the same command ends with the weights and the log of an undisturbed run."""
     command = [sys.executable, "run_lra.py", "--attn", "elu", "--task", "listops", "--protocol", tiny]
     command += ["--set", "train.steps=230", "train.evaluate_every=20", "--out"]
     assert main([*command[2:], str(tmp_path / "calm")]) == 0
@@ -226,7 +226,7 @@ def test_killed_and_started_again(tiny, tmp_path):
 
 
 def test_interrupted_between_checkpoints(tiny, tmp_path, monkeypatch):
-    """Stopped in the middle of a log interval right after a timed checkpoint: the mean loss still comes out."""
+    """A run stopped within a log interval, right after a timed checkpoint, still logs the interval's mean loss."""
     run_grid(request(tiny, tmp_path / "calm"))
     monkeypatch.setattr("lra.training.loop.SAVE_EVERY", 0.0)
     with pytest.raises(KeyboardInterrupt):
@@ -238,7 +238,7 @@ def test_interrupted_between_checkpoints(tiny, tmp_path, monkeypatch):
 
 
 def test_returning_memory_never_fails(monkeypatch):
-    """On Windows there is no C library of the process to ask."""
+    """On Windows, the process has no C library that could return memory; CDLL raises TypeError."""
 
     def refuse(name):
         raise TypeError(name)
@@ -282,7 +282,7 @@ def test_a_failure_is_recorded_and_retried(tiny, tmp_path, monkeypatch):
 
 
 def test_test_split_is_read_after_training_only(tiny, tmp_path, monkeypatch):
-    """Evaluations on the test split: two, of the whole split, after the last on validation."""
+    """The test split is evaluated after the last validation, whole, once or twice (best and last weights)."""
     seen = []
     real = Step.evaluate
 
@@ -297,7 +297,7 @@ def test_test_split_is_read_after_training_only(tiny, tmp_path, monkeypatch):
 
 
 def test_select_after_never_saves_an_early_maximum(tiny, tmp_path):
-    """The quirk: the maximum is tracked from step 0, so without a later one the last weights are tested."""
+    """The quirk tracks the maximum from step 0 but saves no early one; if none exceeds it later, the last weights count."""
     asked = request(tiny, tmp_path, overrides=("train.select_after=0.9", "train.lr=0"))
     (record,) = run_grid(asked)
     assert record.best_step is None
@@ -305,7 +305,7 @@ def test_select_after_never_saves_an_early_maximum(tiny, tmp_path):
 
 
 def test_skyformer_quirks_run(tiny, tmp_path):
-    """All historic quirks at once train, drop the last batch and say so in the record."""
+    """A run with all historic quirks trains, and the record shows that the last test batch was dropped."""
     quirks = ("train.cycle_beta1=true", "train.clip=value", "train.drop_last=true", "train.validation_batches=3",
               "model.pool_over_padding=true", "model.attention_dropout=0.1", "data.brackets=false")  # fmt: skip
     (record,) = run_grid(request(tiny, tmp_path, "softmax", overrides=quirks))
@@ -315,7 +315,7 @@ def test_skyformer_quirks_run(tiny, tmp_path):
 
 
 def test_pairs_are_cut_by_the_longer_document(cell_and_data):
-    """Micro-batches of pairs give the batch's gradients, and a pair's documents stay together."""
+    """Micro-batches of pairs add up to the gradient of the batch; the documents of a pair stay together."""
     cell, data = cell_and_data
     spec = replace(data.spec, pair=True)
     rng = np.random.default_rng(0)
@@ -347,7 +347,7 @@ def test_values_on_the_device_are_the_values_on_disk(cell_and_data, monkeypatch,
 
 
 def test_what_a_device_holds_of_splits(cell_and_data, monkeypatch):
-    """One copy of an array that splits share; nothing of the task before."""
+    """An array that splits share is copied once; arrays of the previous task are released."""
     monkeypatch.setattr("lra.training.loading.RESIDENT", ("cpu",))
     _, data = cell_and_data
     device = torch.device("cpu")
@@ -364,7 +364,7 @@ def test_what_a_device_holds_of_splits(cell_and_data, monkeypatch):
 
 
 def test_values_without_padding():
-    """Fixed-length tasks: ids are the values and nothing is masked, unless the quirk masks every 0."""
+    """At a fixed length, ids are the values and nothing is masked, unless the quirk `zero_is_padding` masks zeros."""
     split = tasks.Split(np.array([[0, 3, 0, 2]], np.uint8), np.array([4], np.int32), np.array([1]))
     plain, device = Padding(padded=False), torch.device("cpu")
     ids, keep, _ = load(split, np.arange(1), plain, device)
@@ -387,7 +387,7 @@ def test_same_bits_on_cuda(tiny, tmp_path, attention):
 
 
 def test_deterministic_is_a_switch(tiny, tmp_path):
-    """Within a run; afterwards the process is as it was."""
+    """`deterministic` holds within a run; afterwards the process has its previous setting."""
     seen: list[bool] = []
     for overrides in (("train.deterministic=true",), ()):
         seen.clear()
