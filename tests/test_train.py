@@ -297,7 +297,7 @@ def test_test_split_is_read_after_training_only(tiny, tmp_path, monkeypatch):
 
 
 def test_select_after_never_saves_an_early_maximum(tiny, tmp_path):
-    """The quirk tracks the maximum from step 0 but saves no early one; if none exceeds it later, the last weights count."""
+    """The quirk tracks the maximum from step 0 but saves no early one; if none exceeds it, the last weights count."""
     asked = request(tiny, tmp_path, overrides=("train.select_after=0.9", "train.lr=0"))
     (record,) = run_grid(asked)
     assert record.best_step is None

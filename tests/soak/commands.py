@@ -1,7 +1,7 @@
-"""A command in a process that can be killed, with all that it starts; and what its grid has left on disk.
+"""A command in a process that can be killed with all processes that it starts, and the files that its grid leaves.
 
-Most commands run in a copy of this process, which has imported PyTorch already: a start then takes a tenth of a second
-and not three, and what is killed is nearly always a run. The others are started as a user does, with workers.
+Most commands run in a fork of this process, which has already imported PyTorch: a start takes 0.1 s instead of 3 s, so
+that a kill nearly always meets a run. The others, some of those with workers, start a new interpreter, as a user does.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from lra.cli import main
 
 ROOT = Path(__file__).parents[2]
 CHANGING = ("digest", "seconds", "tokens_per_second", "peak_bytes", "environment", "created")  # times and the machine
-AGE = 7200  # seconds after which leftovers may be removed
+AGE = 7200  # seconds after which a command may remove leftovers
 
 
 class Command:
-    """A command that runs. said: the file that holds what it prints. fresh: start a new interpreter."""
+    """A running command. said: the file with its stderr. fresh: start a new interpreter instead of forking this one."""
 
     def __init__(self, words: list[str], said: Path, *, fresh: bool = False):
         self.words, self.said, self.code = words, said, None
@@ -36,7 +36,7 @@ class Command:
         self.pid = self.process.pid if self.process else self.fork()
 
     def fork(self) -> int:
-        """The process number of a copy of this process that runs the command."""
+        """Forks this process to run the command, and returns the child's process id."""
         child = os.fork()
         if child:
             return child
@@ -65,14 +65,14 @@ class Command:
         return self.code
 
     def wait(self, seconds: float) -> int | None:
-        """Waits for its end, at most so long."""
+        """Waits for the command to end, at most `seconds`; returns its exit code, or None if it still runs."""
         deadline = time.monotonic() + seconds
         while self.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         return self.code
 
     def members(self) -> list[int]:
-        """The processes of its session that are alive, itself included."""
+        """The ids of the living processes in the command's session, itself included."""
         found = []
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError, ValueError):
@@ -82,7 +82,7 @@ class Command:
         return found
 
     def kill(self, pid: int = 0) -> None:
-        """SIGKILL to one process of the command, or to all of them."""
+        """Sends SIGKILL to the process `pid` of the command, or to all of its processes."""
         with contextlib.suppress(ProcessLookupError):
             if pid:
                 os.kill(pid, signal.SIGKILL)
@@ -94,7 +94,7 @@ class Command:
 
 
 def contents(out: Path) -> dict[str, str]:
-    """Name -> what each final record holds, as it is written, without times and what the machine is."""
+    """File name -> JSON text of each final record of ListOps, without the fields about times and the machine."""
     found = {}
     for path in sorted(out.glob("listops-*.json")):
         fields = json.loads(path.read_bytes())
@@ -103,7 +103,7 @@ def contents(out: Path) -> dict[str, str]:
         pretraining = fields["pretraining"]
         for name in CHANGING:
             fields.pop(name)
-        for name in ("seconds", "by", "shared"):  # which run has done it, of those that share it
+        for name in ("seconds", "by", "shared"):  # which of the runs that share a pretraining has done it
             pretraining.pop(name, None)
         for point in [*fields["curve"], *pretraining.get("curve", [])]:
             point.pop("seconds")
@@ -112,14 +112,14 @@ def contents(out: Path) -> dict[str, str]:
 
 
 def leftovers(out: Path) -> list[str]:
-    """Files that only a run that is under way needs."""
+    """Files that only a running command needs, and none may leave behind."""
     strange = (".tmp", ".taken", ".claim", ".pt")
     return [str(path.relative_to(out)) for path in out.rglob("*")
             if path.name.endswith(strange) or path.name.startswith(".probe-") or path.name == "run.json"]  # fmt: skip
 
 
 def age(out: Path) -> None:
-    """Makes all files so old that the next command may remove what killed processes left."""
+    """Sets the times of all files back by AGE, so that the next command may remove what killed processes left."""
     for path in out.rglob("*"):
         with contextlib.suppress(OSError):
             os.utime(path, (time.time() - AGE, time.time() - AGE))

@@ -1,4 +1,4 @@
-"""What a soak counts, how long it may take, and the table that it ends with."""
+"""The plan of a soak: its limits, its counts and the table at its end; and work in a forked process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ FAULTS = ("tracebacks", "losses")  # any of these is a fault of the suite
 
 @dataclass
 class Plan:
-    """What the parts are asked for, and what they have found.
+    """The limits of the parts, and their results.
 
-    folder: for all files. seconds: for the part that runs. kills, flips, tries: how many of each, at most; flips of
-    each kind. rows: of the table, what and how many. faults: what went wrong, a line each.
+    folder: where all files go. seconds: of the part that runs, which began at `began`. kills, flips, tries: the most of
+    each; flips for each kind of file. rows: of the table, (what, count). faults: a line for each thing that went wrong.
     """
 
     folder: Path
@@ -34,27 +34,27 @@ class Plan:
     began: float = field(default_factory=time.monotonic)
 
     def left(self) -> bool:
-        """May the part that runs go on?"""
+        """Whether the part that runs has time left."""
         return time.monotonic() - self.began < self.seconds
 
     def fault(self, kind: str, line: str, times: int = 1) -> None:
-        """Notes a fault, of one of FAULTS."""
+        """Counts and prints a fault; `kind` is one of FAULTS."""
         self.counts[kind] += times
         self.faults.append(f"{kind}: {line}")
         print(self.faults[-1], flush=True)
 
     def take(self, *names: str) -> None:
-        """Moves counts to the rows of the table."""
+        """Adds the counts of these names to the rows of the table."""
         self.rows += [(name, str(self.counts[name])) for name in names]
 
     def table(self) -> str:
-        """Markdown."""
+        """The table of all counts, in Markdown."""
         rows = [*self.rows, *((kind, str(self.counts[kind])) for kind in FAULTS)]
         return "\n".join(["| what | count |", "|:---|---:|", *(f"| {what} | {count} |" for what, count in rows)])
 
 
 def isolated(work: Callable[[], Any]) -> Any:
-    """Does the work in a copy of this process -> what it returns, or how the copy ended, in words."""
+    """Calls `work` in a fork of this process -> its result, or, if the fork failed, a sentence with its exit code."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:

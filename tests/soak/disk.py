@@ -14,7 +14,7 @@ from soak.counts import Plan, isolated
 from soak.kills import PATIENCE, undisturbed, words_of
 
 TIMES = 8
-KIBIBYTES = (30, 420)  # of the file system: the grid needs some 500 with its checkpoints
+KIBIBYTES = (30, 420)  # size of the file system; the grid with its checkpoints needs about 500
 NEW_MOUNTS, NEW_USERS = 0x20000, 0x10000000  # flags of unshare
 
 
@@ -33,7 +33,7 @@ def run(plan: Plan) -> None:
 
 
 def refusal(place: Path) -> str:
-    """Why nothing can be mounted here, or nothing."""
+    """The reason why nothing can be mounted here, or an empty string."""
     try:
         mount(place, 64)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -42,7 +42,7 @@ def refusal(place: Path) -> str:
 
 
 def mount(place: Path, kibibytes: int) -> None:
-    """Mounts a file system in memory, which only this process and those that it starts can see. Raises OSError."""
+    """Mounts a file system in memory that only this process and its children see; OSError or CalledProcessError."""
     users = f"0 {os.getuid()} 1", f"0 {os.getgid()} 1"
     library = ctypes.CDLL(None, use_errno=True)
     if library.unshare(NEW_MOUNTS | NEW_USERS):
@@ -55,7 +55,7 @@ def mount(place: Path, kibibytes: int) -> None:
 
 
 def on_a_small_disk(place: Path, kept: Path, kibibytes: int) -> list[tuple[int | None, str]]:
-    """Runs a grid there, and again with room, and copies what is on the disk then -> exit codes, and what was said."""
+    """Runs a grid in `place`, then again with room, and copies the disk to `kept` each time -> exit codes, stderr."""
     mount(place, kibibytes)
     found = []
     for number in range(2):
@@ -67,7 +67,7 @@ def on_a_small_disk(place: Path, kept: Path, kibibytes: int) -> list[tuple[int |
 
 
 def fill(plan: Plan, kept: Path, kibibytes: int, calm: dict[str, str]) -> None:
-    """A grid on a disk of this size, and what came of it."""
+    """Runs a grid on a disk of this size, and counts its result and its faults."""
     found = isolated(lambda: on_a_small_disk(kept.with_suffix(".place"), kept, kibibytes))
     if isinstance(found, str):
         plan.fault("losses", f"the disk could not be filled: {found}")

@@ -1,4 +1,4 @@
-"""Random bits are flipped in an example of each kind of file: that is noticed, or changes nothing that is read."""
+"""Flips random bits in an example of each kind of file: a reader must notice, or read the same content."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from soak.sources import READ
 
 MAKERS = {maker.__name__.removeprefix("of_"): maker for maker in (*WRITTEN, *READ)}
 LONGEST = 3000  # characters of a message
-LEAST = 40  # flips of each kind, however long they take
+LEAST = 40  # flips of each kind, even beyond the time
 
 
 def flip(path: Path, draw: random.Random) -> None:
@@ -35,7 +35,7 @@ def kinds_of(maker: Callable[[Path], Kind | list[Kind]], folder: Path) -> list[K
 
 
 def outcome(kind: Kind, whole: tuple) -> str:
-    """Reads what was flipped -> 'noticed', 'same content', 'another identity', 'words', or what is wrong."""
+    """Reads it -> 'noticed', 'same content', 'another identity', 'words', or a fault: 'unnoticed', a traceback."""
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -54,7 +54,7 @@ def outcome(kind: Kind, whole: tuple) -> str:
 
 
 def outcomes(kind: Kind, draw: random.Random, count: int) -> Iterator[tuple[str, str]]:
-    """Flips `count` bits, one at a time -> what came of it, and where it was."""
+    """Flips `count` bits, one at a time -> the outcome, and the name of the file, of each."""
     whole = kind.read()
     assert kind.read() == whole, f"{kind.name} is not read twice alike"
     for number in range(count):
@@ -66,7 +66,7 @@ def outcomes(kind: Kind, draw: random.Random, count: int) -> Iterator[tuple[str,
 
 
 def flip_kind(name: str, seed: int, count: int, seconds: float) -> dict[str, Counter]:
-    """Kind -> how often which outcome was seen; an outcome that is wrong says where. seconds: for all, about."""
+    """Kind -> count of each outcome, where faults name the file. seconds: for all flips, about."""
     found: dict[str, Counter] = {}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def flip_kind(name: str, seed: int, count: int, seconds: float) -> dict[str, Cou
 
 
 def run(plan: Plan) -> None:
-    """Each kind in a process of its own: a reader in C that crashes is a fault, too."""
+    """Each maker runs in a process of its own, because a crash of a reader written in C must be a fault, too."""
     for place, name in enumerate(MAKERS):
         seconds = (plan.seconds - (time.monotonic() - plan.began)) / (
             len(MAKERS) - place
@@ -97,7 +97,7 @@ def run(plan: Plan) -> None:
 
 
 def table_line(counts: Counter) -> str:
-    """7 = 4 noticed + 3 same content."""
+    """The total and the count of each outcome, such as 7: 4 noticed, 3 same content, 0 unnoticed."""
     words = Counter()
     for result, times in counts.items():
         words[result.partition(":")[0].partition(" (")[0]] += times

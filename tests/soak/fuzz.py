@@ -1,4 +1,4 @@
-"""Words, protocols, records and rows of data, changed at random: exit code 0 or 2 and one line, never a traceback."""
+"""Random words, protocols, records and rows of data must end with exit code 0, or with 2 and one line; no traceback."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPTIONS = ("--attn", "--task", "--protocol", "--out", "--seed", "--devices", "--
 
 
 def text(draw: random.Random) -> str:
-    """Something odd, some letters, or both."""
+    """An odd string, random characters, or both."""
     letters = "".join(
         chr(draw.choice((draw.randrange(32, 127), draw.randrange(1, 0x3000)))) for _ in range(draw.randrange(12))
     )
@@ -44,7 +44,7 @@ def text(draw: random.Random) -> str:
 
 
 def changed(content: bytes, draw: random.Random) -> bytes:
-    """The same with one to four bytes, or lines, replaced, removed or doubled."""
+    """A copy with one, two or four changes of bytes or lines: replaced, inserted, removed or doubled."""
     lines = content.split(b"\n")
     for _ in range(draw.choice((1, 1, 2, 4))):
         row = draw.randrange(len(lines))
@@ -66,7 +66,7 @@ def changed(content: bytes, draw: random.Random) -> bytes:
 
 
 def command(words: list[str], *codes: int) -> str:
-    """Runs a command -> what is wrong with how it ended, or nothing. codes: allowed beside 0 and 2, with one line."""
+    """Runs a command -> the fault in how it ended, or "". codes: exit codes allowed beside 0 and 2, with one line."""
     with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(io.StringIO()):
         code = main(words)
     lines = said.getvalue().splitlines()
@@ -76,7 +76,7 @@ def command(words: list[str], *codes: int) -> str:
 
 
 def words(draw: random.Random, folder: Path) -> str:
-    """An option with an odd value."""
+    """Runs a command with an odd value of one option."""
     option = draw.choice(OPTIONS)
     values = [text(draw) for _ in range(draw.choice((1, 1, 2)))]
     given = [word for word in RUN if option not in RUN or word not in (option, RUN[RUN.index(option) + 1])]
@@ -84,26 +84,26 @@ def words(draw: random.Random, folder: Path) -> str:
 
 
 def values(draw: random.Random, folder: Path) -> str:
-    """--set with odd values."""
+    """Runs a command with odd values of --set."""
     pairs = {draw.choice((*KEYS, text(draw))): text(draw) for _ in range(draw.choice((1, 1, 2)))}
     return command([*RUN, "--out", str(folder / "out"), "--set", *(f"{key}={value}" for key, value in pairs.items())])
 
 
 def specs(draw: random.Random, folder: Path) -> str:
-    """An attention with odd options."""
+    """Runs a command with odd options of an attention."""
     name = draw.choice(("pola", "softmax", "agent", "elu*2+pola", text(draw)))
     options = ",".join(f"{draw.choice(('conv', 'alpha', 'agents', text(draw)))}={text(draw)}" for _ in range(2))
     return command(["--attn", f"{name}:{options}", *RUN[2:], "--out", str(folder / "out")])
 
 
 def protocols(draw: random.Random, folder: Path) -> str:
-    """A protocol with changed bytes or lines."""
+    """Runs a command with a protocol file that has changed bytes or lines."""
     (folder / "mine.yaml").write_bytes(changed(TINY.read_bytes(), draw))
     return command([*RUN[:4], "--protocol", str(folder / "mine.yaml"), "--dry-run", "--out", str(folder / "out")])
 
 
 def records(draw: random.Random, folder: Path) -> str:
-    """A record with changed bytes; its digest is taken away, which would notice each of them."""
+    """Reads and reports a record with changed bytes; its digest is removed, because it would reveal every change."""
     fields = json.loads(draw.choice(COMMITTED).read_bytes())
     fields.pop("digest", None)
     path = folder / "listops-elu-quick-s0-0123456789ab.json"
@@ -117,7 +117,7 @@ def records(draw: random.Random, folder: Path) -> str:
 
 
 def rows(draw: random.Random, folder: Path) -> str:
-    """Rows of the released ListOps files, changed."""
+    """Prepares data from released ListOps files with changed bytes or lines."""
     place = folder / "trees"
     if not place.exists():
         write_trees(place)
@@ -135,7 +135,7 @@ def rows(draw: random.Random, folder: Path) -> str:
 
 
 COMMITTED = sorted((ROOT / "results" / "records").glob("*.json"))
-KINDS: dict[str, tuple[Callable[[random.Random, Path], str], float]] = {  # and their share of the tries
+KINDS: dict[str, tuple[Callable[[random.Random, Path], str], float]] = {  # name -> function, and its share of the tries
     "options": (words, 0.25),
     "values of --set": (values, 0.2),
     "specs": (specs, 0.15),
@@ -146,7 +146,7 @@ KINDS: dict[str, tuple[Callable[[random.Random, Path], str], float]] = {  # and 
 
 
 def fuzz(name: str, seed: int, count: int, seconds: float, folder: Path) -> tuple[int, list[str]]:
-    """How many inputs of a kind were tried, and what is wrong with how they ended."""
+    """Tries inputs of a kind -> how many were tried, and a line for each that ended wrong."""
     act, share = KINDS[name]
     wrong, tried, began = [], 0, time.monotonic()
     for tried in range(1, round(count * share) + 1):

@@ -1,4 +1,4 @@
-"""Two grids at once on one folder: each run is done once, whoever comes first, and whichever of the two is killed."""
+"""Two grids at once on one folder: each run is done once, by either grid, also when one of the two is killed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(plan: Plan) -> None:
         ended = [line for command in pair for line in re.findall(r"seed \d: test ", command.text())]
         if not number % 2 and len(ended) != len(calm):
             plan.fault("losses", f"two grids at once have done {len(ended)} runs instead of {len(calm)}")
-        Command(words, plan.folder / "rest.txt").wait(PATIENCE)  # what the killed one had begun
+        Command(words, plan.folder / "rest.txt").wait(PATIENCE)  # ends what the killed one had begun
         for command in pair:
             if "Traceback" in (said := command.text()):
                 plan.fault("tracebacks", said[said.index("Traceback") :][-600:])

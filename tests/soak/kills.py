@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of grids of short runs: each grid ends with the records of one that nothing disturbed."""
+"""SIGKILL at random moments of grids of short runs: each grid must end with the records of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from soak.counts import Plan
 
 TINY = str(ROOT / "tests" / "tiny.yaml")
 PATIENCE = 180.0  # seconds for a command that is not killed
-WORKERS = 4  # every so many grids have workers, which take longer to start
+WORKERS = 4  # one of this many grids has workers, which take longer to start
 FEW, MANY = 6, 20  # kills of a grid with workers, and of one without
-FRESH = 0.3  # of the commands with workers, started as a user does
-BEGUN, AFTER = 0.75, 2.5  # of the kills, within so many seconds after a run has begun; the others come before, too
-AIMED = 0.3  # of the kills, at a file that is being written
-LATEST = {0: 0.25, 2: 0.6}  # of the seconds of a grid that is left alone, by its workers: when a kill comes
+FRESH = 0.3  # share of the commands with workers that start in a new interpreter
+BEGUN, AFTER = 0.75, 2.5  # share of kills within AFTER seconds of a run's begin; the others may come earlier
+AIMED = 0.3  # share of kills that wait until a file is being written
+LATEST = {0: 0.25, 2: 0.6}  # workers -> share of an undisturbed grid's seconds within which kills come
 PRETRAINED = ["train.pretrain=masked", "train.pretrain_steps=30", "train.pretrain_warmup=5"]
 
 
 def words_of(out: Path, seeds: int, *overrides: str, jobs: int = 0) -> list[str]:
-    """The command of a grid: two attentions, so many seeds."""
+    """The words of the command for a grid of two attentions with `seeds` seeds."""
     words = ["--attn", "elu", "softmax", "--task", "listops", "--seed", *map(str, range(seeds)), "--protocol", TINY]
     words += ["--device", "cpu", "--out", str(out), *(["--jobs", str(jobs)] if jobs else [])]
     plain = ("model.layers=1", "train.gear=eager", "train.steps=60", "train.warmup=10")
@@ -31,7 +31,7 @@ def words_of(out: Path, seeds: int, *overrides: str, jobs: int = 0) -> list[str]
 
 
 def undisturbed(plan: Plan, folder: Path, seeds: int, *overrides: str, jobs: int = 0) -> tuple[dict[str, str], float]:
-    """The records of a grid that is left alone, and its seconds."""
+    """Runs a grid that is never killed -> its records, and its seconds."""
     began = time.monotonic()
     command = Command(words_of(folder, seeds, *overrides, jobs=jobs), folder.with_suffix(".txt"), fresh=bool(jobs))
     code = command.wait(PATIENCE)
@@ -47,13 +47,13 @@ class Grid:
         self.plan, self.out, self.calm, self.draw, self.jobs = plan, out, calm, draw, jobs
         self.words = words_of(out, len(calm) // 2, *overrides, jobs=jobs)
         self.said = out.with_suffix(".txt")
-        self.final: dict[Path, bytes] = {}  # records that have been seen final, as they were
+        self.final: dict[Path, bytes] = {}  # the bytes of each final record when first seen
 
     def start(self) -> Command:
         return Command(self.words, self.said, fresh=self.jobs > 0 and self.draw.random() < FRESH)
 
     def kill_once(self, longest: float) -> bool:
-        """Starts the command and kills something of it -> whether it had ended before."""
+        """Starts the command and kills some of its processes -> whether it had ended before that."""
         resumed = self.resumable()
         logs = self.logs()
         command, aimed = self.start(), self.draw.random() < AIMED
@@ -73,7 +73,7 @@ class Grid:
         return ended
 
     def kill(self, command: Command) -> None:
-        """Everything at once; or, where there are workers, sometimes the parent alone, or one worker."""
+        """Kills all processes at once or, where there are workers, sometimes the parent alone, or one worker."""
         others = [pid for pid in command.members() if pid != command.pid]
         target = self.draw.choice(("group", "parent", "worker")) if others else "group"
         command.kill({"group": 0, "parent": command.pid, "worker": self.draw.choice(others or [0])}[target])
@@ -91,7 +91,7 @@ class Grid:
         command.wait(5)
 
     def wait_for_a_run(self, command: Command) -> None:
-        """Until a process of the command holds the lock of a run."""
+        """Waits until a process of the command holds the lock of a run."""
         deadline = time.monotonic() + PATIENCE
         while command.poll() is None and time.monotonic() < deadline:
             held = [holder_of(path) for path in self.out.glob("work/listops-*/lock")]
@@ -103,20 +103,20 @@ class Grid:
         return [*self.out.glob("work/*/.*.tmp"), *self.out.glob(".*.tmp")]
 
     def resumable(self) -> set[str]:
-        """The runs that have a checkpoint to go on from."""
+        """The names of the runs that have a checkpoint."""
         return {path.parent.name for path in self.out.glob("work/listops-*/resume*.pt")}
 
     def logs(self) -> dict[Path, int]:
-        """When the locks, logs and checkpoints of runs were written: that changes once a run has begun."""
+        """Modification times of the runs' locks, logs and checkpoints, in ns; they change once a run has begun."""
         return {path: path.stat().st_mtime_ns for path in self.out.glob("work/listops-*/*")
                 if path.name in ("lock", "metrics.jsonl", "resume.pt")}  # fmt: skip
 
     def note(self, logs: dict[Path, int]) -> None:
-        """What was going on when the kill came."""
+        """Counts what the command was doing when it was killed: writing, training or starting."""
         if writing := self.writing():
             self.plan.counts["killed while writing"] += 1
             for path in writing:
-                path.rename(path.with_name(path.name.replace(".tmp", ".seen.tmp")))  # counted once
+                path.rename(path.with_name(path.name.replace(".tmp", ".seen.tmp")))  # so that each is counted once
             for path in self.out.rglob("*.seen.tmp"):
                 path.unlink()
         elif self.logs() != logs:
@@ -125,7 +125,7 @@ class Grid:
             self.plan.counts["killed while starting"] += 1
 
     def look_over(self, command: Command, resumed: set[str]) -> None:
-        """Counts what the command has done, and whether it has lost anything."""
+        """Counts the runs that the command resumed, and notes tracebacks, lost checkpoints and changed records."""
         if "Traceback" in (said := command.text()):
             self.plan.fault("tracebacks", said[said.index("Traceback") :][-600:])
         if "corrupt" in said or "damaged" in said:
@@ -140,8 +140,8 @@ class Grid:
         self.final |= {self.out / name: (self.out / name).read_bytes() for name in names}
 
     def finish(self) -> None:
-        """Lets the command end, and compares."""
-        for _ in range(4):  # after a worker was killed, its run is a failed one and is tried again
+        """Runs the command to its end, compares its records with an undisturbed grid's, and looks for leftovers."""
+        for _ in range(4):  # the run of a killed worker has failed, and is tried again
             resumed, command = self.resumable(), self.start()
             if (code := command.wait(PATIENCE)) is None:
                 command.kill()

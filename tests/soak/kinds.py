@@ -1,4 +1,4 @@
-"""The kinds of files that the suite writes itself and reads again: an example of each, and how it is read."""
+"""The kinds of files that the suite itself writes and reads: an example of each, and how it is read."""
 
 from __future__ import annotations
 
@@ -33,17 +33,16 @@ ROWS = tasks.find("listops").settings(train_rows=30, validation_rows=20, test_ro
 
 
 class Noticed(Exception):  # noqa: N818
-    """A reader has said that a file is damaged, by another way than an error."""
+    """A reader has reported a damaged file by other means than an error."""
 
 
 @dataclass(frozen=True)
 class Kind:
     """Files whose bits are flipped, one at a time.
 
-    read: -> the identity that a result would have, and the content. Where the identity is another, a changed content is
-    allowed: data read from a raw file is named by the hash of what was read, and that hash is part of the identity of
-    each run, so the result is one of other data. words: the content is text that is shown and not computed with, so
-    that only an error may be wrong.
+    read: returns (identity of a result that uses the files, content). Content may change if the identity does: the hash
+    of data read from a raw file is part of the identity of each run, so that runs on changed data are other runs.
+    words: the content is text that is shown and not computed with; any content is allowed, but no traceback.
     """
 
     name: str
@@ -104,7 +103,7 @@ def of_a_pretraining(folder: Path) -> Kind:
 
 
 def of_a_log(folder: Path) -> Kind:
-    """What `status` shows of a run that is under way."""
+    """The files of a running run that `status` shows."""
     work = folder / "work" / "listops-elu-quick-s0-0123456789ab"
     work.mkdir(parents=True)
     (work / "run.json").write_text(json.dumps({"task": "listops", "row": "elu", "protocol": "quick", "steps": 60}))
@@ -116,7 +115,7 @@ def of_a_log(folder: Path) -> Kind:
 
 
 def of_figures(folder: Path) -> Kind:
-    """What `inspect` has drawn, for the page of a report."""
+    """Figures that `inspect` has drawn, which the page of a report shows."""
     from PIL import Image
 
     place = folder / "inspect" / "group"
@@ -146,7 +145,7 @@ def of_published_figures(folder: Path) -> Kind:
 
 
 def of_a_protocol(folder: Path) -> Kind:
-    """Every value of a protocol that changes a number is in the identity of the runs."""
+    """A protocol; every value that changes a number is in the identity of the runs."""
     path = folder / "mine.yaml"
     path.write_text((ROOT / "tests" / "tiny.yaml").read_text())
 
@@ -162,7 +161,7 @@ def prepared(cache: Path) -> tasks.Data:
 
 
 def arrays(data: tasks.Data) -> list[Any]:
-    """All that a run reads of data."""
+    """Everything that a run reads of its data."""
     found = []
     for split in (data.train, data.validation, data.test):
         kept = [split.values, split.lengths, split.labels, *([] if split.pairs is None else [split.pairs])]
@@ -172,7 +171,7 @@ def arrays(data: tasks.Data) -> list[Any]:
 
 
 def of_prepared(folder: Path) -> list[Kind]:
-    """The arrays of prepared data and their manifest, as `data verify` and a run that is due read them."""
+    """The arrays of prepared data and their manifest, read as by `data verify` and by a run that is due to verify."""
     place = prepared(folder).folder
 
     def read() -> tuple[Any, Any]:
@@ -202,7 +201,7 @@ def of_a_ladder(folder: Path) -> Kind:
 
 
 def of_an_archive(folder: Path) -> Kind:
-    """What `data pack` wrote."""
+    """An archive that `data pack` wrote."""
     path = folder / "packed.tar"
     tasks.pack([prepared(folder / "cache")], path)
 

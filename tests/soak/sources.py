@@ -1,4 +1,4 @@
-"""The kinds of raw files that data is read from: those of the data sets, as they were released."""
+"""The kinds of raw files that data is prepared from, in the formats of the released data sets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXT, IMAGE, PATHFINDER = (tasks.find(name) for name in ("text", "image", "pathf
 
 
 def source(name: str, folder: Path, files: list[Path], prepare: Callable[[Path], tasks.Data]) -> Kind:
-    """Data is prepared from the files into an empty cache each time; its hash is in the identity of each run."""
+    """A kind whose `read` prepares data from the files into an empty cache; its identity is the hash of the data."""
 
     def read() -> tuple[Any, Any]:
         with fresh(folder / "cache") as cache:
@@ -49,7 +49,7 @@ def of_listops(folder: Path) -> Kind:
 
 
 def of_a_release(folder: Path) -> Kind:
-    """lra_release.gz, of which the ListOps files are taken."""
+    """lra_release.gz, an archive from which the ListOps files are read."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as tar:
         for path in write_trees(folder):
@@ -98,7 +98,7 @@ def of_pictures(folder: Path) -> Kind:
 
 
 def of_snakes(folder: Path) -> Kind:
-    """A released Pathfinder folder: images and what their names say of them."""
+    """A released Pathfinder folder: images and the metadata that lists their names and labels."""
     from test_pathfinder_files import SETTINGS, write
 
     place = folder / "pathfinder32" / "curv_contour_length_14"
