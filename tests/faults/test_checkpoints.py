@@ -1,4 +1,4 @@
-"""Checkpoints and weights: a flipped bit is seen, a damaged checkpoint falls back to the one before."""
+"""Checkpoints and weights: a flipped bit is noticed; a damaged checkpoint gives way to the previous one."""
 
 import hashlib
 import random
@@ -59,7 +59,7 @@ def test_a_right_digest_of_something_else_falls_back(state: object, tmp_path: Pa
 
 
 def test_nothing_is_unpickled(tmp_path: Path):
-    """A pickle that would leave a mark is refused, with the right digest, too."""
+    """A pickle that would create a file is refused, also with the right digest."""
 
     class Evil:
         def __reduce__(self):
@@ -82,7 +82,7 @@ def test_no_bit_of_weights_flips_unnoticed(tmp_path: Path):
             weights = read_weights(path)
         except WorkError:
             pass
-        else:  # a flip in the name of the digest
+        else:  # the bit is in the name of the digest's field
             assert weights.keys() == WEIGHTS.keys()
             assert all(torch.equal(weights[name], WEIGHTS[name]) for name in WEIGHTS)
         path.write_bytes(whole)
@@ -91,7 +91,7 @@ def test_no_bit_of_weights_flips_unnoticed(tmp_path: Path):
 
 @pytest.mark.parametrize("damage", ["bit", "content"])
 def test_a_run_goes_on_from_the_checkpoint_before(damage: str, tiny: str, tmp_path: Path, capsys):
-    """And ends with the numbers of a run that nothing disturbed."""
+    """It ends with the numbers of an undisturbed run."""
 
     def stop(progress: Progress) -> None:
         if progress.step == 36:

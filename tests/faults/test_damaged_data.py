@@ -1,4 +1,4 @@
-"""Prepared data that is damaged while runs read it: no record is made of it, and what is finished stays as it is."""
+"""Prepared data that is damaged while runs read it: no run on it is recorded, and finished records stay unchanged."""
 
 import os
 import time
@@ -16,7 +16,7 @@ ROWS = ("data.train_rows=120", "data.validation_rows=40", "data.test_rows=50")
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch):
-    """The damage is done to data of this test's own."""
+    """Each test damages data in a cache of its own."""
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
 
 
@@ -26,7 +26,7 @@ def command(tiny: str, out: Path, *attentions: str) -> list[str]:
 
 
 def damage(cache: Path) -> Path:
-    """Flips a bit of a label, in place, as a disk does: the size and the folder stay."""
+    """Flips a bit of a label in place, as a disk may: the file keeps its size, and the folder its files."""
     (path,) = cache.glob("listops-*/validation-labels.npy")
     with path.open("rb+") as file:
         file.seek(-8, os.SEEK_END)
@@ -42,7 +42,7 @@ def numbers(path: Path) -> tuple:
 
 
 def test_a_long_run_on_damaged_data_fails_and_begins_again(tiny, tmp_path, monkeypatch, capfd):
-    """Its checkpoint is kept, but not used: some of its steps may have read what is not the data."""
+    """Its checkpoint is kept but not used, because some of its steps may have read damaged data."""
     monkeypatch.setattr("lra.experiments.data.LONG", 0.0)
     words, out = command(tiny, tmp_path / "runs", "elu"), tmp_path / "runs"
     assert main(words) == 0
@@ -77,7 +77,7 @@ def test_a_long_run_on_damaged_data_fails_and_begins_again(tiny, tmp_path, monke
 
 
 def test_a_checkpoint_from_before_the_last_verification_is_used(tiny, tmp_path, monkeypatch, capfd):
-    """The damage came later; the data is made anew and the run goes on."""
+    """The data was damaged after the checkpoint, so that it is prepared again and the run goes on."""
     out = tmp_path / "runs"
 
     def stop(self: Trainer):
@@ -102,7 +102,7 @@ def test_a_checkpoint_from_before_the_last_verification_is_used(tiny, tmp_path, 
 
 
 def test_verify_marks_what_it_finds(tiny, tmp_path, capsys):
-    """The next command does not wait until the data is due."""
+    """The next command finds the data marked as damaged, and does not wait until a verification is due."""
     assert main(["data", "prepare", "--task", "listops", "--protocol", tiny, "--set", *ROWS]) == 0
     path = damage(tmp_path / "cache")
     assert main(["data", "verify", "--task", "listops"]) == 1
@@ -120,7 +120,7 @@ def test_verify_marks_what_it_finds(tiny, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["validation-labels.npy", "manifest.json"])
 def test_verify_finds_data_that_is_not_whole(name, tiny, tmp_path, capsys):
-    """A command that needs it passes it over in silence, and makes it anew."""
+    """A command that needs such data prepares it again, without a message."""
     assert main(["data", "prepare", "--task", "listops", "--protocol", tiny, "--set", *ROWS]) == 0
     (path,) = (tmp_path / "cache").glob(f"listops-*/{name}")
     path.unlink()
@@ -135,7 +135,7 @@ def test_verify_finds_data_that_is_not_whole(name, tiny, tmp_path, capsys):
 
 
 def test_arrays_that_were_replaced_while_they_are_read_are_compared(tmp_path):
-    """Another process has made the data anew: its files are whole, and this one still has the damaged arrays."""
+    """Another process has prepared the data again: its files are whole, but this process has the damaged arrays."""
     task, cache = tasks.find("listops"), tmp_path / "cache"
     rows = {"train_rows": 30, "validation_rows": 20, "test_rows": 20, "min_length": 20, "max_length": 60}
     task.prepare(task.settings(**rows), None, cache, False)

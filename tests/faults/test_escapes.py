@@ -1,4 +1,4 @@
-"""Words of a record stay words: no HTML or link in Markdown, no command in LaTeX, no formula in a spreadsheet."""
+"""Texts of a record stay text: no HTML or link in Markdown, no command in LaTeX, no formula in a spreadsheet."""
 
 import csv
 import re
@@ -21,7 +21,7 @@ EVIL += "\udcff"
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on records whose every word is hostile."""
+    """A report on records in which every text is hostile."""
     folder = tmp_path_factory.mktemp("escapes")
     (folder / "runs").mkdir()
     attention = {"name": "elu", "title": EVIL, "paper": EVIL, "cost": EVIL, "fidelity": EVIL, "source_hash": EVIL}

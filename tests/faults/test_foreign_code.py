@@ -1,4 +1,4 @@
-"""A record from elsewhere names files and holds texts: neither runs unless the user has run it, or says that it may."""
+"""Records from elsewhere name files and hold code: neither is run unless the user has run it before, or allows it."""
 
 import json
 from pathlib import Path
@@ -19,14 +19,14 @@ COMMITTED = next((ROOT / "results" / "records").glob("listops-elu-quick-s0-*.jso
 
 @pytest.fixture
 def evil(tmp_path: Path) -> Path:
-    """A file that leaves a mark when it is imported."""
+    """A Python file that creates the file `ran` when it is imported."""
     file = tmp_path / "evil.py"
     file.write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
     return file
 
 
 def foreign(file: Path, *, text: bool) -> dict[str, dict[str, Any]]:
-    """What a record can say: field -> its changes. text: the record holds the text of the file, with its hash."""
+    """Kind of entry -> fields by which a record names the file. text: the record also holds the file's text."""
     source = {"source": file.read_text() if text else "pass\n", "path": str(file), "source_hash": "0" * 12}
     about = {"name": "evil", "builtin": False, "address": f"{file}:evil", **source}
     return {
@@ -75,7 +75,7 @@ def test_inspect_and_load_say_it_in_one_line(evil: Path, tmp_path: Path, capsys)
 
 
 def test_what_has_run_here_runs_again(evil: Path, tmp_path: Path, capsys):
-    """The file is named, imported, and found to hold no task."""
+    """The file is named on stderr, imported, and found to hold no task."""
     trust.note(evil.read_text(), {})
     made = make("elu", 0.5, task="evil", data={"file": str(evil), "code": evil.read_text(), "hash": "0"})
     with pytest.raises(ValueError, match="holds no task"):

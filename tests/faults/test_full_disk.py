@@ -1,4 +1,4 @@
-"""A disk that fills up, or a folder that turns read-only, while a run saves: a line, and nothing is lost."""
+"""A disk that fills up, or a folder that becomes read-only, while a run saves: one line, and no loss."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from lra.cli import main
 from lra.results.record import load
 from lra.training.loop import Trainer
 
-NOBODY = 65534  # whose rights root takes, because it may write everywhere
+NOBODY = 65534  # the user that root becomes in tests, since root may write everywhere
 COMMAND = [
     "--task",
     "listops",
@@ -33,7 +33,7 @@ def command(tiny: str, out: Path, *attentions: str) -> list[str]:
 
 
 def contents(out: Path) -> dict[str, str]:
-    """Name -> what is in each record, without times and the machine's."""
+    """File name -> JSON text of each record, without the fields about times and the machine."""
     found = {}
     for path in sorted(out.glob("*.json")):
         fields = json.loads(path.read_bytes())
@@ -47,7 +47,7 @@ def contents(out: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What runs make that nothing disturbs."""
+    """The records of undisturbed runs."""
     out = tmp_path_factory.mktemp("calm")
     assert main(command(str(Path(__file__).parents[1] / "tiny.yaml"), out, "elu", "relu")) == 0
     return contents(out)
@@ -55,7 +55,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def out() -> Iterator[Path]:
-    """A folder that others may enter, unlike those of pytest."""
+    """A folder that other users may enter, unlike those of pytest."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder / "runs"
@@ -64,7 +64,7 @@ def out() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def no_file_above(size: int) -> Iterator[None]:
-    """Stands in for a full disk: a file that grows beyond this many bytes is an OSError, File too large."""
+    """In place of a full disk: a file that grows beyond `size` bytes raises OSError, File too large."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -91,7 +91,7 @@ def read_only(out: Path) -> Iterator[None]:
 
 
 def disturb(monkeypatch, begin: Callable[[], contextlib.AbstractContextManager[None]]) -> contextlib.ExitStack:
-    """From the second run's 20th step on, until the stack is closed, the disk is as `begin` makes it."""
+    """Enters the context of `begin` after step 20 of the second run, until the returned stack is closed."""
     stack, evaluate, runs = contextlib.ExitStack(), Trainer.evaluate, []
 
     def evaluating(self: Trainer) -> None:
@@ -105,7 +105,7 @@ def disturb(monkeypatch, begin: Callable[[], contextlib.AbstractContextManager[N
 
 
 def test_a_disk_fills_up_in_a_checkpoint(tiny, out, calm, monkeypatch, capfd):
-    """There is room for the record that says so. The run goes on from the checkpoint before, to the same bits."""
+    """The record of the failure still fits. The run resumes from the previous checkpoint to the same results."""
     with disturb(monkeypatch, lambda: no_file_above(12_000)):
         assert main(command(tiny, out, "elu", "relu")) == 1
     (failed,) = (path for path in out.glob("*.json") if load(path).status == "failed")
@@ -124,9 +124,9 @@ def test_a_disk_fills_up_in_a_checkpoint(tiny, out, calm, monkeypatch, capfd):
 
 @pytest.mark.parametrize("kind", ["full", "read-only"])
 def test_nothing_can_be_written(kind, tiny, out, calm, monkeypatch, capfd):
-    """Not even the record: one line and exit code 2."""
+    """Not even a record can be written: one line, and exit code 2."""
     begin = (lambda: no_file_above(0)) if kind == "full" else (lambda: read_only(out))
-    with disturb(monkeypatch, begin), capfd.disabled():  # what is said goes to a file, too
+    with disturb(monkeypatch, begin), capfd.disabled():  # pytest's capture would write to a file, too
         code, said = said_by(command(tiny, out, "elu", "relu"))
     assert code == 2
     last = said.splitlines()[-1]
@@ -139,7 +139,7 @@ def test_nothing_can_be_written(kind, tiny, out, calm, monkeypatch, capfd):
 
 
 def said_by(words: list[str]) -> tuple[int, str]:
-    """The exit code, and what is said on stderr, in memory."""
+    """The exit code of the command, and its stderr, kept in memory."""
     import io
 
     with contextlib.redirect_stderr(io.StringIO()) as said:

@@ -1,4 +1,4 @@
-"""Records from anywhere: whatever is wrong with one, a line names it, and the rest of the report is made."""
+"""Records from elsewhere: one line names each bad one, whatever is wrong, and the others are reported."""
 
 import base64
 import contextlib
@@ -24,7 +24,7 @@ from lra.results.find import find_records
 
 COMMITTED = sorted((Path(__file__).parents[2] / "results" / "records").glob("*.json"))
 BOMB = base64.b85encode(zlib.compress(bytes(2**26), 1)).decode()
-FOREIGN = {  # what a record of ours never says: one change for each kind
+FOREIGN = {  # fields that no record of this suite has, one change of each kind
     "a name that leads outside": {"task": "x/../../../victim/a"},
     "a name that is a path": {"task": "/tmp/a"},
     "another precision": {"precision": "../float32"},
@@ -99,7 +99,7 @@ def test_the_rest_is_reported_and_nothing_is_written_elsewhere(tmp_path: Path):
 
 
 def test_no_bit_of_a_record_or_a_bench_flips_unnoticed(tmp_path: Path):
-    """A digest covers the rest. A flip in white space changes nothing, and may pass."""
+    """A digest covers all fields. A flip in white space changes no field, and may be read."""
     draw = random.Random(0)
     for module, made in ((record, make("softmax", 0.4)), (bench_record, bench("softmax", 256))):
         path = module.save(made, tmp_path)
@@ -119,7 +119,7 @@ def test_committed_records_are_read_as_they_are():
 
 
 def places(value: Any, keys: tuple = ()) -> Iterator[tuple]:
-    """The keys that lead to each value in a record; of lists, to the first two."""
+    """The path of keys to each value in a record; of lists, to the first two items."""
     yield from [keys] if keys else []
     items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
     for key, item in items:
@@ -154,12 +154,12 @@ def changed(fields: dict[str, Any], draw: random.Random) -> dict[str, Any]:
             else:
                 inside[keys[-1]] = copy.deepcopy(draw.choice(HOSTILE))
         except (KeyError, IndexError, TypeError):
-            continue  # an earlier change has taken the place away
+            continue  # an earlier change has removed this path
     return fields
 
 
 def report_on_changed(count: int, seed: int, tmp_path: Path) -> int:
-    """Reports on records of which `count` were changed and still read -> how many were tried."""
+    """Reports on whole records and on `count` changed ones that are still readable -> how many changes were tried."""
     draw, runs, tried, kept = random.Random(seed), tmp_path / "runs", 0, 0
     runs.mkdir()
     originals = [json.loads(path.read_text()) for path in COMMITTED if path.name.startswith("text-")]

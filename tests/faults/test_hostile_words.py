@@ -1,4 +1,4 @@
-"""Whatever is typed or written into a protocol: exit code 0 or 2 and one line, never a traceback, never without end."""
+"""Any words on the command line or in a protocol end with exit code 0, or 2 and one line: no traceback, no hang."""
 
 import os
 import struct
@@ -16,7 +16,7 @@ from lra.errors import UserError
 from lra.experiments.plan import Request, parse_devices, plan
 from tasks.image.task import _picture
 
-MANY = int(os.environ.get("LRA_FUZZ", "1"))  # times as many examples
+MANY = int(os.environ.get("LRA_FUZZ", "1"))  # factor on the number of examples
 RUN = ["--attn", "elu", "--task", "listops", "--protocol", "quick"]
 WORDS = {
     "an attention of nobody's": ["--attn", "~nouser/x.py", "--task", "listops"],
@@ -80,7 +80,7 @@ def test_values_of_set(values: str, capsys, tmp_path: Path):
     assert main([*RUN, "--out", str(tmp_path / "out"), "--set", *values.split(" ")]) == 2
     *before, last = capsys.readouterr().err.splitlines()
     assert last.startswith("error: ")
-    assert len(before) <= ("backbone" in values)  # which check a user's backbone fails
+    assert len(before) <= ("backbone" in values)  # the line before names the check that a user's backbone fails
 
 
 @pytest.mark.parametrize("name", ["LRA_CACHE", "LRA_DATA"])
@@ -101,7 +101,7 @@ def error_of(act: Callable[[], object]) -> Exception | None:
 
 
 def one_line_or_none(act: Callable[[], object]) -> None:
-    """Acts; an error is one that the command line turns into a line."""
+    """Calls `act`, which must succeed or raise an error that the command line prints as one line."""
     error = error_of(act)
     assert error is None or is_users(error), error
     assert len(" ".join(str(error).split())) < 3000

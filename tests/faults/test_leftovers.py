@@ -1,4 +1,4 @@
-"""What killed processes leave behind is removed, and nothing that may be in use."""
+"""Files that killed processes left are removed; files that may be in use are not."""
 
 import os
 import subprocess
@@ -47,7 +47,7 @@ def test_dead_builds_of_the_cache_are_removed(tmp_path: Path):
 
 
 def test_what_a_process_left_that_was_killed_after_its_record_is_removed(tiny: str, tmp_path: Path):
-    """And by a report, which writes elsewhere."""
+    """The same command removes them; `write_all`, which writes reports, removes its own."""
     words = ["--attn", "mean", "--task", "listops", "--protocol", tiny, "--device", "cpu", "--out", str(tmp_path)]
     assert main([*words, "--set", "train.gear=eager", "train.steps=20"]) == 0
     (work,) = tmp_path.glob("work/*")

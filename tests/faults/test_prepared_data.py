@@ -1,4 +1,4 @@
-"""Prepared data, its manifest, its ladder and archives of it: a flipped bit is seen, and no name leads elsewhere."""
+"""Prepared data, manifests, ladders and archives: a flipped bit is noticed, and no name leads outside the cache."""
 
 import contextlib
 import gzip
@@ -32,7 +32,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tasks.Data:
 
 @pytest.fixture
 def copied(original: tasks.Data, tmp_path: Path) -> Path:
-    """A folder of the same data in a cache of its own."""
+    """The folder of a copy of the data, in a cache of its own."""
     folder = tmp_path / original.folder.name
     shutil.copytree(original.folder, folder)
     return folder
@@ -54,7 +54,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], Any], *, seal: bool
 
 @pytest.mark.parametrize("older", [False, True])
 def test_no_bit_flips_unnoticed(copied: Path, older: bool):
-    """Of a manifest without hashes every array but the groups' codes is covered by the hash of the data."""
+    """older: the manifest has no hashes, and the hash of the data covers every array but the codes of groups."""
     if older:
         rewrite(copied, lambda manifest: [manifest.pop(key) for key in ("sha256", "digest")], seal=False)
     draw = random.Random(older)
@@ -69,13 +69,13 @@ def test_no_bit_flips_unnoticed(copied: Path, older: bool):
         if not seen and name.endswith(".npy"):
             assert older
             assert np.array_equal(np.load(copied / name), np.load(io.BytesIO(whole)))  # a flip in an array's header
-        elif not seen:  # in white space
+        elif not seen:  # the flip is in white space
             assert json.loads((copied / name).read_bytes()) == json.loads(whole)
         (copied / name).write_bytes(whole)
 
 
 def test_a_run_verifies_what_is_due(copied: Path, original: tasks.Data, capsys, monkeypatch):
-    """Data that was verified lately is not read again; later a damaged array is built anew, after a line."""
+    """Recently verified data is not verified again; when it is due, damaged data is named and prepared again."""
     damaged = copied / "train-values.npy"
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 2
@@ -108,7 +108,7 @@ STRANGE = {
 
 @pytest.mark.parametrize("change", STRANGE.values(), ids=STRANGE)
 def test_a_manifest_that_names_another_place_is_none(copied: Path, change: Callable, tmp_path: Path):
-    """Neither in a cache nor in an archive."""
+    """It is refused both in a cache and in an archive."""
     rewrite(copied, change)
     assert _store.load(copied) is None
     with tarfile.open(tmp_path / "packed.tar", "w") as tar:
@@ -129,7 +129,7 @@ def test_no_bit_of_an_archive_flips_unnoticed(original: tasks.Data, tmp_path: Pa
     for _ in range(20):
         flip(archive, draw)
         with contextlib.suppress(DataError):
-            tasks.unpack(archive, cache)  # which a flip in what no reader looks at passes
+            tasks.unpack(archive, cache)  # a flip in bytes that no reader uses passes
             data = prepare(cache)
             assert (data.train.values == original.train.values).all()
             assert (data.test.labels == original.test.labels).all()
@@ -152,7 +152,7 @@ def test_an_archive_neither_hangs_nor_explodes(tmp_path: Path):
 
 
 def test_a_release_that_explodes_is_refused(tmp_path: Path):
-    """128 MB of zeros in an unwanted member are read up to the bound."""
+    """128 MB of zeros in a member that is not needed are read only up to the limit."""
     with gzip.open(tmp_path / "lra_release.gz", "wb", compresslevel=1) as file:
         member = tarfile.TarInfo("lra_release/large.tsv")
         member.size = 2**27

@@ -1,4 +1,4 @@
-"""A grid on a real Ray cluster of three nodes on this machine, one of which is killed amid a run. Needs `[ray]`."""
+"""Grids on a real Ray cluster of three nodes on this machine, one of which is killed during a run. Needs `[ray]`."""
 
 import contextlib
 import importlib.util
@@ -41,7 +41,7 @@ TASKS = os.environ.get("RAY_TEST_TASKS", "listops").split()
 
 @pytest.fixture
 def cluster():
-    """The address of the head, and the processes that stand for the other two nodes."""
+    """The address of the head, and the process ids of the raylets of the other two nodes."""
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_DEDUP_LOGS": "0"}
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", CLUSTER],
@@ -70,7 +70,7 @@ def parent_of(pid: int) -> int:
 
 
 def below(pid: int) -> list[int]:
-    """The processes that a process has started, and theirs."""
+    """The ids of all descendants of a process."""
     numbers = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
     children = [number for number in numbers if parent_of(number) == pid]
     return [*children, *(number for child in children for number in below(child))]
@@ -95,7 +95,7 @@ def run(words: list[str], **more) -> subprocess.CompletedProcess[str]:
 
 
 def tables_of(out: Path) -> dict[str, bytes]:
-    """Every table of a report on these records, had their runs all taken the same time and memory."""
+    """Every table of a report on these records without their times and memory."""
     runs = out.with_name(f"{out.name}-without-times") / "runs"
     runs.mkdir(parents=True)
     for record in map(load, sorted(out.glob("*.json"))):
@@ -129,7 +129,7 @@ def test_three_nodes_one_of_which_is_killed_amid_a_run(cluster, tmp_path):
         )  # fmt: skip
 
     def holders() -> list[int]:
-        """Processes of runs that have a checkpoint and are not done, on a node that is not the head."""
+        """The processes of unfinished runs with a checkpoint, on nodes other than the head."""
         begun = [
             path.parent for path in out.glob("work/*/resume.pt") if not (out / f"{path.parent.name}.json").exists()
         ]

@@ -1,4 +1,4 @@
-"""Short forms of parts of `make soak`: a grid that is killed, odd inputs; and what the soak itself says of a fault."""
+"""Short forms of parts of `make soak`: a killed grid and odd inputs; and how a soak reports a fault."""
 
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ from lra.cli import main
 
 
 def test_a_killed_grid_ends_like_one_that_was_not(tmp_path: Path):
-    """By SIGKILL, in a process of its own; and what it leaves is removed."""
+    """The grid runs in its own process and is killed by SIGKILL; the next command removes what it left."""
     runs, calm = tmp_path / "runs", tmp_path / "calm"
     command = Command(words_of(runs, 1), tmp_path / "said", fresh=True)
     deadline = time.monotonic() + 300
