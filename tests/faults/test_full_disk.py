@@ -105,7 +105,7 @@ def disturb(monkeypatch, begin: Callable[[], contextlib.AbstractContextManager[N
 
 
 def test_a_disk_fills_up_in_a_checkpoint(tiny, out, calm, monkeypatch, capfd):
-    """The record of the failure still fits. The run resumes from the previous checkpoint to the same results."""
+    """The record of the failure fits. The run resumes from the previous checkpoint, to the same results."""
     with disturb(monkeypatch, lambda: no_file_above(12_000)):
         assert main(command(tiny, out, "elu", "relu")) == 1
     (failed,) = (path for path in out.glob("*.json") if load(path).status == "failed")
