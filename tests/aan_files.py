@@ -1,4 +1,4 @@
-"""A few papers and pairs for the tests of Retrieval, in the compact form and in that of LRA's release."""
+"""A few papers and pairs for the tests of Retrieval, in the compact form and in the form of LRA's release."""
 
 from dataclasses import replace
 
@@ -49,7 +49,7 @@ def texts(split, row):
 
 
 def check_rows(data):
-    """NUL stands for the empty paper D; C loses nothing, its second character has two bytes."""
+    """The empty paper D is a NUL; paper C is whole, with a second character of two bytes."""
     assert data.spec == tasks.Spec(vocab=257, classes=2, length=8, pair=True)
     assert [texts(data.train, row) for row in range(3)] == [
         [FULL, b'"quoted'],

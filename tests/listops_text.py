@@ -17,7 +17,7 @@ def encode(text):
 
 
 def parse(tokens, settings):
-    """A tree as nested lists, checked against the grammar -> tree, how many tokens, how deep with its digits."""
+    """Parses tokens and checks the grammar -> the tree as nested lists, its number of tokens, its depth with digits."""
     if tokens[0] < 10:
         return int(tokens[0]), 1, 1
     arguments, at, depth = [], 1, 0
@@ -40,7 +40,7 @@ def value_of(tree):
 
 
 def released_text(tree):
-    """A tree as the released files print it: every node a left-nested chain of pairs."""
+    """A tree in the released files' text, where every node is a left-nested chain of pairs."""
     if isinstance(tree, int):
         return str(tree)
     operator, *arguments = tree
@@ -53,7 +53,7 @@ def rows_of(split):
 
 
 def write_released(folder, data):
-    """Writes generated data as the released files."""
+    """Writes generated data in the format of the released files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, split in (("train", data.train), ("val", data.validation), ("test", data.test)):
         lines = [

@@ -1,10 +1,10 @@
-"""What a Pathfinder image is made of, for the tests."""
+"""The parts of a Pathfinder image, for the tests."""
 
 import numpy as np
 
 
 def anatomy(images, index):
-    """Of image `index`: tables, paddles (K, 3) row, column, angle of each snake, markers (2, 2)."""
+    """The tables of image `index`, the paddles (K, 3) of each snake: row, column, angle, and the markers (2, 2)."""
     from tasks.pathfinder.images import draw_image
 
     scratch, image = images.scratch(), np.empty(images.tables[0].size ** 2, np.uint8)

@@ -1,4 +1,4 @@
-"""Made-up records of runs and benches, one or many: whoever needs a record without training takes it from here."""
+"""Made-up records of runs and benches, one or many, for tests that need a record without training."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ TASKS = {"listops": 0.40, "text": 0.64, "retrieval": 0.78, "image": 0.41, "pathf
 
 
 def make(row: str, accuracy: float | None = None, *, seed: int = 0, **changes: Any) -> Record:
-    """A finished run on quick ListOps, or with the fields given."""
+    """The record of a finished run on quick ListOps; `changes` replace its fields."""
     points = [(100, 0.2), (200, 0.3), (300, accuracy or 0.3)]
     fields: dict[str, Any] = {
         "status": "done" if accuracy is not None else "failed",
@@ -47,12 +47,12 @@ def make(row: str, accuracy: float | None = None, *, seed: int = 0, **changes: A
 
 
 def grid(rows: int = 9, tasks: int = 5, seeds: int = 5, **changes: Any) -> list[Record]:
-    """A record per cell and seed; one diverged, one failed, one at chance and one missing where there is room."""
+    """A record per cell and seed; if there is room, one is diverged, one failed, one at chance and one missing."""
     return table(ROWS[:rows], tasks, seeds, **changes)
 
 
 def table(rows: tuple[str, ...], tasks: int = 5, seeds: int = 5, **changes: Any) -> list[Record]:
-    """The same for rows of any names."""
+    """As `grid`, for rows of any names."""
     made = []
     for task in list(TASKS)[:tasks]:
         for place, row in enumerate(rows):
@@ -84,7 +84,7 @@ def five_tasks() -> list[Record]:
     for record in table(rows, seeds=4, points=2):
         ladder = {"constant": 0.17} | ({named[record.task]: TASKS[record.task]} if record.task in named else {})
         label = "matched pairs" if record.task == "retrieval" else "official"
-        if record.learned is False and record.task != "pathfinder":  # chance and success in one cell: there alone
+        if record.learned is False and record.task != "pathfinder":  # only there chance and success in a cell
             record = run(record.row, record.task, record.seed, points=2)
         made.append(dataclasses.replace(record, ladder=ladder, data=record.data | {"label": label}))
     return made
@@ -93,7 +93,7 @@ def five_tasks() -> list[Record]:
 def run(
     row: str, task: str = "listops", seed: int = 0, state: str = "done", points: int = 50, **changes: Any
 ) -> Record:
-    """A run of the standard protocol with a curve, a machine and sizes; the same arguments give the same record."""
+    """A record of the standard protocol with a curve, a machine and sizes; equal arguments give equal records."""
     draw = random.Random(f"{row} {task} {seed} {changes}")
     place = ROWS.index(row) if row in ROWS else 0
     final = TASKS[task] + 0.008 * place + draw.gauss(0, 0.006) if state != "chance" else 0.17
@@ -147,7 +147,7 @@ def run(
 
 
 def bench(row: str, length: int, power: float = 1.0, **changes: Any) -> Bench:
-    """A measurement whose time grows with this power of the length; seconds and bytes."""
+    """A bench record whose seconds and peak bytes grow with this power of the length."""
     step = 0.01 * (length / 256) ** power
     fields: dict[str, Any] = {
         "status": "done",

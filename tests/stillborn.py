@@ -1,5 +1,5 @@
-"""A process that ends before it has begun. It imports nothing, so that the test that starts it need not wait."""
+"""A worker that ends at once. This module imports nothing, so that the process starts fast."""
 
 
 def stillborn(pipe: object, device: str, *_: object) -> None:
-    """Takes the place of `work_loop` on a device where nothing can start."""
+    """Replaces `work_loop` as on a device on which no worker can start."""

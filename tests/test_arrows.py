@@ -1,4 +1,4 @@
-"""Who may import whom: one table, read from the text of every file, imports inside functions included."""
+"""Which room may import which: one table, checked against every import in every file, also inside functions."""
 
 import ast
 import sys
@@ -76,7 +76,7 @@ def room_of(module: str) -> str:
 
 
 def imports(path: Path, top_only: bool = False) -> set[str]:
-    """Modules a file imports, those under TYPE_CHECKING too; with top_only those that importing it brings in."""
+    """The modules that a file imports, also under TYPE_CHECKING; top_only: those that are imported with the file."""
     found = set()
     nodes = [(node, True) for node in ast.parse(path.read_text(encoding="utf-8")).body]
     while nodes:
@@ -96,7 +96,7 @@ KNOWN = frozenset(map(name_of, MODULES))
 
 
 def ours(name: str) -> str | None:
-    """The module of ours that an imported name lies in: lra.training.step.Step -> lra.training.step; else None."""
+    """The module here that holds an imported name, or None: lra.training.step.Step -> lra.training.step."""
     parts = name.split(".")
     prefixes = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
     return next((prefix for prefix in prefixes if prefix in KNOWN), None)
@@ -134,7 +134,7 @@ def test_the_table_has_every_room_and_no_circle():
 
 
 def test_lra_imports_what_the_zoo_and_the_tasks_offer():
-    """And none of their private modules, but for the exceptions in the table."""
+    """lra imports no private module of the zoo or the tasks, except those in the table."""
     private: dict[str, set[str]] = {}
     for path in MODULES:
         for module in filter(None, map(ours, imports(path))):
@@ -157,7 +157,7 @@ def test_the_top_of_lra_holds_seven_modules_at_most():
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name == "commands"], ids=name_of)
 def test_commands_import_the_standard_library(path):
-    """The help and the messages of mistakes come at once."""
+    """Help and error messages then appear at once."""
     modules = {name for name in imports(path, top_only=True) if not name.startswith(("lra.errors", "lra.commands"))}
     assert not {name.split(".")[0] for name in modules} - sys.stdlib_module_names
 
@@ -174,6 +174,6 @@ def test_budgets(package):
 
 
 def test_one_file_imports_ray():
-    """Everything else gets it from there, so that nothing needs it that was not asked to."""
+    """Other files get Ray from this one, so that only `--engine ray` needs it."""
     knowing = [name_of(path) for path in MODULES if {name.split(".")[0] for name in imports(path)} & {"ray"}]
     assert knowing == ["lra.experiments.cluster.connect"]

@@ -1,4 +1,4 @@
-"""The quirk audit: every quirk is a field, is switched on alone, and its effect is what the records say."""
+"""The quirk audit: every quirk is a field, is switched on by itself, and its effect is computed from records."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ def test_every_fault_is_a_field_of_every_task_it_names():
 @pytest.mark.parametrize("quirk", [quirk for quirk in QUIRKS if not quirk.choice], ids=lambda quirk: quirk.name)
 @pytest.mark.parametrize("suite", ["google", "nystromformer", "skyformer"])
 def test_a_suite_has_the_faults_of_its_protocol(quirk, suite):
-    """On one task at least."""
+    """A quirk lists a suite if, and only if, the protocol of the suite has it on at least one task."""
     mine = [task for task in tasks.ARENA if quirk.concerns(task)]
     faulty = [task for task in mine if resolve_for(task, suite, []) == resolve_for(task, suite, [quirk.switch])]
     assert bool(faulty) == (suite in quirk.suites), faulty
@@ -59,7 +59,7 @@ def test_a_suite_is_named_only_on_the_tasks_where_it_has_the_fault():
 
 @pytest.mark.parametrize("protocol", ["quick", "skyformer"])
 def test_each_fault_is_switched_on_alone(tmp_path, protocol):
-    """Also under a protocol that has them all: without is without any, with is with one."""
+    """Each run has one fault and its counterpart none, also under a protocol that has all faults."""
     comparisons = compare(asked(tmp_path, protocol=protocol))
     assert {c.quirk.name for c in comparisons} == {quirk.name for quirk in QUIRKS}
     for c in comparisons:
@@ -83,7 +83,7 @@ def test_other_faults_of_retrieval_keep_the_protocols_pairs(tmp_path):
 
 
 def test_the_audit_keeps_what_the_protocol_has(tmp_path):
-    """Only faults are taken out: where a protocol clips nothing, the other comparisons clip nothing, either."""
+    """Only faults are removed: under a protocol without clipping, the other comparisons do not clip, either."""
     clip = {c.quirk.name: c.without[0].config.train.clip for c in compare(asked(tmp_path, protocol="nystromformer"))}
     assert clip.pop("gradients clipped by value") == "norm"
     assert set(clip.values()) == {"none"}
@@ -128,7 +128,7 @@ def test_effects_are_what_the_records_say(tiny, tmp_path, capsys):
 
 
 def test_what_has_no_data_is_not_measured(tmp_path):
-    """The table of made-up records: two seeds of a task, no record of another."""
+    """The table of made-up records with two seeds of one task and no record of another."""
     comparisons = compare(asked(tmp_path, tasks=["pathfinder", "retrieval"], seeds=[0, 1]))
     accuracies = {"with": 0.55, "without": 0.61}
     done = {
@@ -149,7 +149,7 @@ def test_what_has_no_data_is_not_measured(tmp_path):
 
 
 def test_parts_add_up_to_the_whole_table(tiny, tmp_path, monkeypatch):
-    """Each does its share; the last to end writes a table of all pairs, here the first, which the second overtakes."""
+    """Each shard does its part, and the last to end writes the table of all pairs: here the first shard."""
     ran, frames = [], []
 
     def pretend(job, *_):
@@ -189,7 +189,7 @@ def test_a_single_task_without_data_is_a_mistake(tiny, tmp_path, monkeypatch):
 
 
 def test_settings_side_by_side(tmp_path, capsys):
-    """One command: an attention under every combination, with parameters and operations; differences by seed."""
+    """One command runs an attention under each setting, and reports parameters, operations and differences by seed."""
     words = ["audit", "--attn", "elu", "--task", "listops", "--protocol", "tests/tiny.yaml", "--seed", "0", "1", "2"]
     words += ["--device", "cpu", "--out", str(tmp_path), "--settings"]
     assert main([*words, "model.backbone=flat,pyramid"]) == 0

@@ -1,4 +1,4 @@
-"""Backbones: the laws of padding with every attention; merging, stages, hybrids by stage, users' files."""
+"""Backbones: padding has no effect with any attention; merging, stages, hybrids by stage, users' files."""
 
 import pickle
 import re
@@ -94,7 +94,7 @@ def test_blocks_by_their_formulas():
 @pytest.mark.parametrize("kind", ["concat", "conv"])
 @pytest.mark.parametrize("grid", [None, (5, 7)])
 def test_merge_by_its_formula(kind, grid):
-    """A loop over merged tokens and their parts; those beyond the end and those at padding are zero."""
+    """A loop over merged tokens and their parts; parts beyond the end or at padding are zero."""
     tokens = 35 if grid else 22
     merge = Merge(3, 6, 4, kind, grid).double()
     x, keep = torch.randn(2, tokens, 3, dtype=torch.float64), torch.rand(2, tokens) < 0.5
@@ -166,7 +166,7 @@ def test_the_label_and_the_hash_say_the_backbone():
 
 
 def test_gears_agree_on_a_pyramid():
-    """Compiled once for every shape; a short micro-batch is padded until enough merged tokens are left."""
+    """One graph serves every shape; a short micro-batch is padded until enough merged tokens remain."""
     run = planned("pola", *TINY, "data.train_rows=100")
     data, graphs = load_task_data("listops", run.config, None).data, []
     model, padding = make_model(run, data.spec), padding_of(run, data.spec)
@@ -216,7 +216,7 @@ USERS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]  # the listing of
 
 
 def test_a_users_backbone(tmp_path, monkeypatch):
-    """It goes by path, has keys of its own, and its record is enough to build it again."""
+    """It is named by its path, has its own keys, and can be built again from its record."""
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "looped.py"
     file.write_text(USERS)

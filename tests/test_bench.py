@@ -35,7 +35,7 @@ def made(**changes) -> Bench:
 
 @pytest.fixture(autouse=True)
 def own_lock(tmp_path, monkeypatch):
-    """Another bench, or these tests, may be running on this machine."""
+    """A lock of this test, because another bench or test may be running on this machine."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -58,7 +58,7 @@ def test_training_costs_about_three_times_forward(tiny):
 
 
 def test_a_tasks_own_lengths(tiny):
-    """Real tokens are the rows' own; micro-batches hold hardly any padding; FLOPs grow with the tokens."""
+    """Rows have the lengths of the task; micro-batches hold little padding; FLOPs grow with the tokens."""
     found = measure(dataclasses.replace(TIMING, shape="listops", length=0, batch=8, protocol=tiny))
     assert found.status == "done"
     assert found.length == 29
@@ -87,7 +87,7 @@ def test_over_budget_is_recorded(tiny):
 
 
 def test_every_reason_is_kept(tiny, monkeypatch):
-    """Too slow, and operations that cannot be counted."""
+    """Here the measurement is too slow, and its operations cannot be counted."""
 
     def refuse(*_):
         raise CountError("FLOPs of elu cannot be counted")
@@ -143,7 +143,7 @@ def test_every_timing_is_the_template_but_for_what_varies(tiny):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and measured on Linux")
 def test_out_of_memory_is_a_result_and_the_others_go_on(tiny, tmp_path):
-    """In processes of their own: a dense matrix of 20,000 x 20,000 does not fit into 300 MB, 16 x 16 does."""
+    """Each measurement has its own process: a 20,000 x 20,000 matrix does not fit into 300 MB, a 16 x 16 one does."""
     path = tmp_path / "dense.py"
     path.write_text(
         "from attention_zoo import QKVAttention, register\n"
@@ -156,7 +156,7 @@ def test_out_of_memory_is_a_result_and_the_others_go_on(tiny, tmp_path):
     found = {bench.length: bench for bench in benching.measure_all(request, tmp_path / "out")}
     assert list(found) == [16, 20_000]
     assert (found[16].status, found[20_000].status) == ("done", "out of memory")
-    assert (found[16].held_bytes or 0) > 50_000_000  # the child's own, Python and torch included
+    assert (found[16].held_bytes or 0) > 50_000_000  # the memory of the child process, Python and torch included
     again, problems = read_benches([tmp_path / "out"])
     assert not problems
     assert {bench.length: bench for bench in again} == found
@@ -177,7 +177,7 @@ def test_a_length_over_the_budget_spares_the_longer_ones(tiny, tmp_path, monkeyp
 
 
 def test_a_process_that_is_stopped(tiny, monkeypatch):
-    """Killed for memory, out of time, or ended by a mistake: a record each."""
+    """A process that is killed for memory, runs out of time or fails has a record."""
     timing = dataclasses.replace(TIMING, protocol=tiny)
     monkeypatch.setattr(benching, "GRACE_SECONDS", -9.9)
     assert benching.measure_apart(timing).status == "over budget"
@@ -205,7 +205,7 @@ def test_records_are_never_replaced(tmp_path):
 
 
 def test_reading(tmp_path):
-    """A folder, its `bench` folder, a file. Other files are passed over, damaged ones are reported."""
+    """Reads a folder, its `bench` folder or a file; ignores other files and reports damaged ones."""
     save(made(created="2026-01-02"), tmp_path / "bench")
     newer = save(made(created="2026-01-03", seconds=[1.0]), tmp_path)
     (tmp_path / "listops-elu.json").write_text("{}")
@@ -231,7 +231,7 @@ def test_median_and_quartiles():
 
 
 def test_tables():
-    """Time, memory, both published forms; what could not be measured says why."""
+    """Tables of time and memory in both published forms; a cell without a measurement says why."""
     benches = [
         made(row="softmax", length=1000, seconds=[0.8]),
         made(row="softmax", length=4000, status="out of memory", seconds=[], peak_bytes=None, held_bytes=None),
@@ -256,7 +256,7 @@ def test_tables():
 
 
 def test_a_column_of_thousands_is_of_one_length():
-    """That of most rows: 4,096 tokens are not compared with 4,000."""
+    """The length of most rows, so that 4,096 tokens are not compared with 4,000."""
     both = [made(row=row, length=4096, seconds=[0.8]) for row in ("softmax", "elu", "relu")]
     both += [made(row=row, length=4000, seconds=[0.1]) for row in ("elu", "softmax")]
     both += [made(row="softmax", length=1000), made(length=1000)]
@@ -267,7 +267,7 @@ def test_a_column_of_thousands_is_of_one_length():
 
 
 def test_compile_seconds_are_in_the_table():
-    """Of every gear that compiles; in the eager gear the first step only loads libraries."""
+    """For every gear that compiles; the first eager step only loads libraries."""
     words = "Training, seconds of the first step"
     eager, auto = made(start_seconds=1.5), made(start_seconds=1.5, gear="auto")
     assert words not in tables([eager, auto])
@@ -281,7 +281,7 @@ def test_compile_seconds_are_in_the_table():
 
 
 def test_batches_of_a_task_are_columns():
-    """Not one figure above another, and no hours of a step that no run has."""
+    """Each batch has a column of its own, and hours are given only for steps that a run takes."""
     small, large = (made(shape="listops", batch=batch, seconds=[seconds]) for batch, seconds in ((4, 0.1), (32, 0.6)))
     text = tables([large, small, made(row="pola", shape="listops", batch=32, seconds=[0.9])])
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]

@@ -1,4 +1,4 @@
-"""The yardstick's baseline computes what ours computes: a ratio between different models would mean nothing."""
+"""The baseline of benchmarks/ computes what the suite computes, so that their ratio compares equal models."""
 
 import tempfile
 from dataclasses import replace
@@ -44,12 +44,12 @@ def test_the_baseline_is_the_same_model(name, tiny):
 
 @pytest.fixture(autouse=True)
 def own_lock(tmp_path, monkeypatch):
-    """Another bench may be running on this machine."""
+    """A lock of this test, because another bench may be running on this machine."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def test_the_table():
-    """Medians and ratios of medians; what has no figure has no ratio."""
+    """Medians and ratios of medians; a row without a figure has no ratio."""
 
     def one(attention, name, *seconds, failed=""):
         return yardstick.Contender(attention, name, lambda _: None, None, list(seconds), failed)
@@ -103,7 +103,7 @@ def test_a_small_run():
 
 
 def test_on_the_command_line(monkeypatch, capsys):
-    """Every option reaches the measurement; without any, the published attentions on three tasks, one thread."""
+    """Every option reaches the measurement; the default is the published attentions on three tasks, with one thread."""
     asked = []
 
     def measured(timings, gears, device, with_baseline):  # noqa: ARG001

@@ -1,4 +1,4 @@
-"""The sparse mechanisms with small blocks: by default a short sequence fits into one, which is softmax attention."""
+"""The sparse mechanisms with small blocks, since by default a short sequence is one block, hence softmax attention."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""`check` finds what is wrong with an attention and says where to look; `new-attention` writes one that is right."""
+"""`check` finds faults of an attention and says where to look; `new-attention` writes a correct one."""
 
 import functools
 import math
@@ -245,14 +245,14 @@ def wrong(folder: Path, body: str, cost: str = "O(N)", more: str = "") -> str:
 
 
 def only(monkeypatch, *names: str) -> None:
-    """`check` makes these checks alone."""
+    """`check` makes only these checks."""
     some = functools.partial(outcomes, checks={name: ALL[name] for name in names})
     monkeypatch.setattr("lra.testing.outcomes.outcomes", some)
 
 
 @pytest.fixture
 def without_inductor(monkeypatch):
-    """compiled_once with the first half of the compiler, which takes a tenth of the time; the slow tests have all."""
+    """compiled_once without inductor, which takes a tenth of the time; the slow tests use the whole compiler."""
     monkeypatch.setattr("lra.testing._thorough.inductor_without_machine_code", lambda graph, _: graph.forward)
 
 
@@ -413,7 +413,7 @@ def test_a_mixer_of_one_length_declares_its_padding_alone(tmp_path):
 
 
 def test_a_gated_linear_attention_is_right(tmp_path):
-    """PyTorch expects other strides of elu's gradient than it makes; a compiler does not mind."""
+    """PyTorch expects other strides of elu's gradient than it makes, which does not matter to a compiler."""
     path = tmp_path / "gated.py"
     path.write_text(
         HEAD.format(cost="O(N)", more="")

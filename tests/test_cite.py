@@ -83,7 +83,7 @@ def test_a_users_mechanism_gets_an_entry_of_its_own():
 
 
 def test_every_part_and_every_source_has_an_entry():
-    """Of a hybrid, and of two files of one name."""
+    """Every part of a hybrid, and both of two files with one name."""
     hybrid = {"name": "polapp+softmax", "title": "A hybrid", "source_hash": "cd34", "builtin": True}
     hybrid |= {"paper": "https://github.com/someone/polapp, https://arxiv.org/abs/1706.03762"}
     parts = [{"name": "softmax", "builtin": True}, {"name": "mine", "builtin": False}]
@@ -114,7 +114,7 @@ def test_unreadable_records_are_named(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_users_part_of_a_hybrid_is_cited_as_by_itself():
-    """Once, under its own title and source; where its paper is known, by that alone."""
+    """The part is cited once, by its title and source, or by its paper if that is known."""
     mine = {"name": "mine", "title": "Mine", "builtin": False, "source_hash": "ab12", "paper": ""}
     paper = mine | {"name": "other", "source_hash": "cd34", "paper": "https://arxiv.org/abs/2501.15061"}
     both = {"name": "elu+mine", "title": "ELU + Mine", "builtin": False, "source_hash": "ffff", "paper": paper["paper"]}

@@ -1,4 +1,4 @@
-"""The command line: every mistake is one line and exit code 2, and touches nothing."""
+"""The command line: every mistake gives one line and exit code 2, and changes no file."""
 
 import ast
 import hashlib
@@ -157,7 +157,7 @@ def test_words_of_an_option_given_again_are_added():
 
 
 def test_help_names_every_command_and_imports_one(capsys):
-    """The overview reads the commands' docstrings; a command's help imports that command alone."""
+    """The overview reads the docstrings of commands; the help of a command imports only that command."""
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert all(f"\n  {name} " in printed for name in NAMES)
@@ -201,7 +201,7 @@ def test_a_cache_that_nobody_can_write_to(monkeypatch, tmp_path, capsys):
 
 
 def test_a_cache_with_a_space_still_compiles(monkeypatch, tmp_path, capsys):
-    """The compiler's commands break at a space, wherever in the path it is."""
+    """The compiler's own commands would break at a space anywhere in the path."""
     folder = compiler_cache(monkeypatch, tmp_path / "my cache", tmp_path)
     assert Path(folder).parent == tmp_path
     assert capsys.readouterr().err == ""
@@ -218,7 +218,7 @@ def test_where_every_path_has_a_space(tmp_path):
 
 
 def test_a_cache_that_cannot_be_written_is_named(monkeypatch, tmp_path, capsys):
-    """A file in the way stands for a read-only folder, which root can write to."""
+    """A file in place of the folder, since root could write to a read-only folder."""
     (tmp_path / "cache").write_text("in the way")
     folder = compiler_cache(monkeypatch, tmp_path / "cache", tmp_path)
     assert Path(folder).parent == tmp_path
@@ -261,7 +261,7 @@ def test_broken_record_is_not_overwritten(runs, tiny, tmp_path, capsys):
 
 
 def test_without_locks_a_record_is_kept(tiny, tmp_path, monkeypatch, capsys):
-    """On file systems that have none two processes may do one run; the first record stays, the grid goes on."""
+    """Without file locks, two processes may do the same run: the first record is kept, and the grid goes on."""
 
     def nothing(*_):
         raise OSError(37, "No locks available")
@@ -314,7 +314,7 @@ def test_no_heavy_import_for_a_message(arguments):
 
 
 def test_every_dependency_is_looked_for():
-    """One that is missing must be one line, not a traceback in the middle of a run."""
+    """A missing dependency must give one line, not a traceback in the middle of a run."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     modules = {"pillow": "PIL", "pyyaml": "yaml"}
     needed = {re.split("[>=<~! ]", requirement)[0] for requirement in project["dependencies"]}
@@ -322,7 +322,7 @@ def test_every_dependency_is_looked_for():
 
 
 def test_bare_environment(tmp_path):
-    """Without any package, `python run_lra.py` says in one line what to install."""
+    """In an environment without packages, `python run_lra.py` says in one line what to install."""
     command = [sys.executable, "-S", str(ROOT / "run_lra.py")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
@@ -333,7 +333,7 @@ def test_bare_environment(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
 def test_a_message_about_a_name_that_no_encoding_has(tmp_path, encoding):
-    """A folder's name may hold any byte; stderr may be strict, and so may a line above a bar's."""
+    """A folder's name may hold any byte, while stderr, or a progress bar's output, may encode strictly."""
     gone = os.fsencode(tmp_path) + b"/caf\xe9/gone.py"
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     command = [sys.executable, str(ROOT / "run_lra.py"), "--task", "listops", "--attn", gone]

@@ -1,4 +1,4 @@
-"""`--engine ray` with a stand-in for Ray that runs its actors in this process: messages, lost nodes, what travels."""
+"""`--engine ray` on a fake Ray that runs actors in this process: messages, lost nodes, files sent to nodes."""
 
 import json
 import os
@@ -36,18 +36,18 @@ class Mine(QKVAttention):
 
 
 class LostError(Exception):
-    """What the stand-in raises for a node that was lost."""
+    """The error that the fake Ray raises for a lost node."""
 
 
 class Reference:
-    """A call of an actor's method; it is made when its result is wanted."""
+    """A call of an actor's method, made when its result is requested."""
 
     def __init__(self, call: Callable[[], Any]):
         self.call = call
 
 
 class Actor:
-    """Makes a `Reference` of each call, as in `actor.listen.remote(1.0)`."""
+    """Turns calls like `actor.listen.remote(1.0)` into a `Reference`."""
 
     def __init__(self, ray: "StandIn", node: Any):
         self.ray, self.node, self.dead = ray, node, False
@@ -71,7 +71,7 @@ class Actor:
 
 
 class StandIn(types.ModuleType):
-    """Ray as far as the engine uses it. loses: asked after every message whether the node is lost now."""
+    """The part of Ray that the engine uses. loses: called after every message, says whether the node is now lost."""
 
     def __init__(self, cpus: float = 1.0):
         super().__init__("ray")
@@ -135,7 +135,7 @@ def numbers(record: Record) -> tuple:
 
 
 def test_a_run_whose_node_is_lost_goes_on_on_another(ray, tiny, tmp_path, capfd):
-    """Its process sees that whoever started it has ended, and saves; the next one waits for it and goes on."""
+    """The run's process sees that its parent has ended, and saves; the next process waits for that and goes on."""
 
     def loses(ray, messages):
         lost = ray.losses == 0 and any(message.get("step", 0) >= 20 for message in messages)
@@ -162,7 +162,7 @@ def test_a_run_whose_node_is_lost_goes_on_on_another(ray, tiny, tmp_path, capfd)
 
 
 def test_a_users_file_travels_and_what_its_run_makes_comes_back(ray, tiny, tmp_path, cache, capfd):
-    """The node reaches neither the output folder nor the folder of the user's files."""
+    """The node has access neither to the output folder nor to the folder of the user's files."""
     (tmp_path / "mine").mkdir()
     file, away = tmp_path / "mine" / "mine.py", tmp_path / "away"
     file.write_text(MINE)
@@ -196,7 +196,7 @@ def test_a_users_file_travels_and_what_its_run_makes_comes_back(ray, tiny, tmp_p
 
 
 class Scripted:
-    """Takes the place of `Node`: says what the test has written down."""
+    """Replaces `Node`, and answers with the messages that the test gives."""
 
     said: list[list[dict[str, Any]]]
 
@@ -221,7 +221,7 @@ def scripted(ray, monkeypatch):
 
 
 def test_a_run_that_is_lost_again_and_again_has_failed(scripted, tiny, tmp_path, capfd):
-    """A step forward between two losses counts as another start."""
+    """Progress between two losses starts the count of losses anew."""
     start = {"start": 0}
     step = {"step": 20, "steps": 60, "words": "", "phase": ""}
     Scripted.said = [[HERE, start, DEATH], [HERE, start, step, DEATH], [HERE], [DEATH], [DEATH], [HERE, DEATH]]
@@ -279,7 +279,7 @@ def test_the_code_is_the_drivers_or_a_copy(tmp_path, monkeypatch):
 
 
 def test_variables_of_a_process(tmp_path, monkeypatch):
-    """What the node has set is its own; a folder that it does not have is not passed on."""
+    """Variables that the node sets stay its own; folders that it lacks are not passed on."""
     monkeypatch.setenv("LRA_CACHE", "/node")
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.delenv("LRA_DATA", raising=False)
@@ -353,7 +353,7 @@ def test_no_cluster_here(ray, monkeypatch):
 
 
 def test_ray_is_imported_only_where_it_is_asked_for(tmp_path):
-    """A ray that cannot be imported stands in the way of nothing else."""
+    """Other commands work if ray cannot be imported."""
     (tmp_path / "ray.py").write_text("raise SystemExit('imported')\n")
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     for words in (["--help"], ["run", "--help"], ["--attn", "elu", "--task", "listops", "--dry-run"]):

@@ -1,4 +1,4 @@
-"""A column that is added in one line is in Markdown, CSV, LaTeX and the page; the report knows nothing by name."""
+"""A column that one line adds appears in Markdown, CSV, LaTeX and on the page; the report names no mechanism."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ ALSO_WORDS = {"mean", "text", "image", "identity", "local", "skyformer"}
 
 @pytest.fixture
 def added(monkeypatch: pytest.MonkeyPatch) -> Column:
-    """Seconds of evaluation, in every table there is."""
+    """Adds a column, the seconds of evaluation, to every table."""
     where = (COMPARISON, GIVEN, PAGE, DEMAND)
     column = Column(
         "Eval s", lambda row: (r.seconds.get("evaluate") for r in row.done), ranged("{:.1f}"), where, "eval"
@@ -53,7 +53,7 @@ def test_a_column_is_one_line(added: Column, tmp_path: Path):
 
 
 def test_speed_and_memory_are_those_of_one_machine():
-    """The one of most runs: other devices, threads and numbers of processes are left out."""
+    """The machine of most runs; runs with other devices, threads or numbers of processes are left out."""
     usual = {"device": "cpu", "device_name": "Core", "threads": 1, "processes": 1}
     others = ({"device": "cuda", "device_name": "GPU"}, usual | {"threads": 4}, usual | {"processes": 2})
     runs = [make("x", 0.4, seed=seed, environment=usual, tokens_per_second=1000.0, peak_bytes=10**9) for seed in (0, 1)]
@@ -75,7 +75,7 @@ def test_every_column_reads_a_row_that_says_nothing():
 
 
 def test_a_users_title_and_control_reach_every_table(tmp_path: Path):
-    """The report prefers the record's words to its own lists, also for names that are in the lists."""
+    """The report prefers the record's title and control to its own lists, even for names in these lists."""
     data = {"label": "generated", "hash": "ff", "title": "My Parity"}
     about = {"name": "zero", "title": "Zero", "control": True, "fidelity": "official"}
     runs = [make("zero", 0.4, attention=about, task="parity", data=data)]
@@ -94,7 +94,7 @@ def test_a_users_title_and_control_reach_every_table(tmp_path: Path):
 
 
 def texts_of(path: Path) -> list[str]:
-    """The string constants of a file, docstrings apart."""
+    """The string constants of a file without its docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
     docstrings = {node.body[0].value for node in nodes if node.body and isinstance(node.body[0], ast.Expr)}

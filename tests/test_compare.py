@@ -1,4 +1,4 @@
-"""Rows against each other: paired by common seeds, and the truly best row is among the bold ones."""
+"""Comparisons of rows: paired by common seeds; the truly best row is among the bold ones."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def test_the_noise_of_the_test_rows_keeps_rows_together():
 
 
 def cell_of(right: np.ndarray, **changes: Any) -> Cell:
-    """right (seeds, rows): what the runs of a cell got right."""
+    """right (seeds, rows): whether each run of a cell got each test row right."""
     packed = [pack(np.packbits(found).tobytes()) for found in right]
     made = enumerate(zip(right, packed, strict=True))
     rows = right.shape[1]
@@ -57,7 +57,7 @@ def cell_of(right: np.ndarray, **changes: Any) -> Cell:
 
 
 def test_the_noise_of_the_test_rows_comes_from_the_rows_where_models_differ():
-    """Models that get the same rows right have none; of those that differ it is the noise that more seeds leave."""
+    """Models that get the same rows right have no such noise; otherwise it is what more seeds do not reduce."""
     rng = np.random.default_rng(0)
     hard = rng.random((2, 4000)) * 0.8 + 0.1  # how often a model of either mechanism gets each row right
     drawn = [rng.random((40, 4000)) < chance for chance in hard]
@@ -72,7 +72,7 @@ def test_the_noise_of_the_test_rows_comes_from_the_rows_where_models_differ():
 
 
 def test_the_last_rows_left_out_move_a_mean_by_little():
-    """As `train.drop_last` does: the same answers, counted on 3,968 of 4,000 rows drawn anew each time."""
+    """As under `train.drop_last`: the same predictions, counted on random 3,968 of 4,000 rows."""
     rng = np.random.default_rng(0)
     right = np.repeat(rng.random((1, 4000)) < 0.4, 3, axis=0)
     whole, cut = cell_of(right), cell_of(right[:, :3968])

@@ -1,4 +1,4 @@
-"""Protocols, overrides and the message of every mistake in them."""
+"""Protocols, overrides, and a message for every mistake in them."""
 
 from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
@@ -165,7 +165,7 @@ def test_a_protocols_warm_up_is_cut_to_its_share_of_fewer_steps():
 
 
 def test_a_label_hides_the_gear_and_no_other_key_of_its_name():
-    """A user's task may have an option of its data that is called like a setting of the training."""
+    """A user's task may have a data option with the name of a training setting."""
     plain = resolve()
     settings = make_dataclass("Own", [("gear", str, "low")], bases=(type(plain.data),), frozen=True)
     own = replace(plain, data=settings(**vars(plain.data)))
@@ -191,7 +191,7 @@ def test_a_plan_says_once_that_it_cuts_a_warm_up(capsys):
 
 
 def test_a_run_that_ends_inside_its_warm_up_has_no_cut_one(capsys):
-    """Google's Retrieval does. Another warm-up is another label."""
+    """As in Google's Retrieval. A changed warm-up changes the label."""
     from lra.experiments.plan import Request, plan
 
     asked = Request(attentions=["elu"], tasks=["retrieval", "listops"], seeds=[0], protocol="google")
@@ -217,7 +217,7 @@ def test_values_that_cannot_be_written_are_one_line():
 
 
 def test_only_what_cannot_change_is_shared():
-    """A configuration is made once; not with a user's settings that a task could change."""
+    """Configurations are cached, except those with a user's settings, which a task could change."""
 
     @dataclass
     class Loose:

@@ -1,4 +1,4 @@
-"""What of the machine a run may use: hyper-threads, quotas, others' load, memory."""
+"""The share of the machine that a run may use: hyper-threads, quotas, the load of others, memory."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ def test_files_in_a_containers_memory_are_given_back(tmp_path, monkeypatch):
 
 @pytest.fixture
 def eight(tmp_path, monkeypatch):
-    """A machine of four cores with two hyper-threads each, all of them allowed and idle."""
+    """A machine of four cores with two hyper-threads each, all allowed and idle."""
     for number in range(8):
         folder = tmp_path / f"cpu{number}" / "topology"
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The `data` command and `--task all`: what is there, what is missing, carried to another machine."""
+"""The `data` command and `--task all`: present and missing data, and data carried to another machine."""
 
 import io
 import os
@@ -111,7 +111,7 @@ def test_ladder(elsewhere, tiny, capsys):
 
 
 def official(name, folder, settings):
-    """Prepares a task from files as they were released."""
+    """Prepares a task from files in their released format."""
     task = tasks.find(name)
     if name == "listops":
         write_released(folder, task.prepare(SHORT, None, folder / "cache", False))
@@ -122,7 +122,7 @@ def official(name, folder, settings):
 
 @pytest.mark.parametrize("name", ["listops", "pathfinder"])
 def test_official_data_unpacked_here_go_before_the_generator(elsewhere, name, monkeypatch):
-    """What `data unpack` brought is meant; what was once prepared from a folder is not taken without it."""
+    """Unpacked data is used before generated data; data prepared from a folder is not used without that folder."""
     monkeypatch.setattr("tasks.listops.task.ROWS", {"train": 300, "validation": 40, "test": 50})
     monkeypatch.setattr("tasks.pathfinder.task.RELEASED", 23)
     task: Any = tasks.find(name)
@@ -149,7 +149,7 @@ def test_official_data_unpacked_here_go_before_the_generator(elsewhere, name, mo
 
 
 def test_a_preparation_killed_at_half_leaves_nothing_wrong(tmp_path):
-    """SIGKILL while the arrays are written: no folder under its name; the next call builds it whole and clears up."""
+    """A SIGKILL while arrays are written leaves no prepared data; the next call builds it and removes leftovers."""
     cache = tmp_path / "cache"
     more = ["data.train_rows=60000", "data.validation_rows=500", "data.test_rows=500"]
     command = [sys.executable, str(ROOT / "run_lra.py"), "data", "prepare", "--task", "listops", "--set", *more]

@@ -1,4 +1,4 @@
-"""Dropout: where it is applied in training, and that every step, micro-batch and seed draws another mask."""
+"""Dropout: where it is applied in training, and that masks differ between steps, micro-batches and seeds."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def share_of_zeros(x: Tensor) -> float:
 
 
 class Constant(nn.Module):
-    """Stands in for an attention."""
+    """An attention that returns a constant."""
 
     def __init__(self, value: float):
         super().__init__()
@@ -52,7 +52,7 @@ class Constant(nn.Module):
 
 
 def block_of(attention: float, **arrangement: Any) -> tuple[Block, nn.Linear, nn.Linear]:
-    """A block without norms, whose attention returns a constant, and the layers of its MLP, which returns 0."""
+    """A block without norms and the layers of its MLP; the attention returns a constant, the MLP 0."""
     block = Block(Constant(attention), dim=WIDTH, mlp=WIDTH, dropout=P, **arrangement)
     block.attention_norm, block.mlp_norm = nn.Identity(), nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
     first, last = (layer for layer in block.mlp if isinstance(layer, nn.Linear))
@@ -65,7 +65,7 @@ def block_of(attention: float, **arrangement: Any) -> tuple[Block, nn.Linear, nn
 @pytest.mark.parametrize("arrangement", [{}, {"norm": "post"}, {"parallel": True}], ids=["pre", "post", "parallel"])
 @torch.no_grad()
 def test_the_places_in_a_block(arrangement):
-    """The attention's output, the MLP's hidden values and its output lose a share P, and the rest is scaled."""
+    """A share P of the attention's output, the MLP's hidden values and its output is dropped, the rest scaled."""
     torch.manual_seed(0)
     x = torch.zeros(8, 60, WIDTH)
     block, _, _ = block_of(1.0, **arrangement)
@@ -102,7 +102,7 @@ def test_the_embedding_and_the_blocks_of_every_backbone(backbone):
 @pytest.mark.parametrize("backbone", names())
 @torch.no_grad()
 def test_attention_dropout_reaches_every_layer(backbone):
-    """`model.attention_dropout` alone, without `model.dropout`, makes two passes of the training differ."""
+    """`model.attention_dropout` without `model.dropout` makes two training passes differ."""
     overrides = (f"model.backbone={backbone}", "model.dropout=0.0", "model.attention_dropout=0.4")
     model = make_model(run_of(*overrides, attention="softmax"), SPEC)
     assert {attention.dims.dropout for attention in model.attentions()} == {0.4}  # pyright: ignore[reportAttributeAccessIssue]
@@ -113,7 +113,7 @@ def test_attention_dropout_reaches_every_layer(backbone):
 @pytest.mark.parametrize("name", attention_zoo.names())
 @torch.no_grad()
 def test_attention_dropout_is_applied_where_there_are_weights(name):
-    """In training two draws differ, in evaluation they do not; mechanisms without weights draw nothing."""
+    """Two passes differ in training only; mechanisms without attention weights draw nothing."""
     x = torch.randn(2, 24, 16, generator=torch.Generator().manual_seed(0))
     attention = build_attention(name, dropout=0.5)
     assert torch.equal(attention.train()(x), attention(x)) != (name in WEIGHTED)
@@ -121,7 +121,7 @@ def test_attention_dropout_is_applied_where_there_are_weights(name):
 
 
 def step_of(dropout: float, seed: int = 0) -> Step:
-    """A step at rate 0, which leaves the weights as they are; they do not depend on the seed."""
+    """A step with a learning rate of 0, which keeps the weights; these do not depend on the seed."""
     run = run_of(f"model.dropout={dropout}", "train.lr=0", "train.clip=none")
     return Step(make_model(run, SPEC), run.config.train, Device(torch.device("cpu")), Padding(), seed)
 
@@ -154,7 +154,7 @@ def test_every_row_of_every_micro_batch_has_its_mask(monkeypatch, dropout):
     """Three steps of four micro-batches of two rows, all of one sample: without dropout all logits are equal."""
     monkeypatch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": 1})
     step, logits = step_of(dropout), []
-    gradient(step, 0)  # with a dry run
+    gradient(step, 0)  # dry run included
     step.model.register_forward_hook(lambda module, ids, y: logits.append(y.detach()))  # noqa: ARG005
     for number in range(3):
         gradient(step, number)

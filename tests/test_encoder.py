@@ -1,4 +1,4 @@
-"""The encoder: parameter totals of the published models, shared starts, padding, positions."""
+"""The encoder: parameter totals of the published models, shared initial weights, padding, positions."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_published_total(protocol):
     ],
 )
 def test_skyformer_totals(task, spec, total):
-    """The number of parameters is that of the authors' model on each task."""
+    """On each task the number of parameters equals that of the authors' model."""
     assert count_parameters(model_of(protocol="skyformer", spec=spec, task=task))["total"] == total
 
 
@@ -46,7 +46,7 @@ def test_skyformer_totals(task, spec, total):
     [("elu", 0), ("flatten", 512), ("pola", 8960), ("agent:conv=5,bias=true", 19_976), ("softmax:conv=5", 2 * 192)],
 )
 def test_extra_parameters(attention, more):
-    """What a mechanism adds to the two layers of softmax."""
+    """The parameters that a mechanism has beyond two layers of softmax attention."""
     base, other = (count_parameters(model_of(name))["attention"] for name in ("softmax", attention))
     assert other - base == more
 

@@ -1,4 +1,4 @@
-"""Tables inside a Markdown file of the user's."""
+"""Tables inside a user's Markdown file."""
 
 from pathlib import Path
 
@@ -85,7 +85,7 @@ TWO = [make("elu", 0.4, protocol=SWEPT), make("elu:conv=3 (matched)", 0.3, proto
 
 
 def test_protocols_and_rows_are_named_as_tables_name_them(tmp_path: Path):
-    """Those of a sweep have spaces and a colon, rows of --match-params a space."""
+    """Names of sweeps contain spaces and a colon, those of rows of --match-params a space."""
     for rows in ("", ": elu:conv=3 (matched)", ": elu:conv=3 (matched) elu"):
         made = filled(f"<!-- table {SWEPT}{rows} -->\n{END}\n", tmp_path / "page.md", TWO)
         assert "elu:conv=3 (matched)" in made
@@ -96,7 +96,7 @@ def test_protocols_and_rows_are_named_as_tables_name_them(tmp_path: Path):
     "odd", ["<!--table quick -->", "<!-- table quick : elu -->", "<!-- table quick -->  ", "<!-- table"]
 )
 def test_a_comment_that_is_not_understood_is_named(odd: str, tmp_path: Path):
-    """Beside one that is."""
+    """The file also has a comment that is understood."""
     with pytest.raises(RecordError, match="is not understood"):
         filled(f"<!-- table quick -->\n{END}\n\n{odd}\n{END}\n", tmp_path / "page.md", [make("elu", 0.4)])
 

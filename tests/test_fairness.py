@@ -1,4 +1,4 @@
-"""`--match-params` and `list --long`: how many parameters, and what if they were equal."""
+"""`--match-params`, which makes parameters equal, and `list --long`, which counts them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Families: every built-in mechanism states one; runs are asked for, listed and drawn by it."""
+"""Families: every built-in mechanism states one; runs are requested, listed and drawn by family."""
 
 from pathlib import Path
 

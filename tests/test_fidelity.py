@@ -1,4 +1,4 @@
-"""Whether a mechanism with these options, on a sequence or a grid, is its authors' form, and what is said if not."""
+"""Whether a mechanism with given options, on a sequence or a grid, is its authors' form, and how it differs if not."""
 
 import re
 
@@ -99,7 +99,7 @@ def test_a_condition_is_a_departure_a_value_or_any_other_value():
 
 @pytest.mark.parametrize("name", ["pola", "flatten", "agent", "swin", "pvt", "polapp"])
 def test_no_option_is_forgotten(name: str):
-    """Each option of a mechanism made for images is a size that its authors choose, or a departure."""
+    """For mechanisms made for images, each option is either a size that the authors choose or a declared departure."""
     entry, _ = attention_zoo.find(name)
     departs = {condition.partition("=")[0].rstrip("!") for condition in entry.departs}
     assert set(entry.options) - departs - ({"conv"} if entry.default("conv") == 0 else set()) <= SIZES
@@ -117,7 +117,7 @@ def test_authors_forms_have_a_twin_on_grids(spec: str):
 
 @pytest.mark.parametrize(("keys", "sides"), [(49, (56, 28, 14, 7)), (49, (32, 16, 8, 4)), (16, (32, 16, 8, 4))])
 def test_reductions_of_pvt(keys: int, sides: tuple[int, ...]):
-    """8, 4, 2 and 1 from stage to stage."""
+    """The reductions are 8, 4, 2 and 1 from stage to stage."""
     entry, options = attention_zoo.find(f"pvt:keys={keys}")
     stages = [
         entry.build(attention_zoo.Dims(dim=4, heads=1, length=side**2, grid=(side, side)), options) for side in sides

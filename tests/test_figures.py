@@ -1,4 +1,4 @@
-"""What the report's figures draw: lines, markers and bands against numbers that are computed here by hand."""
+"""The report's figures: lines, markers and bands against numbers computed here by hand."""
 
 import statistics
 from typing import Any
@@ -15,14 +15,14 @@ from matplotlib.lines import Line2D
 from lra.report.figures import curves, forest, scaling, style
 from lra.report.groups import Group, grouped
 
-# Gains on softmax by seed: clear, unclear, and of one seed alone, which says nothing
+# Gains on softmax by seed: clear, unclear, and of a single seed, which tells nothing
 GAINS = {"relu": (0.05, 0.052, 0.048), "elu": (0.04, -0.03, 0.02), "pola": (0.1,)}
 SOFTMAX = (0.40, 0.42, 0.41)
 
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """Name -> figure, of all that are drawn from here on; none is written."""
+    """Name -> figure for each figure drawn from now on; none is written to disk."""
     drawn: dict[str, Figure] = {}
 
     def save(figure: Figure, name: str, kinds: object = ()) -> dict[str, bytes]:  # noqa: ARG001
@@ -42,7 +42,7 @@ def xy(line: Line2D) -> tuple[list[float], list[float]]:
 
 
 def band(axes: Axes, row: str) -> dict[float, tuple[float, float]]:
-    """Place on the x axis -> the lowest and the highest point of the row's band."""
+    """Position on the x axis -> the lowest and the highest point of the row's band."""
     (found,) = [c for c in axes.collections if isinstance(c, PolyCollection) and c.get_gid() == f"row {row}"]
     ends: dict[float, list[float]] = {}
     for x, y in np.asarray(found.get_paths()[0].vertices):
@@ -84,7 +84,7 @@ def curve(*points: float) -> list[dict[str, float]]:
 
 
 def test_a_curve_is_the_mean_of_the_seeds_and_its_band_their_range(figures: dict[str, Figure]):
-    """At the steps that all of them have reached; diverged runs are drawn apart, each up to a cross."""
+    """The mean is over steps that all seeds reached; each diverged run is a separate line that ends in a cross."""
     seeds = [(0.2, 0.3, 0.4), (0.25, 0.5, 0.6), (0.21, 0.31, 0.35, 0.9)]
     made = [records.make("pola", 0.4, seed=s, curve=curve(*points)) for s, points in enumerate(seeds)]
     made += [records.make("pola", seed=7, status="diverged", curve=curve(0.2, 0.1))]
@@ -105,7 +105,7 @@ def test_a_curve_is_the_mean_of_the_seeds_and_its_band_their_range(figures: dict
 
 @pytest.fixture
 def measured() -> scaling.Scaling:
-    """Five repeats of a step at two lengths: the quartiles are the second and the fourth."""
+    """Five repeats of a step at two lengths, whose quartiles are the second and the fourth."""
 
     def bench(length: int, *milliseconds: float) -> Any:
         seconds = [value / 1000 for value in milliseconds]

@@ -1,4 +1,4 @@
-"""FLOPs against formulas on paper, and every mechanism's growth against the cost it declares."""
+"""FLOPs against hand-derived formulas, and the growth of every mechanism against its declared cost."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_fused_attention_with_a_mask_counts():
 
 
 def test_initialisation_may_look_at_values():
-    """The authors' tables of Agent start by trunc_normal_, which redraws what lies outside."""
+    """Agent's bias tables are initialised with trunc_normal_, which redraws values outside its bounds."""
     assert agrees(exponent(maker("agent:bias=true"), dim=DIM), "O(N)")
 
 
@@ -75,7 +75,7 @@ def test_fourier_transforms_count():
 
 @pytest.mark.parametrize("spec", attention_zoo.names())
 def test_growth_is_as_declared(spec):
-    """Dense with a mask in disguise shows here."""
+    """A declared O(N) that computes a dense matrix and masks it would show here as O(N^2)."""
     entry, _ = attention_zoo.find(spec)
     assert entry.cost, f"{spec} declares no cost"
     measured = exponent(maker(spec), dim=DIM)
@@ -112,7 +112,7 @@ def test_operations_that_depend_on_values():
 
 
 def test_a_whole_encoder(tiny):
-    """Embedding, dropout and classifier and all; more than its linear layers, less than twice them at this length."""
+    """The whole encoder costs more than its linear layers, and at this length less than twice as much."""
     run = plan(Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny))[0]
     model = make_model(run, Spec(vocab=16, classes=10, length=32))
     ids = torch.zeros(4, 32, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""From the command to the backward pass in at most nine frames of ours, so that a traceback fits on a screen."""
+"""At most nine frames of `lra` from the command to backward(), so that a traceback fits on a screen."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Captured steps on a CUDA device: what their stand-in on a CPU cannot show."""
+"""Captured steps on a CUDA device, where the CPU tests replace the recorder."""
 
 import numpy as np
 import pytest
@@ -23,12 +23,12 @@ ROWS = np.random.default_rng(0).permutation(60)[:30]
 
 
 def device():
-    """The last one, so that with several the current one is another."""
+    """The last device, so that with several GPUs it is not the current one."""
     return torch.device("cuda", torch.cuda.device_count() - 1)
 
 
 def gears(tiny, attention, *overrides, precision="float32"):
-    """An eager and a captured gear of one model, with their optimisers, and the samples; set up as in a run."""
+    """An eager and a captured gear of one model, their optimisers and the samples, set up as in a run."""
     set_backends(False)
     asked = Request(
         attentions=[attention],
@@ -67,7 +67,7 @@ def test_captured_gradients_are_eager_ones(tiny, attention):
 
 @pytest.mark.parametrize("attention", ["elu", "pola", "agent", "softmax", "nystrom"])
 def test_captured_gradients_in_bfloat16(tiny, attention):
-    """Long sums are float32 in both, so that only the rounding of other products differs."""
+    """Long sums are float32 in both gears, so that only the rounding of other products differs."""
     eager, gear, update, samples = gears(tiny, attention, "model.dropout=0.0", precision="bfloat16")
     found = gradient(gear, update, samples)
     assert float((found - eager.flat).norm() / eager.flat.norm()) < 0.02

@@ -1,4 +1,4 @@
-"""One GPU for a short time: the plan, budgets, and going on; with a stand-in for its parts, and runs on the CPU."""
+"""`make gpu`: plan, time budgets and continuation, with fake parts, and runs on the CPU."""
 
 import signal
 from dataclasses import replace
@@ -30,7 +30,7 @@ def test_the_plan_is_printed_and_nothing_runs(capsys: pytest.CaptureFixture[str]
 
 
 def test_every_part_has_the_words_that_were_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Files as they were written, and what is timed is what runs."""
+    """A path stays as it was written, and the timed steps have the overrides of the runs."""
     command = ["gpu", "--dry-run", "--protocol", "quick", "--data-dir", str(tmp_path)]
     command += ["--set", "model.layers=1", "data.brackets=false"]
     assert main([*command, "--attn", "./mine.py", "--task", "listops", "--seed", "0"]) == 0
@@ -93,7 +93,7 @@ def test_parts_fail_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_part_that_did_nothing_has_failed(tmp_path: Path):
-    """Tests that are all skipped end with exit code 0."""
+    """A part whose tests are all skipped ends with exit code 0, yet counts as failed."""
     code = "print('9 skipped in 0.02s')"
     (tests, *_) = plan(GPURequest(out=tmp_path, parts=["tests"]))
     (outcome,) = carry_out(GPURequest(out=tmp_path), [replace(tests, words=("-c", code))])
@@ -102,7 +102,7 @@ def test_a_part_that_did_nothing_has_failed(tmp_path: Path):
 
 
 def test_the_summary_is_there_after_every_part(tmp_path: Path):
-    """A machine may be taken away at any moment."""
+    """The machine may be lost at any moment."""
     reads = f"print(open({str(tmp_path / 'summary.md')!r}).read())"
     outcomes = carry_out(GPURequest(out=tmp_path), [part("first", "print('hello')"), part("second", reads)])
     row = next(line for line in outcomes[1].lines if line.startswith("| part first |"))

@@ -1,4 +1,4 @@
-"""What a CUDA graph cannot do, as far as it shows without a GPU: draws on the host, no room, eps of 0."""
+"""Limits of CUDA graphs that show without a GPU: random draws on the host, no memory, eps of 0."""
 
 import random
 
@@ -30,14 +30,14 @@ def test_draws_that_a_replay_would_not_repeat(draw, on_the_host):
 
 
 class Full(Recorder):
-    """A GPU whose memory is full of the graphs that were made before."""
+    """A GPU whose memory is full of earlier graphs."""
 
     def __call__(self, function, touched):  # noqa: ARG002
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_without_room_for_another_graph_a_step_is_compiled(step_in, capsys):  # noqa: F811
-    """As where the capture itself fails; what is out of memory without graphs is out of memory."""
+    """As when a capture fails; but running out of memory without graphs is an error."""
     step, plain = step_in(Plain, "captured"), step_in(Plain, "compiled")
     step.gears.gear.recorder = Full()
     loss = step(SPLIT, ROWS, 0)
@@ -49,7 +49,7 @@ def test_without_room_for_another_graph_a_step_is_compiled(step_in, capsys):  # 
 
 
 def test_the_first_state_of_the_optimiser_moves_nothing():
-    """Also where eps is 0, so that it divides 0 by 0."""
+    """Also with an eps of 0, where AdamW divides 0 by 0."""
     model = torch.nn.Linear(3, 2)
     before = [p.detach().clone() for p in model.parameters()]
     config = Train(**{**vars(TRAIN), "eps": 0.0})

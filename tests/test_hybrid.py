@@ -1,4 +1,4 @@
-"""`softmax+pola`: the layers in turn."""
+"""`softmax+pola`: mechanisms that alternate layer by layer."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Image: both greys by hand and against Pillow, splits, the released order, broken files."""
+"""Image: both conversions to grey by hand and against Pillow, splits, the released order, broken files."""
 
 import hashlib
 import io
@@ -71,7 +71,7 @@ def test_grey_by_hand(colour, luma, pil):
 
 
 def test_greys_over_all_colours():
-    """PIL is one higher on 26 % of colours, never lower; luma leaves exact arithmetic only where that nearly ties."""
+    """Pillow's grey is one higher on 26 % of colours, never lower; luma differs from exact sums only near ties."""
     pixels = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8)
     luma, pil = MODULE.grey(pixels, "luma").astype(int), MODULE.grey(pixels, "pil").astype(int)
     assert set(np.unique(pil - luma)) == {0, 1}
@@ -99,7 +99,7 @@ def test_samples(folder):
 
 
 def test_palettes(tmp_path, folder, colours):
-    """Pictures stored as numbers into a palette, with a transparent colour too, have the palette's colours."""
+    """Pictures stored as palette indices, also with a transparent colour, have the palette's colours."""
     pictures = [Image.fromarray(colour).quantize(8) for colour in colours]
     expected = [np.asarray(picture.convert("RGB")) for picture in pictures]
     for change in ({}, {"transparency": b"\0\xff"}):
@@ -123,7 +123,7 @@ def test_drawn_splits(folder):
 
 
 def test_released_order(monkeypatch):
-    """Blocks that came in another order are put back; others are left alone."""
+    """Released blocks in another order are put back in order; other images are left alone (None)."""
     pixels = np.arange(6, dtype=np.uint8).repeat(4).reshape(6, 4)
     monkeypatch.setattr(MODULE, "BATCH", 2)
     hashes = [MODULE.hashlib.sha256(pixels[first : first + 2].data).hexdigest()[:16] for first in (0, 2, 4)]
@@ -170,7 +170,7 @@ def test_broken_files(tmp_path, colours):
 
 
 def test_ladder(tmp_path):
-    """The class is the brightness, which the pixels tell."""
+    """The class is the brightness, which single pixels show."""
     pytest.importorskip("sklearn")
     drawn = np.random.default_rng(0)
     labels = [row % 10 for row in range(400)]

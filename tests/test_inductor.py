@@ -1,4 +1,4 @@
-"""The compiled gear with the compiler behind it: one graph for every size, which a second process reads."""
+"""The compiled gear with the real compiler: one graph for every size, which a second process reads from the cache."""
 
 import os
 import subprocess
@@ -19,14 +19,14 @@ from lra.training.compiled import Compiled, quiet
 from lra.training.device import Device
 from lra.training.inductor import code_hash, inductor_for, largest, smallest
 
-# Rows and tokens: on either side of 4,096 in all, and of what else code is written apart for.
+# Rows and tokens: totals below and above 4,096, and sizes for which the compiler may write separate code.
 SIZES = [(2, 1999), (3, 700), (2, 8), (40, 110), (17, 64), (40, 8), (8, 1999)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", attention_zoo.names())
 def test_one_graph_for_every_size(attention):
-    """The real compiler's code serves them all, from its cache as well, and computes what the model computes."""
+    """The real compiler's code, new or from its cache, serves every size and computes what the model computes."""
     overrides = ("model.layers=1", "model.dropout=0.0", "train.gear=compiled")
     (run,) = plan(Request(attentions=[attention], tasks=["listops"], seeds=[0], overrides=overrides))
     spec = tasks.Spec(vocab=17, classes=10, length=1999)
@@ -57,7 +57,7 @@ def test_one_graph_for_every_size(attention):
 
 
 def assert_near(found, expected):
-    """Of all gradients together, because some are nearly zero, and are rounded as the large ones are."""
+    """Compares all gradients as one vector, because the nearly zero ones have the rounding error of the large ones."""
     found, expected = (torch.cat([g.flatten() for g in gs if g is not None]) for gs in (found, expected))
     assert float((found - expected).norm() / expected.norm()) < 1e-4
 
@@ -88,7 +88,7 @@ print([counted["autograd_cache_" + what] for what in ("miss", "hit", "bypass")])
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", ["pola", "flatten", "softmax"])
 def test_a_second_process_compiles_nothing(attention, tmp_path):
-    """Neither an autocast block nor a gradient written by hand keeps a graph out of the cache."""
+    """Autocast blocks and hand-written gradients do not keep a graph out of the cache."""
     environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
     script = SECOND.replace("ATTENTION", attention)
     counts = [
@@ -99,7 +99,7 @@ def test_a_second_process_compiles_nothing(attention, tmp_path):
 
 
 def test_an_edit_beside_a_model_is_other_code(tmp_path, monkeypatch):
-    """A custom operator's gradient may stand in any file there."""
+    """The gradient of a custom operator may be in any file of the folder."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "edited.py").write_text("import torch\n\nclass Mine(torch.nn.Module):\n    pass\n")
     (tmp_path / "operator_of_mine.py").write_text("FACTOR = 1\n")
@@ -113,13 +113,13 @@ def test_an_edit_beside_a_model_is_other_code(tmp_path, monkeypatch):
 
 
 def test_sizes_of_the_compiler_are_numbers():
-    """It reads a graph from its cache with hints of sizes that are sympy's; a stride may hold max(2, size)."""
+    """In a graph read from the cache, hints of sizes are sympy numbers; a stride may hold max(2, size)."""
     assert (largest(sympy.Integer(3), 2), smallest(sympy.Integer(3), 2, 5)) == (3, 2)
     assert (largest(1.5, 2), smallest(7)) == (2, 7)
 
 
 def test_a_compiled_dropout_draws_as_an_eager_one():
-    """The compiler's own draws take longer, which a dropout of attention weights shows."""
+    """PyTorch's random numbers are used, since the compiler's own take longer in dropout of attention weights."""
     x = torch.ones(64, 64)
     model = nn.Dropout(0.3)
     compiled = torch.compile(model, fullgraph=True, backend=inductor_for(model))
