@@ -1,5 +1,5 @@
-"""Numbers that must not move: if one does, raise RESULTS_VERSION in lra/results/record.py and write the new ones:
-first losses in tests/naive/<name>.py, those of a training below.
+"""Losses that must not change. If one does, raise RESULTS_VERSION in lra/results/record.py and write the new losses:
+first losses into tests/naive/<name>.py, the losses of a training into LOSSES.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ TINY = str(Path(__file__).parent / "tiny.yaml")
 TRAINING = ("train.steps=20", "train.batch=96", "train.evaluate_every=20", "train.lr=1e-2", "train.warmup=5",
             "train.clip=norm", "train.clip_at=0.1", "train.weight_decay=0.3", "train.cycle_beta1=true",
             "model.dropout=0.2")  # fmt: skip
-# of the 20 steps, and that of the validation after them
+# the training losses of the 20 steps, and the validation loss after them
 LOSSES = (2.3248, 2.34143, 2.29895, 2.25638, 2.18786, 2.08271, 1.97567, 1.85617, 1.78563, 1.70958, 1.6148, 1.5231,
           1.45491, 1.42419, 1.34082, 1.26974, 1.26317, 1.22036, 1.26021, 1.18229, 1.16548)  # fmt: skip
 

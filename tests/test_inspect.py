@@ -1,4 +1,4 @@
-"""The look inside: probed matrices against those written out from the formulas, numbers by hand, parts, the command."""
+"""`inspect`: probed matrices against matrices from the formulas, numbers by hand, parts of mechanisms, the command."""
 
 import json
 import math
@@ -36,7 +36,7 @@ TOKENS, DIM, HEADS = 13, 16, 2
 
 
 def encoder(make: Any, length: int = 17, grid: tuple[int, int] | None = None, rope: bool = False) -> Encoder:
-    """Two layers with fresh weights, in float64; `make` is a spec, or makes an attention of Dims."""
+    """Two layers with fresh weights, in float64; `make` is a spec, or a function from Dims to an attention."""
     if isinstance(make, str):
         entry, options = attention_zoo.find(make)
         return encoder(lambda dims: entry.build(dims, options), length, grid, rope)
@@ -59,7 +59,7 @@ def calls(model: Encoder, padded: bool = False, tokens: int = TOKENS) -> list[Ca
 
 
 def formula(name: str, call: Call, options: dict) -> list[Tensor]:
-    """Matrices (H, M, N) of each flow from the published formulas, by x and the parameters alone."""
+    """The matrices (H, M, N) of each flow by the published formulas, from x and the parameters."""
     at, real = dict(call.module.named_parameters()), call.real
     q, k, _ = (call.x @ at["qkv.weight"].T + at["qkv.bias"]).chunk(3, dim=-1)
 
@@ -113,7 +113,7 @@ def test_probed_matrices_are_those_of_the_formulas(spec, padded):
         expected = formula(entry.name, call, options)
         assert matrices.found == len(expected) == matrices.weights.shape[1]
         torch.testing.assert_close(matrices.weights[..., call.real], torch.stack(expected, dim=1), rtol=0, atol=1e-9)
-        assert not matrices.weights[..., len(call.real) :].any()  # nothing looks at padding
+        assert not matrices.weights[..., len(call.real) :].any()  # no query attends to padding
         assert matrices.error < 1e-12
 
 
@@ -149,7 +149,7 @@ def test_the_convolution_is_separate():
 
 
 class Doubled(QKVAttention):
-    """v enters squared: no matrix."""
+    """Squares v, so that no matrix describes it."""
 
     def attend(self, q, k, v, keep=None):  # noqa: ARG002
         return v**2
@@ -163,7 +163,7 @@ class Blended(QKVAttention):
 
 
 class PerChannel(QKVAttention):
-    """A decay of its own for each channel."""
+    """Has another decay, hence another matrix, for each channel."""
 
     def attend(self, q, k, v, keep=None):  # noqa: ARG002
         steps = torch.arange(v.shape[2], dtype=v.dtype)
@@ -198,7 +198,7 @@ class Elsewhere(QKVAttention):
 def test_what_cannot_be_probed_is_skipped_with_the_reason(kind, reason):
     found = examine("mine", "fresh", encoder(kind), [inputs(False)])
     assert not found.numbers
-    assert len(found.notes) == 2  # a layer each
+    assert len(found.notes) == 2  # one for each layer
     assert reason in found.notes[0]
 
 
@@ -243,7 +243,7 @@ print(rows, peak() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
 def test_memory_is_bounded():
-    """Two heads' matrices of 4,096 tokens are 256 MB; within a budget of 16 MB the process grows by little more."""
+    """Two heads' matrices of 4,096 tokens are 256 MB; with a budget of 16 MB, the process grows by less than 64 MB."""
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True,
                           cwd=Path(__file__).parent.parent)  # fmt: skip
     rows, grown = done.stdout.split()
@@ -282,7 +282,7 @@ def test_ranks():
 
 
 def test_power_against_hand_computed_entropies():
-    """x = (1, 1), y = (1, 0), (0.9, 0.5): the entropy rises from p = 1 to 2 and then falls; the theorem is no law."""
+    """For q = (1, 1), k = (1, 0) and (0.9, 0.5), entropy rises from p = 1 to 2 and then falls, against the theorem."""
     q, k = torch.ones(1, 1, 2).double(), torch.tensor([[1, 0], [0.9, 0.5]]).double()[:, None]
     found = {p: float(row_entropy(powers.weights("relu", p, q, k))) for p in (1, 2, 3, 5)}
     assert found == pytest.approx({1: 0.6792, 2: 0.6927, 3: 0.6900, 5: 0.6657}, abs=5e-5)
@@ -307,7 +307,7 @@ def test_signed_q_and_k_are_those_before_the_power(spec):
 
 
 def test_with_rope_they_are_rotated_as_those_of_the_mechanism():
-    """FLatten's features of them are what its `attend` receives."""
+    """FLatten's features of the signed q and k are what its `attend` receives."""
     (call, *_) = calls(encoder("flatten", rope=True), padded=True)
     for signed, received in zip(powers.signed(call), (call.q, call.k), strict=True):
         features = powers.focus(signed, 3)
@@ -315,7 +315,7 @@ def test_with_rope_they_are_rotated_as_those_of_the_mechanism():
 
 
 def test_what_has_no_queries_has_no_powers():
-    """The random Synthesizer is given v in their place."""
+    """The random Synthesizer gets v in place of q and k."""
     (call, *_) = calls(encoder("synthesizer:kind=random"))
     assert not call.has_queries
     assert powers.measure(call) == []
@@ -422,7 +422,7 @@ def test_command_on_fresh_weights(tmp_path, tiny, capsys):
     for line in (folder / "numbers.csv").read_text().splitlines()[1:]:
         attention, layer, _, flow = line.split(",")[:4]
         flows[layer] |= {flow} if attention == "softmax+pola" else set()
-    assert flows == {"0": {"all"}, "1": {"same", "opposite"}}  # a hybrid: each layer is read as what it is
+    assert flows == {"0": {"all"}, "1": {"same", "opposite"}}  # each layer of a hybrid is read as its own mechanism
 
 
 def test_command_with_a_row_that_cannot_be_read(tmp_path, tiny, capsys):
@@ -480,7 +480,7 @@ def test_a_family_takes_the_runs_that_are_there(runs, capsys, tmp_path):
 
 
 def test_no_text_is_cut_and_none_covers_another(monkeypatch):
-    """A long name of a protocol, one row alone and several."""
+    """Figures with a long protocol name, of one row and of several rows."""
     where = "listops, quick[train.steps=30, train.warmup=0, data.train_rows=300]"
     specs = ("softmax", "pola", "agent:agents=5", "flatten")
     found = [examine(spec, "trained, seed 0, test 17.4 %", encoder(spec), [inputs(False)]) for spec in specs]
@@ -532,7 +532,7 @@ def test_modules_are_named_by_their_parameters_only():
 
 
 def test_of_several_versions_the_newest_is_taken(tmp_path, capsys):
-    """Whatever their seeds and names are."""
+    """The newest version is taken whatever its seeds are."""
     for seed, code, created in ((0, "old1", "2026-01-01"), (1, "new2", "2026-02-01"), (2, "new2", "2026-03-01")):
         attention = {"name": "mine", "source_hash": code}
         save(make("mine", 0.4, seed=seed, attention=attention, created=created), tmp_path)

@@ -1,4 +1,4 @@
-"""Every run of a grid computes what it would compute alone, and a record is enough to build its model again."""
+"""Every run of a grid has the results that it would have alone, and its model can be built from its record."""
 
 import random
 from pathlib import Path
@@ -34,7 +34,7 @@ class Meddling(QKVAttention):
 
 
 def another(value):
-    """Another value than a setting has in a new process."""
+    """A value that differs from the setting's value in a new process."""
     if isinstance(value, bool):
         return not value
     kinds = {torch.dtype: torch.float64, torch.device: torch.device("meta"), int: torch.get_num_threads() + 1}
@@ -87,7 +87,7 @@ def test_what_a_users_file_sets_ends_with_its_run(tiny, tmp_path):
 
 
 def test_a_fresh_state_is_that_of_a_new_process():
-    """Whichever setting a file or a notebook has changed; afterwards it is as it was."""
+    """Every changed setting is reset to that of a new process, and afterwards changed back."""
     with process.kept(search=False):
         process.restore(process.as_new(process.look()))
         new = process.look()
@@ -101,7 +101,7 @@ def test_a_fresh_state_is_that_of_a_new_process():
 
 
 def test_numbers_drawn_from_numpy_and_python_are_those_of_the_seed(tiny, tmp_path):
-    """The same twice, whatever the process has drawn before, and when the run was stopped and resumed."""
+    """Draws are the same whatever the process has drawn before, and in a run that was stopped and resumed."""
     file = tmp_path / "drawing.py"
     file.write_text(DRAWING)
     (first,) = run_grid(asked(tiny, tmp_path / "first", str(file)))

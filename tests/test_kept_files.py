@@ -1,4 +1,4 @@
-"""An option that names a file to write replaces what the command wrote before, and never a file of the user's."""
+"""An option that names an output file may replace the command's own earlier output, but no file of the user's."""
 
 import pytest
 
@@ -28,11 +28,11 @@ def test_a_file_of_the_users_stays(option, commands, tmp_path, capsys):
     assert last.startswith(f"error: {path} exists and ")
     assert path.read_text() == mine
     path.unlink()
-    for _ in range(2):  # the second time it replaces its own
+    for _ in range(2):  # the second time, the command replaces its own file
         assert main([*words, str(path)]) == 0
         written = path.read_bytes()
         path.write_bytes(written)
-    path.write_text("")  # as `mktemp` leaves it
+    path.write_text("")  # an empty file, as `mktemp` makes it
     if option != "--file":
         assert main([*words, str(path)]) == 0
         assert path.read_bytes() == written

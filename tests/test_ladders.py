@@ -1,4 +1,4 @@
-"""Each rung of a ladder reads what its name says and nothing else: data that one rung solves, and it alone."""
+"""Each rung of a ladder reads what its name says and nothing else, shown on data that only this rung solves."""
 
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ def data_of(splits: Splits, length: int, grid: tuple[int, int] | None = None, pa
 
 
 def solved(rungs: dict[str, float]) -> set[str]:
-    """The rungs that tell two classes apart; the others must be at chance on 100 to 200 rows."""
+    """The rungs above 95 %; all others must be near chance, on 100 to 200 rows of two classes."""
     assert all(accuracy < 0.6 or accuracy > 0.95 for accuracy in rungs.values()), rungs
     return {name for name, accuracy in rungs.items() if accuracy > 0.95}
 
 
 def halves(rows: int) -> np.ndarray:
-    """Labels (R,): 0 and 1 in turn."""
+    """Labels (rows,): 0 and 1 in turn."""
     return np.arange(rows) % 2
 
 
@@ -46,7 +46,7 @@ def brightness(random: np.random.Generator, label: int) -> np.ndarray:
 
 
 def stripes(random: np.random.Generator, label: int) -> np.ndarray:
-    """Stripes across or down that begin anywhere, so that no pixel knows the label."""
+    """Stripes across or down at a random offset, so that no single pixel shows the label."""
     wave = 100 * ((np.arange(32) + random.integers(4)) % 4 < 2)
     return random.integers(0, 40, (32, 32)) + (wave[:, None] if label else wave[None])
 
@@ -58,7 +58,7 @@ def test_image(draw, rung):
 
 
 def documents(texts: list[bytes], pairs: Any, labels: np.ndarray) -> Splits:
-    """Splits of pairs among the same documents; pairs, labels: of train, validation and test one after another."""
+    """Splits of pairs of the same documents; pairs, labels: those of train, validation and test in this order."""
     values = np.zeros((len(texts), max(map(len, texts))), np.uint8)
     for row, text in zip(values, texts, strict=True):
         row[: len(text)] = np.frombuffer(text, np.uint8)
@@ -69,19 +69,19 @@ def documents(texts: list[bytes], pairs: Any, labels: np.ndarray) -> Splits:
 
 
 def anagram(random: np.random.Generator) -> bytes:
-    """A word of the same letters as every other."""
+    """A word, all of which have the same letters."""
     return random.permutation(LETTERS).tobytes()
 
 
 def popular() -> Splits:
-    """The second document is one of the ten that are cited, or of ten others; all are words of the same letters."""
+    """The second document is one of ten cited ones, or of ten others; all documents have the same letters."""
     random, labels = np.random.default_rng(0), halves(400)
     pairs = np.stack([random.integers(20, 40, 400), random.integers(0, 10, 400) + 10 * (1 - labels)], 1)
     return documents([anagram(random) for _ in range(40)], pairs, labels)
 
 
 def bytewise() -> Splits:
-    """Both documents have many 1s or both many 2s, or one of each; there is no word, and none is in two pairs."""
+    """Both documents have many 1s or many 2s, or one has each; they have no words, and are in one pair only."""
     random, labels = np.random.default_rng(0), halves(800)
     first = random.integers(0, 2, 800)
     kinds = np.stack([first, np.where(labels, first, 1 - first)], 1).ravel()
@@ -90,7 +90,7 @@ def bytewise() -> Splits:
 
 
 def wordwise() -> Splits:
-    """A pair shares a rare word, or two of eight words that half of the documents hold; all have the same letters."""
+    """A pair shares one rare word, or two of eight common words; all words have the same letters."""
     random, labels = np.random.default_rng(0), halves(800)
     common, texts = [anagram(random) for _ in range(8)], []
     for label in labels:
@@ -112,7 +112,7 @@ def test_retrieval(rung):
 
 
 def mark(image: np.ndarray, y: int, x: int) -> None:
-    """The cells that a marker makes white."""
+    """Makes the cells of a marker white."""
     image[[y - 1, y, y], [x, x - 1, x]] = 255
 
 
@@ -125,7 +125,7 @@ def far_apart(random: np.random.Generator, label: int) -> np.ndarray:
 
 
 def shaded(random: np.random.Generator, label: int) -> np.ndarray:
-    """Two markers at any distance, and single cells below them, darker or brighter."""
+    """Two markers at a random distance, and single cells below them, darker or brighter by label."""
     image, (y, x, apart) = np.zeros((32, 32)), random.integers((1, 1, 8), (15, 17, 15)).tolist()
     mark(image, y, x)
     mark(image, y, x + apart)
@@ -134,7 +134,7 @@ def shaded(random: np.random.Generator, label: int) -> np.ndarray:
 
 
 def lit(random: np.random.Generator, label: int) -> np.ndarray:
-    """Two markers 12 cells apart, and a path between them of which three cells may be out of place."""
+    """Two markers 12 cells apart and a path between them, of which some cells are out of place for label 0."""
     image, (y, x, gap) = np.zeros((32, 32)), random.integers((1, 1, 2), (25, 19, 8)).tolist()
     image[y, x : x + 12] = 100
     if not label:
@@ -190,7 +190,7 @@ def blank(labels: list[int]) -> tasks.Split:
 
 @pytest.mark.parametrize("name", ["listops", "text", "retrieval", "image", "pathfinder"])
 def test_the_constant_answer_is_the_commonest_training_label(name, tmp_path):
-    """It is 1, which the other splits hold less often."""
+    """The constant is 1, which is less common in the other splits."""
     spec = tasks.Spec(vocab=256, classes=2, length=1024, grid=(32, 32))
     about = {"task": name, "settings": {"brackets": False}}
     splits = blank([1, 1, 0]), blank([0, 0]), blank([0, 0, 0, 1])

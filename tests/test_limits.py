@@ -1,4 +1,4 @@
-"""Where mechanisms meet others exactly, in float64: Gaussian kernels, one bucket, a memory of one place."""
+"""Cases in which a mechanism equals another, in float64: Gaussian kernels, one bucket, a memory of one row."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def test_gaussian_of_keys_of_one_length_is_softmax_without_its_normaliser():
 
 
 def test_skyformer_with_all_tokens_as_landmarks_is_kernelized():
-    """Of a row of 7, each token is a landmark once or twice, which is why its inverse takes longer."""
+    """In the row of 7 tokens, each is a landmark once or twice, so that the inverse converges more slowly."""
     module, x, keep = built(f"skyformer:landmarks={2 * TOKENS},regulariser=0,iterations=30")
     full, _, _ = built("kernelized")
     module.get_buffer("tickets").copy_((torch.arange(TOKENS) + 0.5) / TOKENS * 2**31)
@@ -65,11 +65,11 @@ def test_one_bucket_is_softmax_of_shared_q_and_k_without_itself(hashes: int):
     logits = logits.masked_fill(torch.eye(TOKENS, dtype=torch.bool), -1e5)
     y, expected = (t.transpose(1, 2)[keep] for t in (module.attend(q, q, v, keep), logits.softmax(-1) @ v))
     same(y, expected)
-    assert_close(y[-1], v[2, :, 0], rtol=0, atol=1e-12)  # the token that is alone sees itself
+    assert_close(y[-1], v[2, :, 0], rtol=0, atol=1e-12)  # a single token attends to itself
 
 
 def test_buckets_of_two_factors():
-    """Above 128 buckets the columns of W grow with the root of their number, and every bucket can be named."""
+    """Above 128 buckets, the columns of W grow with the root of their number, and every bucket can be reached."""
     assert [factors(count) for count in (2, 62, 128, 130, 2048)] == [[2], [62], [128], [16, 8], [64, 32]]
     module, x, keep = built("reformer:bucket=1", length=1024)
     assert module.rotations.shape[-1] == (64 + 32) / 2
@@ -88,7 +88,7 @@ def test_synthesizer_without_scores_is_the_mean(spec: str):
         for name in ("right", "scores.weight", "scores.bias"):
             if name in dict(module.named_parameters()):
                 module.get_parameter(name).zero_()
-    y, mean = module(x, keep), module(x[1:2, :7].mean(1, keepdim=True))  # a token alone gets its own v
+    y, mean = module(x, keep), module(x[1:2, :7].mean(1, keepdim=True))  # one token, whose result is its own v
     same(y[1:2, :7], mean.expand(-1, 7, -1))
 
 

@@ -1,4 +1,4 @@
-"""Locks, and what stands in for them where a file system has none: one process at a time, whatever ends it."""
+"""Locks, and claims where a file system has no locks: one process at a time, however the process before it ended."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ START = multiprocessing.get_context("spawn")
 
 
 def no_locks(*_: Any) -> None:
-    """Takes the place of flock, as a network file system without a lock server."""
+    """Replaces flock, as on a network file system without a lock server."""
     raise OSError(37, "No locks available")
 
 
@@ -97,7 +97,7 @@ def test_a_machine_with_locks_respects_a_claim(tmp_path, monkeypatch):
 
 
 def test_a_machine_without_locks_respects_a_lock(tmp_path, monkeypatch):
-    """As long as its holder gives signs; one on another machine cannot be asked."""
+    """The lock holds while its holder gives signs of life; a silent holder on another machine counts as ended."""
     monkeypatch.setenv("LRA_STALE", "1")
     lock = tmp_path / "work" / "lock"
     with monkeypatch.context() as patch, locked(lock):
@@ -114,7 +114,7 @@ def test_a_machine_without_locks_respects_a_lock(tmp_path, monkeypatch):
 
 
 def test_locks_that_hold_on_one_machine_alone_stop_nobody(tmp_path, monkeypatch):
-    """Where a file system lets two machines through, both go on; the first record is kept."""
+    """If a file system gives the lock to two machines, both go on, and the first record is kept."""
     monkeypatch.setenv("LRA_STALE", "0.5")
     monkeypatch.setattr("lra.results.locks.fcntl.flock", lambda *_: None)
     with locked(tmp_path / "lock"), locked(tmp_path / "lock"):
@@ -124,7 +124,7 @@ def test_locks_that_hold_on_one_machine_alone_stop_nobody(tmp_path, monkeypatch)
 
 @pytest.mark.usefixtures("lockless")
 def test_a_claim_without_a_sign_is_taken_over(tmp_path, monkeypatch, capfd):
-    """Whether its process has ended on this machine, or has been silent for LRA_STALE seconds on another."""
+    """Its process has ended on this machine, or has been silent for LRA_STALE seconds on another."""
     lock = tmp_path / "work" / "lock"
     claim = claim_of(lock)
     claim.parent.mkdir()
@@ -185,7 +185,7 @@ def test_a_claim_is_touched_as_long_as_its_process_works(tmp_path, monkeypatch, 
 
 @pytest.mark.usefixtures("lockless")
 def test_of_many_that_take_over_one_succeeds(tmp_path, monkeypatch):
-    """All at once, in threads, twenty times."""
+    """Threads take over at the same time, twenty times."""
     monkeypatch.setattr(locks, "_say", lambda *_, **__: None)
     lock = tmp_path / "work" / "lock"
     claim = claim_of(lock)
@@ -221,7 +221,7 @@ def _train(words: list[str], said: Path, start: Any) -> None:
 
 @pytest.mark.slow
 def test_two_commands_on_one_folder_without_locks(tiny, tmp_path):
-    """Each run is trained once; a command that leaves runs to the other says so in its exit code."""
+    """Each run is trained once; the exit code of a command shows that it left runs to the other."""
     words = ["--attn", "elu", "relu", "mean", "--task", "listops", "--protocol", tiny, "--device", "cpu"]
     words += ["--out", str(tmp_path / "runs"), "--set", "model.layers=1", "train.gear=eager", "train.steps=120"]
     start = START.Barrier(2)

@@ -1,4 +1,4 @@
-"""What a record says about the checkout and the process it was made in."""
+"""What a record says about its checkout and its process."""
 
 import subprocess
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_record_does_not_make_the_checkout_a_changed_one(tmp_path: Path):
 
 @pytest.mark.skipif(not CLEAR.exists(), reason="this system has no peak that can be reset")
 def test_peak_memory_leaves_out_what_an_earlier_run_has_left():
-    """The C library keeps freed blocks below one that is in use, so that the next run in a process seemed as large."""
+    """The C library keeps freed blocks below one in use, which must not count in the next run's peak."""
     cpu = torch.device("cpu")
     blocks = [torch.ones(2**14) for _ in range(4000)]  # of 64 KB, too small to be mapped one by one
     last, before = blocks[-1], peak_bytes(cpu) or 0

@@ -1,4 +1,4 @@
-"""Faults of a model or of its samples that were wrong in silence: in every gear, each is right or ends in one line."""
+"""Faults of models or samples that once gave wrong results silently: in every gear, a right result or one line."""
 
 import math
 from dataclasses import replace
@@ -29,7 +29,7 @@ GEARS = ["eager", "compiled", "captured"]
 
 
 class Recorder:
-    """Stands in for CUDA graphs: warms up three times, puts `touched` back, and replays by calling the function."""
+    """In place of CUDA's recorder: warms up three times, restores `touched`, and replays by calling the function."""
 
     def __call__(self, function, touched):
         saved = [tensor.clone() for tensor in touched]
@@ -41,7 +41,7 @@ class Recorder:
 
 
 class Plain(nn.Module):
-    """An attention that mixes nothing; the others below do something wrong or unusual besides."""
+    """An attention that mixes nothing; the classes based on it also do something wrong or unusual."""
 
     def __init__(self):
         super().__init__()
@@ -145,7 +145,7 @@ def test_what_is_made_in_evaluation_is_refused_at_the_next(step_in):
 
 
 def returning(change):
-    """An attention class whose output is changed."""
+    """An attention class that applies `change` to its output."""
     return type("Changed", (Plain,), {"forward": lambda self, x, keep=None: change(Plain.forward(self, x, keep))})
 
 
@@ -194,7 +194,7 @@ class LateNaN(QKVAttention):
 
 @pytest.mark.parametrize(("rows", "reason"), [(0, "validation logits not finite at step 20"), (71, "test logits")])
 def test_evaluations_that_are_not_finite_end_as_diverged(tiny, tmp_path, monkeypatch, rows, reason):
-    """Of 70 validation and 90 test samples in one micro-batch each."""
+    """The validation split (70 samples) and the test split (90) are one micro-batch each."""
     monkeypatch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": 1 << 20})
     monkeypatch.setattr("lra.training.batches.MICRO_BATCH_PADDING", {"cpu": 1 << 20})
     file = tmp_path / "late.py"
@@ -207,7 +207,7 @@ def test_evaluations_that_are_not_finite_end_as_diverged(tiny, tmp_path, monkeyp
 
 
 class Counting(Plain):
-    """Its result depends on how often it has run in training, and on what it saw."""
+    """Its result depends on its number of calls in training and on a running mean of its inputs."""
 
     calls: torch.Tensor
     mean: torch.Tensor
@@ -225,12 +225,12 @@ class Counting(Plain):
         return super().forward(x, keep) + self.mean * self.calls
 
 
-SAME = split_of([LENGTH] * 12)  # of one length, so that all gears cut alike
+SAME = split_of([LENGTH] * 12)  # of one length, so that all gears cut the same micro-batches
 
 
 @pytest.mark.parametrize("gear", GEARS)
 def test_a_buffer_that_training_updates_counts_real_steps_only(step_in, monkeypatch, gear):
-    """Neither the dry run nor a graph's warm-up leaves a trace; the weights are those of the eager gear."""
+    """Neither the dry run nor a graph's warm-up changes it; the weights are those of the eager gear."""
     monkeypatch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": 4 * 12 * LENGTH})
     eager, other = step_in(Counting, "eager"), step_in(Counting, gear)
     for number in range(3):
@@ -246,7 +246,7 @@ def test_a_buffer_that_training_updates_counts_real_steps_only(step_in, monkeypa
 
 @pytest.mark.parametrize("gear", ["compiled", "captured"])
 def test_a_fallback_after_a_batch_leaves_no_trace(step_in, gear):
-    """The gear fails when it has done its micro-batches; the eager gear does the whole batch again."""
+    """The gear fails after its last micro-batch, and the eager gear computes the whole batch again."""
     eager, failing = step_in(Counting, "eager"), step_in(Counting, gear)
     gradients = failing.gears.gear.gradients
 
@@ -275,7 +275,7 @@ class Replacing(Plain):
 
 
 def test_a_graph_cannot_see_a_buffer_that_is_replaced(step_in):
-    """It is compiled instead, and nothing that was tried counts."""
+    """The step is compiled instead, and the failed capture leaves no trace in the buffer."""
     step = step_in(Replacing, "captured")
     step(SAME, np.arange(12), 0)
     assert step.gears.name.startswith(
@@ -287,7 +287,7 @@ def test_a_graph_cannot_see_a_buffer_that_is_replaced(step_in):
 
 
 class Specialised(Plain):
-    """A loop over the tokens: a compiler makes a constant of its length."""
+    """Loops over the tokens, so that a compiler treats the length as a constant."""
 
     def forward(self, x, keep=None):
         y = super().forward(x, keep)
@@ -297,7 +297,7 @@ class Specialised(Plain):
 
 
 class SpecialisedRows(Specialised):
-    """A loop over the rows, too, which rounded lengths do not cure."""
+    """Loops over the rows, too, for which rounded lengths do not help."""
 
     def forward(self, x, keep=None):
         y = super().forward(x, keep)
@@ -307,7 +307,7 @@ class SpecialisedRows(Specialised):
 
 
 def counted(attention, padding=None):
-    """A gear whose graphs are run as they are, and the lengths and rows that were compiled."""
+    """A compiled gear whose graphs are interpreted, and the list of graphs that it compiles."""
     torch.compiler.reset()
     compiled = []
 
@@ -342,7 +342,7 @@ def test_a_model_compiled_for_every_length_goes_on_in_a_few_lengths(monkeypatch,
 
 @pytest.mark.parametrize("attention", [SpecialisedRows, Specialised])
 def test_a_model_compiled_for_ever_goes_on_in_the_next_gear(monkeypatch, attention, capfd):
-    """Where rounded lengths do not help, or cannot."""
+    """Rounded lengths do not help (SpecialisedRows), or are already in use (Specialised)."""
     monkeypatch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": 1 << 20})
     monkeypatch.setattr("lra.training.batches.MICRO_BATCH_PADDING", {"cpu": 1 << 20})
     monkeypatch.setattr("lra.training.compiled.FEW", 1)
@@ -350,7 +350,7 @@ def test_a_model_compiled_for_ever_goes_on_in_the_next_gear(monkeypatch, attenti
     gear, _ = counted(attention)
     step = Step(gear.model, TRAIN, CPU, gear.padding, seed=0)
     step.gears.gear = gear
-    if attention is Specialised:  # as if rounding did not end it
+    if attention is Specialised:  # as if lengths were rounded, yet to no avail
         gear.rounded, gear.round_up = True, lambda longest, count: longest  # noqa: ARG005
     random = np.random.default_rng(0)
     for number in range(8):

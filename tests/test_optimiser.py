@@ -1,4 +1,4 @@
-"""The optimiser's half of a step against PyTorch's: AdamW, clipping, the rate and beta1 of every step."""
+"""The optimiser against PyTorch's: AdamW, clipping, the learning rate and beta1 of every step."""
 
 import math
 
@@ -12,7 +12,7 @@ from lra.training.optimiser import FlatAdamW
 from lra.training.schedule import learning_rate
 
 STEPS, WARMUP = 12, 4
-SCALES = (0.02, 5.0, 0.3, 30.0)  # of the gradients, step after step: some are clipped and some are not
+SCALES = (0.02, 5.0, 0.3, 30.0)  # of the gradients of successive steps, of which some are clipped
 SHAPES = ((5, 3), (3,), (2, 2, 2))
 
 
@@ -27,7 +27,7 @@ def gradients(step: int) -> list[torch.Tensor]:
 
 
 def weights_of_the_suite(config: Train, static: bool) -> list[list[torch.Tensor]]:
-    """The parameters after each step. static: it sets each rate by itself, as in a captured step."""
+    """The parameters after each step. static: the optimiser computes each rate itself, as in a captured step."""
     moved, after = parameters(), []
     optimiser = FlatAdamW(moved, config)
     optimiser.set_static(static)
@@ -41,7 +41,7 @@ def weights_of_the_suite(config: Train, static: bool) -> list[list[torch.Tensor]
 
 
 def weights_of_torch(config: Train) -> list[list[torch.Tensor]]:
-    """The same with PyTorch's AdamW, clipping and OneCycleLR."""
+    """The parameters after each step of PyTorch's AdamW, clipping and OneCycleLR."""
     moved, after = parameters(), []
     optimizer = torch.optim.AdamW(
         moved, config.lr, (config.beta1, config.beta2), config.eps, config.weight_decay, fused=False, foreach=False
@@ -68,7 +68,7 @@ def weights_of_torch(config: Train) -> list[list[torch.Tensor]]:
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("clip", ["norm", "value", "none"])
 def test_every_step_is_that_of_torch(clip, decay, kind):
-    """The gradients' size changes from step to step, because AdamW does not see a factor that all of them share.
+    """The size of gradients changes from step to step, because a constant factor would not change AdamW's steps.
 
     OneCycleLR starts at 0.04 of the peak and ends at 4e-6 of it.
     """

@@ -1,4 +1,4 @@
-"""The report's page in a real Chromium without a network: what it shows, sorts and filters; that it is small."""
+"""The report's page in a real Chromium without a network: what it shows, sorts and filters, and its size."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ IN_CI = os.environ.get("CI") == "true"
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a report on 220 runs of one protocol, three of another, and a file that is no record."""
+    """The folder of a report on 220 runs of one protocol, three of another, and a broken record."""
     folder = tmp_path_factory.mktemp("runs")
     others = [records.run("softmax", seed=seed, protocol="quick") for seed in range(3)]
     for record in [*records.grid(), *others]:
@@ -47,7 +47,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_inspected(folder: Path) -> None:
-    """What `inspect` leaves: a picture and an index of it."""
+    """Writes what `inspect` writes: a picture and its index."""
     folder.mkdir(parents=True)
     Image.new("RGB", (40, 30), "red").save(folder / "maps.png")
     figure = {"title": "Maps of relu", "file": "maps.png", "alt": "A red field"}
@@ -69,7 +69,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def shown(browser: Any, report: Path) -> Iterator[Any]:
-    """The page, freshly opened; nothing may be said on the console and nothing fetched but the page itself."""
+    """The page, newly opened; it must write nothing to the console and request nothing but itself."""
     said, asked = [], []
     context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", offline=True)
     tab = context.new_page()
@@ -84,7 +84,7 @@ def shown(browser: Any, report: Path) -> Iterator[Any]:
 
 
 def names(tab: Any, table: str = "standard-float32") -> list[str]:
-    """The rows of a leaderboard that can be seen, from top to bottom."""
+    """The names of the visible rows of a leaderboard, from top to bottom."""
     return tab.locator(f"#{table} .leaderboard tbody.rows tr:visible th").all_inner_texts()
 
 
@@ -239,7 +239,7 @@ def test_what_a_screen_reader_needs(shown: Any):
 
 
 def test_five_tasks_fit_a_screen_of_1280_pixels(browser: Any, tmp_path: Path):
-    """23 rows of all sorts: nothing scrolls sideways, neither the page nor a table, and no cell is cut."""
+    """With 23 rows, neither the page nor a table scrolls sideways, and no cell is cut."""
     (group,) = grouped(records.five_tasks())
     group = dataclasses.replace(group, milliseconds=dict.fromkeys(group.rows, 1234.5))
     (tmp_path / "report.html").write_text(html.render(html.Material([group], {})))
@@ -363,7 +363,7 @@ def test_growth_is_the_exponent_between_the_longest():
 
 
 def test_a_mechanism_has_one_colour_in_all_figures_of_a_report(tmp_path: Path):
-    """Rows of bench records with others before them in the table, and one that the table lacks."""
+    """Bench records have rows that are not the first of the table, and one row that the table lacks."""
     for record in (records.run(row, seed=seed) for row in ("fnet", "nystrom", "s4d") for seed in range(3)):
         save(record, tmp_path)
     for bench in (records.bench(row, n) for row in ("nystrom", "s4d", "taylor") for n in (256, 512)):

@@ -60,7 +60,7 @@ For mechanisms, see the differences over seeds in the report.
 
 
 def test_older_records_are_judged_by_their_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Those of schema 1 say what was answered, not what was right: the data is generated again."""
+    """Records of schema 1 hold predictions, but not which were right, so that the data is generated again."""
     first, second = (save(dataclasses.replace(committed(row), correct=""), tmp_path) for row in ("softmax", "pola"))
     assert main(["report", "--pair", str(first), str(second)]) == 0
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""One run in two gloo processes: as one process with dropout 0, stopped and resumed, and its mistakes."""
+"""One run in two gloo processes: equal to one process with dropout 0, resumed, and with mistakes."""
 
 import json
 import multiprocessing
@@ -44,7 +44,7 @@ def lines_of(out) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def both(cache, tmp_path_factory):
-    """Folders of the same run in one process and in two, and what the two said."""
+    """The folders of the same run in one process and in two, and the output of the two."""
     assert cache.is_dir()
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
     tiny = str(Path(__file__).parent / "tiny.yaml")
@@ -57,7 +57,7 @@ def both(cache, tmp_path_factory):
 
 
 def test_two_processes_are_one_run(both):
-    """To the last bit: predictions, losses and weights."""
+    """Predictions, losses and weights are equal bit for bit."""
     one, two, _ = both
     first, second = (load(next(folder.glob("*.json"))) for folder in (one, two))
     assert second.status == "done"
@@ -96,7 +96,7 @@ def test_divergence_is_decided_alike(tiny, tmp_path):
 
 
 def test_a_run_of_one_process_goes_on_in_two(tiny, tmp_path):
-    """From the checkpoint of an interrupted run, which one process reads for both; no bit differs."""
+    """One process reads the checkpoint for both; the results are those of an undisturbed run, bit for bit."""
 
     def stop(progress):
         if progress.step == 45:
@@ -115,7 +115,7 @@ def test_a_run_of_one_process_goes_on_in_two(tiny, tmp_path):
 
 
 def test_a_batch_that_cannot_be_shared():
-    """Among GPUs. On a CPU processes take turns, and share every batch."""
+    """GPUs need a divisible batch. Processes on a CPU take turns, and can share every batch."""
     check_batches(Group(0, 2, torch.device("cpu")), [("listops", 7)])
     pair = Group(0, 2, torch.device("cuda:0"))
     check_batches(pair, [("listops", 8)])
@@ -125,7 +125,7 @@ def test_a_batch_that_cannot_be_shared():
 
 @pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
 def test_a_mistake_is_reported_once(tiny, tmp_path, monkeypatch, capsys, rank, lines):
-    """By process 0, although every process meets it."""
+    """Every process finds the mistake; only process 0 reports it."""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "torchrun's")
     monkeypatch.setenv("RANK", rank)
     assert main(run_of(tiny, tmp_path, "train.batch=0")) == 2
@@ -134,7 +134,7 @@ def test_a_mistake_is_reported_once(tiny, tmp_path, monkeypatch, capsys, rank, l
 
 
 class Second(Group):
-    """One of two processes, of which the other has taken turns 0, 2 and 4."""
+    """The second of two processes; the first has taken turns 0, 2 and 4."""
 
     turns = iter((1, 3, 5, 6))
 
@@ -143,7 +143,7 @@ class Second(Group):
 
 
 def test_a_turn_that_fails_is_taken_again_with_those_before_it():
-    """Also when one of these then fails."""
+    """This also holds when one of the repeated turns fails."""
     turns = Turns(Second(1, 2, torch.device("cpu")))
     seen = [[], [], []]
     for attempt, until in zip(seen, (5, 3, 9), strict=True):
@@ -221,7 +221,7 @@ def join_twice(rank, port, answers):
 
 
 def test_a_second_grid_of_the_same_processes_takes_its_own_turns():
-    """As the seeds of a sweep do after its pilots: no micro-batch counts as taken already."""
+    """As the seeds of a sweep after its pilots: no micro-batch counts as already taken."""
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     with socket.socket() as free:

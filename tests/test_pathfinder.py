@@ -1,4 +1,4 @@
-"""Pathfinder: statistics, labels told by walking the snakes, equal bytes everywhere, the constants drawn anew."""
+"""Pathfinder: statistics, labels found by following the snakes, equal bytes everywhere, the constants drawn again."""
 
 import hashlib
 import json
@@ -82,12 +82,12 @@ def test_statistics(generator):
 
 
 def test_labels_are_balanced(generator):
-    """Of 100,000 labels, whose share has a standard error of 0.0016."""
+    """On 100,000 labels, whose mean has a standard error of 0.0016."""
     assert abs(generator("pathfinder").labels(100_000).mean() - 0.5) < 4 * 0.0016
 
 
 def test_marker_distance(generator):
-    """Nothing is published of the original's; it follows from the procedure, and must not tell the label.
+    """The original's is not published; ours follows from the procedure, and must not depend on the label.
 
     One marker is a tail: that of the first snake, which is always central, or of the second, 7 cells away from it.
     """
@@ -125,7 +125,7 @@ def render(form, tables, snakes, ends):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_labels_by_walking(name, generator):
-    """From the marked tail along the paddles of its snake: the other marker is met exactly for label 1."""
+    """Following a snake from its marked tail leads to the other marker if, and only if, the label is 1."""
     from tasks.pathfinder.tables import PARAMETERS
 
     images, form = generator(name), PARAMETERS[TASKS[name]]
@@ -212,7 +212,7 @@ def test_path_x_stores_nothing(cache):
 
 
 def test_constants_drawn_anew():
-    """What is committed is what its script draws."""
+    """The committed constants are those that their script draws."""
     from tasks.pathfinder import stamps as _pathfinder_stamps
     from tasks.pathfinder import tables as _pathfinder_tables
 

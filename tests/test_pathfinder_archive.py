@@ -1,4 +1,4 @@
-"""Pathfinder straight out of lra_release.gz: the same data as from its folders, and nothing else out of the archive."""
+"""Pathfinder read from lra_release.gz: the same data as from its folders, and no other file of the archive."""
 
 import io
 import tarfile
@@ -16,7 +16,7 @@ HARD = "pathfinder32/curv_contour_length_14"
 
 
 def pack(archive, folder, root="lra_release/lra_release", extra=()):
-    """All of a folder as a gzipped tar; extra: names and contents, or the type of a member that is no file."""
+    """Packs a folder as a gzipped tar; extra: name -> content, or the type of a member that is no file."""
     archive.parent.mkdir(exist_ok=True)
     with tarfile.open(archive, "w:gz") as tar:
         for name, content in extra:
@@ -31,7 +31,7 @@ def pack(archive, folder, root="lra_release/lra_release", extra=()):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two difficulties of 32 pixels, one of 64."""
+    """Two difficulties with 32 pixels, and one with 64."""
     write(tmp_path / "files" / HARD)
     write(tmp_path / "files/pathfinder32/curv_baseline")
     write(tmp_path / "files/pathfinder64/curv_contour_length_14", size=64)

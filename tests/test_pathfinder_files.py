@@ -1,4 +1,4 @@
-"""The released Pathfinder folders, whole and broken, and the splits made of them."""
+"""The released Pathfinder folders, whole and broken, and the splits that are made from them."""
 
 import re
 from dataclasses import replace
@@ -109,7 +109,7 @@ def test_broken_folder(tmp_path, name, content, message):
 
 
 def test_a_folder_of_other_images_is_the_user_s(tmp_path):
-    """Also one whose metadata begin with a byte order mark, and whose pictures have palettes."""
+    """This also holds if the metadata begin with a byte order mark and the pictures have palettes."""
     place = tmp_path / "pathfinder32/curv_contour_length_14"
     images, _ = write(place)
     for path in place.glob("metadata/*.npy"):
@@ -122,7 +122,7 @@ def test_a_folder_of_other_images_is_the_user_s(tmp_path):
 
 
 def with_palette(grey):
-    """The same picture as numbers into a palette that holds the grey levels in another order."""
+    """The same picture with a palette that holds the grey levels in another order."""
     order = np.random.default_rng(1).permutation(256).astype(np.uint8)
     picture = Image.fromarray(np.argsort(order).astype(np.uint8)[grey])
     picture.putpalette(np.repeat(order, 3).tobytes())

@@ -72,7 +72,7 @@ class Wrong({base}):
     ],
 )
 def test_what_does_not_keep_the_shape_fails(tiny, tmp_path, base, method, result, message):
-    """A smaller result would be broadcast and trained as if nothing were wrong."""
+    """A smaller result would be broadcast, and training would go on."""
     path = tmp_path / "wrong.py"
     path.write_text(WRONG.format(base=base, method=method, result=result))
     asked = Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
@@ -217,7 +217,7 @@ def test_sizes_a_mechanism_refuses(spec, sizes, message):
 
 
 def test_builtin_text_and_class_agree():
-    """What `ast` reads from a built-in file is what its class has."""
+    """What `ast` reads from a built-in file equals the attributes of its class."""
     from attention_zoo._options import options_of
     from attention_zoo._registry import _entries
 
@@ -228,7 +228,7 @@ def test_builtin_text_and_class_agree():
 
 
 def test_a_hybrid_says_what_its_parts_say():
-    """All pairs: official only if both are, a control only if both are, on sequences and on grids."""
+    """Every pair is official only if both parts are, and a control only if both are, on sequences and grids."""
     entries = {name: attention_zoo.find(name)[0] for name in attention_zoo.names()}
     for pair in itertools.product(entries.values(), repeat=2):
         names = "+".join(entry.name for entry in pair)
@@ -273,7 +273,7 @@ from attention_zoo._parts import zero_padding
 
 
 def test_the_hash_of_a_built_in_covers_what_it_imports(monkeypatch):
-    """Not what finds and lists mechanisms; a user's file is covered likewise."""
+    """It does not cover the code that finds and lists mechanisms. A user's file is covered in the same way."""
     names = attention_zoo.names()
     before = {name: attention_zoo.find(name)[0].source_hash for name in names}
 
@@ -298,7 +298,7 @@ def test_the_hash_of_a_built_in_covers_what_it_imports(monkeypatch):
 
 
 def test_the_hash_does_not_depend_on_where_the_file_lies(tmp_path):
-    """In the checkout, above it, or anywhere else."""
+    """The file may be in the checkout, above it, or elsewhere."""
 
     def hash_at(folder):
         path = folder / "mine.py"
@@ -315,7 +315,7 @@ def test_the_hash_does_not_depend_on_where_the_file_lies(tmp_path):
 
 
 def test_the_hash_is_the_same_in_every_version_of_python():
-    """ast.dump and ast.unparse are not."""
+    """Unlike the results of ast.dump and ast.unparse."""
     text = (
         "import x\n\n\ndef f(a, /, b=1, *c, d: int | None = None, **e) -> str:\n    return f\"{a!r:>{b}} {'x'}\" 'y'\n"
     )
@@ -324,7 +324,7 @@ def test_the_hash_is_the_same_in_every_version_of_python():
 
 
 def test_a_module_whose_file_is_none(tmp_path):
-    """As torch._classes is: its `__file__` names nothing, and an import of it is no mistake of the user's file."""
+    """Like torch._classes, whose `__file__` names no file: a user's file may import such a module."""
     path = tmp_path / "odd.py"
     path.write_text(
         "import sys, types\n"
@@ -353,6 +353,6 @@ class Odd(QKVAttention):
 
 
 def test_a_built_in_may_say_control():
-    """As the decorator allows it in a user's file."""
+    """The decorator's control=True works as in a user's file."""
     text = "@register('zzz', title='Z', control=True)\nclass Z(QKVAttention):\n    pass\n"
     assert _registry._described("zzz", text, _source.read_zoo).control

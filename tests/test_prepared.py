@@ -1,4 +1,4 @@
-"""What a run starts from, in Python: the model, data and batches are the run's own."""
+"""`lra.prepare`: the model, data and batches that a run starts with."""
 
 import contextlib
 from typing import Any
@@ -15,7 +15,7 @@ from lra.experiments.plan import Request
 
 
 def test_the_model_is_the_one_a_run_starts_with(tiny, tmp_path):
-    """At a learning rate of 0 a run's weights stay as they were."""
+    """Compared with a run at a learning rate of 0, whose weights do not change."""
     overrides = ("train.lr=0", "train.steps=2", "train.warmup=0")
     run_grid(
         Request(
@@ -79,7 +79,7 @@ def test_one_attention_has_the_options_of_its_spec():
 
 @pytest.mark.parametrize("name", attention_zoo.names())
 def test_a_sequence_longer_than_the_sizes_is_computed_or_refused(name):
-    """Never cut: a mechanism whose tables end at dims.length raises, and the others need not know of it."""
+    """It is never cut: a mechanism with tables up to dims.length raises, all others compute it."""
     attention = attention_zoo.build(name, attention_zoo.Dims(dim=8, heads=2, length=24))
     assert attention(torch.randn(1, 24, 8)).shape == (1, 24, 8)
     with contextlib.suppress(ValueError, RuntimeError, IndexError):

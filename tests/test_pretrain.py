@@ -1,4 +1,4 @@
-"""Pretraining: what is masked and predicted, gears, kills, sharing, and that no test input is ever seen."""
+"""Pretraining: what is masked and predicted, gears, kills, sharing; and that no test input is read."""
 
 import contextlib
 import json
@@ -57,7 +57,7 @@ def run_of(*overrides: str, **changes: Any):
 
 
 def numbers(record) -> tuple:
-    """All that a run has computed, the pretraining included."""
+    """All results of a run and of its pretraining, without times."""
     assert record.status == "done", record.reason
     before = {name: record.pretraining[name] for name in ("identity", "weights", "tokens", "steps", "blind", "by")}
     curves = [
@@ -78,7 +78,7 @@ def some_ids(rows: int = 6, length: int = 40):
 
 
 def test_what_is_masked():
-    """The share of the real tokens, one at least, and no padding."""
+    """A share of the real tokens is masked, at least one, and no padding."""
     denoiser = make_denoiser(run_of("train.pretrain_share=0.25"), SPEC)
     ids, keep = some_ids()
     masked = torch.stack([denoiser.draw(ids, keep) for _ in range(400)])
@@ -105,7 +105,7 @@ def fixed(run, spec=SPEC) -> Fixed:
 
 @pytest.mark.parametrize("pool", ["mean", "cls"])
 def test_a_masked_token_is_not_seen(pool):
-    """What it is changes the loss and no logit; the loss is the mean of its cross-entropies."""
+    """The masked token changes the loss, but no logit; the loss is the mean cross-entropy of a row's masked tokens."""
     denoiser = fixed(run_of(f"model.pool={pool}", "model.dropout=0.0", attentions=["softmax"]))
     seen: list[torch.Tensor] = []
     denoiser.own.predict.register_forward_hook(lambda *args: seen.append(args[-1].detach()))
@@ -136,7 +136,7 @@ def test_the_encoder_starts_as_the_classifier():
 
 
 def test_gears_agree(monkeypatch):
-    """Compiled once for every shape, with the masks and the dropout of the eager gear; captured up to its cut."""
+    """Compiled once for every shape, with the masks and dropout of the eager gear; captured, with fixed masks."""
     monkeypatch.setattr("lra.training.loading.RESIDENT", ("cpu",))
     run = run_of("model.dropout=0.1", attentions=["pola"])
     data, rows, graphs = load_task_data("listops", run.config, None).data, np.arange(30), []
@@ -233,7 +233,7 @@ def test_killed_and_resumed(tmp_path, calm, phase, step):
 
 
 def test_status_shows_the_runs_own_pretraining(tmp_path):
-    """And not that of another run of the same mechanism and seed."""
+    """Another run of the same mechanism and seed has no pretraining and shows none."""
     with pytest.raises(KeyboardInterrupt):
         run_grid(asked(tmp_path, observe=stop_at("pretraining", 20)))
     (folder,) = encoders(tmp_path)
@@ -262,7 +262,7 @@ def test_rates_share_one_pretraining(tmp_path, calm):
 
 
 def test_what_zero_stands_for_is_in_the_identity():
-    """Unset, the pretraining follows the training; set, it does not."""
+    """A value of 0 takes the training's value; a value that is set does not depend on the training."""
     base = run_of().config.train
     assert base.of_pretraining() == replace(base, lr=1.0, steps=999).of_pretraining()
     unset = replace(base, pretrain_steps=0, pretrain_lr=0.0, pretrain_batch=0, pretrain_warmup=0)
@@ -278,7 +278,7 @@ class Poison:
 
 
 def encoder_of(data: tasks.Data, out: Path) -> bytes:
-    """The weights that a pretraining hands on; the run is stopped at its first own step."""
+    """The bytes of the pretrained encoder; the run is stopped after the first step of its training."""
     run = run_of()
     with pytest.raises(KeyboardInterrupt):
         train_and_test(
@@ -356,7 +356,7 @@ def test_it_waits_for_a_pretraining_in_another_process(tmp_path, calm, monkeypat
 
 
 class Stub:
-    """Stands in for the compiler's process, which is done at once. made: what it was started for."""
+    """In place of the compiler's process, done at once. made: whether each was started for a pretraining."""
 
     made: ClassVar[list[bool]] = []
     busy, activity, refused = False, "", ""
@@ -373,7 +373,7 @@ class Stub:
 
 
 def test_both_phases_shift_to_the_compiled_gear(tmp_path, monkeypatch):
-    """Each after a number of tokens of its own."""
+    """Each phase shifts after its own number of tokens."""
     monkeypatch.setattr(gearbox, "EARNED_TOKENS", 1)
     monkeypatch.setattr(gearbox, "SHIFT_TOKENS", 10 * 8 * 30)
     monkeypatch.setattr("lra.training.compiled.torch.compile", lambda model, **_: model)
@@ -386,7 +386,7 @@ def test_both_phases_shift_to_the_compiled_gear(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_real_compiler_knows_the_denoiser(tmp_path, monkeypatch):
-    """What it leaves in the cache is found by the run."""
+    """The run finds the compiler's code in the cache."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(gearbox, "EARNED_TOKENS", 1)
     monkeypatch.setattr(gearbox, "SHIFT_TOKENS", 10 * 8 * 30)

@@ -1,4 +1,4 @@
-"""A pretrained encoder's folder is named after a hash of all that made it: another encoder never gets its place."""
+"""A pretrained encoder's folder is named by a hash of all that made it, so that no other encoder gets its place."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ class Mine(QKVAttention):
 
 @pytest.fixture
 def planned(tiny: str, tmp_path: Path):
-    """A run of a user's file in this folder; a process does not see an edit, so a test makes another folder of it."""
+    """A run of a user's file in this folder; since a process does not see edits, each version has another folder."""
 
     def make(folder: str, scale: str) -> Run:
         path = tmp_path / folder / "mine.py"
@@ -35,7 +35,7 @@ def planned(tiny: str, tmp_path: Path):
 
 
 def test_whatever_makes_another_encoder_gives_it_another_folder(planned):
-    """The hash alone, at the end of the name, tells them apart."""
+    """Only the hash at the end of the name differs."""
     run, data = planned("first", "1.0"), "0" * 12
     names = {
         "as it is": folder_name(run, data),

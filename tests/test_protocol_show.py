@@ -1,4 +1,4 @@
-"""`protocol show`: what a protocol is, and every value of it as a file that is the same protocol."""
+"""`protocol show`: the description of a protocol, and all its values as a file that is the same protocol."""
 
 import pytest
 

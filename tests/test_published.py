@@ -1,4 +1,4 @@
-"""The tables of results/published: copied whole, consistent with themselves, and shown apart from ours."""
+"""The tables of results/published are complete, consistent, and shown apart from this suite's results."""
 
 import csv
 from itertools import groupby
@@ -15,7 +15,7 @@ Row = dict[str, str]
 
 
 def rows_of(pattern: str) -> list[Row]:
-    """The lines of all files of that pattern."""
+    """The lines of all files that match the pattern."""
     files = sorted(file for file in published.folder().glob(pattern) if file.name not in published.OTHERS)
     return [row for file in files for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
 
@@ -55,14 +55,14 @@ SPECS = sorted({row["attention"] for row in rows_of("*.csv")} - {""})
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_spec_finds_its_attention_and_is_written_as_its_row(spec: str):
-    """A run is set beside a figure where its row is the spec, so options at their defaults are left out."""
+    """A run is compared with a figure if its row equals the figure's spec, so that specs leave out default options."""
     entry, options = find(spec)
     assert reproduction.same(entry.row(options), spec)
 
 
 @pytest.mark.parametrize("source", ["lra_paper", "nystromformer", "skyformer", "polaformer"])
 def test_every_row_of_the_tables_that_others_copy_is_here(source: str):
-    """But for rows that the Arena's README quotes from other papers, each with its authors' set-up."""
+    """Except rows that the Arena's README quotes from other papers with their authors' set-ups."""
     rows = [row for row in rows_of(f"{source}*.csv") if row["protocol"] != "own"]
     assert {row["mechanism"] for row in rows if not row["attention"]} == set()
     found = reproduction.beside([], rows)
@@ -150,7 +150,7 @@ def test_blocks_stand_alone(tmp_path: Path):
 
 
 def test_published_tasks_have_our_titles():
-    """Whoever renames a task renames it in tasks.csv, too."""
+    """A renamed task must be renamed in tasks.csv, too."""
     known = published.tasks()
     for name in tasks.names():
         if name in known:
@@ -161,7 +161,7 @@ def test_published_tasks_have_our_titles():
 
 
 def test_every_file_is_the_one_of_its_sum():
-    """After a change that is meant: `sha256sum *.csv > SHA256SUMS` in results/published."""
+    """After an intended change, run `sha256sum *.csv > SHA256SUMS` in results/published."""
     lines = (published.folder() / published.SUMS_FILE).read_text().splitlines()
     assert [line.split()[1] for line in lines] == sorted(path.name for path in published.folder().glob("*.csv"))
     for path in published.folder().glob("*.csv"):

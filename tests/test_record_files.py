@@ -1,4 +1,4 @@
-"""Records are checked by the annotations of their dataclass; files are written whole; a lock has one holder."""
+"""Records are checked against the annotations of their dataclass; files are written whole; a lock has one holder."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ FIELDS = [(kind, field.name) for kind, (_, made) in KINDS.items() for field in d
 
 @pytest.mark.parametrize(("kind", "field"), FIELDS)
 def test_a_field_of_the_wrong_type_is_named(kind: str, field: str, tmp_path: Path):
-    """Every field of both classes, also one that is added later: what its annotation refuses is refused."""
+    """Every field of both classes, also a future one, refuses values that its annotation excludes."""
     module, made = KINDS[kind]
     annotation = typing.get_type_hints(type(made))[field]
     refused = [value for value in WRONG if not fits(value, annotation)]
@@ -119,7 +119,7 @@ def test_records_skips_what_it_cannot_read(tmp_path: Path):
 
 @pytest.fixture
 def latin(tmp_path: Path) -> Path:
-    """A folder whose name is no UTF-8, with a record of a user's file in it, and a broken one."""
+    """A folder whose name is no UTF-8, with the record of a user's file and a broken record."""
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     try:
         folder.mkdir()
@@ -156,7 +156,7 @@ def test_a_folder_that_is_no_utf8(latin: Path):
 
 
 def test_a_folder_is_known_by_what_is_written_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A report that was cut short does not keep the next one from its folder."""
+    """The file that marks the folder is written first, so that an interrupted report does not block the next one."""
     contents = {"a.csv": b"1", "mark.json": b"ours"}
 
     def full(path: Path, content: bytes) -> None:

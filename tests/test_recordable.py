@@ -1,4 +1,4 @@
-"""Whatever a record could not keep is refused before the first step, in one line, and nothing is left behind."""
+"""Values that a record cannot keep are refused in one line before the first step, and no file is left."""
 
 import dataclasses
 import math
@@ -37,7 +37,7 @@ TASK = re.findall(r"```python\n(.*?)```", TASK, re.DOTALL)[0]
 
 @pytest.fixture
 def refused(tmp_path, capsys):
-    """Runs the command with these words, which must end in one line; returns the line."""
+    """A function that runs a command, which must fail in one line, and returns this line."""
 
     def run(*words):
         out, few = tmp_path / "runs", ("train.steps=2", "train.warmup=1", "train.evaluate_every=2")
@@ -94,7 +94,7 @@ def test_a_backbone(title, key, words, refused, tmp_path, tiny):
 
 
 def task_with(tmp_path, change):
-    """A file with the task of the page, changed."""
+    """The path of a file with the task of docs/add-a-task.md, changed by `change`."""
     name = f"t{abs(hash(str(tmp_path))) % 10**8}"
     text = TASK.replace('"majority"', f'"{name}"')
     assert change(text) != text
@@ -128,7 +128,7 @@ def test_what_prepare_returns(made, refused, tmp_path):
 
 
 def test_data_that_prepare_made_by_itself(refused, tmp_path):
-    """What `in_memory` checks is checked once more before a run."""
+    """The checks of `in_memory` are repeated before a run."""
     after = "made.test.labels[3] = 7\n        return made\n"
     path = task_with(tmp_path, lambda text: re.sub(r"return (in_memory\(.*\)\n)", rf"made = \1        {after}", text))
     assert "test: row 3: the label is 7, not one of 0 to 1" in refused("--attn", "mean", "--task", path)

@@ -1,4 +1,4 @@
-"""GLA, DeltaNet and Mamba-2 over several chunks, and where they are something simpler."""
+"""GLA, DeltaNet and Mamba-2 over several chunks, and in cases that equal something simpler."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def draw(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("spec", ["gla:rank=2", "deltanet:short_conv=3", "mamba2:state=3"])
 def test_several_chunks(spec: str):
-    """With holes, and with padding at the end that is longer than a chunk, which the way back meets first."""
+    """With scattered padding, and with final padding longer than a chunk, at which the backward direction begins."""
     entry, options = attention_zoo.find(spec)
     torch.manual_seed(0)
     module, x = entry.build(Dims(dim=4, heads=1, length=TOKENS), options).double(), draw(2, TOKENS, 4)
@@ -34,7 +34,7 @@ def test_several_chunks(spec: str):
 
 
 def test_gla_without_forgetting_is_linear_attention():
-    """Of each direction, and unnormalised."""
+    """Each direction is linear attention without a normaliser."""
     q, k, v = draw(3, 1, TOKENS, 4)
     y = gated_scan(q, k, v, torch.zeros_like(q), 3)
     assert_close(y, (q @ k.transpose(-2, -1)).tril() @ v, rtol=0, atol=1e-10)
@@ -42,7 +42,7 @@ def test_gla_without_forgetting_is_linear_attention():
 
 @pytest.mark.parametrize("decay", [1e-3, 1.0, 30.0, 1e4])
 def test_gla_decays_of_any_size(decay: float):
-    """exp of the sum over a chunk is beyond float32 in both directions, but not what is left of a key."""
+    """exp(sum of log decays over a chunk) under- or overflows in float32, but the weight of a key does not."""
     q, k, v, gate = draw(4, 1, TOKENS, 4)
     log_decay = -decay * gate.abs()
     total = log_decay.cumsum(-2)
@@ -53,7 +53,7 @@ def test_gla_decays_of_any_size(decay: float):
 
 
 def test_delta_rule_on_orthonormal_keys_is_linear_attention():
-    """With beta = 1 nothing is to be erased; with beta = 0 nothing is written."""
+    """With beta = 1 there is nothing to erase; with beta = 0 nothing is written."""
     k = torch.linalg.qr(draw(TOKENS, TOKENS)).Q.unsqueeze(0)
     q, v, beta = draw(1, TOKENS, TOKENS), draw(1, TOKENS, 4), torch.ones(1, TOKENS, 1, dtype=torch.float64)
     expected = (q @ k.transpose(-2, -1)).tril() @ v
@@ -62,7 +62,7 @@ def test_delta_rule_on_orthonormal_keys_is_linear_attention():
 
 
 def test_delta_rule_on_equal_keys_keeps_the_last_value():
-    """Where a power series of the triangular system would lose all digits in float32."""
+    """A power series for the triangular system would lose all digits in float32 here."""
     k = torch.ones(1, TOKENS, 1) @ torch.tensor([[[0.6, 0.8]]])
     v, beta = draw(1, TOKENS, 3).float(), torch.ones(1, TOKENS, 1)
     assert_close(delta_scan(k, k, v, beta, 3), v, rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""lra_release.gz: single files out of a tiny archive; links, devices, strange paths, damage, a stop on the way."""
+"""lra_release.gz: single files from a tiny archive; links, devices, strange paths, damage, interruption."""
 
 import gzip
 import io
@@ -14,7 +14,7 @@ PLACES, NAMES = ("", "tsv", "lra/tsv", "lra/lra/tsv"), ["a.tsv", "b.tsv"]
 
 
 def archive(folder, members):
-    """Members: (name, content, or the type of something that is no file, as a string)."""
+    """members: (name, content), where the content may be a string, the type of a member that is no file."""
     with tarfile.open(folder / "lra_release.gz", "w:gz") as tar:
         for name, content in members:
             member = tarfile.TarInfo(name)

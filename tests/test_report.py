@@ -1,4 +1,4 @@
-"""Records -> tables, curves and published blocks: golden text, and only runs under the same conditions are averaged."""
+"""Tables, curves and published blocks from records: golden text; only runs under equal conditions are averaged."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def fill(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
-    """Such a folder, which no test changes, and the report on it in its folder `out`."""
+    """As `runs`, a folder that no test changes, with the report on it in its folder `out`."""
     folder = fill(tmp_path_factory.mktemp("written") / "runs")
     return folder, write([folder], folder / "out")
 
@@ -192,7 +192,7 @@ def test_other_data_or_settings_stand_apart():
 
 
 def test_a_tables_curves_stand_below_it_alone(tmp_path: Path):
-    """And not those of the tables that stand apart from it."""
+    """The curves of other tables are not below it."""
     for record in (make("softmax", 0.4), make("pola", 0.4), make("softmax", 0.7, config={"train": {"lr": 0.1}})):
         save(record, tmp_path)
     write([tmp_path], tmp_path / "out")
@@ -202,7 +202,7 @@ def test_a_tables_curves_stand_below_it_alone(tmp_path: Path):
 
 
 def test_a_report_may_stand_among_its_records(runs: Path, tmp_path: Path):
-    """Its own files are no records, and those that only the report before had are gone."""
+    """The report's files are not read as records, and files that only the previous report had are removed."""
     for file in runs.glob("*.json"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "table-mine.tex").write_text("the user's")
@@ -221,7 +221,7 @@ def test_a_report_may_stand_among_its_records(runs: Path, tmp_path: Path):
 
 
 def test_a_report_removes_nothing_elsewhere(tmp_path: Path):
-    """Whatever the file says that was there before it."""
+    """Whatever paths the previous report.json names."""
     inside = [tmp_path / "a.csv", tmp_path / "figures" / "b.svg"]
     outside = ["../outside.csv", "/outside.csv", "figures/../../outside.csv", "notes.txt", "work/a.csv"]
     for names, found in ((["a.csv", "figures/b.svg", *outside], inside), ([3], []), (3, []), (None, [])):
@@ -238,7 +238,7 @@ def test_a_report_replaces_no_file_of_the_users(name: str, runs: Path, tmp_path:
 
 
 def test_json_has_as_many_digits_as_csv(tmp_path: Path):
-    """Of small numbers, too."""
+    """This also holds for small numbers."""
     save(make("softmax", 3.14159265358979e-14), tmp_path)
     write([tmp_path], tmp_path / "out")
     (run,) = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["runs"]["data"]

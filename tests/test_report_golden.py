@@ -1,6 +1,6 @@
-"""Six records at a time -> Markdown, CSV and LaTeX, byte for byte as in tests/golden.
+"""Reports on six records as Markdown, CSV and LaTeX, byte for byte as in tests/golden.
 
-After a change that is meant: `python tests/test_report_golden.py` writes them anew; read the difference.
+After an intended change, `python tests/test_report_golden.py` writes the files again; read the difference.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ def mixed() -> list[Record]:
 
 
 def seeds() -> list[Record]:
-    """Two mechanisms, three seeds in common: differences, p-values, what is bold."""
+    """Two mechanisms with three common seeds: differences, p-values and bold rows."""
     rows = {"softmax": (0.401, 0.408, 0.404), "pola": (0.452, 0.461, 0.457)}
     config = {"config": {"train": {"lr": 2e-3, "steps": 300}}, "parameters": SIZES}
     return [
@@ -93,7 +93,7 @@ def one_published_table() -> Iterator[None]:
 def folders(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, tuple[Path, dict[str, str]]]:
-    """Name of the records -> their folder, with the report in `out`, and what `render` says."""
+    """Name of a set of records -> its folder, with the report in `out`, and the texts of `render`."""
     made = {}
     for records in (mixed, seeds):
         folder = tmp_path_factory.mktemp(records.__name__)
@@ -111,7 +111,7 @@ def test_byte_for_byte(folders: dict[str, tuple[Path, dict[str, str]]], name: st
 
 
 def test_records_of_an_older_schema_are_read(tmp_path: Path):
-    """What they do not say is a dash; the accuracies are as before."""
+    """Missing values are dashes; the accuracies stay the same."""
     for record in mixed():
         fields = {key: value for key, value in dataclasses.asdict(record).items() if key not in OLDER}
         (tmp_path / f"{record.name}.json").write_text(json.dumps(fields | {"schema_version": 1}))

@@ -1,4 +1,4 @@
-"""Tables for a paper: what is cut where, and that pdflatex sets them within a column of 5.5 inches."""
+"""Tables for a paper: where they are cut, and that pdflatex fits them into a column of 5.5 inches."""
 
 import re
 import shutil

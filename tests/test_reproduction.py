@@ -1,4 +1,4 @@
-"""Published accuracies beside ours: verdicts, and that no protocol is compared with another."""
+"""Published accuracies beside those of this suite: verdicts, and that protocols are not mixed."""
 
 from collections import defaultdict
 from typing import Any
@@ -60,7 +60,7 @@ def test_each_precision_is_a_line_of_its_own():
 
 
 def test_two_sources_of_a_mechanism_are_two_lines():
-    """Whose rows then read `softmax@ab12`."""
+    """Their rows are then named like `softmax@ab12`."""
     fields = {"protocol": "skyformer", "test_rows": 2_000, "data": SIZES}
     other = {"name": "softmax", "title": "softmax", "options": {}, "source_hash": "ffff", "builtin": True}
     runs = [make("softmax", 0.38, **fields), make("softmax", 0.39, seed=1, attention=other, **fields)]

@@ -108,7 +108,7 @@ def test_one_id_with_two_texts_keeps_both(tmp_path):
 
 
 def many(folder):
-    """60 papers of one word each, cited by halves; the popular ones are those below 20."""
+    """60 papers; three in four pairs have label 1, and their second paper is one of the 20 popular ones, below P20."""
     papers = {f"P{paper}": f"word{chr(97 + paper % 26)} shared text {paper}" for paper in range(60)}
     draw, lines = np.random.RandomState(0), []
     for split, rows in (("train", 400), ("eval", 80), ("test", 80)):
@@ -203,7 +203,7 @@ def test_without_files_the_remedy_names_the_task_that_was_asked_for(
 
 
 def test_prepared_pairs_are_used_again_without_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Whatever the seed, where it draws nothing; and only the whole lists, unless the files are named."""
+    """Any seed will do where nothing is drawn; without the files, only the whole lists are used."""
     folder, cache = write_compact(tmp_path), tmp_path / "cache"
     prepare(folder)
     with pytest.raises(DataError, match="without files"):

@@ -1,4 +1,4 @@
-"""What PolaFormer's rivals are where they are simple: means, linear attention, doubly stochastic maps."""
+"""PolaFormer's rivals in simple cases: means, linear attention, doubly stochastic maps."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ x = torch.randn(2, 12, D, dtype=torch.float64, generator=torch.Generator().manua
 
 
 def build(spec: str, grid: tuple[int, int] | None = None) -> Attention:
-    """In float64, with out = identity, so that the output is the mix."""
+    """The mechanism in float64 with the identity as `out`, so that the output is the mix."""
     torch.manual_seed(1)
     entry, options = attention_zoo.find(spec)
     module = entry.build(Dims(dim=D, heads=2, length=12, grid=grid), options).double().eval()
@@ -32,7 +32,7 @@ def values(module: Attention) -> Tensor:
 
 
 def without(module: Attention, rows: slice) -> Attention:
-    """No q, or no q and k."""
+    """Sets these rows of the projection to zero: q, or q and k."""
     with torch.no_grad():
         module.get_parameter("qkv.weight")[rows] = 0
         module.get_parameter("qkv.bias")[rows] = 0
@@ -54,7 +54,7 @@ def test_blind_queries_get_the_mean(spec: str, rows: slice, factor: float):
 
 @pytest.mark.parametrize("spec", ["inline:conv=0", "lotformer:pivots=4,eps=1"])
 def test_rows_sum_to_one(spec: str):
-    """Equal values come back."""
+    """If all values are equal, the output is that value."""
     module = build(spec)
     with torch.no_grad():
         module.get_parameter("qkv.weight")[2 * D :] = 0
@@ -63,7 +63,7 @@ def test_rows_sum_to_one(spec: str):
 
 
 def test_lotformer_is_doubly_stochastic():
-    """So the mean over tokens is that of the values; a very blurred plan gives every token the mean."""
+    """So the mean of the outputs is that of the values; with a large eps, every token gets the mean."""
     module = build("lotformer:pivots=4,eps=1")
     assert_close(module(x).mean(1), values(module).mean(1), rtol=0, atol=1e-6)
     module = build("lotformer:pivots=4,eps=1e9")
@@ -79,7 +79,7 @@ def linear(x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def rala(module: Attention) -> tuple[Tensor, ...]:
-    """All keys equal, which therefore weigh the same; the gate is 1."""
+    """Makes all keys equal, so that they weigh the same, and the gate 1 -> q, k, v."""
     without(module, slice(D, 2 * D))
     with torch.no_grad():
         module.get_parameter("gate.weight").zero_()
@@ -104,7 +104,7 @@ def test_without_rotation_they_are_linear_attention(spec: str, project: Callable
 
 @pytest.mark.parametrize("tokens_first", [True, False])
 def test_sinkhorn_is_what_the_compiler_is_told(tokens_first: bool):
-    """Shapes and strides of results, for whatever strides of inputs."""
+    """Shapes and strides of the results are as declared, for inputs of any strides."""
     scores, gradient = (torch.randn(2, 2, 5, 3).transpose(-2, -1) for _ in range(2))
     masses, real = torch.full((2, 3, 1), -1.1), torch.ones(2, 1, 1, 5, dtype=torch.bool)
     for updates in (4, 5):
@@ -118,7 +118,7 @@ def test_sinkhorn_is_what_the_compiler_is_told(tokens_first: bool):
 
 @pytest.mark.parametrize(("spec", "heads"), [("rala", 4), ("mlla", 8)])
 def test_heads_that_cannot_be_turned_are_refused(spec: str, heads: int):
-    """Rows and columns take a plane of two channels each."""
+    """Rows and columns need a plane of two channels each."""
     entry, options = attention_zoo.find(spec)
     with pytest.raises(attention_zoo.SpecError, match="rotary=true"):
         entry.build(Dims(dim=D, heads=heads, length=12, grid=(3, 4)), options)

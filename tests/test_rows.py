@@ -1,4 +1,4 @@
-"""Rows as a user names them, and LaTeX tables of some rows alone, which say of them what they say beside all others."""
+"""Rows as a user names them, and LaTeX tables of chosen rows, with the same cells as in the table of all rows."""
 
 from pathlib import Path
 

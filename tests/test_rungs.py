@@ -1,4 +1,4 @@
-"""Networks of the ladders: each learns what it can see, finds nothing where there is nothing, and repeats itself."""
+"""Networks of the ladders: each learns what it can see, stays at chance where there is nothing, and is repeatable."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ SPEC = tasks.Spec(vocab=256, classes=2, length=1024, grid=(32, 32), padded=False
 
 
 def stripes(known: bool, rows: int = 400) -> tasks.Data:
-    """Noise with faint stripes, across for label 1, down for label 0; or labels that say nothing."""
+    """Noise with faint stripes, across for label 1, down for label 0; known=False: random labels."""
     random = np.random.default_rng(0)
 
     def split(rows):
@@ -57,7 +57,7 @@ def test_every_size_of_images(kind, side):
 
 
 def test_patches_do_not_know_where_they_are():
-    """Images whose patches change places give the same answer."""
+    """Images with the same patches in other places give the same answer."""
     model = rungs.make(SHORT["patches"], 32, classes=2).eval()
     torch.nn.init.normal_(model.get_submodule("features.0").weight)  # pyright: ignore[reportArgumentType]
     blank = torch.zeros(1, 1, 32, 32)
@@ -68,9 +68,9 @@ def test_patches_do_not_know_where_they_are():
 
 
 def test_the_network_is_chosen_on_validation(monkeypatch):
-    """Of five looks validation is best at the second, and again at the fourth; the test split at the third."""
+    """Of five evaluations, the second and the fourth are best on validation, and the third on the test split."""
     data, look = stripes(known=True, rows=32), 0
-    scores = {200: [0.5, 0.9, 0.6, 0.9, 0.7], 500: [0.1, 0.2, 0.95, 0.3, 0.4]}  # by the rows of a split
+    scores = {200: [0.5, 0.9, 0.6, 0.9, 0.7], 500: [0.1, 0.2, 0.95, 0.3, 0.4]}  # rows of a split -> accuracies
 
     def fit(*_):
         nonlocal look

@@ -1,4 +1,4 @@
-"""Code that changed without changing a number keeps the identity of the runs recorded before; no other code does."""
+"""Code that changed without changing a number keeps the identity of recorded runs; other changed code does not."""
 
 import hashlib
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_an_entry_is_of_the_code_as_it_is(change: Change):
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    """The committed ones of this version that ran no user's file."""
+    """The committed records of this RESULTS_VERSION."""
     found, problems = find_records([ROOT / "results" / "records", ROOT / "results" / "records" / "audit"])
     assert not problems
     kept = [record for record in found.values() if record.results_version == RESULTS_VERSION]
@@ -39,14 +39,14 @@ def records() -> list[Record]:
 
 
 def test_committed_records_are_of_the_mechanisms_as_they_are(records: list[Record]):
-    """A run that is asked for again is skipped. Whoever moves a number on purpose makes the records anew."""
+    """So a repeated run is skipped. After an intended change of a number, the records must be made again."""
     for record in records:
         entry, _ = attention_zoo.find(str(record.attention["address"]))
         assert entry.source_hash == record.attention["source_hash"], record.name
 
 
 def test_committed_records_keep_their_identity(records: list[Record]):
-    """Computed anew from what the record holds; whoever changes what identities cover raises RESULTS_VERSION."""
+    """Identities are computed again from the record; a change of what they cover must raise RESULTS_VERSION."""
     for record in records:
         run = run_of(record, config_of(record))
         assert run.identity(record.data["hash"]) == record.identity, record.name

@@ -1,4 +1,4 @@
-"""Second derivatives: right, or an error, and never silently wrong; gradients by hand can be differentiated again."""
+"""Second derivatives are right or raise an error; hand-written gradients can be differentiated again."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def built(spec: str) -> tuple[Attention, Tensor, Tensor]:
 
 
 def gradients(module: Attention, x: Tensor) -> list[Tensor]:
-    """Of a weighted sum of the outputs at real tokens, for x and every parameter; they have a graph of their own."""
+    """Gradients of a sum over the outputs at real tokens, for x and every parameter, with a graph of their own."""
     y = module(x, KEEP)
     weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
     total = torch.where(KEEP[..., None], y * weights, 0).square().sum()
@@ -34,7 +34,7 @@ def gradients(module: Attention, x: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("spec", [*attention_zoo.names(), *OPTIONS])
 def test_second_derivatives_are_right_or_raise(spec: str):
-    """How all gradients change along a direction of x: by a second backward pass, and by a difference of gradients."""
+    """Derivatives of all gradients along a direction of x: a second backward pass against a difference of gradients."""
     module, x, direction = built(spec)
     x.requires_grad_()
     first = gradients(module, x)
@@ -55,7 +55,7 @@ def test_second_derivatives_are_right_or_raise(spec: str):
 
 @pytest.mark.parametrize("name", ["relu", "elu", "pola"])
 def test_hessian_and_jvp_of_torch(name: str):
-    """Both ask for second derivatives behind the back of whoever calls them."""
+    """Both functions compute second derivatives internally."""
     module, x, direction = built(name)
     step = 1e-6 * direction
 
@@ -108,7 +108,7 @@ def test_signed_powers(power: float):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_signed_powers_at_zero(dtype: torch.dtype):
-    """Where padding is zeroed; 0 is what the first derivative gives, too."""
+    """Zeroed padding has such values; the second derivative is 0 there, as the first."""
     t = torch.tensor([0.0, -0.0, 2.0], dtype=dtype).view(1, 1, 1, 3).requires_grad_()
     powers = torch.full((1, 1, 3), 1.5, dtype=dtype, requires_grad=True)
     y = SignedPowers.apply(t, powers)

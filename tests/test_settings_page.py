@@ -1,4 +1,4 @@
-"""docs/settings.md is what the fields and their comments say, and nothing that can be set is missing there."""
+"""docs/settings.md is made from the fields and their comments, and lacks no setting."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ from lra.results import locks
 
 ROOT = Path(__file__).parent.parent
 CODE = [path for folder in ("lra", "attention_zoo", "tasks", "tests") for path in (ROOT / folder).rglob("*.py")]
-NOT_READ = (Path(environment.__file__), Path(__file__))  # these only name variables
+NOT_READ = (Path(environment.__file__), Path(__file__))  # these two name variables without reading them
 
 
 @dataclass
@@ -94,7 +94,7 @@ def test_lines(line: str, page: str):
 
 
 def constants(path: Path) -> Iterator[str]:
-    """The texts in a file that could name a variable."""
+    """The string constants of a file, which could name a variable."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value

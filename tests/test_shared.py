@@ -1,4 +1,4 @@
-"""One run in several processes that the command starts: the numbers of one, kills, pauses, how many there are."""
+"""One run in several processes that the command starts: equal results, kills, pauses, the number of processes."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -29,14 +29,14 @@ def asked(tiny, out, **changes: Any) -> Request:
 
 
 def numbers(record) -> tuple:
-    """All that a run has computed."""
+    """All results of a run, without times."""
     curve = [{name: value for name, value in point.items() if name != "seconds"} for point in record.curve]
     return record.identity, record.status, curve, record.predictions, record.test_accuracy_last
 
 
 @pytest.mark.slow
 def test_three_processes_are_one(tiny, tmp_path, capfd):
-    """On however few cores. Batches have several micro-batches, and so have evaluations."""
+    """Whatever the number of cores. Batches and evaluations have several micro-batches."""
     (one,) = run_grid(asked(tiny, tmp_path / "one", processes=1))
     (three,) = run_grid(asked(tiny, tmp_path / "three", processes=3))
     assert (one.environment["processes"], three.environment["processes"]) == (1, 3)
@@ -62,7 +62,7 @@ class Deadly(QKVAttention):
 
 
 def once(tmp_path, what: str) -> str:
-    """A user's attention that does something in the second process, the first time it is run."""
+    """The path of a user's attention that executes `what` in the second process, in the first run only."""
     marker = tmp_path / "marker"
     path = tmp_path / "deadly.py"
     first = (
@@ -80,7 +80,7 @@ def once(tmp_path, what: str) -> str:
     ],
 )
 def test_one_of_two_fails(tiny, tmp_path, capfd, what, reason):
-    """One line, a record that says failed, no process that waits; the same command goes on."""
+    """One line, a record with status failed and no waiting process; the same command goes on."""
     spec = once(tmp_path, what)
     wanted = asked(tiny, tmp_path / "runs", attentions=[spec], processes=2)
     (record,) = run_grid(wanted)
@@ -116,7 +116,7 @@ class Moody(QKVAttention):
 
 @pytest.mark.parametrize("counts", [True, False])
 def test_what_an_attention_draws_and_counts(tiny, tmp_path, capfd, counts):
-    """Draws are a function of the micro-batch. What goes by the order of micro-batches is left to one process."""
+    """Draws depend on the micro-batch only. What depends on their order is left to one process."""
     path = tmp_path / "moody.py"
     path.write_text(MOODY.replace("COUNTS", str(counts)))
     wanted = asked(tiny, tmp_path / "two", attentions=[str(path)], processes=2)
@@ -140,7 +140,7 @@ class Slow(QKVAttention):
 
 
 def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capfd):
-    """When the other run has ended; no number of it changes."""
+    """It gets a second process when the other run has ended, and its results do not change."""
     for name, number in (("APART_TOKENS", 0), ("SHARED_TOKENS", 0)):
         monkeypatch.setattr(crew, name, number)
     monkeypatch.setattr("lra.experiments.local.crew.count_cores", lambda: (2, 2))
@@ -160,7 +160,7 @@ def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capf
 
 @pytest.mark.slow
 def test_a_run_takes_cores_that_become_free(tiny, tmp_path, monkeypatch, capfd):
-    """Others use one of two cores when it begins, and none when the command looks again."""
+    """Other programs use one of two cores when the run begins, and none when the command looks again."""
     for name, number in (("APART_TOKENS", 0), ("SHARED_TOKENS", 0)):
         monkeypatch.setattr(crew, name, number)
     monkeypatch.setattr("lra.training.cores.own_cores", lambda: 2)
@@ -196,7 +196,7 @@ def test_how_many_processes_a_run_gets():
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Chooses the processes of runs with these numbers of tokens, on a machine of so many cores and GiB."""
+    """A function that chooses the processes for runs of these numbers of tokens on a machine of `cores` and GiB."""
 
     def choose(*tokens: int, cores: int = 4, memory: int = 64, group: Group | None = None, **asked: Any) -> Crew:
         wanted: Any = {"attentions": [], "tasks": [], "seeds": []} | asked

@@ -1,4 +1,4 @@
-"""Processes that each compute a share of the rows, as on GPUs: here two on the CPU, told not to take turns."""
+"""Processes that each compute a share of the rows, as on GPUs: here two on the CPU that do not take turns."""
 
 import multiprocessing
 from dataclasses import replace
@@ -22,12 +22,12 @@ from lra.training.distributed import Group, alone, open_store, together
 from lra.training.step import Step
 
 SPEC = tasks.Spec(vocab=16, classes=10, length=40)
-ROWS = np.random.default_rng(0).permutation(100)[:30]  # of a batch
-TESTED = (89, 1)  # rows of an evaluation: of the first one process has more, of the second one process has none
+ROWS = np.random.default_rng(0).permutation(100)[:30]  # of the first batch
+TESTED = (89, 1)  # rows of two evaluations: one process has more of the first, and none of the second
 
 
 class Sharing(Group):
-    """A group on the CPU that shares the rows as GPUs do. Everything else is the group's own."""
+    """A group on the CPU that shares rows as a group of GPUs does, and is otherwise unchanged."""
 
     @property
     def takes_turns(self) -> bool:
@@ -43,14 +43,14 @@ def samples() -> tasks.Split:
 
 
 def watch(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    """A running statistic, as of BatchNorm, that training updates."""
+    """Updates a running statistic in training, as BatchNorm does."""
     if model.training:
         model.seen.mul_(0.9).add_(inputs[0].float().mean())  # pyright: ignore[reportCallIssue]
 
 
 def train(run: Run, group: Group, watched: bool = False) -> dict[str, Any]:
-    """Three steps and two evaluations, and all that they have computed."""
-    # A large eps: with a small one Adam makes a step of the rounding of a zero, and the same step of a doubled gradient
+    """The results of three steps and two evaluations."""
+    # A large eps: with a small one, Adam turns rounding errors into steps, and a doubled gradient into the same step
     config = replace(run.config.train, steps=9, warmup=0, lr=0.03, clip="value", clip_at=0.02, eps=1e-3)
     model, split = make_model(run, SPEC), samples()
     if watched:
@@ -68,7 +68,7 @@ def train(run: Run, group: Group, watched: bool = False) -> dict[str, Any]:
 
 
 def share(rank: int, port: int, run: Run, watched: bool, answers: Any) -> None:
-    """A process of the two."""
+    """The work of one of the two processes."""
     torch.set_num_threads(1)
     with together(port, "shares", rank, 2) as group:
         found = train(run, Sharing(group.rank, group.size, group.device, group.store), watched)
@@ -76,7 +76,7 @@ def share(rank: int, port: int, run: Run, watched: bool, answers: Any) -> None:
 
 
 def in_two_processes(run: Run, watched: bool = False) -> list[dict[str, Any]]:
-    """What `train` has found in each."""
+    """The results of `train` in each of two processes."""
     context, store = multiprocessing.get_context("spawn"), open_store()
     answers = context.Queue()
     both = [
@@ -94,7 +94,7 @@ def in_two_processes(run: Run, watched: bool = False) -> list[dict[str, Any]]:
 
 
 def test_two_shares_are_the_batch(tiny: str):
-    """The mean gradient, clipped after it was averaged, and predictions of all rows, in every process."""
+    """Every process has the mean gradient, clipped after averaging, and the predictions of all rows."""
     overrides = ("model.dropout=0.0", "train.batch=30")
     asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=Path("unused"))
     (run,) = plan(replace(asked, overrides=overrides))
@@ -111,7 +111,7 @@ def test_two_shares_are_the_batch(tiny: str):
 
 
 def test_what_training_updates_is_the_same_in_every_process(tiny: str):
-    """Each has seen other rows; weights, best checkpoints and predictions are one model's."""
+    """Although each process saw other rows, the running statistic is the same in all."""
     asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=Path("unused"))
     (run,) = plan(replace(asked, overrides=("model.dropout=0.0", "train.batch=30", "train.gear=eager")))
     first, second = (found["weights"]["seen"] for found in in_two_processes(run, watched=True))
@@ -120,7 +120,7 @@ def test_what_training_updates_is_the_same_in_every_process(tiny: str):
 
 
 def mask(group: Group, number: int = 5, micro_batch: int = 2) -> list[float]:
-    """What dropout leaves of a hundred ones in a micro-batch of a step."""
+    """The result of dropout on a hundred ones, in this micro-batch of this step."""
     config = Train(steps=9, batch=6, lr=0.0, warmup=0, evaluate_every=1)
     step = Step(nn.Linear(2, 2), config, CPU, Padding(length=4), seed=3, group=group)
     step.number = number
@@ -129,7 +129,7 @@ def mask(group: Group, number: int = 5, micro_batch: int = 2) -> list[float]:
 
 
 def test_dropout_differs_between_shares_and_not_between_turns():
-    """A micro-batch that any process may take has one mask; each share has its own."""
+    """In turns, a micro-batch has the same mask in every process; shares have different masks."""
     single, *turns = (mask(Group(rank, size, CPU.torch_device)) for rank, size in ((0, 1), (0, 2), (1, 2)))
     assert turns == [single, single]
     shares = [mask(Sharing(rank, 3, CPU.torch_device)) for rank in (0, 1, 2)]

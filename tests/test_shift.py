@@ -1,4 +1,4 @@
-"""A run that begins in the eager gear while the compiler works beside it, and goes on in the compiled one."""
+"""A run that begins in the eager gear while a compiler process works, and goes on in the compiled gear."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ from lra.training.progress import COMPILED, Bar, Progress
 
 
 class Stub:
-    """Stands in for the compiler's process: it is done when it has been looked at a few times."""
+    """In place of the compiler's process: done after `busy` was read `looks` times."""
 
     refusal, looks = "", 2
 
@@ -54,7 +54,7 @@ class Stub:
 
 @pytest.fixture
 def shifting(tiny, tmp_path, monkeypatch):
-    """A request whose runs shift to a compiled gear, without a compiler in it, from step 11 on."""
+    """A request whose runs are in a compiled gear from step 11 on, where torch.compile does nothing."""
     monkeypatch.setattr(gearbox, "EARNED_TOKENS", 1)
     monkeypatch.setattr(gearbox, "SHIFT_TOKENS", 10 * 8 * 30)
     monkeypatch.setattr("lra.training.compiled.torch.compile", lambda model, **_: model)
@@ -80,7 +80,7 @@ def test_the_run_shifts_at_its_step(shifting, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("step", [45, 60])
 def test_a_resumed_run_is_in_the_gear_of_its_step(shifting, tmp_path, step):
-    """Also where it was stopped after its last step and is yet to be tested."""
+    """Also a run that was stopped after its last step, before it was tested."""
 
     def stop(progress):
         if progress.step == step:
@@ -121,7 +121,7 @@ def test_what_the_compiler_refuses_runs_eager(shifting, monkeypatch, capfd):
 
 
 def test_a_resumed_run_stays_in_the_gear_it_has_fallen_back_to(shifting, tmp_path, monkeypatch, capfd):
-    """Though the compiler would work by now: the bits are those of a run that was never stopped."""
+    """The run stays eager although the compiler would work by now, so that its bits are those of an undisturbed run."""
     monkeypatch.setattr(Stub, "refusal", "Unsupported: this")
 
     def stop(progress):
@@ -161,7 +161,7 @@ def test_the_compiler_gets_a_batch_by_itself(tiny, tmp_path):
 
 
 def test_the_compilers_process_has_the_settings_of_the_run(shifting, monkeypatch):
-    """Whatever they were when it started: the cache looks at them, and with others the run would not find the code."""
+    """Settings are part of the cache's keys: under other settings the run would not find the code."""
     seen = []
     monkeypatch.setattr(
         "lra.training.compiled.torch.compile", lambda model, **_: (seen.append(process.look()), model)[1]
@@ -211,7 +211,7 @@ def test_the_real_process_says_why_it_cannot(tiny, tmp_path):
 
 @pytest.mark.slow
 def test_the_real_process_leaves_code_in_the_cache(tiny, tmp_path, monkeypatch):
-    """Which the run then finds: it does not compile itself."""
+    """The run finds the code in the cache and compiles nothing."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(gearbox, "EARNED_TOKENS", 1)
     monkeypatch.setattr(gearbox, "SHIFT_TOKENS", 10 * 8 * 30)
@@ -226,7 +226,7 @@ def test_the_real_process_leaves_code_in_the_cache(tiny, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_compiled_processes_are_one_to_the_last_bit(tiny, tmp_path, monkeypatch):
-    """The first compiles, the others find its code."""
+    """The first process compiles, and the others find its code in the cache."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     overrides = ("train.gear=compiled", "train.steps=20", "train.warmup=2", "train.batch=128", "data.max_length=60")
     wanted = Request(attentions=["agent"], tasks=["listops"], seeds=[0], protocol=tiny, overrides=overrides)
@@ -241,7 +241,7 @@ def bar_of(steps: int, crowd: float = 1.0) -> Bar:
 
 
 def fed(bar: Bar, progress: Progress, steps: int, seconds: float, activity: str = "") -> tuple[float, float]:
-    """The forecast after so many more steps of so many seconds, 100 tokens each."""
+    """The forecast (seconds left, tokens/s) after `steps` more steps of `seconds` and 100 tokens each."""
     for _ in range(steps):
         progress.step, progress.train_seconds = progress.step + 1, progress.train_seconds + seconds
         progress.real_tokens, progress.activity = progress.real_tokens + 100, activity
@@ -258,7 +258,7 @@ def test_the_forecast_goes_by_the_last_seconds():
 
 
 def test_the_forecast_knows_the_gear_to_come():
-    """Before the shift: fewer processes from when the compiler is done, and faster steps from the shift on."""
+    """Before the shift, it expects less crowding once the compiler is done, and faster steps after the shift."""
     bar, progress = bar_of(1000, crowd=1.5), Progress()
     progress.shift_at = 100
     seconds, _ = fed(bar, progress, 50, 3.0, activity="compiling")

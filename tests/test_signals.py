@@ -31,8 +31,8 @@ class Knock(QKVAttention):
         return v
 """
 ROOT = Path(__file__).parent.parent
-CALLS = 30  # of the attention until it sends its signal
-SEED = 7  # of the moments of `test_killed_at_random_moments`, of which the first is at a third of the run
+CALLS = 30  # of the attention, after which it sends its signal
+SEED = 7  # of the moments of `test_killed_at_random_moments`; the first is after a third of the run
 
 
 def command(tiny, out: Path, *overrides: str, attention: str = "elu") -> list[str]:
@@ -41,7 +41,7 @@ def command(tiny, out: Path, *overrides: str, attention: str = "elu") -> list[st
 
 
 def numbers(out: Path) -> list[dict]:
-    """All that the runs have computed, without their times."""
+    """All results of the runs, without times."""
     found = []
     for record in map(load, sorted(out.glob("*.json"))):
         curve = [{name: value for name, value in point.items() if name != "seconds"} for point in record.curve]
@@ -52,7 +52,7 @@ def numbers(out: Path) -> list[dict]:
 
 
 def saved_step(out: Path, pattern: str = "listops-*") -> int:
-    """The step of the checkpoint that a run was left with."""
+    """The step of the run's checkpoint."""
     (path,) = out.glob(f"work/{pattern}/resume.pt")
     state = RunFolder(path.parent).load_state()
     assert state is not None
@@ -62,7 +62,7 @@ def saved_step(out: Path, pattern: str = "listops-*") -> int:
 def knocking(tmp_path: Path, monkeypatch, what: str, calls: int = CALLS) -> str:
     """A user's attention that sends signals to its process, as long as KNOCK is set."""
     monkeypatch.setenv("KNOCK", "1")
-    monkeypatch.setattr("lra.commands.run.examine", lambda _: None)  # it would be counted
+    monkeypatch.setattr("lra.commands.run.examine", lambda _: None)  # it calls the attention, which counts its calls
     path = tmp_path / "knock.py"
     path.write_text(KNOCK.replace("CALLS", str(calls)).replace("WHAT", what))
     return str(path)
@@ -70,7 +70,7 @@ def knocking(tmp_path: Path, monkeypatch, what: str, calls: int = CALLS) -> str:
 
 @pytest.fixture(autouse=True)
 def interruptible():
-    """The tests may have been started in the background, where Ctrl-C is ignored."""
+    """Restores the default handler of SIGINT, which is ignored if the tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "the handler from before is back"
@@ -95,7 +95,7 @@ def test_a_run_is_saved_in_the_step_of_the_signal(tiny, tmp_path, monkeypatch, c
 
 
 def test_ctrl_c_twice_stops_at_once(tiny, tmp_path, monkeypatch, capfd):
-    """A second SIGINT that follows at once is the first one, which `timeout` sends twice."""
+    """A second SIGINT that follows at once counts as the first, since `timeout` sends it twice."""
     knock = "os.kill(os.getpid(), signal.SIGINT)"
     twice = knocking(tmp_path, monkeypatch, f"{knock}; {knock}")
     assert main(command(tiny, tmp_path / "once", attention=twice)) == 130
@@ -111,7 +111,7 @@ def test_ctrl_c_twice_stops_at_once(tiny, tmp_path, monkeypatch, capfd):
 
 
 def test_under_nohup_other_signals_are_answered(tiny, tmp_path, monkeypatch):
-    """Ctrl-C and SIGHUP stay ignored where the command was started so; more of a scheduler's signals change nothing."""
+    """Ctrl-C and SIGHUP stay ignored if they were at the start; further signals of a scheduler change nothing."""
     before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)]
     try:
         kill = "os.kill(os.getpid(), signal.{})"
@@ -125,7 +125,7 @@ def test_under_nohup_other_signals_are_answered(tiny, tmp_path, monkeypatch):
 
 
 def test_a_terminal_that_has_closed_ends_no_run():
-    """Writing to it would be an error, and the run a failed one. Its end comes as SIGHUP, after which all is quiet."""
+    """Writing to a closed terminal raises OSError, until SIGHUP, after which output is discarded."""
     main_end, terminal = os.openpty()
     before = os.dup(2)
     os.dup2(terminal, 2)
@@ -144,12 +144,12 @@ def test_a_terminal_that_has_closed_ends_no_run():
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_killed_at_random_moments(tiny, tmp_path):
-    """While it prepares, trains, evaluates and tests, until the run ends before the signal comes.
+    """While the run prepares, trains, evaluates or tests; repeated until the run ends before the signal comes.
 
-    Python drops what is raised while it frees an object; the signal stays noted, and the run ends after its next step.
+    Python drops exceptions raised while it frees an object; the signal stays noted, and ends the run a step later.
     """
     long = ("train.steps=150", "train.warmup=10")
-    assert main(command(tiny, tmp_path / "calm", *long)) == 0  # it also makes the data, and loads what a run needs
+    assert main(command(tiny, tmp_path / "calm", *long)) == 0  # data and imports are ready for the next
     began = time.monotonic()
     assert main(command(tiny, tmp_path / "timed", *long)) == 0
     whole, moments = time.monotonic() - began, random.Random(SEED)
@@ -189,7 +189,7 @@ def test_a_pretraining_is_saved(tiny, tmp_path, monkeypatch, capfd):
 
 
 def test_processes_of_torchrun_stop_at_the_same_step(tiny, tmp_path, monkeypatch):
-    """Although the second alone has got the signal, when it tried the model. One process then goes on."""
+    """Only the second process got the signal, in the dry run; both stop. One process then goes on."""
     what = 'os.environ.get("RANK") == "1" and os.kill(os.getpid(), signal.SIGUSR1)'
     own = knocking(tmp_path, monkeypatch, what, calls=1)
     words = command(tiny, tmp_path / "runs", attention=own)
@@ -232,7 +232,7 @@ def test_workers_save_before_the_command_ends(tiny, tmp_path, capfd, processes):
 
 
 def test_what_the_parser_makes_of_a_signal_is_the_signal():
-    """Python 3.11 says SystemError, AST constructor recursion depth mismatch, where a signal ends ast.parse."""
+    """In Python 3.11, a signal during ast.parse raises SystemError, AST constructor recursion depth mismatch."""
 
     def parse(asked: bool):
         with signals.caught():

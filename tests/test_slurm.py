@@ -1,4 +1,4 @@
-"""The job script for SLURM, run under a stand-in that does what sbatch does with an array, one task after the other."""
+"""The job script for SLURM, under a fake sbatch that runs the tasks of an array one after the other."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def executable(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
-    """A PATH with sbatch and scontrol, and the file where they note what they were asked."""
+    """Puts fake sbatch and scontrol on PATH -> the file in which they log their arguments."""
     tools, log = tmp_path / "bin", tmp_path / "log"
     tools.mkdir()
     executable(tools / "sbatch", SBATCH.format(python=sys.executable, log=str(log)))
@@ -76,7 +76,7 @@ def test_an_array_does_the_grid_and_its_report(tiny, tmp_path, cluster):
 
 
 def test_a_task_that_is_warned_saves_and_is_queued_again(tiny, tmp_path, cluster):
-    """Its run gets the signal from the script, which waits until the run has saved."""
+    """The script passes the signal to its run, and waits until the run has saved."""
     path = emit(tiny, tmp_path, "softmax", "elu")
     text = path.read_text()
     assert all(line in text for line in ("#SBATCH --signal=B:USR1@120", "#SBATCH --requeue", "#SBATCH --array=1-2"))

@@ -59,7 +59,7 @@ def test_hub_snapshot_and_missing_folder(small, tmp_path):
 
 
 def test_prepared_once_found_without_the_folder(small, tmp_path, monkeypatch):
-    """If the files are the whole release; here that is a few reviews."""
+    """Only the whole release is found without its folder; here the release is a few reviews."""
     monkeypatch.setattr(_sources, "download", lambda *_: pytest.fail("went to the hub"))
     monkeypatch.setattr("tasks.text.task.HOME", replace(HOME, rows={"train": len(TEXTS), "test": len(TEXTS)}))
     TASK.prepare(SMALL, tmp_path / "data", tmp_path / "whole", False)
@@ -70,7 +70,7 @@ def test_prepared_once_found_without_the_folder(small, tmp_path, monkeypatch):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """An empty cache of the hub, and no variable that keeps anyone from it."""
+    """An empty cache of the hub, with no variable that forbids or redirects downloads."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
@@ -78,7 +78,7 @@ def hub(tmp_path, monkeypatch):
 
 
 class Hub(BaseHTTPRequestHandler):
-    """As much of the hub as a download at a revision needs, of the files below `root`; others are not found."""
+    """The part of the hub that a download of a revision needs, for the files below `root`; others are 404."""
 
     root = Path()
 
@@ -106,7 +106,7 @@ class Hub(BaseHTTPRequestHandler):
 
 
 def test_hub(small, tmp_path, monkeypatch):
-    """A hub on this machine: its files give the data of the folder and stay in the cache; an error is one line."""
+    """Files from a local hub give the same data as the folder and stay in the cache; an error is one line."""
     monkeypatch.setattr(Hub, "root", tmp_path / "data" / "imdb")
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -123,7 +123,7 @@ def test_hub(small, tmp_path, monkeypatch):
 
 
 def ask_hub(folder, endpoint):
-    """Prepares Text from a hub, in a process of its own, because its client reads its variables once."""
+    """Prepares Text from a hub in a new process, because the hub's client reads its variables only once."""
     code = (
         "import sys, pathlib, tasks\ntask = tasks.find('text')\n"
         "settings = task.settings(length=10, validation_rows=2)\n"
@@ -179,7 +179,7 @@ def test_no_network(tmp_path, monkeypatch, offline, reason):
 
 
 def test_without_a_network_nothing_heavy_is_imported(tmp_path):
-    """The line comes within PATIENCE because `datasets` is not needed for it."""
+    """The error comes within PATIENCE, because it needs no import of `datasets`."""
     code = (
         "import sys, pathlib, tasks\nfrom tasks import _hub\n_hub.reachable = lambda _: False\n"
         "task = tasks.find('text')\n"
@@ -265,7 +265,7 @@ def test_data_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["a [b] * ?", os.fsdecode(b"caf\xe9 \xff")], ids=["signs of a pattern", "no UTF-8"])
 @pytest.mark.parametrize("task_name", ["listops", "text", "image", "retrieval", "pathfinder"])
 def test_folders_of_any_name(tmp_path, task_name, name):
-    """A file that is not there, cut short or whole: one line that can be printed, and data."""
+    """Whole files give data, and a truncated file gives one printable line."""
     folder, task = tmp_path / name, tasks.find(task_name)
     settings = WRITERS[task_name](folder)
     data = task.prepare(settings, folder, folder / "cache", False)

@@ -1,4 +1,4 @@
-"""`status` and `--dry-run`: what they say of runs that are done, running, stopped, failed, missing, and of the time."""
+"""`status` and `--dry-run`: done, running, stopped, failed and missing runs, and the time that is left."""
 
 import ast
 import os
@@ -36,7 +36,7 @@ def stop_at(step: int):
 
 @pytest.fixture(scope="module")
 def grid(cache, tmp_path_factory):
-    """A run that is done, one that was stopped at step 45 and one that has not begun, of the same command."""
+    """Three runs of one command: one is done, one was stopped at step 45 and one has not begun."""
     assert cache.is_dir()
     tiny, out = str(Path(__file__).parent / "tiny.yaml"), tmp_path_factory.mktemp("runs")
     run_grid(asked(tiny, out))
@@ -170,7 +170,7 @@ def test_time_left_by_own_steps():
 
 
 def test_names_of_files_are_those_of_the_layout():
-    """Written out they would have to be changed in many places; docstrings may have them."""
+    """File names are constants of the layout module, never written out elsewhere, except in docstrings."""
     names = {layout.ABOUT, layout.RESUME, layout.RESUME_BEFORE, layout.METRICS, layout.ERROR, layout.PRETRAINING}
     names |= {layout.weights_file(name) for name in (layout.BEST, layout.LAST, layout.ENCODER)}
     found = [
@@ -221,7 +221,7 @@ class Own(QKVAttention):
 
 
 def test_runs_of_an_attention_before_an_edit_are_named(tiny, capsys, tmp_path):
-    """A report shows each version as a row, which nobody expects who ran one seed, edited, and ran the next."""
+    """Reports show each version as a row, which surprises users who edit the file between two seeds."""
     path, out = tmp_path / "own.py", tmp_path / "runs"
     words = ["--task", "listops", "--protocol", tiny, "--out", str(out), "--attn", str(path), "--set", "train.steps=2"]
     path.write_text(OWN)

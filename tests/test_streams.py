@@ -1,4 +1,4 @@
-"""A command whose output nobody reads, or whose log the disk has no room for."""
+"""Commands whose output nobody reads, or whose log does not fit on the disk."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def training(tiny, out):
 
 
 def test_a_training_goes_on_without_a_reader(tiny, tmp_path):
-    """As under `2>&1 | head -1`."""
+    """stderr is a pipe without a reader, as under `2>&1 | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
     run = start(*training(tiny, tmp_path), stdout=subprocess.DEVNULL, stderr=writing)

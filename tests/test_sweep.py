@@ -1,4 +1,4 @@
-"""Equal tuning: pilots apart, chosen by validation, one table, the budget in every record."""
+"""`--sweep`, the same tuning for all rows: separate pilots, choice by validation, one table, budgets in the records."""
 
 import json
 from dataclasses import replace
@@ -73,7 +73,7 @@ def test_the_same_sweep_again_runs_nothing_and_another_is_other_records(swept, t
 
 
 def test_a_backbone_can_be_swept(tiny, tmp_path, monkeypatch):
-    """The seeds are built with the one that was chosen."""
+    """The runs of the seeds have the chosen backbone."""
     monkeypatch.setattr(sweep, "choose", lambda pilots: pilots[-1])
     wanted = asked(tiny, tmp_path, attentions=["elu"], seeds=[0])
     (record,), complete = run_sweep(wanted, ["model.backbone=flat,pyramid"])
@@ -83,7 +83,7 @@ def test_a_backbone_can_be_swept(tiny, tmp_path, monkeypatch):
 
 
 def test_a_gear_sets_no_seeds_apart(swept):
-    """The seeds of a tuned row stay together, whichever gear they were asked for, and whatever fields came later."""
+    """The seeds of a tuned row stay in one table, whatever their gears, and even if older records lack newer fields."""
     first, *others = (load(path) for path in swept.glob("*.json"))
     other = replace(first, config=first.config | {"train": first.config["train"] | {"gear": "eager"}})
     assert len(grouped([other, *others])) == 1
@@ -92,7 +92,7 @@ def test_a_gear_sets_no_seeds_apart(swept):
 
 
 def test_other_values_are_another_table(swept):
-    """Mechanisms with unlike chosen values share a table; the same choice out of other values does not."""
+    """Mechanisms with different chosen values share a table; choices from different sets of values do not."""
     found = [load(path) for path in swept.glob("*.json")]
     unlike = [
         replace(r, config=r.config | {"train": r.config["train"] | {"lr": 1e-9}}, config_hash="ab")

@@ -1,4 +1,4 @@
-"""The data: hand-checked samples, sizes, distinctness, equal bytes everywhere, the ladder."""
+"""ListOps data: hand-checked samples, sizes, distinct trees, equal bytes everywhere, the ladder."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ def short(cache):
 
 @pytest.fixture(scope="module")
 def long(cache):
-    """The standard trees, fewer of them."""
+    """Trees of the standard settings, but fewer."""
     return TASK.prepare(TASK.settings(train_rows=8000, validation_rows=100, test_rows=2000), None, cache, False)
 
 
@@ -132,7 +132,7 @@ def test_splits_are_prefixes(short, tmp_path):
 
 
 def test_a_tree_is_in_one_split_alone(short, tmp_path):  # noqa: ARG001 - the fixture sets numba's cache
-    """Of the 400 trees of two digits the splits take 390: a tree that two splits shared would show."""
+    """The splits take 390 of the 400 trees of two digits, so that a tree in two splits would show."""
     few = replace(SHORT, min_length=3, max_length=5, max_args=2, train_rows=130, validation_rows=130, test_rows=130)
     data = TASK.prepare(few, None, tmp_path, False)
     trees = [{row.tobytes() for row in rows_of(split)} for split in (data.test, data.validation, data.train)]
@@ -216,7 +216,7 @@ def test_hidden_subtrees(short):  # noqa: ARG001
     ],
 )
 def test_ladder_by_hand(tmp_path, train, test, rungs):
-    """Second case: below the root MIN is always 5 and MAX 7, and 5 is commoner; answers 6, 6 and 8 to 6, 3 and 8."""
+    """Second case: below the root, MIN is always 5 and MAX 7, and 5 is commoner; answers are 6, 6, 8 for 6, 3, 8."""
     for name, trees in (("train", train), ("val", train), ("test", test)):
         lines = [f"{released_text(tree)}\t{value_of(tree)}\n" for tree in trees]
         (tmp_path / f"basic_{name}.tsv").write_text("Source\tTarget\n" + "".join(lines))

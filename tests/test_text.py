@@ -1,4 +1,4 @@
-"""Text: bytes by hand, splits, draws, its ladder, and the real reviews where they are."""
+"""Text: bytes by hand, splits, draws, the ladder, and the real reviews if they are on this machine."""
 
 import hashlib
 import json
@@ -78,7 +78,7 @@ def test_reviews_prepared_before_their_leakage_was_counted_go_on(small, tmp_path
 
 
 def test_what_was_prepared_is_used_again(small, tmp_path, monkeypatch):
-    """The released files without being named; others, such as a few reviews to try it out, only where they are."""
+    """Data prepared from the released files is found without naming them; other data only with its folder."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DataError, match="forbids the download"):
         TASK.prepare(SMALL, None, tmp_path / "cache", False)

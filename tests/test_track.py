@@ -1,4 +1,4 @@
-"""metrics.jsonl is enough to draw progress; trackers get the same lines, and never end a run."""
+"""metrics.jsonl is enough to plot progress; trackers get the same lines, and their errors never end a run."""
 
 import contextlib
 import importlib
@@ -27,7 +27,7 @@ def lines_of(out) -> list[dict]:
 
 
 class Board:
-    """Stands in for a tracker: keeps what it gets."""
+    """A fake tracker that keeps the lines that it gets."""
 
     made: list["Board"] = []  # noqa: RUF012
 
@@ -47,7 +47,7 @@ class Board:
 
 
 def test_metrics_are_enough_to_draw_progress(tiny, tmp_path):
-    """At any moment: each line alone places its numbers on the axes of steps, tokens and seconds."""
+    """Each line holds its own position on the axes of steps, tokens and seconds."""
     (record,) = run_grid(asked(tiny, tmp_path))
     lines = lines_of(tmp_path)
     for line in lines:
@@ -91,7 +91,7 @@ def test_a_tracker_that_fails_is_named_once_and_ends_nothing(tiny, tmp_path, mon
 
 @pytest.mark.parametrize("raises", [True, False])
 def test_a_tracker_is_closed_after_a_failure(tiny, tmp_path, monkeypatch, raises):
-    """An open one would take what the next run of the same process logs."""
+    """An open tracker would receive the lines of the next run in the process."""
     monkeypatch.setattr("lra.training.tracker.BACKENDS", {"wandb": Board})
 
     def fails(*given):
@@ -117,7 +117,7 @@ def test_a_missing_package_is_told_before_anything_runs(tiny, tmp_path, monkeypa
 
 
 def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
-    """The calls as wandb documents them, on a module that stands in for the package."""
+    """The calls are those that wandb documents, on a fake module."""
     calls = []
 
     class Run:
@@ -153,7 +153,7 @@ def test_wandb_goes_on_in_the_same_run(tmp_path, monkeypatch):
 
 
 def test_tensorboard_writes_its_files(tmp_path):
-    """With the package itself, where it is installed."""
+    """With the real package, if it is installed."""
     pytest.importorskip("tensorboard")
     tracker = Tracker("tensorboard")
     tracker.log(tmp_path, {"step": 50, "train_loss": 2.0})
@@ -165,7 +165,7 @@ def test_tensorboard_writes_its_files(tmp_path):
 
 
 def test_a_resumed_run_repeats_no_step_in_tensorboard(tmp_path, monkeypatch):
-    """TensorBoard drops the steps from the first one that the resumed process logs; the package is stood in for."""
+    """TensorBoard drops the steps from the first one that a resumed process logs; the package is a fake."""
     writers = []
 
     class SummaryWriter:

@@ -1,4 +1,4 @@
-"""Every listing of docs/add-an-attention.md: against the contract, in a grid, and out of an installed wheel."""
+"""Every listing of docs/add-an-attention.md: against the contract, in a grid, and from an installed wheel."""
 
 import base64
 import hashlib
@@ -53,7 +53,7 @@ def test_a_listing_computes_what_the_built_in_does(mine, builtin, tmp_path):
 
 
 def make_wheel(folder: Path, source: str, entry: str) -> Path:
-    """A wheel is a zip with metadata; made here by hand, since the suite has no network to build one with."""
+    """Makes a wheel, a zip with metadata, by hand, since building one would need a network."""
     info = "my_attention-1.0.dist-info"
     files = {
         "my_attention.py": source,
@@ -96,7 +96,7 @@ def test_an_installed_wheel_advertises_its_attention(tmp_path, tiny):
 
 
 def test_an_advertised_name_passes_check(tmp_path, monkeypatch):
-    """By name, as after an installation: the entry point's class is what `check` builds."""
+    """`check` builds the class of the entry point by its name, as after an installation."""
     site = tmp_path / "site"
     with zipfile.ZipFile(make_wheel(tmp_path, LISTINGS["my_relu"].replace("my_relu", "other"), "other")) as wheel:
         wheel.extractall(site)

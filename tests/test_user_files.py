@@ -27,7 +27,7 @@ SIZES = Dims(dim=8, heads=2, length=6)
 
 
 def write(folder: Path, text: str, name: str = "mine", **others: str) -> str:
-    """A user's file that starts with `text`, and others beside it: a__b is a/b.py."""
+    """Writes a user's file that starts with `text`, and others beside it: a__b is a/b.py -> its path."""
     for other, content in others.items():
         path = folder / f"{other.replace('__', '/', 1) if other.count('__') == 1 else other}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def write(folder: Path, text: str, name: str = "mine", **others: str) -> str:
 
 
 def scale(spec: str) -> float:
-    """What the file multiplies v with."""
+    """The factor by which the file's attention multiplies v."""
     attention = attention_zoo.find(spec)[0].build(SIZES)
     v = torch.ones(1, 2, 6, 4)
     return float(attention.get_submodule("").attend(v, v, v)[0, 0, 0, 0])  # pyright: ignore[reportCallIssue]

@@ -30,7 +30,7 @@ LISTING = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
 
 @pytest.fixture(autouse=True)
 def nothing_measures_elsewhere(tmp_path, monkeypatch):
-    """Another bench, or these tests, may be running on this machine."""
+    """A lock of this test, because another bench or test may be running on this machine."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
@@ -58,11 +58,11 @@ def test_the_page_runs_and_is_learned(majority, tmp_path, capsys):
 
 
 def test_an_edited_climb_is_climbed_anew(majority, tmp_path, monkeypatch):
-    """Its data are the same; a ladder is kept for those with the file that computed it."""
+    """The data stays the same; a stored ladder counts only for the version of the file that computed it."""
     text, kept = majority.read_text(), set()
     for rung in (0.5, 0.75):
         for name in [name for name in sys.modules if name.startswith(PREFIX)]:
-            monkeypatch.delitem(sys.modules, name)  # as in another process
+            monkeypatch.delitem(sys.modules, name)  # as if in another process
         majority.write_text(text.replace("task = ", f"Majority.climb = lambda self, data: {{'rule': {rung}}}\ntask = "))
         data = prepare(majority, tmp_path)
         assert [tasks.find(str(majority)).ladder(data) for _ in range(2)] == [{"rule": rung}] * 2
@@ -76,7 +76,7 @@ def prepare(path, cache):
 
 
 def test_the_record_keeps_the_text_that_ran(majority, tmp_path):
-    """Also where the file is gone by then."""
+    """Even if the file has been deleted before the run."""
     text = majority.read_text()
     few = ("train.steps=2", "train.warmup=1", "train.evaluate_every=2", "train.gear=eager")
     task, out = [str(majority)], tmp_path / "runs"
@@ -105,7 +105,7 @@ def of_pairs(split, cache, **changes):
 
 
 def test_a_user_s_pairs(tmp_path):
-    """More samples than documents; other pairs are other data."""
+    """There may be more samples than documents; other pairs change the hash of the data."""
     data, other = (of_pairs(pairs(**c), tmp_path) for c in ({}, {"pairs": np.zeros((4, 2), np.int32)}))
     assert data.hash != other.hash
     for changes, message in (
@@ -202,7 +202,7 @@ def test_the_fault_and_its_row_are_named(tmp_path, changes, message):
 
 
 def test_files_beside_a_task_are_its_own(tmp_path):
-    """Two folders with helpers of the same names, imported at import and later; each task's data is its own."""
+    """Two folders with helpers of the same names, imported with the task or later; each task gets its own helpers."""
     hashes = []
     for folder, more in (("a", 1), ("b", 2)):
         place = tmp_path / folder
@@ -319,7 +319,7 @@ def test_what_a_file_sets_for_the_process_is_taken_back(statement, names, majori
 
 
 def test_bench_measures_it(majority, tmp_path):
-    """In a process of its own, which imports the file, too."""
+    """The bench runs in a process of its own, which also imports the file."""
     out = tmp_path / "bench"
     command = ["bench", "--attn", "mean", "--task", str(majority), "--repeats", "1", "--budget", "5", "--device", "cpu"]
     assert main([*command, "--mode", "training", "--out", str(out)]) == 0

@@ -1,4 +1,4 @@
-"""What whole runs take on this machine: timings shared by processes, hours, the tables and `list --long`."""
+"""The time of whole runs on this machine: timings of several processes, hours, tables and `list --long`."""
 
 import sys
 import tempfile
@@ -28,7 +28,7 @@ TIMING = Timing(
 
 
 def made(**changes) -> Bench:
-    """A timing of a step of a whole run on this machine."""
+    """A bench record of a step of a whole run on this machine."""
     about = environment(torch.device("cpu")) | {"threads": 1, "cores": physical_cores(affinity()), "gear": "compiled"}
     fields = {
         **{"status": "done", "row": "elu", "shape": "listops", "protocol": "standard", "length": 2000, "batch": 32},
@@ -40,7 +40,7 @@ def made(**changes) -> Bench:
 
 
 def timings_of_a_run(**changes) -> list[Bench]:
-    """What `bench --hours` measures of one attention on one task; 2.5 hours."""
+    """The records of `bench --hours` for one attention on one task, a run of 2.5 hours."""
     return [
         made(processes=1, cold=True, seconds=[1.5], start_seconds=40.04, **changes),
         made(processes=1, seconds=[0.8], start_seconds=7.04, **changes),
@@ -55,14 +55,14 @@ def cells(text: str) -> list[list[str]]:
 
 @pytest.fixture(autouse=True)
 def own_lock(tmp_path, monkeypatch):
-    """Another bench, or these tests, may be running on this machine."""
+    """A lock of this test, because another bench or test may be running on this machine."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["training", "forward"])
 def test_processes_share_a_step(tiny, mode):
-    """They compute the tokens that one process computes, and take as many steps as process 0 says."""
+    """Together they compute the tokens of one process; process 0 determines the number of steps."""
     timing = replace(TIMING, protocol=tiny, shape="uniform", length=16, mode=mode)
     shared, alone = benching.measure_apart(timing), measure(replace(timing, processes=1))
     assert (shared.status, shared.reason, len(shared.seconds)) == ("done", "", 2)
@@ -80,7 +80,7 @@ def test_processes_share_a_step(tiny, mode):
     ],
 )
 def test_one_process_that_ends_ends_the_timing(tiny, monkeypatch, end, status, reason):
-    """The other would wait for hours; how the first one ended is the result."""
+    """The other process would wait for hours; the way in which the first one ended is the result."""
     code = f"import os, sys, time; rank = int(sys.argv[-1]); time.sleep(60) if rank == 0 else {end}"
     monkeypatch.setattr(benching, "COMMAND", [sys.executable, "-c", code])
     monkeypatch.setattr("lra.bench.processes.GRACE", 0.3)
@@ -89,7 +89,7 @@ def test_one_process_that_ends_ends_the_timing(tiny, monkeypatch, end, status, r
 
 
 def test_the_process_that_failed_first_is_the_cause(tiny, tmp_path):
-    """Process 0 only says that the connection is closed."""
+    """Process 0 only reports a closed connection, which is not the cause."""
     path = tmp_path / "fails.py"
     path.write_text(
         "import torch.distributed as dist\n"
@@ -120,7 +120,7 @@ def plan_of(tiny: str, **changes) -> list[Timing]:
 
 
 def test_what_is_timed_of_a_whole_run(tiny, monkeypatch):
-    """One process and all, evaluation in all, the start on the first task; nothing twice on one core."""
+    """Training in one process and in all, evaluation in all, a cold start; on one core nothing is timed twice."""
     monkeypatch.setattr(benching, "usable_cores", lambda: 4)
     timings = plan_of(tiny)
     varied = [(timing.shape, timing.mode, timing.processes, timing.cold) for timing in timings]
@@ -135,7 +135,7 @@ def test_what_is_timed_of_a_whole_run(tiny, monkeypatch):
 
 
 def test_a_compilers_cache_is_empty_once(tiny, tmp_path, monkeypatch):
-    """The timings that follow on the same task find what the first one has left."""
+    """The cold timing begins with an empty cache, which the next timings of the same attention and task use."""
     asked = []
 
     def measured(timing: Timing) -> Bench:
@@ -159,14 +159,14 @@ def test_a_compilers_cache_is_empty_once(tiny, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_steps_of_a_whole_run(tiny):
-    """Evaluations count by their samples: three of 70, then the test split of 90 with the last and the best weights."""
+    """Evaluations count by samples: three of 70, then the test split of 90 with the last and with the best weights."""
     timing = replace(TIMING, protocol=tiny, processes=1, batch=0, whole_run=True)
     training, forward = (measure(replace(timing, mode=mode)) for mode in ("training", "forward"))
     assert (training.run_steps, training.batch) == (60, 8)
     assert forward.run_steps == (3 * 70 + 2 * 90) / 8
     assert training.hours == pytest.approx(60 * (training.median or 0) / 3600)
-    assert training.environment["gear"] == "eager"  # so short a run never compiles
-    assert measure(replace(timing, batch=4)).hours is None  # no step of a run
+    assert training.environment["gear"] == "eager"  # a run this short never compiles
+    assert measure(replace(timing, batch=4)).hours is None  # no run has such a step
 
 
 @pytest.mark.parametrize("task", samples.LIKE)
@@ -211,14 +211,14 @@ def test_the_number_of_processes_is_that_of_the_latest_evaluation():
 
 
 def test_an_ordinary_bench_leaves_the_hours():
-    """Its step has the same sizes, and is no run's."""
+    """A step of an ordinary bench has the same sizes, but is no step of a run."""
     later = replace(timings_of_a_run()[-1], run_steps=0.0, seconds=[9.0], created="2026-04-01")
     (runs,) = whole_runs([*timings_of_a_run(), later]).values()
     assert [run.hours for run in runs] == [pytest.approx(2.5)]
 
 
 def test_tables_of_whole_runs():
-    """The start, hours and tokens per second; a cold timing is in no other table but the last."""
+    """Tables of the start, hours and tokens per second; a cold timing counts only as a start."""
     text = tables([*timings_of_a_run(), *timings_of_a_run(shape="image")[1:], made(row="mean", processes=1)])
     assert ["elu", "40.0", "7.0", "2.5", "2.5", "5"] in cells(text)
     assert ["mean", "\N{EN DASH}", "\N{EN DASH}", "\N{EN DASH}", "\N{EN DASH}", "\N{EN DASH}"] in cells(text)
@@ -233,8 +233,8 @@ def test_tables_of_whole_runs():
 
 
 def test_hours_in_the_long_list(tmp_path, monkeypatch):
-    """Of this machine, of the standard protocol, of the last measurement."""
-    few = ["softmax", "elu", "pola"]  # their sizes take a second, those of all take ten
+    """Hours are those measured on this machine, under the standard protocol, and last."""
+    few = ["softmax", "elu", "pola"]  # measuring their sizes takes one second, for all mechanisms ten
     monkeypatch.setattr("attention_zoo.names", lambda family="": few if family in ("", "linear") else [])
     assert long_listing(tmp_path).endswith(NO_HOURS)
     elsewhere = made().environment | {"device_name": "Other"}
@@ -255,7 +255,7 @@ def test_hours_in_the_long_list(tmp_path, monkeypatch):
 
 
 def test_hours_of_the_asked_protocol(tmp_path, monkeypatch, capsys):
-    """`--dry-run` takes what was measured under the runs' protocol, and says how to measure what was not."""
+    """`--dry-run` uses hours measured under the runs' protocol, and says how to measure missing ones."""
     (tmp_path / "mine.yaml").write_text("base: standard\ntrain:\n  lr: 1e-3\n")
     monkeypatch.chdir(tmp_path)
     for bench in timings_of_a_run(protocol="mine"):
@@ -275,7 +275,7 @@ def test_hours_of_the_asked_protocol(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_command(tiny, tmp_path, capsys, monkeypatch):
-    """In one process here, so that nothing is started; the gear of so short a run is eager."""
+    """In this process, so that no other is started; a run this short has the eager gear."""
     monkeypatch.setattr(benching, "measure_apart", measure)
     monkeypatch.setattr(benching, "usable_cores", lambda: 1)
     arguments = ["bench", "--hours", "--attn", "elu", "--task", "listops", "--repeats", "1", "--protocol", tiny]

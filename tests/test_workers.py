@@ -1,4 +1,4 @@
-"""A grid in several processes: the same records as in one, crashes and Ctrl-C, parts for job arrays."""
+"""A grid in several processes: the same records as in one process, crashes, Ctrl-C, shards for job arrays."""
 
 import fcntl
 import json
@@ -103,7 +103,7 @@ def test_a_run_does_not_wait_for_a_process_that_cannot_start(tiny, tmp_path, mon
 
 
 def test_a_lost_gpu_ends_the_process_that_lost_it(tiny, tmp_path, monkeypatch):
-    """One run each; the next would get an error that belongs to the run before."""
+    """A process that lost its GPU ends after that run, because its next run would get the error of the previous one."""
     monkeypatch.setattr("lra.training.device.lost", lambda _: True)
     with pytest.raises(WorkError, match=r"this process cannot use cpu any more after \[1/2\] listops elu seed 0"):
         run_grid(asked(tiny, tmp_path, attentions=["elu"]))
@@ -119,7 +119,7 @@ def test_an_exception_in_a_worker_is_a_record(tiny, tmp_path):
 
 
 def wait_for(what: Callable[[], object], seconds: float = 300.0) -> None:
-    """Waits for a sign, however slow the machine is."""
+    """Waits until `what()` is true; AssertionError after `seconds`, which allow for a slow machine."""
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "no sign of it"
@@ -137,7 +137,7 @@ def is_locked(path: Path) -> bool:
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_stopping_the_parent_stops_all(tiny, tmp_path, ending):
-    """Ctrl-C, and a kill the parent cannot answer: the workers end, which frees the locks of their runs."""
+    """After Ctrl-C or SIGKILL to the parent, the workers end, which frees the locks of their runs."""
     command = ["--attn", "elu", "softmax", "--task", "listops", "--protocol", tiny, "--jobs", "2", "--out"]
     command += [str(tmp_path), "--set", "train.evaluate_every=20", "train.steps=1000000", "train.gear=eager"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -161,7 +161,7 @@ def test_stopping_the_parent_stops_all(tiny, tmp_path, ending):
 
 
 def test_workers_go_on_where_an_interrupted_command_was(tiny, tmp_path):
-    """Stopped in this process between two lines of the log; the same command then finishes in two workers."""
+    """A grid stopped in this process between two lines of its log is finished by two workers."""
 
     def stop(progress):
         if progress.step == 45:
@@ -216,7 +216,7 @@ task = Noise()
     ("name", "generator", "jobs"),
     [
         ("unseeded_alone", "np.random.default_rng()", 1),
-        ("hashed", "np.random.default_rng(abs(hash('noise')))", 2),  # another number in every process
+        ("hashed", "np.random.default_rng(abs(hash('noise')))", 2),  # another seed in every process
     ],
 )
 def test_a_task_whose_data_are_not_a_function_of_its_settings(tmp_path, monkeypatch, name, generator, jobs):
@@ -284,7 +284,7 @@ def test_runs_that_only_the_protocol_tells_apart_are_told_apart():
 
 
 def test_a_failed_attempt_is_not_the_outcome_of_the_next(tiny, tmp_path, monkeypatch, capfd):
-    """A run that is tried again and is stopped, or is with another process, has no outcome yet."""
+    """A run that is tried again, and then stopped or in work by another process, has no outcome yet."""
     wanted = asked(tiny, tmp_path, attentions=["elu"], seeds=[0])
 
     def fail(*_):

@@ -1,4 +1,4 @@
-"""Where a mechanism is exact, what it costs in parameters, which options it refuses, and what it must survive."""
+"""Limits in which mechanisms are exact, their parameters, refused options, and inputs that must not overflow."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ LIMITS = [its.limit[0] for its in TWINS.values() if its.limit]
 
 @pytest.mark.parametrize("spec", LIMITS)
 def test_limit_is_softmax(spec: str):
-    """A window, a rank or landmarks as large as the sequence: softmax attention."""
+    """With a window, a rank or landmarks as large as the sequence, a mechanism is softmax attention."""
     its = TWINS[spec.partition(":")[0]]
     assert its.limit is not None
     y, expected = beside_softmax(spec, 0.5, its.prepare_limit)
@@ -27,7 +27,7 @@ def test_limit_is_softmax(spec: str):
 
 
 def beside_softmax(spec: str, size: float, change: Callable[[Attention], None] | None = None) -> tuple[Tensor, Tensor]:
-    """Outputs of a mechanism and of softmax attention with the same projections, drawn with this deviation."""
+    """Outputs of a mechanism and of softmax attention with equal projections, drawn with standard deviation `size`."""
     x = torch.randn(2, 16, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     y = []
     for name in (spec, "softmax"):
@@ -46,13 +46,13 @@ def beside_softmax(spec: str, size: float, change: Callable[[Attention], None] |
 
 
 def test_many_random_features_are_softmax():
-    """Without a bias: with directions whose signs a QR decomposition chose, the error stays at 0.011."""
+    """Directions have random signs: with the signs of a QR decomposition, the error would stay at 0.011."""
     y, expected = beside_softmax("performer:features=20000", 0.1)
     assert (y - expected).norm() < 0.003 * expected.norm()
 
 
 def test_taylor_is_exp_to_the_second_order():
-    """Against softmax, on smaller and smaller q, the error falls with the cube."""
+    """The error against softmax attention falls with the cube of the size of q."""
     x = torch.randn(1, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     errors = []
     for size in (0.1, 0.05):
@@ -73,7 +73,7 @@ def test_taylor_is_exp_to_the_second_order():
     [("longformer:window=4,tokens=0", 0, 2), ("local:block=4", 0, 3), ("swin:window=2", 0, 3)],
 )
 def test_windows_are_windows(spec: str, layer: int, reach: int):
-    """A token moves no output beyond its window, and some at its edge."""
+    """A changed token changes outputs up to the edge of its window, and none beyond."""
     entry, options = attention_zoo.find(spec)
     torch.manual_seed(0)
     module = entry.build(Dims(dim=8, heads=2, length=16, layer=layer), options).double()
@@ -86,7 +86,7 @@ def test_windows_are_windows(spec: str, layer: int, reach: int):
 
 
 def test_performer_draws_from_the_seed():
-    """Orthogonal rows within blocks of K, the same for a seed, kept among the weights and never trained."""
+    """Rows are orthogonal within blocks of K, depend on the seed, and are a saved buffer, not a parameter."""
     rows = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
@@ -104,7 +104,7 @@ def test_performer_draws_from_the_seed():
     ("spec", "extra"), [(spec, extra) for its in TWINS.values() for spec, extra in its.parameters.items()]
 )
 def test_parameters_of_docstrings(spec: str, extra: int):
-    """Beyond softmax's in one layer, as docstrings give them, at D = 64, H = 2, K = 32, length 128."""
+    """Parameters beyond softmax's in one layer are those of the docstrings, at D = 64, H = 2, K = 32, length 128."""
     entry, options = attention_zoo.find(spec)
     module = entry.build(Dims(dim=64, heads=2, length=128), options)
     assert sum(p.numel() for p in module.parameters()) == 4 * 64**2 + 4 * 64 + extra
@@ -157,26 +157,26 @@ def test_weights_in_half_precision(name: str, grid: tuple[int, int] | None, dtyp
 @pytest.mark.parametrize("grid", [None, (6, 8)], ids=["sequence", "grid"])
 @pytest.mark.parametrize("name", attention_zoo.names())
 def test_large_inputs_overflow_nowhere(name: str, grid: tuple[int, int] | None, request: pytest.FixtureRequest):
-    """Inputs of 1,000 give finite outputs and gradients in float32, or the twin says why they cannot."""
+    """Inputs of size 1,000 give finite outputs and gradients in float32, or the twin says why not."""
     if reason := TWINS[name].overflows:
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     assert_finite(built(name, grid), 1_000)
 
 
-SIZES = 2 ** torch.linspace(0, 8, 40)  # of the inputs, a row each
-LONG = torch.arange(192) < torch.tensor([192, 130, 101, 3]).repeat(10).unsqueeze(-1)  # the last block in part
+SIZES = 2 ** torch.linspace(0, 8, 40)  # of the inputs, one for each row
+LONG = torch.arange(192) < torch.tensor([192, 130, 101, 3]).repeat(10).unsqueeze(-1)  # blocks are partly padding
 
 
 @pytest.mark.parametrize("name", attention_zoo.names())
 def test_gradients_are_finite_at_every_size(name: str, request: pytest.FixtureRequest):
-    """At some size a softmax gives a weight of 1e-40; divided by, its gradient is infinite, times 0."""
+    """At some size a softmax weight is 1e-40; the gradient of a division by it is infinite, and times 0 NaN."""
     if reason := TWINS[name].overflows:
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     check_gradients(build_attention(name, dim=32, heads=4, length=192), SIZES)
 
 
 def test_gradients_are_finite_where_padding_has_almost_all_the_weight():
-    """A learned table that hardly looks at the three real tokens of a row."""
+    """The learned table gives the three real tokens of a row almost no weight."""
     module = build_attention("synthesizer:rank=4", dim=32, length=192)
     with torch.no_grad():
         for name in ("left", "right"):
@@ -196,13 +196,13 @@ def check_gradients(module: Attention, sizes: Tensor) -> None:
 
 @pytest.mark.parametrize("spec", ["polapp", "polapp:rotary=false"])
 def test_exponents_of_ninety_do_not_overflow(spec: str):
-    """exp(90) is beyond float32: the largest exponential leaves the quotient before it is taken."""
+    """exp(90) overflows in float32, so that the largest exponent is subtracted in numerator and normaliser first."""
     assert_finite(built(spec, None), 30)
 
 
 @pytest.mark.parametrize("power", [4, 8])
 def test_a_token_without_a_positive_channel_spoils_no_row(power: int):
-    """In float32 its features would underflow, its norm be 0 and, were it padding, NaN reach every token."""
+    """Its features could underflow in float32, so that their norm is 0 and, at padding, NaN would reach every token."""
     module = built(f"flatten:power={power}", None)
     with torch.no_grad():
         module.get_parameter("qkv.bias").fill_(-0.3)

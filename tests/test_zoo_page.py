@@ -1,4 +1,4 @@
-"""docs/zoo.md is what the mechanisms' files and the published tables say."""
+"""docs/zoo.md is made from the mechanisms' files and the published tables."""
 
 from pathlib import Path
 
