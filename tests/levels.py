@@ -63,7 +63,9 @@ def family(rows: int, seeds: int, spread: str, rng: np.random.Generator, gap: fl
     values[1] += gap
     constant = [row for row in range(rows) if not learns(row, spread)]
     values[constant] = 20 if spread == CHANCE else 50
-    named = {str(row): {seed: float(v) / 100 for seed, v in enumerate(found)} for row, found in enumerate(values)}
+    named = {
+        str(row): {seed: float(v) / 100 for seed, v in enumerate(accuracies)} for row, accuracies in enumerate(values)
+    }
     return Family(named, lambda *_: 0.0, [str(row) for row in constant])
 
 
@@ -76,15 +78,15 @@ def measure(rows: int, seeds: int, spread: str, repeats: int) -> Line:
     """One line of the table; its random numbers depend on its setting only."""
     rng = np.random.default_rng([rows, seeds, KINDS.index(spread)])
     equal = {str(row) for row in range(rows) if learns(row, spread)}
-    wrong = missed = found = 0
+    wrong = missed = detected = 0
     for _ in range(repeats):
         null = family(rows, seeds, spread, rng)
         wrong += any(d.separated for row, d in null.against("0").items() if row in equal)
         best = null.best
         missed += bool(best) and "0" not in best
         if spread == "equal":
-            found += family(rows, seeds, spread, rng, GAP).against("0")["1"].separated
-    power = found / repeats if spread == "equal" else None
+            detected += family(rows, seeds, spread, rng, GAP).against("0")["1"].separated
+    power = detected / repeats if spread == "equal" else None
     return Line(rows, seeds, spread, wrong / repeats, missed / repeats, power)
 
 

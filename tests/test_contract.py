@@ -96,8 +96,8 @@ def compile_and_run(spec: str, grid: tuple[int, int] | None, training: bool, bac
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)
                 if not has_one_length:
                     torch._dynamo.maybe_mark_dynamic(tensor, 1)
-            found, expected = (results(forward(x, keep), keep, x, attention) for forward in (compiled, attention))
-            torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+            actual, expected = (results(forward(x, keep), keep, x, attention) for forward in (compiled, attention))
+            torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
 def results(y: Tensor, keep: Tensor, x: Tensor, attention: attention_zoo.Attention) -> list[Tensor]:

@@ -110,9 +110,9 @@ def test_no_option_is_forgotten(name: str):
 )
 def test_authors_forms_have_a_twin_on_grids(spec: str):
     entry, options = attention_zoo.find(spec)
-    its = load(entry.name)
+    reference = load(entry.name)
     assert entry.fidelity(True, options) == "official"
-    assert spec in (*its.grids, *(more for specs in its.further.values() for more in specs))
+    assert spec in (*reference.grids, *(more for specs in reference.further.values() for more in specs))
 
 
 @pytest.mark.parametrize(("keys", "sides"), [(49, (56, 28, 14, 7)), (49, (32, 16, 8, 4)), (16, (32, 16, 8, 4))])

@@ -209,12 +209,12 @@ def test_long_sums_stay_float32_in_a_compiled_backward_pass(setup):
     backend = aot_autograd(fw_compiler=compiler([]), bw_compiler=compiler(backward))
     gear = Compiled(model, replace(place[0], precision="bfloat16"), place[1], backend=backend)
     torch.compiler.reset()
-    found = gradient(gear, model, data.train, ROWS[:7])
+    actual = gradient(gear, model, data.train, ROWS[:7])
     kinds = [node.meta["val"].dtype for node in backward[0].graph.nodes if node.target is torch.ops.aten.bmm.default]
     assert len(kinds) >= 8, "of two layers, the gradients of q, k, v and the state"
     assert set(kinds) == {torch.float32}
     expected = gradient(Eager(model, gear.device, place[1]), model, data.train, ROWS[:7])
-    assert float((found - expected).norm() / expected.norm()) < 0.02
+    assert float((actual - expected).norm() / expected.norm()) < 0.02
 
 
 @pytest.mark.parametrize("gear", ["captured", "compiled"])
@@ -234,8 +234,8 @@ def test_pairs_in_every_gear(setup, gear, request):
         else interpreted(model, *place)
     )
     other.gradients(split, rows, Turns(alone(optimiser.flat.device), optimiser.flat), lambda _: None)
-    found = optimiser.flat.clone()
-    assert_close(found, gradient(Eager(model, *place), model, split, rows), rtol=1e-5, atol=1e-6)
+    actual = optimiser.flat.clone()
+    assert_close(actual, gradient(Eager(model, *place), model, split, rows), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("no_compiler")

@@ -76,9 +76,9 @@ def test_buckets_of_two_factors():
     q, _, _ = module.project(x)
     first, second = (q[0, 1] @ module.rotations[1, 0]).split([32, 16], dim=-1)
     large, small = (torch.cat((t, -t), dim=-1).argmax(-1) for t in (first, second))
-    found = module.buckets(q, keep)
-    assert torch.equal(found[0, 1, 0], large + 64 * small)
-    assert (found[1, :, :, 7:] == 64 * 32).all()
+    numbers = module.buckets(q, keep)
+    assert torch.equal(numbers[0, 1, 0], large + 64 * small)
+    assert (numbers[1, :, :, 7:] == 64 * 32).all()
 
 
 @pytest.mark.parametrize("spec", ["synthesizer", "synthesizer:rank=2", "synthesizer:kind=dense"])

@@ -23,7 +23,7 @@ TWINS = {name: load(name) for name in names()}
 
 def specs(field: str) -> list[str]:
     """The specs that a field of `Twin` lists, over all twins."""
-    return [spec for its in TWINS.values() for spec in getattr(its, field)]
+    return [spec for reference in TWINS.values() for spec in getattr(reference, field)]
 
 
 @dataclass(frozen=True)
@@ -152,20 +152,20 @@ def test_every_mechanism_has_a_twin():
 
 def test_every_twin_is_complete():
     """A twin has either `mix` or `whole`, runs on sequences, has faults, and names only specs of its mechanism."""
-    for name, its in TWINS.items():
-        assert (its.mix is None) != (its.whole is None), name
-        assert its.specs, name
+    for name, reference in TWINS.items():
+        assert (reference.mix is None) != (reference.whole is None), name
+        assert reference.specs, name
         every = [
-            *its.specs,
-            *its.grids,
-            *its.inputs,
-            *its.parameters,
-            *its.impossible,
-            *(spec for spec, _ in its.faults),
+            *reference.specs,
+            *reference.grids,
+            *reference.inputs,
+            *reference.parameters,
+            *reference.impossible,
+            *(spec for spec, _ in reference.faults),
         ]
         assert {spec.partition(":")[0] for spec in every} == {name}, name
         if name != "identity":  # it has nothing to be wrong about
-            assert its.faults, name
+            assert reference.faults, name
 
 
 @pytest.mark.parametrize("shape", SEQUENCES)
@@ -182,7 +182,12 @@ def test_grid(spec: str, shape: str):
 
 @pytest.mark.parametrize(
     ("spec", "setting"),
-    [(spec, setting) for its in TWINS.values() for setting, further in its.further.items() for spec in further],
+    [
+        (spec, setting)
+        for reference in TWINS.values()
+        for setting, further in reference.further.items()
+        for spec in further
+    ],
 )
 def test_further_setting(spec: str, setting: str):
     check(spec, SETTINGS[setting])
@@ -194,7 +199,7 @@ def test_inputs(spec: str, kind: str):
     check(spec, SETTINGS[kind])
 
 
-TINY = [spec for its in TWINS.values() if its.tiny for spec in its.inputs]
+TINY = [spec for reference in TWINS.values() if reference.tiny for spec in reference.inputs]
 
 
 @pytest.mark.parametrize("spec", TINY)
@@ -214,13 +219,13 @@ def test_gradients(spec: str, setting: str):
     x.requires_grad_()
     parameters = dict(module.named_parameters())
     probe = torch.randn(x.shape, generator=torch.Generator().manual_seed(3), dtype=x.dtype) * keep[..., None]
-    found, expected = (
+    actual, expected = (
         torch.autograd.grad((y * probe).sum(), (x, *parameters.values()), materialize_grads=True, allow_unused=True)
         for y in (module(x, keep), twin(name, options, module, x, keep))
     )
-    for label, gradient, wanted in zip(("x", *parameters), found, expected, strict=True):
-        tolerance = TOLERANCE * max(1.0, wanted.abs().max().item())
-        assert_close(gradient, wanted, rtol=0, atol=tolerance, msg=lambda m, n=label: f"{n}: {m}")
+    for label, gradient, reference in zip(("x", *parameters), actual, expected, strict=True):
+        tolerance = TOLERANCE * max(1.0, reference.abs().max().item())
+        assert_close(gradient, reference, rtol=0, atol=tolerance, msg=lambda m, n=label: f"{n}: {m}")
 
 
 @functools.cache
@@ -230,7 +235,7 @@ def check_once(spec: str, setting: str) -> None:
 
 @pytest.mark.parametrize(
     ("spec", "setting", "fault"),
-    [(*case, fault) for its in TWINS.values() for case, faults in its.faults.items() for fault in faults],
+    [(*case, fault) for reference in TWINS.values() for case, faults in reference.faults.items() for fault in faults],
 )
 def test_deliberate_errors_are_caught(spec: str, setting: str, fault: str):
     check_once(spec, setting)

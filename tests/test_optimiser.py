@@ -76,9 +76,9 @@ def test_every_step_is_that_of_torch(clip, decay, kind):
         steps=STEPS, batch=1, lr=0.05, warmup=WARMUP, evaluate_every=1, start_lr=0.04, end_lr=4e-6,
         beta1=0.8, beta2=0.99, eps=1e-3, weight_decay=decay, cycle_beta1=kind == "cycle_beta1", clip=clip, clip_at=0.7,
     )  # fmt: skip
-    found, wanted = weights_of_the_suite(config, kind == "static"), weights_of_torch(config)
-    for step, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
-        for parameter, expected in zip(ours, theirs, strict=True):
+    actual, reference = weights_of_the_suite(config, kind == "static"), weights_of_torch(config)
+    for step, (weights, expected_weights) in enumerate(zip(actual, reference, strict=True)):
+        for parameter, expected in zip(weights, expected_weights, strict=True):
             assert_close(parameter, expected, rtol=1e-5, atol=1e-6, msg=lambda told, at=step: f"step {at}: {told}")
 
 

@@ -42,21 +42,21 @@ def test_the_figures_that_the_report_shows_are_there():
 
 
 def test_the_readme_shows_the_tables_of_the_records():
-    found, problems = find_records([ROOT / "results" / "records"])
+    records, problems = find_records([ROOT / "results" / "records"])
     assert not problems
-    assert len(frame(list(found.values()))) == len(found) > 0
+    assert len(frame(list(records.values()))) == len(records) > 0
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.count("<!-- table ") > 0
-    filled = fill(readme, grouped(list(found.values())))
+    filled = fill(readme, grouped(list(records.values())))
     assert filled == readme, "README.md does not show what the records say: run `make tables` and commit"
 
 
 def test_older_records_are_kept():
     """Records of version 2 are in no table, but records are never deleted."""
-    found, problems = find_records([ROOT / "results" / "records" / "version-2"])
+    records, problems = find_records([ROOT / "results" / "records" / "version-2"])
     assert not problems
-    assert {record.results_version for record in found.values()} == {2}
-    assert len(found) == 72
+    assert {record.results_version for record in records.values()} == {2}
+    assert len(records) == 72
 
 
 @pytest.mark.parametrize(("folder", "heads"), [("audit", "{quirk}"), ("audit-three-tasks", "{task}: {quirk}")])
@@ -71,8 +71,8 @@ def test_the_page_of_faults_says_what_the_audited_records_say(folder: str, heads
         assert line["difference"] == pytest.approx(with_it - without)
     for head in dict.fromkeys(heads.format(**line) for line in lines):
         row = next(row for row in page.splitlines() if row.startswith(f"| {head} | "))
-        theirs = [f" {words(line)} " for line in lines if heads.format(**line) == head]
-        assert row.split("|")[2:-1] == theirs
+        cells = [f" {words(line)} " for line in lines if heads.format(**line) == head]
+        assert row.split("|")[2:-1] == cells
 
 
 def test_the_page_of_faults_names_every_setting_that_is_one():

@@ -40,7 +40,7 @@ def test_second_derivatives_are_right_or_raise(spec: str):
     first = gradients(module, x)
     inputs = [x, *module.parameters()]
     try:
-        found = torch.autograd.grad(first[0], inputs, direction, allow_unused=True, materialize_grads=True)
+        derivatives = torch.autograd.grad(first[0], inputs, direction, allow_unused=True, materialize_grads=True)
     except RuntimeError as error:
         if not any(words in str(error) for words in ("not implemented", "no autograd formula")):
             raise
@@ -49,7 +49,7 @@ def test_second_derivatives_are_right_or_raise(spec: str):
     expected = [(after - before).detach() / 2e-6 for after, before in zip(*ends, strict=True)]
     largest = max(float(each.abs().max()) for each in expected)
     assert largest > 1e-3
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(derivatives, expected, strict=True):
         assert_close(one, other, rtol=0, atol=1e-6 * largest)
 
 

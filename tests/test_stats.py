@@ -39,13 +39,13 @@ def family(*rows: list[float], constant: tuple[str, ...] = ()) -> Family:
 
 def test_a_mean_against_a_number_is_students_test_with_the_noise_of_the_rows():
     """With one or two rows, the pooled spread is used: 0.01, so that a mean of three has a standard error of 0.0058."""
-    found = family([0.40, 0.41, 0.42], [0.5])
+    column = family([0.40, 0.41, 0.42], [0.5])
     half = 4.302653 * 0.01 / math.sqrt(3)  # two degrees of freedom
-    assert found.near("a", 0.41 + 0.99 * half, 0.0)
-    assert not found.near("a", 0.41 + 1.01 * half, 0.0)
-    assert found.near("a", 0.41 + 1.01 * half, 1e-3)
-    assert found.near("b", 0.5 + 0.04, 0.0), "a row of one run has the spread of the others"
-    assert not found.near("b", 0.5 + 0.05, 0.0)
+    assert column.near("a", 0.41 + 0.99 * half, 0.0)
+    assert not column.near("a", 0.41 + 1.01 * half, 0.0)
+    assert column.near("a", 0.41 + 1.01 * half, 1e-3)
+    assert column.near("b", 0.5 + 0.04, 0.0), "a row of one run has the spread of the others"
+    assert not column.near("b", 0.5 + 0.05, 0.0)
     alone = family([0.5])  # no spread is known: the rows alone
     assert alone.near("a", 0.5 + 0.0195, 1e-4)
     assert not alone.near("a", 0.5 + 0.0197, 1e-4)
@@ -86,10 +86,10 @@ def test_a_row_that_learns_keeps_its_own_spread_against_one_at_chance():
     """Two rows learn, one with ten times the other's spread, which says nothing of the other's lead over a constant."""
     constant = [[0.156, 0.155, 0.157], *[[0.155] * 3] * 3]
     column = family([0.337, 0.354, 0.338], [0.342, 0.210, 0.156], *constant, constant=tuple("cdef"))
-    found = column.against("c")
-    assert found["a"].separated
-    assert found["a"].mean == pytest.approx(0.187)
-    assert not found["b"].separated
+    differences = column.against("c")
+    assert differences["a"].separated
+    assert differences["a"].mean == pytest.approx(0.187)
+    assert not differences["b"].separated
     assert column.against("a")["d"].separated
     assert not column.against("a")["b"].separated, "between the two, three differences tell"
     assert {"a", "b"} <= column.best
@@ -139,19 +139,19 @@ def against(ours: list[float], theirs: list[float], rows_variance: float = 0.0) 
 
 def test_of_two_rows_the_difference_is_the_paired_t_test():
     ours, theirs = [0.50, 0.53, 0.52, 0.55], [0.48, 0.50, 0.52, 0.50]
-    found, expected = against(ours, theirs), scipy.stats.ttest_rel(ours, theirs)
+    difference, expected = against(ours, theirs), scipy.stats.ttest_rel(ours, theirs)
     low, high = expected.confidence_interval()
-    assert (found.mean, found.count, found.freedom) == (pytest.approx(0.025), 4, pytest.approx(3))
-    assert (found.p, found.adjusted) == (pytest.approx(expected.pvalue), pytest.approx(expected.pvalue))
-    assert found.interval == pytest.approx((low, high))
-    assert not found.separated
+    assert (difference.mean, difference.count, difference.freedom) == (pytest.approx(0.025), 4, pytest.approx(3))
+    assert (difference.p, difference.adjusted) == (pytest.approx(expected.pvalue), pytest.approx(expected.pvalue))
+    assert difference.interval == pytest.approx((low, high))
+    assert not difference.separated
 
 
 def test_two_seeds_say_nothing_about_mechanisms():
-    found = against([0.9, 0.91], [0.1, 0.11])
-    assert (found.interval, found.p, found.adjusted, found.detectable) == (None, None, None, None)
-    assert found.mean == pytest.approx(0.8)
-    assert not found.separated
+    difference = against([0.9, 0.91], [0.1, 0.11])
+    assert (difference.interval, difference.p, difference.adjusted, difference.detectable) == (None, None, None, None)
+    assert difference.mean == pytest.approx(0.8)
+    assert not difference.separated
 
 
 def test_equal_runs_are_no_division_by_zero():
@@ -202,11 +202,11 @@ def test_differences_to_one_row_are_adjusted_as_dunnett_does():
     rng = np.random.default_rng(4)
     runs = rng.normal(0.4, 0.01, (4, 200))
     runs[1] += 0.0022
-    found = Family({str(i): dict(enumerate(row)) for i, row in enumerate(runs)}, lambda *_: 0.0).against("0")
+    differences = Family({str(i): dict(enumerate(row)) for i, row in enumerate(runs)}, lambda *_: 0.0).against("0")
     expected = np.asarray(scipy.stats.dunnett(*runs[1:], control=runs[0], rng=np.random.default_rng(0)).pvalue)
     first = int(np.argmin(expected))
-    assert found[str(first + 1)].adjusted == pytest.approx(expected[first], rel=0.1)
-    assert all((d.p or 0) <= (d.adjusted or 0) <= 3 * (d.p or 0) for d in found.values())
+    assert differences[str(first + 1)].adjusted == pytest.approx(expected[first], rel=0.1)
+    assert all((d.p or 0) <= (d.adjusted or 0) <= 3 * (d.p or 0) for d in differences.values())
 
 
 def test_a_row_that_is_better_on_common_seeds_may_be_the_best():
@@ -233,10 +233,10 @@ def test_holm_is_bonferroni_at_the_smallest_and_keeps_the_order(ps: list[float])
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     gains = {"a": [0.1, 0.11, 0.1], "b": [0.01, 0.05, -0.02], "one": [0.4]}
-    found = paired(gains, dict.fromkeys(gains, 0.0))
-    assert found["a"].p == pytest.approx(scipy.stats.ttest_1samp(gains["a"], 0)[1])
-    assert found["a"].adjusted == pytest.approx(2 * (found["a"].p or 0))
-    assert (found["one"].mean, found["one"].p) == (0.4, None)
+    differences = paired(gains, dict.fromkeys(gains, 0.0))
+    assert differences["a"].p == pytest.approx(scipy.stats.ttest_1samp(gains["a"], 0)[1])
+    assert differences["a"].adjusted == pytest.approx(2 * (differences["a"].p or 0))
+    assert (differences["one"].mean, differences["one"].p) == (0.4, None)
 
 
 def test_mcnemar_by_hand():
@@ -265,8 +265,8 @@ COUNTS = {  # line of the table in docs/statistics.md -> family-wise errors, bes
 def test_the_tests_err_and_find_as_often_as_before(line: tuple[int, int, str]):
     """The first repetitions of the slow test below; draws are seeded, so that the counts are fixed."""
     repeats = 400 if line[0] < 23 else 150
-    found = levels.measure(*line, repeats=repeats)
-    counts = [round(repeats * share) for share in (found.error, found.not_best, found.power or 0.0)]
+    measured = levels.measure(*line, repeats=repeats)
+    counts = [round(repeats * share) for share in (measured.error, measured.not_best, measured.power or 0.0)]
     assert counts == pytest.approx(COUNTS[line], abs=1)  # on another machine, rounding may move a p across the level
 
 
@@ -289,5 +289,5 @@ def test_the_detectable_difference_is_found_four_times_in_five(rows: int, seeds:
     rng, repeats = np.random.default_rng(rows), 600
     nulls = [levels.family(rows, seeds, "equal", rng).against("0")["1"].detectable or 0 for _ in range(repeats)]
     gap = 100 * float(np.median(nulls))
-    found = sum(levels.family(rows, seeds, "equal", rng, gap).against("0")["1"].separated for _ in range(repeats))
-    assert found / repeats == pytest.approx(0.78, abs=0.05)
+    separated = sum(levels.family(rows, seeds, "equal", rng, gap).against("0")["1"].separated for _ in range(repeats))
+    assert separated / repeats == pytest.approx(0.78, abs=0.05)

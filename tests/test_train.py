@@ -157,7 +157,7 @@ def shares_right(record: Record, names: list[str], codes: np.ndarray) -> dict[st
     right: dict[str, list[bool]] = {}
     for code, hit in zip(codes, hits(record) or [], strict=True):
         right.setdefault(names[code], []).append(hit)
-    shares = {name: sum(found) / len(found) for name, found in right.items()}
+    shares = {name: sum(answers) / len(answers) for name, answers in right.items()}
     assert len(shares) == 4
     assert len(set(shares.values())) > 2, "equal shares would hide that groups are mixed up"
     return shares
@@ -177,8 +177,8 @@ def test_a_run_end_to_end(tiny, tmp_path, monkeypatch):
     assert float(np.mean(predictions == data.test.labels)) == record.test_accuracy
     assert hits(record) == list(predictions == data.test.labels)
     ids, keep, labels = loaded.batch(range(5, 15))
-    found = (loaded.model()(ids, keep).argmax(-1) == labels).tolist()
-    assert found == list(predictions == data.test.labels)[5:15]
+    correct = (loaded.model()(ids, keep).argmax(-1) == labels).tolist()
+    assert correct == list(predictions == data.test.labels)[5:15]
     assert record.accuracy_by == {"root operator": shares_right(record, *data.test.groups["root operator"])}
     assert record.learned is False
     monkeypatch.setenv("LRA_CACHE", str(tmp_path / "cache"))

@@ -13,16 +13,16 @@ from attention_zoo import Attention, Dims
 from lra.testing import build_attention
 
 TWINS = {name: load(name) for name in names()}
-LIMITS = [its.limit[0] for its in TWINS.values() if its.limit]
+LIMITS = [reference.limit[0] for reference in TWINS.values() if reference.limit]
 
 
 @pytest.mark.parametrize("spec", LIMITS)
 def test_limit_is_softmax(spec: str):
     """With a window, a rank or landmarks as large as the sequence, a mechanism is softmax attention."""
-    its = TWINS[spec.partition(":")[0]]
-    assert its.limit is not None
-    y, expected = beside_softmax(spec, 0.5, its.prepare_limit)
-    assert_close(y, expected, rtol=0, atol=its.limit[1])
+    reference = TWINS[spec.partition(":")[0]]
+    assert reference.limit is not None
+    y, expected = beside_softmax(spec, 0.5, reference.prepare_limit)
+    assert_close(y, expected, rtol=0, atol=reference.limit[1])
     assert expected.std() > 0.1
 
 
@@ -101,7 +101,7 @@ def test_performer_draws_from_the_seed():
 
 
 @pytest.mark.parametrize(
-    ("spec", "extra"), [(spec, extra) for its in TWINS.values() for spec, extra in its.parameters.items()]
+    ("spec", "extra"), [(spec, extra) for reference in TWINS.values() for spec, extra in reference.parameters.items()]
 )
 def test_parameters_of_docstrings(spec: str, extra: int):
     """Parameters beyond softmax's in one layer are those of the docstrings, at D = 64, H = 2, K = 32, length 128."""
@@ -111,7 +111,8 @@ def test_parameters_of_docstrings(spec: str, extra: int):
 
 
 @pytest.mark.parametrize(
-    ("spec", "extra"), [(spec, extra) for its in TWINS.values() for spec, extra in its.grid_parameters.items()]
+    ("spec", "extra"),
+    [(spec, extra) for reference in TWINS.values() for spec, extra in reference.grid_parameters.items()],
 )
 def test_parameters_on_a_grid(spec: str, extra: int):
     entry, options = attention_zoo.find(spec)
@@ -119,7 +120,7 @@ def test_parameters_on_a_grid(spec: str, extra: int):
     assert sum(p.numel() for p in module.parameters()) == 4 * 64**2 + 4 * 64 + extra
 
 
-@pytest.mark.parametrize("spec", [spec for its in TWINS.values() for spec in its.impossible])
+@pytest.mark.parametrize("spec", [spec for reference in TWINS.values() for spec in reference.impossible])
 def test_impossible_options_are_refused(spec: str):
     entry, options = attention_zoo.find(spec)
     with pytest.raises(attention_zoo.SpecError, match=spec.partition(":")[2].partition("=")[0]):
@@ -189,8 +190,8 @@ def check_gradients(module: Attention, sizes: Tensor) -> None:
     x.requires_grad_()
     y = module(x, LONG)
     torch.where(LONG.unsqueeze(-1), y * torch.randn_like(y), 0).sum().backward()
-    found = {"x": x, **dict(module.named_parameters())}
-    wrong = [name for name, t in found.items() if t.grad is not None and not t.grad.isfinite().all()]
+    tensors = {"x": x, **dict(module.named_parameters())}
+    wrong = [name for name, t in tensors.items() if t.grad is not None and not t.grad.isfinite().all()]
     assert not wrong, f"not finite: {', '.join(wrong)}"
 
 

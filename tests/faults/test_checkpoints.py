@@ -50,9 +50,9 @@ def test_a_right_digest_of_something_else_falls_back(state: object, tmp_path: Pa
     newest, before = tmp_path / "resume.pt", tmp_path / "resume-before.pt"
     write_state(newest, before, STATE)
     write_state(newest, before, state)  # pyright: ignore[reportArgumentType]
-    found = read_state(newest, before)
-    assert found is not None
-    assert found["progress"] == {"step": 5}
+    previous = read_state(newest, before)
+    assert previous is not None
+    assert previous["progress"] == {"step": 5}
     content = b"no pickle"
     newest.write_bytes(hashlib.sha256(content).digest() + content)
     assert read_state(newest, before) is not None

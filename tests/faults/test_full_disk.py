@@ -34,15 +34,15 @@ def command(tiny: str, out: Path, *attentions: str) -> list[str]:
 
 def contents(out: Path) -> dict[str, str]:
     """File name -> JSON text of each record, without the fields about times and the machine."""
-    found = {}
+    records = {}
     for path in sorted(out.glob("*.json")):
         fields = json.loads(path.read_bytes())
         for name in ("digest", "seconds", "tokens_per_second", "peak_bytes", "environment", "created"):
             fields.pop(name)
         for point in fields["curve"]:
             point.pop("seconds")
-        found[path.name] = json.dumps(fields)
-    return found
+        records[path.name] = json.dumps(fields)
+    return records
 
 
 @pytest.fixture(scope="module")

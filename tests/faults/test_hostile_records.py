@@ -114,8 +114,8 @@ def test_no_bit_of_a_record_or_a_bench_flips_unnoticed(tmp_path: Path):
 
 
 def test_committed_records_are_read_as_they_are():
-    found, problems = find_records([COMMITTED[0].parent])
-    assert (len(found), problems) == (len(COMMITTED), [])
+    records, problems = find_records([COMMITTED[0].parent])
+    assert (len(records), problems) == (len(COMMITTED), [])
 
 
 def places(value: Any, keys: tuple = ()) -> Iterator[tuple]:
@@ -202,7 +202,7 @@ def test_benches_are_held_to_the_same(tmp_path: Path):
     for place, change in enumerate(changes):
         save(tmp_path, f"bench-{place}", made | change)
     bench_record.save(bench("elu", 256), tmp_path)
-    found, problems = read_benches([tmp_path])
-    assert [b.row for b in found] == ["elu"]
+    benches, problems = read_benches([tmp_path])
+    assert [b.row for b in benches] == ["elu"]
     named = ["shape", "length", "seconds", "environment.device", "row"]
     assert [problem.rpartition(" bad ")[2] for problem in problems] == named

@@ -104,20 +104,20 @@ def twin(
     name: str, options: Mapping[str, Any], module: Attention, x: Tensor, keep: Tensor | None = None, fault: str = ""
 ) -> Tensor:
     """x (B, N, D), keep (B, N) or None -> what the mechanism must return, (B, N, D), here zero at padding."""
-    its, y, dims = load(name), torch.zeros_like(x), module.dims
+    reference, y, dims = load(name), torch.zeros_like(x), module.dims
     options = attention_zoo.find(name)[0].all_options(dict(options))
     parameters = dict(module.named_parameters()) | dict(module.named_buffers())
     for b in range(len(x)):
         real = [i for i in range(x.shape[1]) if keep is None or keep[b, i]]
-        if its.whole is not None:
-            y[b, real] = its.whole(Row(x[b], x[b], x[b], x[b], real, parameters, options, dims, fault))
+        if reference.whole is not None:
+            y[b, real] = reference.whole(Row(x[b], x[b], x[b], x[b], real, parameters, options, dims, fault))
             continue
-        assert its.mix is not None
+        assert reference.mix is not None
         q, k, v = project(parameters, "qkv", x[b]).split(dims.dim, dim=1)
         v = clear(v, real) if fault == "mask v instead of k" else v
         row = Row(x[b], q, k, v, real, parameters, options, dims, fault)
-        mix = torch.cat([its.mix(row, h) for h in range(dims.heads)], dim=1)
-        y[b, real] = finish(row, mix, convolved=its.common_convolution)
+        mix = torch.cat([reference.mix(row, h) for h in range(dims.heads)], dim=1)
+        y[b, real] = finish(row, mix, convolved=reference.common_convolution)
     return y
 
 

@@ -28,7 +28,7 @@ def mix(row: Row, h: int) -> Tensor:
         order = sorted(row.keys, key=lambda i, w=rotation: (bucket_of(row, q[i], w), i))
         order = row.keys if row.fault == "not sorted" else order
         chunk = {i: place // size for place, i in enumerate(order)}
-        found = {}
+        averages = {}
         for i in row.real:
             near = (0,) if row.fault == "no look back" else (0, 1)
             others = [j for j in order if chunk[i] - chunk[j] in near and (j != i or row.fault == "sees itself")]
@@ -36,13 +36,13 @@ def mix(row: Row, h: int) -> Tensor:
             keys = torch.stack([q[j] / torch.sqrt(q[j].square().sum() + len(q[j]) * 1e-6) for j in others])
             keys = torch.stack([q[j] for j in others]) if row.fault == "long keys" else keys
             logits = torch.full_like(keys[:, 0], -1e5) if alone else keys @ q[i]
-            found[i] = torch.softmax(logits, 0) @ v[others], torch.logsumexp(logits, 0)
-        rounds.append(found)
+            averages[i] = torch.softmax(logits, 0) @ v[others], torch.logsumexp(logits, 0)
+        rounds.append(averages)
     y = []
     for i in row.real:
-        share = torch.softmax(torch.stack([found[i][1] for found in rounds]), 0)
+        share = torch.softmax(torch.stack([averages[i][1] for averages in rounds]), 0)
         share = torch.full_like(share, 1 / len(share)) if row.fault == "rounds alike" else share
-        y.append(sum(s * found[i][0] for s, found in zip(share, rounds, strict=True)))
+        y.append(sum(s * averages[i][0] for s, averages in zip(share, rounds, strict=True)))
     return torch.stack(y)
 
 

@@ -73,13 +73,13 @@ class Command:
 
     def members(self) -> list[int]:
         """The ids of the living processes in the command's session, itself included."""
-        found = []
+        pids = []
         for path in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError, ValueError):
                 fields = path.read_text().rpartition(")")[2].split()
                 if int(fields[3]) == self.pid and fields[0] != "Z":
-                    found.append(int(path.parent.name))
-        return found
+                    pids.append(int(path.parent.name))
+        return pids
 
     def kill(self, pid: int = 0) -> None:
         """Sends SIGKILL to the process `pid` of the command, or to all of its processes."""
@@ -95,7 +95,7 @@ class Command:
 
 def contents(out: Path) -> dict[str, str]:
     """File name -> JSON text of each final record of ListOps, without the fields about times and the machine."""
-    found = {}
+    records = {}
     for path in sorted(out.glob("listops-*.json")):
         fields = json.loads(path.read_bytes())
         if fields["status"] == "failed":
@@ -107,8 +107,8 @@ def contents(out: Path) -> dict[str, str]:
             pretraining.pop(name, None)
         for point in [*fields["curve"], *pretraining.get("curve", [])]:
             point.pop("seconds")
-        found[path.name] = json.dumps(fields, indent=1)
-    return found
+        records[path.name] = json.dumps(fields, indent=1)
+    return records
 
 
 def leftovers(out: Path) -> list[str]:

@@ -55,12 +55,12 @@ class Plan:
 
 def isolated(work: Callable[[], Any]) -> Any:
     """Calls `work` in a fork of this process -> its result, or, if the fork failed, a sentence with its exit code."""
-    ours, theirs = os.pipe()
+    read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            os.close(ours)
-            with os.fdopen(theirs, "wb") as pipe:
+            os.close(read_end)
+            with os.fdopen(write_end, "wb") as pipe:
                 pickle.dump(work(), pipe)
             os._exit(0)
         except BaseException:
@@ -68,8 +68,8 @@ def isolated(work: Callable[[], Any]) -> Any:
 
             traceback.print_exc()
             os._exit(1)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as pipe:
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
         content = pipe.read()
     _, status = os.waitpid(child, 0)
     return pickle.loads(content) if status == 0 else f"the process ended with {os.waitstatus_to_exitcode(status)}"

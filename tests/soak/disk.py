@@ -57,13 +57,13 @@ def mount(place: Path, kibibytes: int) -> None:
 def on_a_small_disk(place: Path, kept: Path, kibibytes: int) -> list[tuple[int | None, str]]:
     """Runs a grid in `place`, then again with room, and copies the disk to `kept` each time -> exit codes, stderr."""
     mount(place, kibibytes)
-    found = []
+    outcomes = []
     for number in range(2):
         command = Command(words_of(place, 2), kept.with_suffix(f".{number}.txt"))
-        found.append((command.wait(PATIENCE), command.text()))
+        outcomes.append((command.wait(PATIENCE), command.text()))
         shutil.copytree(place, kept / str(number))
         subprocess.run(["mount", "-o", "remount,size=64m", place], check=True, capture_output=True)
-    return found
+    return outcomes
 
 
 def fill(plan: Plan, kept: Path, kibibytes: int, calm: dict[str, str]) -> None:

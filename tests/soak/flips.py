@@ -39,18 +39,18 @@ def outcome(kind: Kind, whole: tuple) -> str:
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = kind.read()
+            result = kind.read()
     except Noticed:
         return "noticed"
     except Exception as error:
         if is_users(error) and len(str(error)) < LONGEST:
             return "noticed"
         return "traceback: " + traceback.format_exc(limit=-3)
-    if found == whole:
+    if result == whole:
         return "same content"
     if kind.words:
         return "words"
-    return "another identity" if found[0] != whole[0] else "unnoticed"
+    return "another identity" if result[0] != whole[0] else "unnoticed"
 
 
 def outcomes(kind: Kind, draw: random.Random, count: int) -> Iterator[tuple[str, str]]:
@@ -67,16 +67,16 @@ def outcomes(kind: Kind, draw: random.Random, count: int) -> Iterator[tuple[str,
 
 def flip_kind(name: str, seed: int, count: int, seconds: float) -> dict[str, Counter]:
     """Kind -> count of each outcome, where faults name the file. seconds: for all flips, about."""
-    found: dict[str, Counter] = {}
+    by_kind: dict[str, Counter] = {}
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds_of(MAKERS[name], Path(folder)):
-            counts = found.setdefault(kind.name, Counter())
+            counts = by_kind.setdefault(kind.name, Counter())
             for result, file in outcomes(kind, random.Random(f"{seed} {kind.name}"), count):
                 counts[f"{result} ({file})" if result.startswith(("traceback", "unnoticed")) else result] += 1
                 if time.monotonic() - began > seconds and counts.total() >= LEAST:
                     break
-    return found
+    return by_kind
 
 
 def run(plan: Plan) -> None:

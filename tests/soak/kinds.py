@@ -67,9 +67,9 @@ def of_a_checkpoint(folder: Path) -> Kind:
     write_state(path, folder / "none.pt", state)
 
     def read() -> tuple[Any, Any]:
-        found = read_state(path, folder / "none.pt")
-        assert found is not None
-        return "", (found["model"]["a"].tolist(), found["update"]["b"].tolist(), found["best"], found["progress"])
+        stored = read_state(path, folder / "none.pt")
+        assert stored is not None
+        return "", (stored["model"]["a"].tolist(), stored["update"]["b"].tolist(), stored["best"], stored["progress"])
 
     return Kind("checkpoint", [path], read)
 
@@ -95,9 +95,9 @@ def of_a_pretraining(folder: Path) -> Kind:
     (folder / "pretraining.json").write_bytes(reading.encode_record(about))
 
     def read() -> tuple[Any, Any]:
-        found = read_pretraining(run, data)
-        assert found is not None
-        return "", (found[0], found[1]["weight"].tolist())
+        pretraining = read_pretraining(run, data)
+        assert pretraining is not None
+        return "", (pretraining[0], pretraining[1]["weight"].tolist())
 
     return Kind("pretrained encoder", [folder / "pretraining.json", folder / "encoder.safetensors"], read)
 
@@ -125,10 +125,10 @@ def of_figures(folder: Path) -> Kind:
     (place / "figures.json").write_text(json.dumps(index))
 
     def read() -> tuple[Any, Any]:
-        found, problems = inspected.find(folder / "out")
+        folders, problems = inspected.find(folder / "out")
         if problems:
             raise Noticed(*problems)
-        return "", found
+        return "", folders
 
     return Kind("figures of inspect", [place / "figures.json", place / "map.png"], read, words=True)
 
@@ -162,12 +162,12 @@ def prepared(cache: Path) -> tasks.Data:
 
 def arrays(data: tasks.Data) -> list[Any]:
     """Everything that a run reads of its data."""
-    found = []
+    contents = []
     for split in (data.train, data.validation, data.test):
-        kept = [split.values, split.lengths, split.labels, *([] if split.pairs is None else [split.pairs])]
+        split_arrays = [split.values, split.lengths, split.labels, *([] if split.pairs is None else [split.pairs])]
         groups = [(group, names, codes.tolist()) for group, (names, codes) in split.groups.items()]
-        found.append(([(array.shape, array.tobytes()) for array in kept], groups))
-    return found
+        contents.append(([(array.shape, array.tobytes()) for array in split_arrays], groups))
+    return contents
 
 
 def of_prepared(folder: Path) -> list[Kind]:
