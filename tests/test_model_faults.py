@@ -230,7 +230,7 @@ SAME = split_of([LENGTH] * 12)  # of one length, so that all gears cut the same 
 
 @pytest.mark.parametrize("gear", GEARS)
 def test_a_buffer_that_training_updates_counts_real_steps_only(step_in, monkeypatch, gear):
-    """Neither the dry run nor a graph's warm-up changes it; the weights are those of the eager gear."""
+    """Neither the dry run nor a graph's warm-up changes it; compiled, the weights are those of the eager gear."""
     monkeypatch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": 4 * 12 * LENGTH})
     eager, other = step_in(Counting, "eager"), step_in(Counting, gear)
     for number in range(3):

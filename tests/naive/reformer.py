@@ -13,7 +13,7 @@ from naive import Row, Twin, finish, project
 
 
 def bucket_of(row: Row, t: Tensor, rotation: Tensor) -> int:
-    """The index of the largest entry of [t W | -t W], up to 128 buckets; with more, the mechanism uses two factors."""
+    """The index of the largest entry of [t W | -t W]; only for up to 128 buckets, which need one factor."""
     count = 2 * max(1, row.dims.length // int(row.options["bucket"]))
     assert count <= 128, "two factors: see test_mechanisms_of_two"
     turned = (t @ rotation).tolist()
