@@ -9,7 +9,7 @@ import attention_zoo
 
 TABLE = "no position table on k"
 FIVE, THREE = (f"not the authors' convolution of {taps} taps" for taps in (5, 3))
-LINE = "1-D convolution"
+LINE, TURN = "1-D convolution", "1-D rotation"
 POOLED = "agents pooled along the sequence"
 STRETCHED = "position biases along the sequence, without row and column tables"
 WINDOWS = "windows along the sequence, of window^2 tokens"
@@ -53,10 +53,19 @@ SAID = [  # spec, words on a sequence, words on a grid; no words: official
     ("pvt:keys=49", [STRIDED], []),
     ("pvt:reduction=1,keys=49", [STRIDED], []),
     ("pvt:conv=3", [STRIDED, ADDED], [ADDED]),
-    ("polapp", [LINE, "1-D rotation"], []),
-    ("polapp:conv=0", ["1-D rotation", FIVE], [FIVE]),
+    ("polapp", [LINE, TURN], []),
+    ("polapp:conv=0", [TURN, FIVE], [FIVE]),
     ("polapp:rotary=false", [LINE, "no rotation"], ["no rotation"]),
     ("pvt+agent", [STRIDED, LINE, POOLED, "no position biases"], ["no position biases"]),
+    ("flowformer", [], []),
+    ("flowformer:competition=heads", *[["softmax over the heads, as in the authors' LRA code"]] * 2),
+    ("inline:kernel=relu", [LINE], []),
+    ("inline:conv=0", *[["not the authors' convolution of 3 taps"]] * 2),
+    ("rala", [LINE, TURN], []),
+    ("mlla", [LINE, TURN], []),
+    ("mlla:gate=false", [LINE, TURN, "no gate"], ["no gate"]),
+    ("lotformer:pivots=4", [], []),
+    ("lotformer:shrunk=true", *[["rows sum to 1 / M^2, as in the authors' LRA code"]] * 2),
     ("softmax", [], []),
     ("softmax:conv=5", [ADDED], [ADDED]),
     ("softmax+elu:conv=3", [ADDED], [ADDED]),

@@ -122,26 +122,3 @@ def test_heads_that_cannot_be_turned_are_refused(spec: str, heads: int):
     entry, options = attention_zoo.find(spec)
     with pytest.raises(attention_zoo.SpecError, match="rotary=true"):
         entry.build(Dims(dim=D, heads=heads, length=12, grid=(3, 4)), options)
-
-
-LINE, TURN = "1-D convolution", "1-D rotation"
-
-
-@pytest.mark.parametrize(
-    ("spec", "sequence", "grid"),
-    [
-        ("flowformer", [], []),
-        ("flowformer:competition=heads", *[["softmax over the heads, as in the authors' LRA code"]] * 2),
-        ("inline:kernel=relu", [LINE], []),
-        ("inline:conv=0", *[["not the authors' convolution of 3 taps"]] * 2),
-        ("rala", [LINE, TURN], []),
-        ("mlla", [LINE, TURN], []),
-        ("mlla:gate=false", [LINE, TURN, "no gate"], ["no gate"]),
-        ("lotformer:pivots=4", [], []),
-        ("lotformer:shrunk=true", *[["rows sum to 1 / M^2, as in the authors' LRA code"]] * 2),
-    ],
-)
-def test_what_is_said_of_them(spec: str, sequence: list[str], grid: list[str]):
-    entry, options = attention_zoo.find(spec)
-    for words, on_grid in ((sequence, False), (grid, True)):
-        assert entry.fidelity(on_grid, options) == (f"adapted: {'; '.join(words)}" if words else "official")

@@ -15,7 +15,7 @@ from naive import Row, Twin, finish, project
 def bucket_of(row: Row, t: Tensor, rotation: Tensor) -> int:
     """The index of the largest entry of [t W | -t W]; only for up to 128 buckets, which need one factor."""
     count = 2 * max(1, row.dims.length // int(row.options["bucket"]))
-    assert count <= 128, "two factors: see test_mechanisms_of_two"
+    assert count <= 128, "more than 128 buckets have two factors: see test_limits.test_buckets_of_two_factors"
     turned = (t @ rotation).tolist()
     turned += [-value for value in turned]
     return turned.index(min(turned) if row.fault == "smallest" else max(turned))

@@ -1,4 +1,4 @@
-"""make soak: PARTS chooses some, MINUTES says how long all may take. Exit code 1 after any traceback or loss."""
+"""Long tests that nothing is lost. PARTS chooses some of them, MINUTES bounds their time. Exit code 1 after a loss."""
 
 import argparse
 import os
@@ -17,8 +17,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--minutes", type=float, default=27.0, help="for all parts together (27)")
-    parser.add_argument("--kills", type=int, default=200, help="at most (200)")
-    parser.add_argument("--flips", type=int, default=300, help="of each kind of file (300)")
+    parser.add_argument("--kills", type=int, default=200, help="kills, at most (200)")
+    parser.add_argument("--flips", type=int, default=300, help="bits flipped in each kind of file (300)")
     parser.add_argument("--tries", type=int, default=4000, help="inputs of the fuzzer (4,000)")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6, help="to repeat a soak that has failed")
     parsed = parser.parse_args()
