@@ -1,7 +1,8 @@
 """What all tests share: caches of this session, so that the user's are untouched; how processes divide the tests.
 
 `make test` runs two processes (pytest-xdist). A file with a module-scoped fixture is run by one process, so that what
-the fixture trains or generates is made once. The tests of all other files go one by one to the next free process.
+the fixture trains or generates is made once, and so are the files of Pathfinder. The tests of all other files go one by
+one to the next free process.
 """
 
 import functools
@@ -15,6 +16,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch is imported, as 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the other test processes need cores, too
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 TINY = Path(__file__).parent / "tiny.yaml"
+# Files that generate Pathfinder's images. In one process their kernels are compiled once, which takes 18 seconds.
+PATHFINDER = {"test_data.py", "test_pathfinder.py", "test_pathfinder_files.py", "test_rungs.py"}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -31,8 +34,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class FilesOrTests(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            """The unit of work that a test belongs to: its file, or the test alone."""
+            """The unit of work that a test belongs to: Pathfinder's files, its file, or the test alone."""
             file = nodeid.split("::")[0]
+            if Path(file).name in PATHFINDER:
+                return "Pathfinder"
             return file if shares_a_fixture(config.rootpath / file) else nodeid
 
     return FilesOrTests(config, log)
