@@ -26,7 +26,7 @@ def pack(sets: Sequence[Data], archive: Path) -> None:
         with whole(archive) as temporary, tarfile.open(temporary, "w") as tar:
             for data in sets:
                 if not data.folder.is_dir():
-                    raise DataError(f"{data.about['task']} is made when it is read: there is nothing to pack")
+                    raise DataError(f"{data.about['task']} is generated as it is read, so there is nothing to pack")
                 for path in sorted(data.folder.iterdir()):
                     name = f"{data.folder.name}/{path.name}"
                     if MEMBER.fullmatch(name):

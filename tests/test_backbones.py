@@ -141,11 +141,11 @@ def test_stages():
     [
         (["model.stages=2"], r"model\.stages must be a list, as in \[2,4\], not 2"),
         (["model.stages=[2,2]"], r"model\.stages=\[2, 2\] has 4 layers, but model\.layers=2: set both"),
-        (["model.stage_heads=[2]"], r"one number for each of the 2 stages"),
+        (["model.stage_heads=[2]"], r"give one number for each of the 2 stages"),
         (["model.stage_heads=[2,3]"], r"stage 2: width 128 is not divisible by 3 heads"),
-        (["model.parts=0"], r"model\.parts=0, model\.widen=2: both are at least 1"),
+        (["model.parts=0"], r"model\.parts=0, model\.widen=2: both must be at least 1"),
         (["model.pool=cls"], r"set model\.pool=mean"),
-        (["model.parts=3", "model.grid=true"], r"on a grid a square number"),
+        (["model.parts=3", "model.grid=true"], r"on a grid it must be a square number"),
     ],
 )
 def test_mistakes(overrides, message):

@@ -448,11 +448,11 @@ def test_new_attention_passes_its_own_test(tmp_path, monkeypatch, capsys):
         function(spec, check)
     before = (tmp_path / "fresh.py").read_bytes()
     assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 2
-    assert "exists and stays as it is" in capsys.readouterr().err
+    assert "exists and is not replaced" in capsys.readouterr().err
     assert (tmp_path / "fresh.py").read_bytes() == before
     monkeypatch.syspath_prepend(tmp_path)  # where `python run_lra.py` finds modules, a file in the checkout is one
     assert main(["new-attention", "fresh", "--dir", str(tmp_path)]) == 2
-    assert "exists and stays as it is" in capsys.readouterr().err
+    assert "exists and is not replaced" in capsys.readouterr().err
 
 
 def test_nan_is_one_fault_and_no_change_from_call_to_call():

@@ -100,7 +100,7 @@ def test_streamed_tasks_need_no_preparation(elsewhere, capsys):
     assert main(["data", "status", "--task", "pathx"]) == 0
     assert "pathx: generated while it is read" in capsys.readouterr().out
     assert main(["data", "pack", "--task", "pathx", "--protocol", "quick", "--file", str(elsewhere / "x.tar")]) == 2
-    assert "pathx is made when it is read: there is nothing to pack" in capsys.readouterr().err
+    assert "pathx is generated as it is read, so there is nothing to pack" in capsys.readouterr().err
 
 
 def test_ladder(elsewhere, tiny, capsys):

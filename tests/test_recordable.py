@@ -80,7 +80,7 @@ def test_an_option(value, refused, tiny):
 @pytest.mark.parametrize(
     ("title", "key", "words"),
     [
-        ("3", "wide: int = 1", "texts in quotes"),
+        ("3", "wide: int = 1", "must be strings"),
         ("'T'", "wide: float = float('inf')", "default of wide"),
         ("'T'", "wide: list[int] = [1]", "default of wide"),
         ("'T'", "wide: int = 10**30", "default of wide"),
@@ -139,7 +139,7 @@ def test_a_setting(value, refused, tmp_path):
     path = task_with(
         tmp_path, lambda text: text.replace("    seed: int = 0\n", "    seed: int = 0\n    cap: float = 1.0\n")
     )
-    assert "no record can keep its bad config.data" in refused(
+    assert "a record cannot hold its bad config.data" in refused(
         "--attn", "mean", "--task", path, "--set", f"data.cap={value}"
     )
 

@@ -182,7 +182,7 @@ def test_observe_sees_every_step_of_this_process_alone(tiny, tmp_path):
         asked(tiny, tmp_path, attentions=["mean"], seeds=[0], observe=lambda progress: steps.append(progress.step))
     )
     assert steps == list(range(1, 61))
-    with pytest.raises(ConfigError, match="observe sees the runs of this process"):
+    with pytest.raises(ConfigError, match="observe sees only runs of this process"):
         run_grid(asked(tiny, tmp_path, jobs=2, observe=print))
 
 

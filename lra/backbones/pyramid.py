@@ -124,14 +124,14 @@ def check(model: Model, stages: tuple[int, ...], heads: tuple[int, ...], parts: 
             f"model.stages={list(stages)} has {sum(stages)} layers, but model.layers={model.layers}: set both"
         )
     if len(heads) != len(stages) or min(heads) < 1:
-        raise ValueError(f"model.stage_heads={list(heads)}: one number for each of the {len(stages)} stages")
+        raise ValueError(f"model.stage_heads={list(heads)}: give one number for each of the {len(stages)} stages")
     for stage, count in enumerate(heads):
         if model.dim * widen**stage % count:
             raise ValueError(f"stage {stage + 1}: width {model.dim * widen**stage} is not divisible by {count} heads")
     if parts < 1 or widen < 1:
-        raise ValueError(f"model.parts={parts}, model.widen={widen}: both are at least 1")
+        raise ValueError(f"model.parts={parts}, model.widen={widen}: both must be at least 1")
     if grid is not None and math.isqrt(parts) ** 2 != parts:
-        raise ValueError(f"model.parts={parts}: on a grid a square number (4, 9, 16)")
+        raise ValueError(f"model.parts={parts}: on a grid it must be a square number (4, 9, 16)")
     if model.pool != "mean":
         raise ValueError(
             f"model.pool={model.pool}: merging leaves no separate first token to read; set model.pool=mean"

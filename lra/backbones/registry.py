@@ -87,7 +87,7 @@ def register(name: str, *, title: str = "", paper: str = "") -> Callable[[type[C
         if path.parent != HERE and name in names():
             raise BackboneError(f"{path}: the name {name!r} is taken by a built-in backbone; choose another")
         if not isinstance(title, str) or not isinstance(paper, str):
-            raise BackboneError(f"{path}: title and paper of @register must be texts in quotes")
+            raise BackboneError(f"{path}: title and paper of @register must be strings")
         if not issubclass(cls, Classifier):
             raise BackboneError(f"{path}: {cls.__name__} must extend lra.backbones.Classifier")
         classes[path, name] = cls
@@ -105,7 +105,7 @@ def keys_of(cls: type[Classifier], path: Path) -> Keys:
             if argument.default is inspect.Parameter.empty or argument.name not in hints:
                 raise BackboneError(f"{path}: {argument.name} of build_body needs a type and a default")
             if not _is_value(argument.default):
-                wanted = "a finite number, True, False, None, a text or a tuple of them"
+                wanted = "a finite number, True, False, None, a string or a tuple of them"
                 raise BackboneError(f"{path}: the default of {argument.name} must be {wanted}, not {argument.default}")
             keys[argument.name] = (hints[argument.name], argument.default)
     return keys

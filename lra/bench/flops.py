@@ -110,7 +110,7 @@ def growth(cost: str, length: float) -> float:
         elif factor in ("logN", "sqrtN"):
             value *= math.log(length) if factor == "logN" else math.sqrt(length)
         elif re.fullmatch(r"n(\^.*)?", factor):
-            raise CountError(f"cost {cost!r} is not understood: the tokens are N, as in {cost.replace('n', 'N')}")
+            raise CountError(f"cost {cost!r} is not understood: write N for the tokens, as in {cost.replace('n', 'N')}")
         elif not re.fullmatch(r"[a-zA-Z]\w*(\^\d+)?|\d+", factor):
             raise CountError(f"cost {cost!r} is not understood: write O(N), O(N^2), O(N log N), O(N sqrt N) or O(N w)")
     return value

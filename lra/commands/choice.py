@@ -127,7 +127,7 @@ def add_processes(parser: argparse.ArgumentParser, engines: Sequence[str] = ("lo
     where = "on this machine, on a Ray cluster" + (", by a job array that --emit writes" if "slurm" in engines else "")
     parser.add_argument("--engine", choices=engines, default="local", help=f"where the runs are done: {where}")
     parser.add_argument(
-        "--address", default="", metavar="HOST:PORT", help="of the Ray cluster (default auto: this machine's)"
+        "--address", default="", metavar="HOST:PORT", help="address of the Ray cluster (default auto: this machine's)"
     )
     parser.add_argument(
         "--gpus-per-run",
@@ -135,7 +135,9 @@ def add_processes(parser: argparse.ArgumentParser, engines: Sequence[str] = ("lo
         metavar="G",
         help="Ray: GPUs for each run, or a share such as 0.5 (default 1 if there are any)",
     )
-    parser.add_argument("--cpus-per-run", type=count, default=0, metavar="C", help="Ray: cores for each run (1)")
+    parser.add_argument(
+        "--cpus-per-run", type=count, default=0, metavar="C", help="Ray: cores for each run (default 1)"
+    )
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="do the I-th of N parts of the runs (job arrays)")
     parser.add_argument(
         "--track", choices=["tensorboard", "wandb"], default="", help="also log the progress to this tracker"

@@ -82,7 +82,7 @@ def create(name: str, folder: Path) -> list[Path]:
     files = {folder / f"{name}.py": MECHANISM, folder / f"test_{name}.py": TEST}
     for path in files:
         if path.exists():
-            raise UserError(f"{path} exists and stays as it is; choose another name or another --dir")
+            raise UserError(f"{path} exists and is not replaced; choose another name or another --dir")
     if importlib.util.find_spec(name) is not None:
         raise UserError(f"new-attention {name!r}: a package has this name, which the file would hide; choose another")
     if name in attention_zoo.names():

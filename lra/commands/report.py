@@ -24,7 +24,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--baseline", default="", metavar="ROW", help="the row that others are compared with (default softmax)"
     )
     parser.add_argument(
-        "--rows", nargs="+", default=[], metavar="ROW", help="show only these in the LaTeX tables, judged among all"
+        "--rows",
+        nargs="+",
+        default=[],
+        metavar="ROW",
+        help="only these in the LaTeX tables; verdicts stay those among all rows",
     )
     parser.add_argument(
         "--into",

@@ -63,8 +63,8 @@ class Model:
         about = self.layers * self.dim * (4 * self.dim + 2 * self.mlp) + self.dim * (self.vocab + self.length)
         if about > MOST_PARAMETERS:
             raise ConfigError(
-                f"model.layers, dim, mlp, vocab and length make about {about:,} parameters, and {MOST_PARAMETERS:,} is "
-                "the most"
+                f"model.layers, dim, mlp, vocab and length make about {about:,} parameters; at most "
+                f"{MOST_PARAMETERS:,} are possible"
             )
         check_range(self, "model", 0, 1, "dropout", "attention_dropout", below=True)
 

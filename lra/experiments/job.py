@@ -128,7 +128,7 @@ def record_so_far(job: Job, prepared: TaskData) -> Record:
 def check_readable(record: Record) -> None:
     """Raises RecordError for a record that could be written but not read back."""
     if wrong := faults(record):
-        raise RecordError(f"{record.row} on {record.task}: no record can keep its {', '.join(wrong)}")
+        raise RecordError(f"{record.row} on {record.task}: a record cannot hold its {', '.join(wrong)}")
 
 
 def titles(jobs: list[Job]) -> list[str]:

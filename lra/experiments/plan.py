@@ -72,7 +72,7 @@ class Request:
         if self.devices and (self.jobs or self.processes):
             raise ConfigError("--devices already starts a process for each device; leave --jobs and --processes out")
         if self.observe and (self.devices or self.jobs > 1 or self.processes > 1):
-            raise ConfigError("observe sees the runs of this process: leave devices, jobs and processes out")
+            raise ConfigError("observe sees only runs of this process: leave devices, jobs and processes out")
         check_engine(self)
 
 
@@ -96,7 +96,7 @@ def check_engine(request: Request) -> None:
             "--cpus-per-run say what each run gets"
         )
     if request.observe:
-        raise ConfigError("observe sees the runs of this process: leave engine out")
+        raise ConfigError("observe sees only runs of this process: leave engine out")
     if request.device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"--engine ray chooses the devices itself; --device is cpu or cuda, not {request.device!r}")
     if request.device == "cpu" and request.gpus_per_run:

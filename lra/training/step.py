@@ -48,7 +48,7 @@ class Step:
         self.optimiser = self.gears.optimiser
         self.training, self.evaluation = Turns(self.group, self.optimiser.flat), Turns(self.group)
         self.real_tokens = self.computed_tokens = self.number = 0
-        self.spread: list[str] = []  # buffers that process 0 broadcasts after each step
+        self.updated: list[str] = []  # names of the buffers that process 0 broadcasts after each step
 
     def share(self, samples: Samples, rows: np.ndarray) -> np.ndarray:
         """Positions of the rows that this process computes; of all rows where the processes take turns."""
@@ -81,15 +81,15 @@ class Step:
                 if buffers is not None:
                     buffers.restore()
         self.computed_tokens += turns.add_up()
-        self.spread_buffers()
+        self.broadcast_buffers()
         self.real_tokens += int(samples.lengths[documents(samples, rows)].sum())
         self.move(number)
         return self.optimiser.loss
 
-    def spread_buffers(self) -> None:
+    def broadcast_buffers(self) -> None:
         """Broadcasts process 0's buffers that training updates (running statistics): each process saw other rows."""
-        buffers = dict(self.gears.model.named_buffers()) if self.spread else {}
-        for name in self.spread:
+        buffers = dict(self.gears.model.named_buffers()) if self.updated else {}
+        for name in self.updated:
             self.group.broadcast_tensor(buffers[name])
 
     def dry_run(self, samples: Samples, rows: np.ndarray) -> None:
@@ -99,7 +99,7 @@ class Step:
             say(f"{min(moving)} is updated by every micro-batch in order, so one process computes them all")
             self.training.undivided = self.evaluation.undivided = True
         if self.shares > 1:  # only buffers in the checkpoint: others may have another size in each process
-            self.spread = self.group.broadcast(sorted(moving & self.gears.names))
+            self.updated = self.group.broadcast(sorted(moving & self.gears.names))
         self.prepare(samples)
 
     def shift_up(self, samples: Samples, compiled: bool, refused: str) -> None:

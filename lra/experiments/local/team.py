@@ -49,9 +49,9 @@ class Team:
     def failed(self) -> bool:
         return self.death is not None or self.stillborn is not None or any(answer.failure for answer in self.answers)
 
-    def signs(self) -> list[Any]:
+    def waitables(self) -> list[Any]:
         """The pipes and process sentinels of the busy workers, for `multiprocessing.connection.wait`."""
-        return [sign for worker in self.workers if worker.busy for sign in (worker.pipe, worker.process.sentinel)]
+        return [w for worker in self.workers if worker.busy for w in (worker.pipe, worker.process.sentinel)]
 
     def listen(self) -> None:
         """Receives a message of each busy worker that has sent one, and notes which workers have died."""

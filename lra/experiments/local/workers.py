@@ -105,8 +105,8 @@ class WorkerPool:
 
     def wait(self) -> None:
         """Waits ATTENTIVE seconds for a message or a death. If workers are held back, counts the free cores anew."""
-        signs = [sign for team in self.teams for sign in team.signs()]
-        wait(signs, ATTENTIVE)
+        waitables = [waitable for team in self.teams for waitable in team.waitables()]
+        wait(waitables, ATTENTIVE)
         if self.allowed < self.crew.workers and time.monotonic() - self.looked > LOOK_AGAIN:
             from lra.training.cores import affinity, busy_cores
 
@@ -162,10 +162,10 @@ class WorkerPool:
         """Ends a team when all its workers have ended their parts, or one of them has failed."""
         team.listen()
         deadline = time.monotonic() + GRACE
-        while team.failed and team.death is None and team.signs() and time.monotonic() < deadline:
-            wait(team.signs(), timeout=max(0.0, deadline - time.monotonic()))
+        while team.failed and team.death is None and team.waitables() and time.monotonic() < deadline:
+            wait(team.waitables(), timeout=max(0.0, deadline - time.monotonic()))
             team.listen()
-        if team.failed or not team.signs():
+        if team.failed or not team.waitables():
             yield from self.end(team)
 
     def end(self, team: Team) -> Generator[Ending, None, None]:
