@@ -30,8 +30,7 @@ def test_a_file_of_the_users_stays(option, commands, tmp_path, capsys):
     path.unlink()
     for _ in range(2):  # the second time, the command replaces its own file
         assert main([*words, str(path)]) == 0
-        written = path.read_bytes()
-        path.write_bytes(written)
+    written = path.read_bytes()
     path.write_text("")  # an empty file, as `mktemp` makes it
     if option != "--file":
         assert main([*words, str(path)]) == 0

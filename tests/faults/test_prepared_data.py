@@ -130,7 +130,7 @@ def test_no_bit_of_an_archive_flips_unnoticed(original: tasks.Data, tmp_path: Pa
         flip(archive, draw)
         with contextlib.suppress(DataError):
             tasks.unpack(archive, cache)  # a flip in bytes that no reader uses passes
-            data = prepare(cache)
+            (data,) = tasks.prepared(cache, "listops")
             assert (data.train.values == original.train.values).all()
             assert (data.test.labels == original.test.labels).all()
         shutil.rmtree(cache)
