@@ -1,7 +1,8 @@
 """Polarity-aware linear attention (PolaFormer; Meng et al. 2025, https://arxiv.org/abs/2501.15061).
 
 Where the paper and the authors' models/pola_pvt.py differ, the code is followed: the gate multiplies the sum of the
-attention and the convolution, and has no activation. In the paper's Figure 2 it multiplies only the two flows.
+attention and the convolution, and has no activation. In the paper's Figure 2 it multiplies only the two flows. The same
+as loops over queries and keys: tests/naive/pola.py; as plain PyTorch: docs/add-an-attention.md.
 Letters: B batch, N tokens, D width, H heads, K head width.
 """
 
@@ -36,8 +37,11 @@ WORDS = {"gate": ("on", "off", "sigmoid"), "power": ("learned", "fixed"), "flows
     },
 )
 class PolaAttention(QKVAttention):
-    """Two linear attentions, q+ k+ + q- k- on the first half of each head's v and q+ k- + q- k+ on the second, gated.
+    """y = out(g * ([a_s | a_o] + convolution of v)): two linear attentions, one on each half of a head's v, and a gate g.
 
+    a_s,i = sum_j w_ij v_s,j / (sum_j w_ij + 1e-6 R), w_ij = q+_i k+_j + q-_i k-_j: the same polarity; R: real tokens.
+    a_o,i is the same over v_o with w_ij = q+_i k-_j + q-_i k+_j: the opposite one. g is linear in x; its halves are the
+    paper's Gs and Go.
     t+ = max(t / softplus(s), 0)^r, t- = max(-t / softplus(s), 0)^r, r = 1 + alpha * sigmoid(w), per head and channel; s
     and w are learned, zero at the start. alpha: range of the learned power; the authors' code takes 4, their rows on
     the Arena 3, 5 and 7. conv: taps of the convolution of v. key_positions: the authors' learned table added to k
@@ -78,7 +82,7 @@ class PolaAttention(QKVAttention):
         r = 1 + self.alpha * self.power.sigmoid()
         with torch.autocast(q.device.type, enabled=False):
             state, total, keys = summarise(polarise(k, r), upcast(v), keep)  # [k+ | k-]^T v and the sum of [k+ | k-]
-            scale = F.softplus(self.scale).view_as(r) ** (-2 * r)  # the scales of q and k, taken out of their powers
+            scale = F.softplus(self.scale).view_as(r) ** (-2 * r)  # (q/s)^r (k/s)^r = q^r k^r s^-2r
             scale = torch.cat((scale, scale), dim=-1)
             state, total = choose(self.flows, state * scale.transpose(-2, -1), total * scale)
             return read(polarise(q, r), state, total, 1e-6 * keys)

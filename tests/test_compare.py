@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from records import make
 
-from lra.report.cells import Cell, TaskColumn, rows_variance, same_answers
+from lra.report.cells import Cell, TaskColumn, same_answers, split_variance
 from lra.report.groups import grouped
 from lra.results.record import pack
 
@@ -63,12 +63,12 @@ def test_the_noise_of_the_test_rows_comes_from_the_rows_where_models_differ():
     drawn = [rng.random((40, 4000)) < chance for chance in hard]
     first, second = (cell_of(found) for found in drawn)
     truth = float(np.var(hard[0] - hard[1])) / 4000
-    assert rows_variance(first, second, range(40)) == pytest.approx(truth, rel=0.1)
-    assert rows_variance(first, second, range(3)) == pytest.approx(truth, rel=0.2)
+    assert split_variance(first, second, range(40)) == pytest.approx(truth, rel=0.1)
+    assert split_variance(first, second, range(3)) == pytest.approx(truth, rel=0.2)
     same = cell_of(rng.random((3, 4000)) < hard[0]), cell_of(rng.random((3, 4000)) < hard[0])
-    assert rows_variance(*same, range(3)) < truth / 5
+    assert split_variance(*same, range(3)) < truth / 5
     apart = cell_of(drawn[1], data={"hash": "of other data"})
-    assert rows_variance(first, apart, range(3)) == pytest.approx(2 * 0.25 / 4000, rel=0.05)
+    assert split_variance(first, apart, range(3)) == pytest.approx(2 * 0.25 / 4000, rel=0.05)
 
 
 def test_the_last_rows_left_out_move_a_mean_by_little():
@@ -77,7 +77,7 @@ def test_the_last_rows_left_out_move_a_mean_by_little():
     right = np.repeat(rng.random((1, 4000)) < 0.4, 3, axis=0)
     whole, cut = cell_of(right), cell_of(right[:, :3968])
     gaps = [(found := rng.random(4000) < 0.4)[:3968].mean() - found.mean() for _ in range(2000)]
-    assert rows_variance(cut, whole, range(3)) == pytest.approx(float(np.var(gaps)), rel=0.15)
+    assert split_variance(cut, whole, range(3)) == pytest.approx(float(np.var(gaps)), rel=0.15)
     assert same_answers(cut, whole)
     assert same_answers(whole, cut)
     other = right.copy()

@@ -24,7 +24,7 @@ from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
 from lra.experiments.plan import Request, plan
-from lra.results.machine import give_back
+from lra.results.machine import trim_heap
 from lra.results.record import Record, hits
 from lra.training.batches import cut, order, validation_rows
 from lra.training.device import Device, Padding
@@ -244,12 +244,12 @@ def test_returning_memory_never_fails(monkeypatch):
         raise TypeError(name)
 
     monkeypatch.setattr("lra.results.machine.ctypes.CDLL", refuse)
-    give_back()
+    trim_heap()
 
 
 def test_unused_memory_is_returned_once_a_minute(tiny, tmp_path, monkeypatch):
     returned = []
-    monkeypatch.setattr("lra.training.loop.give_back", lambda: returned.append(1))
+    monkeypatch.setattr("lra.training.loop.trim_heap", lambda: returned.append(1))
     run_grid(request(tiny, tmp_path / "short"))
     assert not returned
     monkeypatch.setattr("lra.training.loop.TRIM_EVERY", 0.0)

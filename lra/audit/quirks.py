@@ -98,7 +98,7 @@ def table(effects: Sequence[Effect]) -> pd.DataFrame:
     """One row per effect: accuracies, difference (with minus without), 95 % interval, all fractions of 1; verdict."""
     import pandas as pd
 
-    from lra.report.cells import Cell, rows_variance, same_answers
+    from lra.report.cells import Cell, same_answers, split_variance
     from lra.stats.differences import paired
 
     gains, noise, same = {}, {}, set()
@@ -110,7 +110,7 @@ def table(effects: Sequence[Effect]) -> pd.DataFrame:
                 continue
             seeds = sorted(faulty.accuracies.keys() & without.accuracies.keys())
             gains[_name(effect)] = [faulty.accuracies[seed] - without.accuracies[seed] for seed in seeds]
-            noise[_name(effect)] = rows_variance(faulty, without, seeds, not effect.comparison.quirk.other_rows)
+            noise[_name(effect)] = split_variance(faulty, without, seeds, not effect.comparison.quirk.other_rows)
     differences = paired(gains, noise)
     return pd.DataFrame([_line(effect, differences.get(_name(effect)), _name(effect) in same) for effect in effects])
 

@@ -93,7 +93,7 @@ def table(lines: Sequence[Line]) -> pd.DataFrame:
     """A row for each line; accuracies and differences as fractions of 1."""
     import pandas as pd
 
-    from lra.report.cells import Cell, rows_variance
+    from lra.report.cells import Cell, split_variance
     from lra.stats.differences import paired
 
     first = {(line.task, line.row): line for line in lines if line.first}
@@ -104,7 +104,7 @@ def table(lines: Sequence[Line]) -> pd.DataFrame:
         seeds = sorted(with_it.accuracies.keys() & without.accuracies.keys())
         if line is not base and seeds:
             gains[str(number)] = [with_it.accuracies[seed] - without.accuracies[seed] for seed in seeds]
-            noise[str(number)] = rows_variance(with_it, without, seeds)
+            noise[str(number)] = split_variance(with_it, without, seeds)
     differences = paired(gains, noise)
     rows = []
     for number, line in enumerate(lines):

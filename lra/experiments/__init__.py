@@ -1,6 +1,7 @@
 """What to run: a request becomes runs, a run on disk is a job, and a grid of jobs is trained and tested.
 
-Read `plan`, `grid`, `job` and `train_and_test` in this order.
+Read `plan`, `grid`, `engine`, `job` and `train_and_test` in this order, then `lra.training.loop`. To debug all of it in
+one process: `--jobs 1 --processes 1`.
 
     plan   run   job   grid   train_and_test     from a request to records
     build   backbone   data   match   prepared   a run's model and its data

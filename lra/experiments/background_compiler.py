@@ -104,7 +104,7 @@ def compile_model(pipe: Connection, order: CompileOrder) -> None:
         set_backends(config.deterministic)
         model = (make_denoiser if order.pretraining else make_model)(run, order.sizes)
         step = Step(model, config, device, padding_of(run, order.sizes), run.seed)
-        step.dry_run(order.samples, np.arange(len(order.samples.labels)))
+        step.try_model(order.samples, np.arange(len(order.samples.labels)))
     if step.gears.gear.name != "compiled":
         pipe.send(step.gears.cause.removeprefix("compiled failed: "))
         raise SystemExit(1)

@@ -15,7 +15,7 @@ from lra.experiments.board import Board
 from lra.experiments.data import TaskData, describe_data, load_task_data, not_repeatable
 from lra.experiments.engine import Engine, InProcess, write_failure
 from lra.experiments.fresh_state import fresh_state
-from lra.experiments.job import Job, open_job, record_so_far, titles
+from lra.experiments.job import Job, open_job, placeholder_record, titles
 from lra.experiments.local.crew import choose_crew
 from lra.experiments.plan import Request, parse_devices, part_of, plan
 from lra.experiments.run import Run
@@ -61,7 +61,7 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     problems = [line for key, line in unreadable.items() if shard == (1, 1) or key in shard_keys]
     missing = find_missing([job for job in jobs if shard == (1, 1) or job.run.key in shard_keys], group)
     for job in {(job.run.task, job.run.row, job.run.protocol): job for job in missing}.values():  # once for all seeds
-        note_code_of(record_so_far(job, prepared[job.run.data_key]))
+        note_code_of(placeholder_record(job, prepared[job.run.data_key]))
     for job, job.title in zip(missing, titles(missing), strict=True):
         if group.rank == 0:
             job.announce()

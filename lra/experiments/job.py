@@ -118,7 +118,7 @@ def open_job(run: Run, data_hash: str, out: Path, track: str = "") -> Job:
     return job
 
 
-def record_so_far(job: Job, prepared: TaskData) -> Record:
+def placeholder_record(job: Job, prepared: TaskData) -> Record:
     """The record of a run before its first step. Raises RecordError for fields that a record cannot hold."""
     record = make_record(job.run, prepared.data, status="failed", reason="it has not ended", ladder=prepared.ladder)
     check_readable(record)

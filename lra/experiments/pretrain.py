@@ -119,7 +119,7 @@ def folder_name(run: Run, data_hash: str) -> str:
     return f"pretrained-{file_name(run.task, run.recorded_row, run.config.train.pretrain, run.seed, identity)}"
 
 
-def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, observe: Observe) -> None:
+def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, should_stop: Observe) -> None:
     """Pretrains the encoder, or reads it, and loads its weights into the trainer's model, which keeps its own head.
 
     work: the folder that holds the encoder's folder. Every process of the trainer's group calls this. If the
@@ -133,7 +133,7 @@ def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, o
         finished = read(folder, data)
         stop = False
         if isinstance(folder, RunFolder) and finished is None:
-            stop = not hold(folder, run, observe, stack)
+            stop = not hold(folder, run, should_stop, stack)
             finished = read(folder, data)
         if group.broadcast(stop):
             raise Paused
@@ -142,7 +142,7 @@ def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, o
             set_doubtful_aside(folder, data, f"pretraining of {run.task} {run.row} seed {run.seed}")
             about = {"identity": identity, "by": run.identity(data.hash)}
             readable = WithoutTest(data.spec, data.train, data.validation)
-            finished = pretrain(pretraining, readable, folder, group, observe, about)
+            finished = pretrain(pretraining, readable, folder, group, should_stop, about)
     about, weights = finished
     trainer.progress.pretraining = about | {"shared": about["by"] != run.identity(data.hash)}
     if about["reason"]:
@@ -154,8 +154,8 @@ def start_pretrained(run: Run, data: tasks.Data, trainer: Trainer, work: Path, o
         raise WorkError(f"{path} holds another model's weights; delete it to pretrain again")
 
 
-def hold(folder: RunFolder, run: Run, observe: Observe, stack: contextlib.ExitStack) -> bool:
-    """Locks the folder until the stack is closed; waits for a process that holds it. False: `observe` asked to stop."""
+def hold(folder: RunFolder, run: Run, should_stop: Observe, stack: contextlib.ExitStack) -> bool:
+    """Locks the folder until the stack is closed; waits for a process that holds it. False: it should stop."""
     waiting = Progress(phase=PHASE)
     while True:
         try:
@@ -164,7 +164,7 @@ def hold(folder: RunFolder, run: Run, observe: Observe, stack: contextlib.ExitSt
             if not waiting.activity:
                 say(f"{run.task} {run.row} seed {run.seed}: waits for its pretraining, which another process is doing")
             waiting.activity = "another process is pretraining"
-            if observe(waiting):
+            if should_stop(waiting):
                 return False
             time.sleep(WAIT)
         else:
@@ -203,7 +203,7 @@ def pretrain(
     data: WithoutTest,
     folder: RunFolder | NoFolder,
     group: Group,
-    observe: Observe,
+    should_stop: Observe,
     about: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Pretrains, or continues from a checkpoint; writes the files that `read` reads, and returns what it would return.
@@ -218,7 +218,7 @@ def pretrain(
     with contextlib.ExitStack() as stack:
         if trainer.progress.step < step.gears.shift_at and group.rank == 0:
             trainer.compiler = stack.enter_context(BackgroundCompiler(run, data.sizes, data.train, pretraining=True))
-        progress = trainer.run(observe, stack)
+        progress = trainer.run(should_stop, stack)
     weights = {name: tensor.detach().cpu() for name, tensor in denoiser.encoder.state_dict().items()}
     about |= {
         "share": config.pretrain_share,

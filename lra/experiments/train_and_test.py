@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 def train_and_test(
-    run: Run, prepared: TaskData, folder: RunFolder | NoFolder, group: Group, observe: Callable[[Progress], bool]
+    run: Run, prepared: TaskData, folder: RunFolder | NoFolder, group: Group, should_stop: Callable[[Progress], bool]
 ) -> Record:
     """Trains a run, or continues it, and tests it once.
 
-    observe: called after every step; if it returns True, the run is saved, and Paused is raised.
+    should_stop: called after every step; if it returns True, the run is saved, and Paused is raised.
     Every process of the group that shares the run calls this.
     """
     from lra.experiments.background_compiler import BackgroundCompiler
@@ -57,11 +57,11 @@ def train_and_test(
         trainer = Trainer(step, data.train, data.validation, folder, run.seed)
         trainer.restore()
         if config.pretrain != "none" and not trainer.progress.pretraining:
-            start_pretrained(run, data, trainer, folder.folder.parent, observe)
+            start_pretrained(run, data, trainer, folder.folder.parent, should_stop)
         with contextlib.ExitStack() as stack:
             if trainer.progress.step < step.gears.shift_at and group.rank == 0:
                 trainer.compiler = stack.enter_context(BackgroundCompiler(run, data.spec, data.train))
-            trainer.run(observe, stack)
+            trainer.run(should_stop, stack)
         check_intact(data, group, seconds=trainer.progress.seconds)
         return finish(run, prepared, trainer)
 

@@ -94,14 +94,14 @@ class TaskColumn:
         constant = [row for row in values if not self.cells[row].learned]
 
         def noise(row: str, other: str, seeds: Sequence[int]) -> float:
-            return rows_variance(self.cells[row], self.cells[other], seeds)
+            return split_variance(self.cells[row], self.cells[other], seeds)
 
         return Family(values, noise, constant)
 
     @property
     def not_separated(self) -> set[str]:
-        """The rows that may be the best: see `Family.best`; empty where no row is separated from it."""
-        return self.tests.best
+        """The rows that may be the best: see `Family.may_be_best`; empty where no row is separated from the highest."""
+        return self.tests.may_be_best
 
     def against(self, baseline: str) -> dict[str, Difference]:
         """Row -> its adjusted difference to the baseline over common seeds; empty if the baseline did not finish."""
@@ -156,7 +156,7 @@ def is_rising(record: Record) -> bool:
     return max(end) - max(before) > math.sqrt(2 * binomial_variance(max(before), rows))
 
 
-def rows_variance(first: Cell, second: Cell, seeds: Sequence[int], same_rows: bool = False) -> float:
+def split_variance(first: Cell, second: Cell, seeds: Sequence[int], same_rows: bool = False) -> float:
     """The variance of the difference of two cells that comes from the finite test split, whatever the number of seeds.
 
     It is estimated from the rows on which the models differ: the component of the test rows in a two-way analysis of

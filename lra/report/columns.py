@@ -1,7 +1,7 @@
 """The columns that every table of a report can show beside the accuracies: one list, read by all of them.
 
-To add a column, add a line to COLUMNS: its heading, value, format, and where it is shown. Markdown, LaTeX, the page and
-cells.csv follow.
+To add a column, add a line to COLUMNS: its heading, value, format, the tables that show it, and `csv_name`, its column
+in cells.csv. A fact about each run needs none: every plain field of `Record` is in runs.csv.
 """
 
 from __future__ import annotations
@@ -72,16 +72,16 @@ def counted(values: Values) -> str:
 class Column:
     """A column. value: the values of a row's runs, None where unknown; numbers in seconds, bytes and fractions of 1.
 
-    where: the tables that show it. name: its column in cells.csv, or '' for none; `number` combines several numbers
-    into one there. ascending: the page's first click sorts upwards, because less is better.
+    where: the tables that show it. csv_name: its column in cells.csv, or '' for none; `combine` makes one number of
+    several there. ascending: the page's first click sorts upwards, because less is better.
     """
 
     heading: str
     value: Callable[[Row], Iterable[Any]]
     format: Callable[[Values], str]
     where: tuple[str, ...]
-    name: str = ""
-    number: Callable[[Values], float] = fmean
+    csv_name: str = ""
+    combine: Callable[[Values], float] = fmean
     ascending: bool = False
 
     def values(self, row: Row) -> list[Any]:
@@ -97,7 +97,7 @@ class Column:
         values = self.values(row)
         if not values:
             return None
-        return "; ".join(dict.fromkeys(values)) if isinstance(values[0], str) else self.number(values)
+        return "; ".join(dict.fromkeys(values)) if isinstance(values[0], str) else self.combine(values)
 
 
 def tuning(record: Record) -> str:
@@ -139,4 +139,4 @@ def shown_in(*tables: str) -> list[Column]:
 
 def numbers(row: Row) -> Mapping[str, float | str | None]:
     """Name in cells.csv -> value."""
-    return {column.name: column.plain(row) for column in COLUMNS if column.name}
+    return {column.csv_name: column.plain(row) for column in COLUMNS if column.csv_name}

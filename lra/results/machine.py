@@ -23,7 +23,7 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.empty_cache()  # else `graph_bytes` would count the pools of deleted graphs
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR.exists():
-        give_back()
+        trim_heap()
         with contextlib.suppress(OSError):
             CLEAR.write_text("5")  # Linux: resets the peak resident size
 
@@ -52,12 +52,12 @@ def held_bytes(device: torch.device) -> int | None:
         torch.cuda.synchronize(device)
         return torch.cuda.memory_allocated(device)
     if device.type == "cpu" and STATUS.exists():
-        give_back()
+        trim_heap()
         return _status_bytes("VmRSS")
     return None
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Returns to the system what the C library (glibc) keeps for later: it is resident, but unused."""
     with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
         ctypes.CDLL(None).malloc_trim(0)

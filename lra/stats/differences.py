@@ -52,7 +52,7 @@ class Family:
     is tested by Student's t with Welch's degrees of freedom. Differences to one row are adjusted together by Dunnett's
     step-down test (Dunnett and Tamhane 1991), which takes into account that they share the noise of that row.
 
-    values: row -> seed -> accuracy. rows_variance: (row, other row, their common seeds) -> the part of the variance of
+    values: row -> seed -> accuracy. split_variance: (row, other row, their common seeds) -> the part of the variance of
     their difference that comes from the finite test split. constant: the rows that answer a constant, whose spread
     says nothing about that of the others.
     """
@@ -60,10 +60,10 @@ class Family:
     def __init__(
         self,
         values: Values,
-        rows_variance: Callable[[str, str, Sequence[int]], float],
+        split_variance: Callable[[str, str, Sequence[int]], float],
         constant: Collection[str] = (),
     ):
-        self.values, self.rows_variance, self.constant = values, rows_variance, constant
+        self.values, self.split_variance, self.constant = values, split_variance, constant
         self.spreads = spreads(values, constant)
         self.totals, self.usual = totals(values, constant)
 
@@ -88,8 +88,8 @@ class Family:
         return {row: judged.get(row, d) for row, d in differences.items()}
 
     @cached_property
-    def best(self) -> set[str]:
-        """The rows that may be the best: the highest mean and every row not separated from it; empty if that is all.
+    def may_be_best(self) -> set[str]:
+        """The rows that may be the best: the highest and all not separated from it; empty if none is separated.
 
         The truly best row is among them with a probability of 95 % (Hsu 1984): a row is left out if its difference to
         the highest row is separated after adjustment over its differences to all rows. Rows that share fewer than three
@@ -121,7 +121,7 @@ class Family:
         if not seeds:
             return None
         mean = statistics.fmean(runs[s] - baseline_runs[s] for s in seeds)
-        rows = self.rows_variance(row, baseline, seeds)
+        rows = self.split_variance(row, baseline, seeds)
         known = [s for s in (self._spread(row, baseline), self._spread(baseline, row)) if s is not None]
         if len(seeds) < FEWEST or len(known) < 2:
             return Difference(mean, len(seeds), math.nan, math.nan, Z * math.sqrt(rows))
@@ -166,7 +166,7 @@ class Family:
         return float(-np.expm1(np.log1p(-outside).sum(axis=0)) @ WEIGHTS / WEIGHTS.sum())
 
 
-def paired(gains: Mapping[str, Sequence[float]], rows_variance: Mapping[str, float]) -> dict[str, Difference]:
+def paired(gains: Mapping[str, Sequence[float]], split_variance: Mapping[str, float]) -> dict[str, Difference]:
     """Name -> the mean difference of its gains by seed; spreads are moderated, p is adjusted over all (Holm 1979).
 
     The differences may share runs: Holm's adjustment holds under any dependence, but `moderate` treats their spreads as
@@ -176,7 +176,7 @@ def paired(gains: Mapping[str, Sequence[float]], rows_variance: Mapping[str, flo
     known = dict(zip(known, moderate([*known.values()]), strict=True))
     differences = {}
     for name, values in gains.items():
-        mean, rows = statistics.fmean(values), rows_variance[name]
+        mean, rows = statistics.fmean(values), split_variance[name]
         blank = Difference(mean, len(values), math.nan, math.nan, Z * math.sqrt(rows))
         differences[name] = _test(mean, len(values), [known[name]], rows) if name in known else blank
     tested = [name for name, d in differences.items() if d.p is not None]

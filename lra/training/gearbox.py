@@ -87,7 +87,7 @@ class GearBox:
         self.names = set(model.state_dict())
         self.optimiser = FlatAdamW(self.parameters, config)
         self.rounded = False  # were lengths rounded when the checkpoint was saved?
-        self.moving: set[str] | None = None  # buffers that training updates; None before the dry run
+        self.updated_buffers: set[str] | None = None  # buffers that training updates; None before the dry run
         wanted, self.cause = ("captured", "") if recorder else choose_gear(config, device.kind, padding.length)
         self.shift_at = shift_step(config, wanted, device.kind, padding.length)  # step from which it is compiled, or 0
         if wanted == "captured":
@@ -140,8 +140,8 @@ class GearBox:
             self.gear.rounded = True
 
     @torch.no_grad()
-    def dry_run(self, samples: Samples, rows: np.ndarray) -> set[str]:
-        """Runs two samples eagerly before the first step, in every gear, and restores the buffers. Returns `moving`.
+    def try_model(self, samples: Samples, rows: np.ndarray) -> set[str]:
+        """Whatever the gear, runs two samples eagerly before the first step. Restores and returns `updated_buffers`.
 
         A bug in the model then raises its own error instead of a compiler error, and causes no silent fallback.
         Raises LateError.
@@ -152,9 +152,9 @@ class GearBox:
         with self.device.autocast():
             self.model(ids, keep)
         self.check_parameters()
-        self.moving = buffers.changed()
+        self.updated_buffers = buffers.changed()
         buffers.restore()
-        return self.moving
+        return self.updated_buffers
 
     def check_parameters(self) -> None:
         """Raises LateError if the model has parameters or buffers that it had not when the optimiser was made."""
@@ -166,7 +166,7 @@ class GearBox:
 
     def buffers(self) -> Buffers | None:
         """Copies of the buffers, to restore before a slower gear repeats the batch; None if there is no slower gear."""
-        return Buffers(self.model, self.moving) if self.gear.name != "eager" and self.moving else None
+        return Buffers(self.model, self.updated_buffers) if self.gear.name != "eager" and self.updated_buffers else None
 
     def shift(self, error: Exception) -> None:
         """Changes to a slower gear and prints why; raises the error if there is no slower gear.

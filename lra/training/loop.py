@@ -18,7 +18,7 @@ from torch import Tensor
 from lra import signals
 from lra.errors import WorkError
 from lra.hashing import seed_of
-from lra.results.machine import give_back, peak_bytes
+from lra.results.machine import peak_bytes, trim_heap
 from lra.training.batches import Samples, order, validation_rows
 from lra.training.progress import Paused, Progress
 from lra.training.run_folder import NoFolder, RunFolder
@@ -84,10 +84,10 @@ class Trainer:
             }
         )
 
-    def run(self, observe: Callable[[Progress], bool], hold: contextlib.ExitStack) -> Progress:
+    def run(self, should_stop: Callable[[Progress], bool], hold: contextlib.ExitStack) -> Progress:
         """Trains to the last step, or until something is not finite.
 
-        `observe` is called after every step. If it returns True in any process of the group, the run is saved and
+        `should_stop` is called after every step. If it returns True in any process of the group, the run is saved and
         Paused is raised. From the first step on, as long as `hold` is open, a signal is noted and not raised
         (`lra.signals`), so that the run can be saved before it stops.
         """
@@ -95,7 +95,7 @@ class Trainer:
         progress.shift_at = self.step.gears.shift_at
         saved, trimmed, first = time.monotonic(), time.monotonic(), progress.step
         while progress.step < config.steps and progress.diverged_at is None:
-            self.shift_up_in_time(observe)
+            self.shift_up_in_time(should_stop)
             rows = order(len(self.train.labels), config.batch, self.seed, progress.step)
             with self.seconds("train"):
                 self.step(self.train, rows, progress.step)
@@ -118,13 +118,13 @@ class Trainer:
                     self.save()
                     saved = time.monotonic()
                 if self.step.device.kind == "cpu" and time.monotonic() - trimmed > TRIM_EVERY:
-                    give_back()  # micro-batches have many sizes, and gaps in the heap grow to gigabytes
+                    trim_heap()  # micro-batches have many sizes, and gaps in the heap grow to gigabytes
                     trimmed = time.monotonic()
                 progress.activity = self.compiler.activity if self.compiler else ""
-                if group.any(observe(progress)):
+                if group.any(should_stop(progress)):
                     self.pause()
         if progress.diverged_at is None:
-            self.shift_up_in_time(observe)  # a run resumed after its last step is still to be tested
+            self.shift_up_in_time(should_stop)  # a run resumed after its last step is still to be tested
         return progress
 
     def pause(self) -> None:
@@ -132,7 +132,7 @@ class Trainer:
         self.save()
         raise Paused
 
-    def shift_up_in_time(self, observe: Callable[[Progress], bool]) -> None:
+    def shift_up_in_time(self, should_stop: Callable[[Progress], bool]) -> None:
         """Changes to the compiled gear at step `shift_at`, after waiting for the compiler to finish."""
         if not self.step.gears.shift_at or self.progress.step < self.step.gears.shift_at:
             return
@@ -141,7 +141,7 @@ class Trainer:
         while compiler is not None and compiler.busy and not stop:
             time.sleep(0.2)
             progress.activity = compiler.activity
-            stop = observe(progress)
+            stop = should_stop(progress)
         if self.step.group.broadcast(stop):
             self.pause()
         refused = self.step.group.broadcast("" if compiler is None else compiler.refused)

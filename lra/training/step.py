@@ -67,8 +67,8 @@ class Step:
         """
         self.number, turns = number, self.training
         share = rows[self.share(samples, rows)]
-        if self.gears.moving is None:
-            self.dry_run(samples, share)
+        if self.gears.updated_buffers is None:
+            self.try_model(samples, share)
         turns.begin()
         done = False
         while not done:  # until a gear works
@@ -92,9 +92,9 @@ class Step:
         for name in self.updated:
             self.group.broadcast_tensor(buffers[name])
 
-    def dry_run(self, samples: Samples, rows: np.ndarray) -> None:
+    def try_model(self, samples: Samples, rows: np.ndarray) -> None:
         """Tries the model, and finds the buffers that training updates: processes cannot take turns at them."""
-        moving = self.gears.dry_run(samples, rows)
+        moving = self.gears.try_model(samples, rows)
         if moving and self.group.takes_turns:
             say(f"{min(moving)} is updated by every micro-batch in order, so one process computes them all")
             self.training.undivided = self.evaluation.undivided = True
@@ -105,8 +105,8 @@ class Step:
     def shift_up(self, samples: Samples, compiled: bool, refused: str) -> None:
         """Changes to the compiled gear. compiled: the code is in the cache. refused: why the run stays eager, or ''."""
         self.gears.shift_up(refused)
-        if self.gears.moving is None:
-            self.dry_run(samples, np.arange(min(2, len(samples.labels))))
+        if self.gears.updated_buffers is None:
+            self.try_model(samples, np.arange(min(2, len(samples.labels))))
         else:
             self.prepare(samples, compiled)
 

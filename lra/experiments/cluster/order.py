@@ -16,7 +16,7 @@ from typing import Any
 from lra import console
 from lra.errors import RecordError, UserError, WorkError
 from lra.experiments.data import TaskData
-from lra.experiments.job import Job, record_so_far
+from lra.experiments.job import Job, placeholder_record
 from lra.experiments.load import config_of, run_of, task_of
 from lra.experiments.plan import Request
 from lra.experiments.run import Run
@@ -31,7 +31,7 @@ PASSED = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")  # variables that are sent, besid
 
 def order_of(job: Job, prepared: TaskData, request: Request, **about: Any) -> bytes:
     """The order for a node, as one line of JSON. about: further fields of the order. Raises RecordError."""
-    record = record_so_far(job, prepared)
+    record = placeholder_record(job, prepared)
     order = {
         "record": asdict(record),
         "name": job.path.stem,
