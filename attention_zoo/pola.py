@@ -37,7 +37,7 @@ WORDS = {"gate": ("on", "off", "sigmoid"), "power": ("learned", "fixed"), "flows
     },
 )
 class PolaAttention(QKVAttention):
-    """y = out(g * ([a_s | a_o] + convolution of v)): two linear attentions, one on each half of a head's v, and a gate g.
+    """y = out(g * ([a_s | a_o] + convolution of v)): two linear attentions, on the halves of each head's v, and a gate.
 
     a_s,i = sum_j w_ij v_s,j / (sum_j w_ij + 1e-6 R), w_ij = q+_i k+_j + q-_i k-_j: the same polarity; R: real tokens.
     a_o,i is the same over v_o with w_ij = q+_i k-_j + q-_i k+_j: the opposite one. g is linear in x; its halves are the

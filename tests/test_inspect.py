@@ -559,3 +559,68 @@ class Mine(QKVAttention):
     def attend(self, q, k, v, keep):
         return v[..., :-1]
 """
+
+
+class Looped(Encoder):
+    """Runs its blocks twice, and lists each attention twice."""
+
+    def body(self, x, keep):
+        return super().body(*super().body(x, keep))
+
+    def attentions(self):
+        return [*super().attentions(), *super().attentions()]
+
+
+def test_each_call_of_a_module_has_the_input_of_its_own_pass():
+    model = encoder("pola")
+    model.__class__ = Looped
+    found = calls(model)
+    assert [call.layer for call in found] == ["0.0", "0.1", "1.0", "1.1"]
+    assert not torch.equal(found[0].x, found[1].x)
+    for call in found:
+        q, *_ = call.module.get_submodule("qkv")(call.x).chunk(3, dim=-1)
+        torch.testing.assert_close(call.q[0].transpose(0, 1).flatten(1), q)
+
+
+class GatePerHead(QKVAttention):
+    """Has parts with the names of PolaFormer's and other sizes."""
+
+    def __init__(self, dims):
+        super().__init__(dims)
+        self.gate, self.scale = nn.Linear(dims.dim, dims.heads), nn.Parameter(torch.ones(()))
+        self.power, self.alpha = nn.Parameter(torch.zeros(dims.heads, 1, 1)), 3.0
+
+    def attend(self, q, k, v, keep=None):
+        return attention_zoo.softmax_attention(q, k, v, keep)
+
+
+def test_parts_of_other_sizes_are_not_read_as_those_of_pola():
+    (call, *_) = calls(encoder(GatePerHead))
+    assert mechanism_parts.gate(call) is None
+    assert mechanism_parts.learned(call.module) == {}
+    assert examine("mine", "fresh", encoder(GatePerHead), [inputs(False)]).numbers
+
+
+@pytest.mark.parametrize("spec", ["mean", "local_conv"])
+def test_what_ignores_its_queries_has_no_powers(spec):
+    (call, *_) = calls(encoder(spec))
+    assert not call.has_queries
+    assert powers.measure(call) == []
+
+
+def test_empty_rows_are_left_out_of_the_comparison():
+    """local_conv's own matrix is zero: all that it mixes is its convolution."""
+    both = [examine(spec, "fresh", encoder(spec), [inputs(False)]) for spec in ("softmax", "local_conv")]
+    numbers = tables.numbers(both)
+    assert tables.sharpest(numbers).count(",") == 0
+    for subjects in (both, both[1:]):
+        table = tables.numbers(subjects)
+        for picture in figures.compare(subjects, table, tables.powers(subjects), "here"):
+            picture.render()
+
+
+def test_pixels_of_merged_tokens_are_those_of_the_image():
+    places, uniform = torch.arange(16), torch.full((16, 16), 1 / 16, dtype=torch.float64)
+    plain, merged = (describe(uniform, places, places, (4, 4), pixels) for pixels in (1.0, 2.0))
+    assert merged["distance_pixels"] == pytest.approx(2 * plain["distance_pixels"])
+    assert merged["distance_tokens"] == plain["distance_tokens"]

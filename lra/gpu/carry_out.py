@@ -16,7 +16,6 @@ from lra.gpu.summary import PartOutcome, summary
 from lra.results.checkout import PROGRAM, ROOT
 from lra.results.files import check_replaceable, writable, write_all, write_named
 
-REPORT = 2.0  # minutes kept for the report, or a tenth of all minutes if that is less
 PATIENCE = 60  # seconds that a part has to write its checkpoint after SIGTERM
 
 
@@ -30,7 +29,7 @@ def carry_out(request: GPURequest, parts: Sequence[Part]) -> list[PartOutcome]:
     check_replaceable(request.out / "summary.md", "# One GPU, ", "--out")
     outcomes, stop = [], None
     end = time.monotonic() + 60 * request.minutes
-    kept = 60 * min(REPORT, request.minutes / 10)  # seconds kept for the report
+    kept = 60 * request.report_minutes
     try:
         for number, part in enumerate(parts, 1):
             left = (end - kept - time.monotonic()) / 60

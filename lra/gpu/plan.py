@@ -13,6 +13,7 @@ TASKS = ("listops", "text", "image", "retrieval", "pathfinder")  # cheap ones fi
 SHAPES = ("listops", "text", "image")  # tasks on which a step is timed
 GEARS = ("captured", "compiled", "eager")
 TOKENS = {"listops": 1035, "text": 1290, "retrieval": 7900, "image": 1024, "pathfinder": 1024}  # in an average sample
+REPORT = 2.0  # minutes kept for the report, or a tenth of all minutes if that is less
 RATE = 5e6  # tokens per second of a training step on an H100: assumed, not measured
 FORWARD = 1 / 3  # share of the time of a training step that a forward pass takes
 START = 0.5  # minutes of a run before its first step: imports, data, compiling
@@ -38,6 +39,11 @@ class GPURequest:
     data_dir: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     parts: Sequence[str] = PARTS
+
+    @property
+    def report_minutes(self) -> float:
+        """Kept for the report, after all parts."""
+        return min(REPORT, self.minutes / 10)
 
     def choice(self, data: bool = True) -> tuple[str, ...]:
         """The arguments for protocol, device, overrides and data. data: False for a command that draws its samples."""

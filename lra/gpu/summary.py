@@ -31,10 +31,11 @@ def plan_text(parts: Sequence[Part], request: GPURequest) -> str:
     ]
     shown = markdown(table("", ["Part", "What", "Minutes", "At most", "After it"], body, left=2))
     commands = "\n".join(f"{number:>3}  {command(part)}" for number, part in enumerate(parts, 1))
-    fits = sum(used <= request.minutes for used in totals)
+    fits = sum(used <= request.minutes - request.report_minutes for used in totals)
     return (
         f"{shown}\n{commands}\n\nMinutes are estimated for an H100, at {RATE / 1e6:.0f} million tokens a second, which "
-        f"is assumed. The first {fits} of {len(parts)} parts fit into {request.minutes:.0f} minutes."
+        f"is assumed. The first {fits} of {len(parts)} parts fit into {request.minutes:.0f} minutes, of "
+        f"which the report takes {request.report_minutes:.0f}."
     )
 
 

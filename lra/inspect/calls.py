@@ -6,6 +6,7 @@ Letters: N tokens, D width, H heads, K head width.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,10 +38,14 @@ class Call:
         layer = getattr(self.module, "local", None)
         return None if layer is None else lambda v: layer(v, self.keep)
 
-    @property
+    @cached_property
+    @torch.no_grad()
     def has_queries(self) -> bool:
-        """Does the mechanism have queries? One that has none receives v in their place."""
-        return not torch.equal(self.q, self.v)
+        """Does the mechanism use queries and keys? Some receive v in place of q; some ignore both."""
+        if torch.equal(self.q, self.v):
+            return False
+        swapped = self.q.shape == self.k.shape and _attend(self.module)(self.k, self.q, self.v, self.keep)
+        return swapped is False or not torch.equal(swapped, self.attend(self.v))
 
     @property
     def real(self) -> Tensor:
@@ -58,33 +63,33 @@ class Skipped:
 
 @dataclass
 class Recorder:
-    """Records the input and the calls of one module during a forward pass."""
+    """Records the calls of one module during a forward pass: x of the module, then what its `attend` receives."""
 
     module: nn.Module
-    x: Tensor | None = None
-    calls: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = field(default_factory=list)
+    x: Tensor | None = None  # of the current pass through the module
+    calls: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]] = field(default_factory=list)
 
 
 @torch.no_grad()
 def record_calls(model: nn.Module, ids: Tensor, keep: Tensor | None) -> list[Call | Skipped]:
     """Run ids (1, N), keep (1, N) or None through `model.encode`; return one entry per call of an `attend`, in order.
 
-    The model lists its `attentions()`. A layer that never calls an `attend` is Skipped.
+    The model lists its `attentions()`; one that it lists several times is one layer. A layer that never calls an
+    `attend` is Skipped.
     """
     entries: list[Call | Skipped] = []
-    layers: list[nn.Module] = model.attentions()  # pyright: ignore[reportCallIssue]
+    layers: list[nn.Module] = list(dict.fromkeys(model.attentions()))  # pyright: ignore[reportCallIssue]
     recorders = [
         [Recorder(part) for part in layer.modules() if callable(getattr(part, "attend", None))] for layer in layers
     ]
     with _recording([recorder for group in recorders for recorder in group]):
         model.encode(ids, keep)  # pyright: ignore[reportCallIssue]
     for layer, (attention, group) in enumerate(zip(layers, recorders, strict=True)):
-        received = [(recorder, call) for recorder in group for call in recorder.calls if recorder.x is not None]
+        received = [(recorder.module, call) for recorder in group for call in recorder.calls]
         names = [f"{layer}.{i}" for i in range(len(received))] if len(received) > 1 else [str(layer)]
         calls = [
-            Call(label, recorder.module, recorder.x[0], *call)
-            for label, (recorder, call) in zip(names, received, strict=False)
-            if recorder.x is not None
+            Call(label, module, x[0], q, k, v, given)
+            for label, (module, (x, q, k, v, given)) in zip(names, received, strict=False)
         ]
         odd = [c for c in calls if c.v.ndim != 4 or c.q.shape[-2] != c.v.shape[-2] or c.v.shape[-2] != len(c.x)]
         name = type(attention).__name__
@@ -123,7 +128,8 @@ def _keep_call(recorder: Recorder) -> Callable[..., Tensor]:
     attend = _attend(recorder.module)
 
     def record(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
-        recorder.calls.append((q, k, v, keep))
+        if recorder.x is not None:
+            recorder.calls.append((recorder.x, q, k, v, keep))
         return attend(q, k, v, keep)
 
     return record

@@ -53,7 +53,9 @@ def compare(subjects: Sequence[Findings], numbers: Any, powers: Any, where: str)
         return []
     every = layers(numbers)
     width = 1.6 + 2.9 * len(every)
-    plain = numbers[numbers["convolution"] == "off"]
+    plain = numbers[numbers["convolution"] == "off"].dropna(subset=["entropy_relative"])  # of rows that are not empty
+    if not len(plain):
+        return by_power(powers, where)
     height = 2.2 + 0.02 * len(plain)
     curves = sum(len({key[1:] for key in findings.spectra}) for findings in subjects)
     return [

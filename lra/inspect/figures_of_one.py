@@ -27,7 +27,6 @@ def figures_of(found: Findings, where: str) -> list[Picture]:
         return []
     slug, of = re.sub(r"[^a-z0-9._=]+", ".", found.row.lower()), f"{found.row} ({where}, {found.origin})"
     columns = max(table.shape[0] * table.shape[1] for table in found.pictures.values())
-    heads = max(len(table) for table in found.pictures.values())
     matrices = Picture(
         f"matrices-{slug}",
         f"Attention of {of}",
@@ -53,7 +52,7 @@ def figures_of(found: Findings, where: str) -> list[Picture]:
         f"agents-{slug}",
         f"The two maps of {of}",
         "Above, what each agent gathers from the tokens; below, which agents each token reads.",
-        (1.4 + 2.6 * heads * len(found.agents), 5.0),
+        (1.4 + 2.6 * _panels(found), 5.0),
         lambda figure: _agents(figure, found),
     )
     shown = [
@@ -198,13 +197,17 @@ def _focusing(figure: Figure, findings: Findings) -> None:
     panels[0].legend(frameon=False, fontsize=7.5)
 
 
+def _panels(findings: Findings) -> int:
+    """The heads of all layers that have agents; in a pyramid the layers have different numbers of heads."""
+    return sum(len(gather) for gather, _ in findings.agents.values())
+
+
 def _agents(figure: Figure, findings: Findings) -> None:
-    heads = len(next(iter(findings.agents.values()))[0])
-    panels: Any = figure.subplots(2, heads * len(findings.agents), squeeze=False)
+    panels: Any = figure.subplots(2, _panels(findings), squeeze=False)
     image: Any = None
     column = 0
     for layer, (gather, read) in findings.agents.items():
-        for head in range(heads):
+        for head in range(len(gather)):
             for axes, table in zip(panels[:, column], (gather[head], read[head].T), strict=True):
                 image = show(axes, shrink(table / table.mean()))
             panels[0, column].set_title(f"layer {layer}, head {head}: gather", fontsize=7.5, loc="left")

@@ -117,12 +117,19 @@ def _read_matrices(findings: Findings, call: Call, sample: int, budget: int) -> 
         findings.note(f"{findings.row}: its convolution, whose taps depend on the input, is not in these figures")
 
 
+def named(channels: list[int]) -> str:
+    """'0-31', or '[0, 2]' if they are not consecutive."""
+    first, last = channels[0], channels[-1]
+    return f"{first}-{last}" if channels == list(range(first, last + 1)) else str(channels)
+
+
 def _add_numbers(findings: Findings, call: Call, sample: int, matrices: Matrices, weights: Tensor, local: bool) -> None:
     """Add the numbers of each (R, N) of weights (H, F, R, N)."""
     real, rows = call.real, matrices.rows
     tokens = call.q.shape[2]
     stage_grid = getattr(getattr(call.module, "dims", None), "grid", None)  # of a stage that has merged tokens
     grid = stage_grid or (findings.grid if findings.grid and findings.grid[0] * findings.grid[1] == tokens else None)
+    pixels = findings.grid[0] / grid[0] if findings.grid and grid else 1.0  # on a side of a merged token
     for f, flow in enumerate(matrices.channels):
         curves = []
         for h in range(weights.shape[0]):
@@ -136,11 +143,11 @@ def _add_numbers(findings: Findings, call: Call, sample: int, matrices: Matrices
                     "layer": call.layer,
                     "head": h,
                     "flow": f,
-                    "channels": f"{flow[0]}-{flow[-1]}" if flow == list(range(flow[0], flow[-1] + 1)) else str(flow),
+                    "channels": str(flow[0]) if local else named(flow),
                     "convolution": "on" if local else "off",
                     "tokens": len(real),
                     "rows": len(rows),
-                    **describe(one, rows, real, grid),
+                    **describe(one, rows, real, grid, pixels),
                     "effective_rank": effective_rank(values),
                     "rank": numerical_rank(values, max(one.shape)),
                     "qk_correlation": correlation(one[:, real], agreement) if call.has_queries else math.nan,

@@ -20,12 +20,12 @@ AGREES = 1e-6  # largest difference at which the product of two maps counts as t
 
 @torch.no_grad()
 def gate(call: Call) -> Tensor | None:
-    """The values of a gate (`gate`, a projection of the input) at real tokens: (M, D), or None without a gate.
+    """The values of a gate (`gate`, a projection of the input to D) at real tokens: (M, D), or None without a gate.
 
     The output is multiplied by these: they are taken after the sigmoid, if the module has `squash`, or MLLA's SiLU.
     """
     layer = getattr(call.module, "gate", None)
-    if not isinstance(layer, nn.Linear):
+    if not isinstance(layer, nn.Linear) or layer.out_features != call.v.shape[1] * call.v.shape[3]:
         return None
     values = layer(call.x)[call.real]
     if isinstance(call.module, MLLAAttention):
@@ -75,13 +75,16 @@ def compare_gate(layer: str, values: Tensor, heads: int, flows: list[list[int]])
 
 
 def learned(module: nn.Module) -> dict[str, Tensor]:
-    """Learned numbers (H, K): 'power' = 1 + alpha * sigmoid(power), 'scale' = softplus(scale)."""
+    """Learned numbers (H, K): 'power' = 1 + alpha * sigmoid(power), 'scale' = softplus(scale); not of other sizes."""
     tables: dict[str, Tensor] = {}
-    heads = int(getattr(getattr(module, "dims", None), "heads", 1))
+    dims = getattr(module, "dims", None)
+    if dims is None:
+        return tables
+    heads = int(dims.heads)
     power, scale, alpha = (getattr(module, name, None) for name in ("power", "scale", "alpha"))
-    if isinstance(power, nn.Parameter) and isinstance(alpha, int | float):
+    if isinstance(power, nn.Parameter) and power.numel() == dims.dim and isinstance(alpha, int | float):
         tables["power"] = (1 + alpha * power.detach().sigmoid()).reshape(heads, -1)
-    if isinstance(scale, nn.Parameter):
+    if isinstance(scale, nn.Parameter) and scale.numel() == dims.dim:
         tables["scale"] = F.softplus(scale.detach()).reshape(heads, -1)
     return tables
 

@@ -37,7 +37,7 @@ def singular_values(weights: Tensor) -> Tensor:
 
 
 def distances(rows: Tensor, columns: Tensor, grid: tuple[int, int] | None) -> Tensor:
-    """Distances between positions (R,) and (N,) -> (R, N): along the sequence or, on a grid, Euclidean in pixels."""
+    """Distances between positions (R,) and (N,) -> (R, N): along the sequence or, on a grid, Euclidean."""
     if grid is None:
         return (rows[:, None] - columns).abs().double()
     width = grid[1]
@@ -45,9 +45,12 @@ def distances(rows: Tensor, columns: Tensor, grid: tuple[int, int] | None) -> Te
     return (down**2 + right**2).double().sqrt()
 
 
-def describe(weights: Tensor, rows: Tensor, real: Tensor, grid: tuple[int, int] | None) -> dict[str, float]:
+def describe(
+    weights: Tensor, rows: Tensor, real: Tensor, grid: tuple[int, int] | None, pixels: float = 1.0
+) -> dict[str, float]:
     """The numbers of one matrix: weights (R, N), the positions of its rows (R,) and of the real tokens (M,).
 
+    pixels: on a side of a token, more than 1 where tokens were merged.
     Entropies are in nats and as a fraction of log M; distances in tokens and, on a grid, in pixels, too; the rest are
     fractions of 1 or counts. Rows of zeros (no feature of the query is above zero) count as empty and are left out.
     """
@@ -71,7 +74,7 @@ def describe(weights: Tensor, rows: Tensor, real: Tensor, grid: tuple[int, int] 
     numbers |= {f"top_{k}": float(ordered[:, min(k, len(real)) - 1].mean()) for k in TOP}
     for name, places in (("distance_tokens", None), ("distance_pixels", grid)):
         if name == "distance_tokens" or grid is not None:
-            apart = distances(rows[full], real, places)
+            apart = distances(rows[full], real, places) * (1.0 if places is None else pixels)
             numbers |= {name: float((share * apart).sum(-1).mean()), f"{name}_uniform": float(apart.mean())}
     sums = weights[full].sum(-1)
     return numbers | {

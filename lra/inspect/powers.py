@@ -41,7 +41,8 @@ def signed(call: Call) -> tuple[Tensor, Tensor]:
         projected[:2] = (rotate(t[None], q.shape[-1])[0] for t in projected[:2])
     table = getattr(module, "positions", None)
     moved = projected[1] if table is None else projected[1] + table[: len(call.x)]
-    by = F.softplus(scale) if isinstance(scale, Tensor) else 1
+    is_per_channel = isinstance(scale, Tensor) and scale.numel() == moved.shape[-1]
+    by = F.softplus(scale).flatten() if is_per_channel else 1  # pyright: ignore[reportArgumentType]
     return tuple((t / by).unflatten(-1, q.shape[1:])[call.real] for t in (projected[0], moved))  # pyright: ignore[reportReturnType]
 
 

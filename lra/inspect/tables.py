@@ -92,7 +92,7 @@ def learned(subjects: Sequence[Findings]) -> pd.DataFrame:
 
 def sharpest(table: Any) -> str:
     """'softmax 0.856, relu 0.917': mean entropies over log N without convolution, in rising order, from `numbers`."""
-    means = table[table["convolution"] == "off"].groupby("attention")["entropy_relative"].mean().sort_values()
+    means = table[table["convolution"] == "off"].groupby("attention")["entropy_relative"].mean().dropna().sort_values()
     return ", ".join(f"{row} {value:.3f}" for row, value in means.items())
 
 

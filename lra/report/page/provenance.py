@@ -67,7 +67,8 @@ def counts(group: Group) -> list[tuple[State, int]]:
 def about(records: Sequence[Record]) -> dict[str, str]:
     """What a row is: heading -> words."""
     attention = records[0].attention
-    sizes = {key: _range([r.parameters[key] for r in records if key in r.parameters]) for key in records[0].parameters}
+    keys = dict.fromkeys(key for record in records for key in record.parameters)
+    sizes = {key: _range([r.parameters[key] for r in records if key in r.parameters]) for key in keys}
     options = ", ".join(f"{key}={value}" for key, value in (attention.get("options") or {}).items())
     source = "built in" if attention.get("builtin", True) else f"a user's file, {attention.get('path', '')}"
     facts = {

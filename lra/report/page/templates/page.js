@@ -46,8 +46,9 @@ function filter() {
     e.hidden = !words.every((word) => e.dataset.name.includes(word)) || (family !== "" && e.dataset.family !== family);
   });
   all("figure [data-family]").forEach((e) => e.classList.toggle("out", family !== "" && e.dataset.family !== family));
+  const unlisted = (row) => family !== "" || !words.every((word) => row.toLowerCase().includes(word)); // has no runs
   const hidden = new Map(all("table.leaderboard tbody.rows tr").map((e) => [e.dataset.row, e.hidden]));
-  all("figure [data-row]").forEach((e) => e.classList.toggle("out", hidden.get(e.dataset.row) ?? false));
+  all("figure [data-row]").forEach((e) => e.classList.toggle("out", hidden.get(e.dataset.row) ?? unlisted(e.dataset.row)));
   all(".more").forEach((e) => { e.hidden = !one("#more").checked; });
   const tables = all(".group").filter((e) => !e.hidden);
   const rows = tables.flatMap((e) => all("table.leaderboard tbody.rows tr", e)).filter((e) => !e.hidden).length;
