@@ -541,6 +541,20 @@ def test_of_several_versions_the_newest_is_taken(tmp_path, capsys):
     assert "1 run of another version left out" in capsys.readouterr().err
 
 
+def test_rows_of_one_figure_have_the_same_data(tmp_path, capsys):
+    data = {"hash": "1" * 64, "rows": {"test": 4000}}
+    save(make("softmax", 0.4, data=data, created="2026-01-01"), tmp_path)
+    for row, created in (("elu", "2026-01-01"), ("softmax", "2026-02-01"), ("pola", "2026-03-01")):
+        save(
+            make(row, 0.4, seed=1, data={**data, "hash": "2" * 64} if row != "elu" else data, created=created), tmp_path
+        )
+    chosen = choose([tmp_path], [], [], []).values()
+    assert [(record.row, record.data["hash"][0]) for record in chosen] == [("softmax", "2"), ("pola", "2")]
+    printed = capsys.readouterr().err
+    assert "listops elu: left out, its runs have other data" in printed
+    assert "listops softmax: 1 run of another version left out" in printed
+
+
 def test_a_users_attention_of_a_wrong_shape_is_one_line(tmp_path, tiny, capsys):
     path = tmp_path / "mine.py"
     path.write_text(WRONG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,8 +115,9 @@ def trained(
 def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str]) -> dict[Path, Record]:
     """One finished record per row, task and protocol, in the order of `rows`. Raises InspectError.
 
-    Where the runs of a row have several versions (other code, configuration, data or precision), the version of the
-    newest run is taken, and a line says how many runs are left out.
+    One figure compares all rows of a task and protocol, so they have the data and the precision of its newest run. Of
+    a row whose runs have several versions (other code or configuration, too) the newest is taken. Lines say what is
+    left out.
     """
     records, problems = find_records(runs)
     candidates: dict[tuple[str, str, str], list[Path]] = {}
@@ -123,9 +125,15 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str
         wanted = (not rows or record.row in rows) and (not tasks or record.task in tasks)
         if wanted and record.status == "done":
             candidates.setdefault((record.task, record.protocol, record.row), []).append(path)
+    by_age = sorted(itertools.chain(*candidates.values()), key=lambda path: records[path].created)
+    shared = {(records[path].task, records[path].protocol): conditions(records[path]) for path in by_age}  # the newest
     chosen: dict[tuple[str, str, str], Path] = {}
     for key, paths in candidates.items():
-        newest = version(records[max(paths, key=lambda path: records[path].created)])
+        comparable = [path for path in paths if conditions(records[path]) == shared[key[:2]]]
+        if not comparable:
+            say(f"{key[0]} {key[2]}: left out, its runs have other data or another precision than the newest run")
+            continue
+        newest = version(records[max(comparable, key=lambda path: records[path].created)])
         same = [path for path in paths if version(records[path]) == newest]
         chosen[key] = min(same, key=lambda path: records[path].seed)
         if others := len(paths) - len(same):
@@ -147,10 +155,14 @@ def choose(runs: list[Path], rows: list[str], tasks: list[str], needed: list[str
     return {chosen[key]: records[chosen[key]] for key in ranked}
 
 
+def conditions(record: Record) -> tuple[object, ...]:
+    """What the runs of one figure have in common."""
+    return record.results_version, record.precision, record.data.get("hash")
+
+
 def version(record: Record) -> tuple[object, ...]:
     """What runs of one row have in common if they differ in their seeds only."""
-    source, data = record.attention.get("source_hash"), record.data.get("hash")
-    return record.results_version, record.precision, record.config_hash, source, data
+    return *conditions(record), record.config_hash, record.attention.get("source_hash")
 
 
 def samples(subject: Subject, count: int) -> list[tuple[Tensor, Tensor | None]]:
