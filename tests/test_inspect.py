@@ -319,8 +319,9 @@ def test_what_has_no_queries_has_no_powers():
     (call, *_) = calls(encoder("synthesizer:kind=random"))
     assert not call.has_queries
     assert powers.measure(call) == []
-    (call, *_) = calls(encoder("softmax"))
-    assert call.has_queries
+    for spec in ("softmax", "pola", "reformer:bucket=4"):  # reformer's keys are its queries
+        (call, *_) = calls(encoder(spec))
+        assert call.has_queries
 
 
 def test_a_gate_is_shown_as_it_multiplies():

@@ -44,8 +44,8 @@ class Call:
         """Does the mechanism use queries and keys? Some receive v in place of q; some ignore both."""
         if torch.equal(self.q, self.v):
             return False
-        swapped = self.q.shape == self.k.shape and _attend(self.module)(self.k, self.q, self.v, self.keep)
-        return swapped is False or not torch.equal(swapped, self.attend(self.v))
+        reversed_order = _attend(self.module)(self.q.flip(2), self.k.flip(2), self.v, self.keep)
+        return not torch.equal(reversed_order, self.attend(self.v))
 
     @property
     def real(self) -> Tensor:
