@@ -6,6 +6,7 @@ one to the next free process.
 """
 
 import functools
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def shares_a_fixture(path: Path) -> bool:
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """LRA_CACHE of this process. Only inductor's cache is shared by all: inductor locks its files, numba does not."""
+    gc.collect()
+    gc.freeze()  # every run begins with gc.collect(), which then skips the 7,000 collected tests: a fifth of the time
     folder = tmp_path_factory.mktemp("cache")
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
