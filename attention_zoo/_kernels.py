@@ -1,7 +1,7 @@
-"""Functions with gradients written by hand: the same as autograd's, in a third of the passes over memory.
+"""Functions whose gradients are written by hand: they equal autograd's in a third of the passes over memory.
 
-The formulas are where these functions are used: `read` in `_parts`, `elu` and `pola`. The gradients can be
-differentiated again. Letters: B batch, N tokens, H heads, K head width, F features, G flows.
+The callers explain the formulas: `read` in `_parts`, `elu` and `pola`. The gradients can be differentiated again.
+Letters: B batch, N tokens, H heads, K head width, F features, G flows.
 """
 
 from typing import Any
@@ -28,8 +28,8 @@ def read(q: Tensor, state: Tensor, total: Tensor, eps: Tensor) -> tuple[Tensor, 
 class Read(torch.autograd.Function):
     """q (B, H, N, F), state (B, H, F, K), total (B, H, G, F), eps (B or 1, 1, 1, 1) -> (B, H, N, K): see `_parts.read`.
 
-    The quotient's gradient is computed from the result. Normalisers are computed as rows, total q^T; as columns, q
-    total^T, they would take as long as all of q state.
+    The gradient of the quotient is computed from the saved quotient. The normalisers are computed as G rows, total q^T,
+    because the G columns of q total^T would take as long as the whole product of q and state.
     """
 
     @staticmethod
@@ -53,7 +53,7 @@ class Read(torch.autograd.Function):
 
 
 class ELUPlusOne(torch.autograd.Function):
-    """t -> elu(t) + 1, as t + 1 above zero and exp(t) below; as a literal sum it is 0 at t = -8 in bfloat16."""
+    """t -> elu(t) + 1, computed as t + 1 above zero and exp(t) below: in bfloat16 the sum would be 0 at t = -8."""
 
     @staticmethod
     def forward(ctx: Any, t: Tensor) -> Tensor:
@@ -70,9 +70,9 @@ class ELUPlusOne(torch.autograd.Function):
 class SignedPowers(torch.autograd.Function):
     """t (B, H, N, K), r (H, 1, K) -> [max(t, 0)^r | max(-t, 0)^r] (B, H, N, 2K).
 
-    It takes one power for both signs, and one logarithm, in the backward pass alone. f+ and f- are the two halves, g+
-    and g- their gradients, w = g+ f+ + g- f-. The gradient of t is r w / t, that of r is w log|t|; at t = 0, f+ and f-,
-    and hence w, are 0.
+    One power is computed for both signs, and one logarithm, which only the backward pass needs. Let f+ and f- be the
+    two halves of the result, g+ and g- their gradients, and w = g+ f+ + g- f-. Then the gradient of t is r w / t, and
+    that of r is w log|t|. At t = 0 both halves are 0, so w is 0, too.
     """
 
     @staticmethod

@@ -35,12 +35,13 @@ KERNELS = {
 class InLineAttention(QKVAttention):
     """y_i = sum_j (s_ij - mean_j s_ij + 1 / R) v_j, s_ij = f(q_i) f(k_j) / (R sqrt K), and a convolution of v.
 
-    The weights of a token sum to 1 by subtraction, where other mechanisms divide; they may be negative, and nothing
-    bounds them. The convolution's kernel is predicted for each sequence, head and channel from the mean of x, by two
-    linear layers within a head with GELU between them. kernel: f, `identity`, `relu`, `leakyrelu` or `exp`, which is
-    exp(0.2 t) and overflows at inputs of some hundreds. conv: taps of the predicted kernel per axis, 0 leaves it out; T
-    taps in all (3, on a grid 9) add (1 + T) (K + 1) D parameters, which start like nn.Linear. Mixing costs
-    2 N K D + N T D multiply-adds. Raises ValueError for an unknown kernel or an even number of taps.
+    The weights of a token sum to 1 because their mean is subtracted and 1 / R is added; other mechanisms divide by the
+    sum. A weight may be negative or larger than 1. Two linear layers within each head, with GELU between them, predict
+    the convolution's kernel for each sequence, head and channel from the mean of x. kernel: the function f: `identity`,
+    `relu`, `leakyrelu`, or `exp` for exp(0.2 t), which overflows in float32 at inputs above 440. conv: taps of the
+    predicted kernel along each axis; 0 leaves the convolution out. A kernel of T taps in all (3 on a sequence, 9 on a
+    grid) adds (1 + T) (K + 1) D parameters, which start like those of nn.Linear. Mixing costs 2 N K D + N T D
+    multiply-adds. Raises ValueError for an unknown kernel or an even number of taps.
     """
 
     def __init__(self, dims: Dims, *, kernel: str = "identity", conv: int = 3):
@@ -55,7 +56,7 @@ class InLineAttention(QKVAttention):
         with torch.autocast(q.device.type, enabled=False):
             q, k, v = f(upcast(q)), f(upcast(k)), upcast(v)
             real = None if keep is None else keep[:, None, :, None]
-            k = k - mean(k, real)  # the same as subtracting the mean of s_ij, but large numbers do not cancel
+            k = k - mean(k, real)  # the same as subtracting mean_j s_ij, without a difference of large sums
             k = k if real is None else torch.where(real, k, 0)
             state = k.transpose(-2, -1) @ v / k.shape[-1] ** 0.5 / count(k, real)
             return q @ state + mean(v, real)
@@ -111,7 +112,7 @@ class PredictedConv(nn.Module):
 
 
 class HeadLinear(nn.Module):
-    """x (B, H, C) -> (B, H, E): a linear layer within each head."""
+    """A linear layer for each head, x (B, H, C) -> (B, H, E)."""
 
     def __init__(self, heads: int, inside: int, outside: int):
         super().__init__()
