@@ -1,4 +1,4 @@
-"""What prepared data is: sizes (`Spec`), arrays (`Split`), three splits with their origin (`Data`); and its errors."""
+"""Prepared data: its sizes (`Spec`), its arrays (`Split`), the three splits with their origin (`Data`), its errors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-GENERATED, OFFICIAL = "generated", "official"  # labels of data; official: the files have the rows that were published
-USERS_FILES, USERS = "user's files", "user's"  # files of a built-in task with other rows; a user's task
+GENERATED, OFFICIAL = "generated", "official"  # labels of data; official: the files hold the published rows
+USERS_FILES, USERS = "user's files", "user's"  # labels, too: other rows in a built-in task's files; a user's task
 SPLITS = ("train", "validation", "test")
 
 
@@ -24,7 +24,7 @@ class DataError(ValueError):
 
 
 class MissingDataError(DataError):
-    """No source of this data is here or within reach; other tasks can still run."""
+    """No source of this data is on this machine or can be downloaded; other tasks can still run."""
 
 
 def printable(text: object) -> str:
@@ -50,9 +50,9 @@ class Spec:
 
 @dataclass(frozen=True)
 class Split:
-    """R samples. Whatever `values` holds beyond a row's length is 0 and has no meaning.
+    """R samples. In `values` the entries beyond a row's length are 0 and have no meaning.
 
-    In a task of pairs, `values` and `lengths` hold U documents, each once, and `pairs` says which two make a sample.
+    In a task of pairs, `values` and `lengths` hold U documents, each once, and `pairs` says which two make up a sample.
     """
 
     values: np.ndarray  # (R, L) or (U, L) uint8, memory-mapped, read-only

@@ -1,4 +1,4 @@
-"""Parquet files in blocks of rows, through `datasets`.
+"""Reads Parquet files in blocks of rows, through `datasets`.
 
 `datasets` copies the wanted columns to an Arrow file, which is mapped into memory and removed after reading. Its
 streaming mode would need no copy, but it imports torch, and about half of the processes that use it abort at their end
@@ -27,8 +27,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk is full, or the user's share of 
 
 
 def blocks(path: Path, columns: list[str], folder: Path, advice: str = "copy or download it again") -> Iterator[Any]:
-    """Yields these columns of a file as Arrow tables of BLOCK rows; `folder` holds the copy until the last one.
+    """Yields these columns of a file as Arrow tables of BLOCK rows.
 
+    folder: where the copy is kept while the tables are read; advice: what to do, at the end of an error's message.
     Raises DataError where the file is broken, lacks a column or holds no rows, and OSError when the disk is full.
     """
     parent = folder if printable(folder) == str(folder) else None  # Arrow opens no path that is not UTF-8
@@ -50,7 +51,7 @@ def _read(path: Path, columns: list[str] | None, copy: str) -> datasets.Dataset:
 
 def _explained(error: BaseException, path: Path, columns: list[str], copy: str, advice: str) -> Exception:
     """The error to raise instead of one from `datasets`."""
-    while error.__cause__ is not None:  # the message of the outer error says only that there was one
+    while error.__cause__ is not None:  # the outer error's message says only that an error occurred
         error = error.__cause__
     if isinstance(error, OSError) and error.errno in FULL:
         return error

@@ -1,4 +1,4 @@
-"""Compiled loops over rows, one range per thread. These are plain threads: numba's own layers do not survive forks."""
+"""Runs compiled loops over rows in Python threads, because numba's own threads do not work after a fork."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +8,10 @@ from numba.core import config
 
 
 def in_threads(work: Callable[[slice], None], items: int) -> None:
-    """Calls work(rows) on consecutive slices that cover `items`. `work` releases the GIL and shares nothing.
+    """Calls work(rows) on consecutive slices that cover `items`, each in a thread of its own.
 
-    There are as many threads as cores that the process may use, or NUMBA_NUM_THREADS.
+    `work` must release the GIL, and no two calls may write to the same memory. There are NUMBA_NUM_THREADS threads, by
+    default as many as cores that the process may use, but at most one for each item.
     """
     threads = min(config.NUMBA_NUM_THREADS, items)  # pyright: ignore[reportAttributeAccessIssue]
     bounds = [items * part // max(threads, 1) for part in range(threads + 1)]

@@ -1,11 +1,11 @@
-"""Pathfinder images: two long snakes grown pixel by pixel, short ones, markers; compiled with numba, integers only.
+"""Pathfinder images: two long snakes grown paddle by paddle, short ones, markers; compiled with numba, integers only.
 
 The procedure is that of Linsley et al. 2018 (https://arxiv.org/abs/1805.08315, https://github.com/drewlinsley/pathfinder
 `snakes2.py` at ab9c130) with the parameters of Tay et al. 2020. Image i of a stream is a pure function of (stream, i).
-A place is a flat index into a padded image; a snake is rows (place, angle) of `paddles`. The retry limits decide the
-speed: in hard images of 32 pixels one in 27 attempts at a pair succeeds (290 paddles tried an image), of 64 pixels one
-in 1,350 (11,700 paddles). Numba's cache looks at the time of one file only: where `_numba` has not set its folder,
-touch the files that import this one after a change.
+A place is a flat index into a padded image; a snake is an array of rows (place, angle), part of `Work.paddles`. The
+retry limits decide the speed: in hard images of 32 x 32 pixels 1 of 27 attempts to grow a pair succeeds (290 paddles
+are tried for an image), in those of 64 x 64 pixels 1 of 1,350 (11,700 paddles). Numba's cache notices a change of a
+function's own file only: where `_numba` has not chosen its folder, touch the files that import a changed one.
 """
 
 from typing import Any, NamedTuple
@@ -19,10 +19,10 @@ from tasks.pathfinder.vectors import WIDTH, take, take_greater
 
 RETRIES = 2  # of a paddle or a seed
 DISTRACTOR_RETRIES = 4
-LEAST = 1671  # 1e-4 in units of a candidate's weight, 65,536 * 255
+LEAST = 1671  # the least total weight of a paddle's candidates: 1e-4 in units of 65,536 * 255
 GUESSES = 256  # random cells tried before all free cells are listed
-# Without _nrt=False every call counts references to the forty arrays of its arguments, up and down, one atomic
-# instruction each, which takes two thirds of the time. It is safe, because nothing here allocates.
+# Without _nrt=False every call would raise and lower the reference counts of the forty arrays in its arguments, by an
+# atomic instruction each, which would take two thirds of the time. The option is safe, because nothing here allocates.
 hot: Any = njit(cache=True, nogil=True, forceinline=True, _nrt=False)  # pyright: ignore[reportCallIssue]
 
 
@@ -31,8 +31,8 @@ class Work(NamedTuple):
 
     mask: np.ndarray  # the cells that paddles cover, as seen by the snakes now growing
     dilated: np.ndarray  # the same, dilated by the margin
-    kept_mask: np.ndarray  # the same two without the snakes now growing, to restore them
-    kept_dilated: np.ndarray
+    kept_mask: np.ndarray  # `mask` without the snakes now growing: an attempt that fails restores `mask` from it
+    kept_dilated: np.ndarray  # the same for `dilated`
     canvas: np.ndarray  # the visible image, in tenths of a grey level
     paddles: np.ndarray  # (2 + distractors, paddles, 2) places and angles
     pivots: np.ndarray  # (2 + distractors,)
@@ -164,7 +164,7 @@ def grow_pair(tables, work, length):
 
 @hot
 def is_free(tables, mask, stamp, place):
-    """May a snake start with this paddle here? Not where the paddle's core, shifted by one cell, meets the mask."""
+    """May a snake start with this paddle? Only if the cells of its core, shifted by one (`Tables.cores`), are free."""
     for cell in range(tables.cores.first[stamp], tables.cores.first[stamp + 1]):
         if mask[place + tables.cores.offsets[cell]] > FREE:
             return False
