@@ -1,4 +1,4 @@
-"""docs/settings.md, made from the configuration's fields and the comments beside them; `protocol keys` prints it."""
+"""Makes docs/settings.md from the configuration's fields and their comments; `protocol keys` prints it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ docs/settings.md` makes this page from the comments beside the fields (`lra/conf
     python run_lra.py protocol show standard --task listops    # every value that a task has under a protocol
     python run_lra.py protocol diff standard skyformer         # where two protocols differ
 
-A value comes from `--set`; else from the protocol's section for the task, then from its sections for all tasks; else,
-in the same order, from the protocol that it names as its `base:`; else it is the default. A key that does not exist, or
-a value outside its range, is an error of one line. A key without a default has a value in every protocol; standard's is
-shown. The last column: shipped protocols with another value, or their names alone where these are many; *by task*: the
-value depends on the task. A key whose meaning begins with "quirk" is a habit or a fault of an earlier suite;
-[quirks.md](quirks.md) says what the faults do. A backbone or a task in a file of yours adds keys of its own.
+The first of these that sets a key decides its value: `--set`; the protocol's section for the task; the protocol's
+sections for all tasks; the same two sections of the protocol that it names as its `base:`; the default. A key that does
+not exist, or a value outside its range, is an error of one line. Every protocol sets the keys without a default; the
+page shows standard's value. The last column names the shipped protocols with another value, and that value, which is
+left out where there are many; *by task* means that the value depends on the task. A key whose meaning begins with
+"quirk" is a habit or a fault of an earlier suite; [quirks.md](quirks.md) says what the faults do. A backbone or a task
+in a file of yours adds keys of its own.
 """
 STANDARD = "standard"
 BY_TASK = "*by task*"
