@@ -12,9 +12,10 @@ KEY = ["attention", "layer", "head", "flow", "channels", "convolution"]
 
 
 def flow_names(found: Findings) -> dict[tuple[str, int], str]:
-    """(layer, flow) -> name: 'all' for a single one; of two, 'same' follows the sign of q k^T and 'opposite' does not.
+    """(layer, flow) -> the name of the flow in tables and figures; empty if no layer could be read.
 
-    Empty if no layer could be read.
+    A layer's only flow is 'all'. Of two flows, the one whose weights rise with q k^T is 'same' and the one whose
+    weights fall is 'opposite'. Other flows are named by their channels.
     """
     if not found.numbers:
         return {}
@@ -32,7 +33,7 @@ def flow_names(found: Findings) -> dict[tuple[str, int], str]:
 
 
 def numbers(subjects: Sequence[Findings]) -> pd.DataFrame:
-    """Entropies in nats and relative to log N, ranks, distances, masses, row sums; fractions of 1."""
+    """A row for each combination of KEY: means of `Findings.numbers` over samples; units as in `numbers.describe`."""
     tables: list[pd.DataFrame] = []
     for findings in subjects:
         if findings.numbers:
@@ -47,7 +48,7 @@ def numbers(subjects: Sequence[Findings]) -> pd.DataFrame:
 
 
 def powers(subjects: Sequence[Findings]) -> pd.DataFrame:
-    """Entropy for each kernel, power, layer and head, means over samples."""
+    """A row for each attention, layer, head, kernel and power: the means of `Findings.powers` over samples."""
     lines = [{"attention": findings.row, **line} for findings in subjects for line in findings.powers]
     if not lines:
         return pd.DataFrame(columns=["attention", "layer", "head", "kernel", "power"])
@@ -57,7 +58,7 @@ def powers(subjects: Sequence[Findings]) -> pd.DataFrame:
 
 
 def gates(subjects: Sequence[Findings]) -> pd.DataFrame:
-    """Values and correlations of the gates per layer, with named flows."""
+    """A row for each attention and layer: the values of the gate and their correlations, in columns named by flow."""
     lines: list[dict[str, Any]] = []
     for findings in subjects:
         names = flow_names(findings) if findings.gates else {}
@@ -71,7 +72,7 @@ def gates(subjects: Sequence[Findings]) -> pd.DataFrame:
 
 
 def learned(subjects: Sequence[Findings]) -> pd.DataFrame:
-    """The smallest, mean and largest learned power and scale per layer and head."""
+    """A row for each attention, layer, head and parameter: the smallest, mean and largest learned power or scale."""
     lines = [
         {
             "attention": findings.row,
@@ -91,13 +92,16 @@ def learned(subjects: Sequence[Findings]) -> pd.DataFrame:
 
 
 def sharpest(table: Any) -> str:
-    """'softmax 0.856, relu 0.917': mean entropies over log N without convolution, in rising order, from `numbers`."""
+    """'softmax 0.856, relu 0.917': mean entropies divided by log N, without convolution, in rising order.
+
+    table: the result of `numbers`.
+    """
     means = table[table["convolution"] == "off"].groupby("attention")["entropy_relative"].mean().dropna().sort_values()
     return ", ".join(f"{row} {value:.3f}" for row, value in means.items())
 
 
 def summary(table: Any) -> str:
-    """The table for the terminal, from `numbers`: means per attention and layer, the sharpest attention first."""
+    """The table for the terminal: means per attention and layer, the sharpest attention first. table: of `numbers`."""
     if not len(table):
         return ""
     plain = table[table["convolution"] == "off"]

@@ -29,9 +29,10 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device, held: int | None = 0) -> int | None:
-    """The most bytes since `reset_peak`: allocated on a CUDA device; on Linux, resident in the process; else None.
+    """The largest number of bytes since `reset_peak`: allocated on a CUDA device, or resident in the process on Linux.
 
-    held: the result of `held_bytes`; on CUDA the peak is at least that plus what graphs keep (`graph_bytes`).
+    None elsewhere. held: bytes in use when the measurement began (`held_bytes`); on CUDA the result is at least these
+    bytes plus those that CUDA graphs keep (`graph_bytes`).
     """
     if device.type == "cuda":
         return max(torch.cuda.max_memory_allocated(device), (held or 0) + graph_bytes(device))
@@ -41,13 +42,13 @@ def peak_bytes(device: torch.device, held: int | None = 0) -> int | None:
 
 
 def graph_bytes(device: torch.device) -> int:
-    """Bytes that CUDA graphs now keep for their replays, which allocate nothing."""
+    """Bytes in the pools of CUDA graphs that are kept for replays; the allocator does not count them as allocated."""
     segments = [s for s in torch.cuda.memory_snapshot() if s["device"] == (device.index or 0)]
     return sum(s["total_size"] - s["allocated_size"] for s in segments if tuple(s["segment_pool_id"]) != (0, 0))
 
 
 def held_bytes(device: torch.device) -> int | None:
-    """Bytes in use now: allocated on a CUDA device; on Linux, resident of the whole process; else None."""
+    """Bytes in use now: allocated on a CUDA device, or resident in the process on Linux; None elsewhere."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return torch.cuda.memory_allocated(device)
@@ -58,7 +59,7 @@ def held_bytes(device: torch.device) -> int | None:
 
 
 def trim_heap() -> None:
-    """Returns to the system what the C library (glibc) keeps for later: it is resident, but unused."""
+    """Returns to the system the freed memory that the C library (glibc) keeps, because it counts as resident."""
     with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -1,8 +1,8 @@
 """The training loop: steps, evaluations, the best checkpoint by validation, and checkpoints to resume from.
 
-What a resumed run shares with an undisturbed one: every bit (on CUDA only with train.deterministic). The rows of a
+A resumed run ends with the same bits as an undisturbed one (on CUDA only with train.deterministic). The rows of a
 step, its learning rate and its dropout are functions of (seed, step). A checkpoint holds the rest: weights, AdamW's
-state, the best weights, the gear, and the progress with the size that the log had.
+state, the best weights, the gear, and the progress, which includes the size of the log.
 """
 
 import contextlib
@@ -85,7 +85,7 @@ class Trainer:
         )
 
     def run(self, should_stop: Callable[[Progress], bool], hold: contextlib.ExitStack) -> Progress:
-        """Trains to the last step, or until something is not finite.
+        """Trains to the last step, or until a loss or a logit is not finite.
 
         `should_stop` is called after every step. If it returns True in any process of the group, the run is saved and
         Paused is raised. From the first step on, as long as `hold` is open, a signal is noted and not raised
@@ -106,7 +106,7 @@ class Trainer:
                 to_log = last or progress.step % LOG_EVERY == 0
                 to_evaluate = last or progress.step % config.evaluate_every == 0
                 to_save = to_evaluate or time.monotonic() - saved > SAVE_EVERY
-                if to_log or to_save or self.step.device.kind == "cpu":  # the loss waits for a GPU, as saving does
+                if to_log or to_save or self.step.device.kind == "cpu":  # it waits for a GPU; saving waits anyway
                     self.read_loss()
             if to_log and progress.diverged_at is None:
                 self.log()
@@ -124,7 +124,7 @@ class Trainer:
                 if group.any(should_stop(progress)):
                     self.pause()
         if progress.diverged_at is None:
-            self.shift_up_in_time(should_stop)  # a run resumed after its last step is still to be tested
+            self.shift_up_in_time(should_stop)  # resumed after its last step: the test needs this gear, too
         return progress
 
     def pause(self) -> None:
@@ -168,7 +168,10 @@ class Trainer:
         progress.computed_tokens, step.computed_tokens = progress.computed_tokens + step.computed_tokens, 0
 
     def read_loss(self) -> None:
-        """Reads from the device the mean loss since the last line of the log, and whether a loss was not finite."""
+        """Updates the mean loss since the last line of the log; waits for the device.
+
+        The run counts as diverged at the first step whose loss was not finite.
+        """
         optimiser = self.step.optimiser
         self.progress.train_loss = float(optimiser.loss_sum) / ((self.progress.step - 1) % LOG_EVERY + 1)
         if bad_step := int(optimiser.bad_step):
