@@ -75,7 +75,7 @@ def planned(comparisons: Sequence[Comparison]) -> list[Run]:
 def run_audit(request: Request) -> list[Effect]:
     """Runs what is missing and returns all effects, also those without a finished pair of runs.
 
-    If several tasks are requested, those without data are left out. Raises as `run_grid` does.
+    If several tasks are requested, those without data are left out. Raises as `grid.run_jobs` does.
     """
     comparisons = compare(request)
     runs = planned(comparisons)

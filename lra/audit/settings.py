@@ -49,7 +49,7 @@ class Line:
 def run_settings(request: Request, texts: list[str]) -> list[Line]:
     """Runs what is missing of every combination, and returns the lines that have a finished run.
 
-    Raises as `run_grid` does, and ConfigError for keys without values.
+    Raises as `grid.run_jobs` does, and ConfigError for keys without values.
     """
     planned = planned_by_choice(request, texts)
     choices, runs = list(planned), distinct(run for its_runs in planned.values() for run in its_runs)

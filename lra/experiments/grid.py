@@ -44,7 +44,7 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
 
     A job without a record is being done by another process. forgiving: leave out runs whose data are missing, after a
     line that names them, instead of raising. shard: the part of the runs to do; for the other parts, records that exist
-    are read. Raises as `run_grid` does.
+    are read. Raises SpecError, DataError, ConfigError, RecordError or WorkError, and `signals.Stopped` after a signal.
     """
     if request.engine == "slurm":
         raise ConfigError(
@@ -59,15 +59,16 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     jobs, unreadable = open_jobs(request, runs, prepared)
     shard_keys = {run.key for run in part_of(runs, shard)}
     problems = [line for key, line in unreadable.items() if shard == (1, 1) or key in shard_keys]
-    missing = find_missing([job for job in jobs if shard == (1, 1) or job.run.key in shard_keys], group)
-    for job in {(job.run.task, job.run.row, job.run.protocol): job for job in missing}.values():  # once for all seeds
+    unfinished = find_unfinished([job for job in jobs if shard == (1, 1) or job.run.key in shard_keys], group)
+    # once for all seeds
+    for job in {(job.run.task, job.run.row, job.run.protocol): job for job in unfinished}.values():
         note_code_of(placeholder_record(job, prepared[job.run.data_key]))
-    for job, job.title in zip(missing, titles(missing), strict=True):
+    for job, job.title in zip(unfinished, titles(unfinished), strict=True):
         if group.rank == 0:
             job.announce()
-    engine = choose_engine(request, missing, prepared, group)
-    board = Board(missing, prepared)
-    with contextlib.closing(board), contextlib.closing(engine.run(missing, board)) as endings:
+    engine = choose_engine(request, unfinished, prepared, group)
+    board = Board(unfinished, prepared)
+    with contextlib.closing(board), contextlib.closing(engine.run(unfinished, board)) as endings:
         for ending in endings:
             job = ending.job
             if ending.failure:
@@ -211,22 +212,22 @@ def open_jobs(
     return jobs, unreadable
 
 
-def find_missing(jobs: list[Job], group: Group) -> list[Job]:
+def find_unfinished(jobs: list[Job], group: Group) -> list[Job]:
     """The jobs without a final record; prints how many have one. Raises WorkError for a corrupt checkpoint."""
     final = group.broadcast([job.final for job in jobs])
-    missing = [job for job, done in zip(jobs, final, strict=True) if not done]
+    unfinished = [job for job, done in zip(jobs, final, strict=True) if not done]
     if group.rank == 0:
         for job in jobs:
             if job.final:
                 job.finish()  # a process that was killed after it wrote the record has left files
-    for job in missing:
+    for job in unfinished:
         job.folder.load_state()  # reports a corrupt checkpoint before anything runs
-    if len(missing) < len(jobs):
-        say(f"{len(jobs) - len(missing)} of {len(jobs)} runs have a final record and are skipped")
-    parts = [part for job in missing for part in (job.run.attention, job.run.backbone)]
+    if len(unfinished) < len(jobs):
+        say(f"{len(jobs) - len(unfinished)} of {len(jobs)} runs have a final record and are skipped")
+    parts = [part for job in unfinished for part in (job.run.attention, job.run.backbone)]
     for note in dict.fromkeys(note for part in parts for note in part.notes):
         say(note)
-    users = dict.fromkeys(job.run.spec for job in missing if not job.run.attention.builtin)
+    users = dict.fromkeys(job.run.spec for job in unfinished if not job.run.attention.builtin)
     if users:
         say(f"your own attention can be wrong without an error; to test it: {to_type('check', *users)}")
-    return missing
+    return unfinished

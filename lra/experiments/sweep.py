@@ -30,7 +30,7 @@ Choice = tuple[str, ...]  # one override for each key that is swept
 def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
     """Runs the pilots, then the seeds with the chosen values.
 
-    Returns the records of the seeds and whether every attention could be tuned. Raises as `run_grid` does, and
+    Returns the records of the seeds and whether every attention could be tuned. Raises as `grid.run_jobs` does, and
     ConfigError for a sweep that cannot be read.
     """
     if request.match_params:
