@@ -114,6 +114,17 @@ def test_tasks_that_are_none(text, tmp_path, capsys):
         assert capsys.readouterr().err.count("expected") == 1
 
 
+def test_help_says_how_many_protocols_an_action_takes(capsys):
+    with pytest.raises(SystemExit):
+        main(["protocol", "--help"])
+    usage = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert [line.partition("protocol ")[2] for line in usage] == [
+        "diff PROTOCOL PROTOCOL",
+        "show PROTOCOL [--task TASK [--set KEY=VALUE ...]]",
+        "keys [--page FILE]",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

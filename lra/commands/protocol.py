@@ -21,15 +21,26 @@ EXAMPLES = {
     "show": (1, "takes one protocol: protocol show standard --task listops"),
     "keys": (0, "takes no protocol; protocol show takes one"),
 }
+# argparse's own line would show PROTOCOL as mandatory for every action
+USAGE = (
+    "%(prog)s diff PROTOCOL PROTOCOL\n"
+    "       %(prog)s show PROTOCOL [--task TASK [--set KEY=VALUE ...]]\n"
+    "       %(prog)s keys [--page FILE]"
+)
 OPTIONS = {"diff": (), "show": ("task", "set"), "keys": ("page",)}  # action -> the options that it takes
 COLUMNS = ("train.steps", "train.batch", "train.lr", "train.warmup", "model.layers", "model.dim")
 WIDTH = 120
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    parser.usage = USAGE
     parser.add_argument("action", choices=("diff", "show", "keys"), help=ACTIONS)
     names = parser.add_argument(
-        "protocols", nargs="+", default=[], metavar="PROTOCOL", help="names from `list`, or files"
+        "protocols",
+        nargs="+",
+        default=[],
+        metavar="PROTOCOL",
+        help="names from `list`, or files: two for diff, one for show, none for keys",
     )
     names.required = False  # with nargs="*" a name after an option would be refused
     parser.add_argument("--task", metavar="TASK", help="show: a name from `list`, or a file")
