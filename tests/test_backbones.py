@@ -15,6 +15,7 @@ import tasks
 from lra.backbones import names, registry
 from lra.backbones.pyramid import Merge
 from lra.cli import main
+from lra.commands import settings_page
 from lra.config.resolve import config_hash
 from lra.errors import ConfigError
 from lra.experiments.build import make_model, padding_of
@@ -209,6 +210,14 @@ def test_what_is_read_from_a_file_is_what_it_registers():
         backbone = registry.read_builtin(name)
         registry.class_of(backbone)
         assert registry.registered[backbone.path, name] == backbone
+
+
+def test_the_page_has_the_keys_and_defaults_of_the_built_ins():
+    rows = {line.split("|")[2].strip(): line for line in PAGE.splitlines() if "| `model." in line}
+    keys = {f"`model.{key}`": about for name in names() for key, about in registry.read_builtin(name).keys.items()}
+    assert rows.keys() == keys.keys()
+    for key, (_, default) in keys.items():
+        assert f"| {settings_page.word(default)} |" in rows[key], key
 
 
 PAGE = (Path(__file__).parent.parent / "docs" / "add-a-backbone.md").read_text(encoding="utf-8")

@@ -85,7 +85,7 @@ class Classifier(nn.Module):
 
     waves: Tensor | None
     merged = 1  # tokens of the input for each one that the body returns
-    normed = False  # does the body end with a norm?
+    normed = False  # does the body end with a norm? If not, a LayerNorm follows it
 
     def __init__(self, model: Model, sizes: Sizes, make_attention: MakeAttention, **keys: Any):
         super().__init__()
@@ -109,8 +109,9 @@ class Classifier(nn.Module):
         """Makes the layers of `body` and returns the width of its result.
 
         `length`, of the longest sequence, and `grid`, its rows and columns or None, are set before the call. A body
-        that merges tokens sets `merged`, and sets `length` to the length of its result. A subclass's keyword-only
-        arguments are keys of the section `model`. Raises ValueError for values that do not fit.
+        that merges tokens sets `merged`, and sets `length` to the greatest length of its result; one that ends with a
+        norm sets `normed`. A subclass's keyword-only arguments are keys of the section `model`. Raises ValueError for
+        values that do not fit.
         """
         raise NotImplementedError
 
