@@ -1,8 +1,9 @@
 """Polarity-aware linear attention (PolaFormer; Meng et al. 2025, https://arxiv.org/abs/2501.15061).
 
-Where the paper and the authors' models/pola_pvt.py differ, the code is followed: the gate multiplies the sum of the
-attention and the convolution, and has no activation. In the paper's Figure 2 it multiplies only the two flows. The same
-as loops over queries and keys: tests/naive/pola.py; as plain PyTorch: docs/add-an-attention.md.
+After PolaLinearAttention in the authors' models/pola_pvt.py (ZacharyMeng/PolaFormer, 44cdd39). Where it and the paper
+differ, the code is followed: the gate multiplies the sum of the attention and the convolution, and has no activation.
+In the paper's Figure 2 the gate multiplies only the two flows. The same mechanism as loops over queries and keys:
+tests/naive/pola.py; as plain PyTorch: docs/add-an-attention.md.
 Letters: B batch, N tokens, D width, H heads, K head width.
 """
 
@@ -39,11 +40,11 @@ WORDS = {"gate": ("on", "off", "sigmoid"), "power": ("learned", "fixed"), "flows
 class PolaAttention(QKVAttention):
     """y = out(g * ([a_s | a_o] + convolution of v)): two linear attentions, on the halves of each head's v, and a gate.
 
-    a_s,i = sum_j w_ij v_s,j / (sum_j w_ij + 1e-6 R), w_ij = q+_i k+_j + q-_i k-_j: the same polarity; R: real tokens.
-    a_o,i is the same over v_o with w_ij = q+_i k-_j + q-_i k+_j: the opposite one. g is linear in x; its halves are the
-    paper's Gs and Go.
+    Same polarity: a_s,i = sum_j w_ij v_s,j / (sum_j w_ij + 1e-6 R), w_ij = q+_i k+_j + q-_i k-_j; R is the number of
+    real tokens. Opposite polarity: a_o,i is the same over v_o with w_ij = q+_i k-_j + q-_i k+_j. g is linear in x; in
+    each head its first half is the paper's Gs and its second half Go.
     t+ = max(t / softplus(s), 0)^r, t- = max(-t / softplus(s), 0)^r, r = 1 + alpha * sigmoid(w), per head and channel; s
-    and w are learned, zero at the start. alpha: range of the learned power; the authors' code takes 4, their rows on
+    and w are learned and start at zero. alpha: range of the learned power; the authors' code takes 4, their rows on
     the Arena 3, 5 and 7. conv: taps of the convolution of v. key_positions: the authors' learned table added to k
     (length x D). For ablations: gate is `on`, `off`, or `sigmoid` for a sigmoid of the gate; power is `learned`, or
     `fixed` at its start, 1 + alpha / 2; flows is `both`, or only `same` or `opposite`, on the whole of v. Raises
@@ -103,7 +104,8 @@ def polarise(t: Tensor, r: Tensor) -> Tensor:
 def choose(flows: str, state: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
     """state (B, H, 2K, K) and total (B, H, 1, 2K) of [k+ | k-] -> those that [q+ | q-] reads, a row of total per flow.
 
-    In the opposite flow q+ meets k-: the halves of [k+ | k-] are swapped.
+    In the opposite flow q+ meets k-, so the halves of [k+ | k-] are swapped, as in the paper's Figure 2. The authors'
+    code swaps those of [q+ | q-], which gives the same.
     """
     width, half = total.shape[-1] // 2, state.shape[-1] // 2
     opposite_state, opposite_total = state.roll(width, -2), total.roll(width, -1)

@@ -1,9 +1,9 @@
 """PolaFormer++ (Meng et al. 2026, https://github.com/ZacharyMeng/PolaFormerPP).
 
-After PolaLinearAttention in the authors' polaformer++/models/pola.py: exponential features with temperatures in place
-of PolaFormer's powers, and rotary positions. The authors' exponentials overflow in float32 at inputs of about 30. Here,
-what the largest exponent has above 30 is subtracted from all exponents, which cancels in the quotient. The quotient
-itself still overflows at inputs of 100: features are rotated in its numerator but not in its normaliser, which
+After PolaLinearAttention in the authors' polaformer++/models/pola.py (fd26f5e): exponential features with temperatures
+in place of PolaFormer's powers, and rotary positions. The authors' exponentials overflow in float32 at inputs of about
+30. Here the excess of the largest exponent over 30 is subtracted from all exponents, which cancels in the quotient. The
+quotient itself still overflows at inputs of 100: features are rotated in its numerator but not in its normaliser, which
 therefore does not bound it.
 Letters: B batch, N tokens, D width, H heads, K head width, F features.
 """
