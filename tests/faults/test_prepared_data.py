@@ -90,9 +90,10 @@ def test_a_run_verifies_what_is_due(copied: Path, original: tasks.Data, capsys, 
     damaged.write_bytes(content)
     os.utime(copied / "verified", (0, 0))
     assert tasks.find_by_hash(copied.parent, "listops", original.hash) is None, "a run that is loaded does so, too"
-    monkeypatch.setenv("LRA_VERIFY_DAYS", "often")
-    with pytest.raises(DataError, match="LRA_VERIFY_DAYS must be a number of days, not 'often'"):
-        prepare(copied.parent)
+    for days in ("often", "nan"):
+        monkeypatch.setenv("LRA_VERIFY_DAYS", days)
+        with pytest.raises(DataError, match=f"^LRA_VERIFY_DAYS must be a number of days, not '{days}'$"):
+            prepare(copied.parent)
 
 
 STRANGE = {
