@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import os
 import sys
 import tempfile
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from lra.bench import runner as benching
-from lra.bench.idle import device_lock
+from lra.bench import yardstick
+from lra.bench.idle import alone_on, device_lock
 from lra.bench.measure import measure
 from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing
@@ -194,6 +198,41 @@ def test_one_bench_on_a_device():
         pass
     with device_lock("cpu"):
         pass
+
+
+def test_other_programs_are_looked_for_once_the_device_is_held(tiny, tmp_path, monkeypatch, capsys):
+    """Before that, the busy cores may be those of the other bench, which is an error of its own."""
+    monkeypatch.setattr("lra.bench.idle.busy_cores", lambda: 9.0)
+    monkeypatch.setattr(benching, "measure_apart", lambda _: made())
+    request = request_of(tiny)
+    with device_lock("cpu"):
+        for measurement in (benching.measure_all(request, tmp_path), yardstick.measure_all(request)):
+            with pytest.raises(BusyError, match="another bench"):
+                next(measurement)
+    assert capsys.readouterr().err == ""
+    (bench,) = benching.measure_all(request, tmp_path)
+    assert bench.environment["alone"] is False
+    assert "the machine is not idle (9.0 cores are busy): times will be too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("uuid", "others", "words"),
+    [
+        ("5b1a-77", [], ""),
+        ("5b1a-77", ["GPU-90c4-12, 41", "GPU-90c4-12, 42"], ""),
+        ("5b1a-77", ["GPU-90c4-12, 41", "GPU-5b1a-77, 42"], "(1 other process on the GPU)"),
+        ("5b1a-77", ["GPU-5b1a-77, 41", "GPU-5b1a-77, 42"], "(2 other processes on the GPU)"),
+        ("", ["GPU-90c4-12, 41", "GPU-5b1a-77, 42"], "(2 other processes on the GPU)"),  # torch knows no UUID
+    ],
+)
+def test_only_processes_on_the_same_gpu_count(uuid, others, words, monkeypatch, capsys):
+    lines = "\n".join([f"GPU-5b1a-77, {os.getpid()}", *others])
+    monkeypatch.setattr("lra.bench.idle.busy_cores", lambda: 0.0)
+    monkeypatch.setattr("lra.training.device.choose_device", lambda _: torch.device("cuda", 1))
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: SimpleNamespace(**{"uuid": uuid} if uuid else {}))
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: SimpleNamespace(stdout=lines))
+    assert alone_on("cuda:1") is (words == "")
+    assert words in capsys.readouterr().err
 
 
 def test_records_are_never_replaced(tmp_path):
