@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from naive import Row
 from naive.agent import agent_bias, pools
 from records import make
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 import attention_zoo
 from attention_zoo import Attention, Dims, QKVAttention
 from lra.backbones.flat import Encoder
+from lra.backbones.pyramid import Pyramid
 from lra.backbones.weights import initialise
 from lra.cli import main
 from lra.config.schema import Model
@@ -377,6 +379,24 @@ def test_two_maps_multiply_to_the_matrix(spec, grid):
     assert mechanism_parts.two_maps(call, wrong, matrices.rows) is None
 
 
+def test_the_maps_of_every_head_of_a_pyramid_are_drawn():
+    """A later stage has more heads, and fewer tokens."""
+    entry, options = attention_zoo.find("agent:agents=3")
+
+    def make(*_: Any, **given: Any) -> Attention:
+        return entry.build(Dims(**{name: given[name] for name in ("dim", "heads", "length")}), options)
+
+    section = Model(layers=2, dim=DIM, heads=HEADS, mlp=8, head=8, dropout=0.0)
+    model = Pyramid(section, Spec(vocab=50, classes=3, length=TOKENS), make).double().eval()
+    found = examine("agent", "fresh", model, [inputs(False)])
+    (picture,) = [each for each in figures_of_one.figures_of(found, "here") if each.name == "agents-agent"]
+    figure = Figure()
+    picture.draw(figure)
+    titles = {axes.get_title(loc="left") for axes in figure.axes} - {"read", ""}
+    heads = {"0": HEADS, "1": 2 * HEADS}
+    assert titles == {f"layer {layer}, head {head}: gather" for layer in heads for head in range(heads[layer])}
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs")
@@ -613,6 +633,8 @@ def test_parts_of_other_sizes_are_not_read_as_those_of_pola():
     (call, *_) = calls(encoder(GatePerHead))
     assert mechanism_parts.gate(call) is None
     assert mechanism_parts.learned(call.module) == {}
+    for before_powers, received in zip(powers.signed(call), (call.q, call.k), strict=True):
+        torch.testing.assert_close(before_powers, received[0].transpose(0, 1))
     assert examine("mine", "fresh", encoder(GatePerHead), [inputs(False)]).numbers
 
 
