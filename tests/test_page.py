@@ -36,7 +36,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for record in [*records.grid(), *others]:
         save(record, folder)
     (folder / "broken.json").write_text("{")
-    for row, power in (("softmax", 2.0), ("relu", 1.0)):
+    for row, power in (("softmax", 2.0), ("relu", 1.0), ("taylor", 1.0)):  # taylor has no runs
         for length in (256, 1024, 4096):
             lost = {"status": "out of memory", "seconds": [], "peak_bytes": None} if power * length > 8000 else {}
             bench_record.save(records.bench(row, length, power, **lost), folder / "bench")
@@ -152,6 +152,10 @@ def test_filters(shown: Any):
     assert shown.locator("#count").inner_text() == "1 row in 2 tables"
     shown.fill("#find", "softmax:conv")
     assert shown.locator("#standard-float32 .forest:visible tbody tr:visible").count() == 1
+    without_runs = shown.locator(".lengths figure").first.locator("[data-row=taylor]:visible")
+    assert without_runs.count() == 0, "it has a curve of its times, but no line in a leaderboard"
+    shown.fill("#find", "TAY")
+    assert without_runs.count() > 0
     shown.fill("#find", "")
     families = shown.locator("#family option").all_inner_texts()
     assert families == ["all", "softmax", "linear", "low rank", "other", "control"]
@@ -160,9 +164,10 @@ def test_filters(shown: Any):
     assert shown.locator("#standard-float32 .forest:visible tbody tr:visible").count() == 4
     drawn = shown.locator("#standard-float32 .curves figure").first
     assert drawn.locator("[data-row=pola]:visible").count() >= 3, "the curve, its sample in the legend, its name"
-    assert drawn.locator("[data-row=agent]:visible").count() == 0
+    assert drawn.locator("[data-row=agent]:visible").count() == without_runs.count() == 0
     shown.select_option("#family", "")
     assert drawn.locator("[data-row=agent]:visible").count() >= 3
+    assert without_runs.count() > 0
     assert shown.locator("th.more:visible").count() == 0
     shown.check("#more")
     assert "Fidelity" in shown.locator("#standard-float32 th.more:visible").all_inner_texts()
@@ -336,6 +341,11 @@ def test_states_of_a_grid():
     (flatten,), (agent,) = (provenance.states(group, row) for row in ("flatten", "agent"))
     assert [state.key for _, state in flatten] == ["done", "done", "done", "chance", "done"]
     assert [state.key for _, state in agent] == ["done", "done", "done", "done", "missing"]
+
+
+def test_a_row_whose_first_run_failed_has_the_sizes_of_the_others():
+    failed, done = records.run("relu", state="failed", parameters={}), records.run("relu", seed=1)
+    assert provenance.about([failed, done]) == provenance.about([done])
 
 
 def test_an_unknown_baseline_names_the_nearest(tmp_path: Path):
