@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from computed import computed
 
 import tasks
 from lra.errors import ConfigError
@@ -28,12 +29,6 @@ def asked(tiny, out, **changes: Any) -> Request:
     return Request(**(wanted | {"protocol": tiny, "out": out} | changes))
 
 
-def numbers(record) -> tuple:
-    """All results of a run, without times."""
-    curve = [{name: value for name, value in point.items() if name != "seconds"} for point in record.curve]
-    return record.identity, record.status, curve, record.predictions, record.test_accuracy_last
-
-
 @pytest.mark.slow
 def test_three_processes_are_one(tiny, tmp_path, capfd):
     """Whatever the number of cores. Batches and evaluations have several micro-batches."""
@@ -41,7 +36,7 @@ def test_three_processes_are_one(tiny, tmp_path, capfd):
     (three,) = run_grid(asked(tiny, tmp_path / "three", processes=3))
     assert (one.environment["processes"], three.environment["processes"]) == (1, 3)
     assert one.environment["threads"] == three.environment["threads"] == 1
-    assert numbers(one) == numbers(three)
+    assert computed(one) == computed(three)
     lines = capfd.readouterr().err.splitlines()
     assert not [line for line in lines if not line.startswith(("listops: ", "[1/1] listops pola seed 0: "))]
 
@@ -91,7 +86,7 @@ def test_one_of_two_fails(tiny, tmp_path, capfd, what, reason):
     (record,) = run_grid(replace(wanted, processes=1))
     assert record.status == "done"
     (calm,) = run_grid(replace(wanted, out=tmp_path / "calm", processes=1))
-    assert numbers(record) == numbers(calm)
+    assert computed(record) == computed(calm)
 
 
 MOODY = """
@@ -124,7 +119,7 @@ def test_what_an_attention_draws_and_counts(tiny, tmp_path, capfd, counts):
     assert two.status == "done", two.reason
     assert ("one process computes them all" in capfd.readouterr().err) == counts
     (one,) = run_grid(replace(wanted, out=tmp_path / "one", processes=1))
-    assert numbers(one) == numbers(two)
+    assert computed(one) == computed(two)
 
 
 SLOW = """
@@ -155,7 +150,7 @@ def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capf
     assert (slow.environment["processes"], quick.environment["processes"]) == (2, 1)
     assert "slow seed 0: pauses, to go on in more processes" in capfd.readouterr().err
     (calm,) = run_grid(replace(wanted, attentions=specs[:1], out=tmp_path / "alone", processes=1))
-    assert numbers(calm) == numbers(slow)
+    assert computed(calm) == computed(slow)
 
 
 @pytest.mark.slow

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from computed import computed_in
 
 from lra import signals
 from lra.cli import main
-from lra.results.record import load
 from lra.training.run_folder import RunFolder
 
 KNOCK = """
@@ -38,17 +38,6 @@ SEED = 7  # of the moments of `test_killed_at_random_moments`; the first is afte
 def command(tiny, out: Path, *overrides: str, attention: str = "elu") -> list[str]:
     words = ["--attn", attention, "--task", "listops", "--protocol", tiny, "--device", "cpu", "--out", str(out)]
     return [*words, "--set", "model.layers=1", "train.gear=eager", *overrides]
-
-
-def numbers(out: Path) -> list[dict]:
-    """All results of the runs, without times."""
-    found = []
-    for record in map(load, sorted(out.glob("*.json"))):
-        curve = [{name: value for name, value in point.items() if name != "seconds"} for point in record.curve]
-        kept = ("identity", "status", "reason", "test_accuracy", "test_accuracy_last", "predictions", "correct")
-        blind = [point["validation_loss"] for point in record.pretraining.get("curve", [])]
-        found.append({name: getattr(record, name) for name in kept} | {"curve": curve, "pretraining": blind})
-    return found
 
 
 def saved_step(out: Path, pattern: str = "listops-*") -> int:
@@ -91,7 +80,7 @@ def test_a_run_is_saved_in_the_step_of_the_signal(tiny, tmp_path, monkeypatch, c
     monkeypatch.delenv("KNOCK")
     assert main(words) == 0
     assert main(command(tiny, tmp_path / "calm", attention=own)) == 0
-    assert numbers(tmp_path / "runs") == numbers(tmp_path / "calm")
+    assert computed_in(tmp_path / "runs") == computed_in(tmp_path / "calm")
 
 
 def test_ctrl_c_twice_stops_at_once(tiny, tmp_path, monkeypatch, capfd):
@@ -169,7 +158,7 @@ def test_killed_at_random_moments(tiny, tmp_path):
             finally:
                 timer.cancel()
     assert set(codes) == {0, 75}, "at least one signal came while the run was under way"
-    assert numbers(tmp_path / "runs") == numbers(tmp_path / "calm")
+    assert computed_in(tmp_path / "runs") == computed_in(tmp_path / "calm")
     logs = [next((tmp_path / name).glob("work/*/metrics.jsonl")).read_text().splitlines() for name in ("runs", "calm")]
     steps, others = ([json.loads(line)["step"] for line in log] for log in logs)
     assert steps == others, "no line twice, none missing"
@@ -185,7 +174,7 @@ def test_a_pretraining_is_saved(tiny, tmp_path, monkeypatch, capfd):
     monkeypatch.delenv("KNOCK")
     assert main(words) == 0
     assert main(command(tiny, tmp_path / "calm", *pretraining, attention=own)) == 0
-    assert numbers(tmp_path / "runs") == numbers(tmp_path / "calm")
+    assert computed_in(tmp_path / "runs") == computed_in(tmp_path / "calm")
 
 
 def test_processes_of_torchrun_stop_at_the_same_step(tiny, tmp_path, monkeypatch):
@@ -203,7 +192,7 @@ def test_processes_of_torchrun_stop_at_the_same_step(tiny, tmp_path, monkeypatch
     monkeypatch.delenv("KNOCK")
     assert main(words) == 0
     assert main(command(tiny, tmp_path / "calm", attention=own)) == 0
-    assert numbers(tmp_path / "runs") == numbers(tmp_path / "calm")
+    assert computed_in(tmp_path / "runs") == computed_in(tmp_path / "calm")
 
 
 @pytest.mark.parametrize("processes", [("--jobs", "2"), ("--jobs", "1", "--processes", "2")])

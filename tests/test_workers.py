@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from computed import computed
 from stillborn import stillborn
 
 from lra.cli import main
@@ -46,16 +47,12 @@ def asked(tiny, out, **changes):
     return Request(**(wanted | {"protocol": tiny, "out": out, "device": "cpu"} | changes))
 
 
-def numbers(record) -> tuple:
-    return record.identity, record.predictions, record.curve[-1]["train_loss"], record.test_accuracy
-
-
 def test_two_jobs_give_the_records_of_one(tiny, tmp_path, capfd):
     alone = run_grid(asked(tiny, tmp_path / "one", overrides=("model.dropout=0.1",)))
     both = run_grid(asked(tiny, tmp_path / "two", overrides=("model.dropout=0.1",), jobs=2))
     assert [record.status for record in both] == ["done"] * 4
     assert {(record.environment["threads"], record.environment["processes"]) for record in both} == {(1, 1)}
-    assert [numbers(record) for record in both] == [numbers(record) for record in alone]
+    assert [computed(record) for record in both] == [computed(record) for record in alone]
     lines = capfd.readouterr().err.splitlines()
     assert any(line.startswith("[4/4] listops softmax seed 1: test ") for line in lines)
     assert sum("generated" in line for line in lines) == 2, "each command prepared its data once, in the parent"

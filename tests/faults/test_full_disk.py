@@ -1,7 +1,6 @@
 """A disk that fills up, or a folder that becomes read-only, while a run saves: one line, and no loss."""
 
 import contextlib
-import json
 import os
 import resource
 import shutil
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from computed import computed_in
 
 from lra.cli import main
 from lra.results.record import load
@@ -32,25 +32,12 @@ def command(tiny: str, out: Path, *attentions: str) -> list[str]:
     return ["--attn", *attentions, "--protocol", tiny, "--out", str(out), *COMMAND]
 
 
-def contents(out: Path) -> dict[str, str]:
-    """File name -> JSON text of each record, without the fields about times and the machine."""
-    records = {}
-    for path in sorted(out.glob("*.json")):
-        fields = json.loads(path.read_bytes())
-        for name in ("digest", "seconds", "tokens_per_second", "peak_bytes", "environment", "created"):
-            fields.pop(name)
-        for point in fields["curve"]:
-            point.pop("seconds")
-        records[path.name] = json.dumps(fields)
-    return records
-
-
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The records of undisturbed runs."""
     out = tmp_path_factory.mktemp("calm")
     assert main(command(str(Path(__file__).parents[1] / "tiny.yaml"), out, "elu", "relu")) == 0
-    return contents(out)
+    return computed_in(out)
 
 
 @pytest.fixture
@@ -117,7 +104,7 @@ def test_a_disk_fills_up_in_a_checkpoint(tiny, out, calm, monkeypatch, capfd):
     finished = {path: path.read_bytes() for path in out.glob("*.json") if path != failed}
     assert main(command(tiny, out, "elu", "relu")) == 0
     assert "relu seed 0: step 10/40" not in capfd.readouterr().err, "it goes on from there"
-    assert contents(out) == calm
+    assert computed_in(out) == calm
     assert all(path.read_bytes() == content for path, content in finished.items())
     assert not list(out.glob("work/*/*resume*"))
 
@@ -134,7 +121,7 @@ def test_nothing_can_be_written(kind, tiny, out, calm, monkeypatch, capfd):
     assert last.endswith("; mend that and run the same command again")
     assert len(list(out.glob("*.json"))) == 1
     assert main(command(tiny, out, "elu", "relu")) == 0
-    assert contents(out) == calm
+    assert computed_in(out) == calm
     assert not [path for path in out.rglob("*") if path.name.endswith(".tmp")]
 
 

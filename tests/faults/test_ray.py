@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from computed import computed_in
 
 from lra.results.locks import holder_of
 from lra.results.record import load, save
@@ -110,15 +111,6 @@ def tables_of(out: Path) -> dict[str, bytes]:
     return tables
 
 
-def numbers(out: Path) -> dict[str, tuple]:
-    records = {path.name: load(path) for path in sorted(out.glob("*.json"))}
-    return {
-        name: (record.identity, record.status, record.predictions, record.test_accuracy, record.test_accuracy_last,
-               [(point["train_loss"], point["validation_loss"]) for point in record.curve])
-        for name, record in records.items()
-    }  # fmt: skip
-
-
 def test_three_nodes_one_of_which_is_killed_amid_a_run(cluster, tmp_path):
     address, raylets = cluster
     out = tmp_path / "ray"
@@ -150,8 +142,8 @@ def test_three_nodes_one_of_which_is_killed_amid_a_run(cluster, tmp_path):
     assert re.search(r"goes on from step \d+ on ", text), text
     local = tmp_path / "local"
     assert run(command(local, "--jobs", "1")).returncode == 0
-    assert len(numbers(out)) == len(ATTENTIONS) * len(TASKS) * 2
-    assert numbers(out) == numbers(local)
+    assert len(computed_in(out)) == len(ATTENTIONS) * len(TASKS) * 2
+    assert computed_in(out) == computed_in(local)
     assert tables_of(out) == tables_of(local)
 
 
@@ -164,7 +156,7 @@ def test_a_driver_that_is_killed_and_started_again_finds_everything(cluster, tmp
     process.wait()
     done = run(words)
     assert done.returncode == 0, done.stderr
-    assert len(numbers(tmp_path)) == len(ATTENTIONS) * len(TASKS) * 2
+    assert len(computed_in(tmp_path)) == len(ATTENTIONS) * len(TASKS) * 2
     assert not list(tmp_path.glob("work/*/resume*.pt"))
 
 

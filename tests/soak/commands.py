@@ -7,7 +7,6 @@ that a kill nearly always meets a run. The others, some of those with workers, s
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -15,10 +14,11 @@ import sys
 import time
 from pathlib import Path
 
+from computed import computed_in
+
 from lra.cli import main
 
 ROOT = Path(__file__).parents[2]
-CHANGING = ("digest", "seconds", "tokens_per_second", "peak_bytes", "environment", "created")  # times and the machine
 AGE = 7200  # seconds after which a command may remove leftovers
 
 
@@ -94,21 +94,8 @@ class Command:
 
 
 def contents(out: Path) -> dict[str, str]:
-    """File name -> JSON text of each final record of ListOps, without the fields about times and the machine."""
-    records = {}
-    for path in sorted(out.glob("listops-*.json")):
-        fields = json.loads(path.read_bytes())
-        if fields["status"] == "failed":
-            continue
-        pretraining = fields["pretraining"]
-        for name in CHANGING:
-            fields.pop(name)
-        for name in ("seconds", "by", "shared"):  # which of the runs that share a pretraining has done it
-            pretraining.pop(name, None)
-        for point in [*fields["curve"], *pretraining.get("curve", [])]:
-            point.pop("seconds")
-        records[path.name] = json.dumps(fields, indent=1)
-    return records
+    """File name -> what the run computed, of each final record of ListOps."""
+    return computed_in(out, "listops-*.json")
 
 
 def leftovers(out: Path) -> list[str]:
