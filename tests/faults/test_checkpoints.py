@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from soak.flips import flip
 
 from lra.errors import WorkError
 from lra.experiments.grid import run_grid
@@ -15,12 +16,6 @@ from lra.training.progress import Progress
 
 STATE = {"model": {"a": torch.arange(9.0)}, "update": {"b": torch.ones(3)}, "best": None, "progress": {"step": 5}}
 WEIGHTS = {"layer.weight": torch.arange(12.0).reshape(3, 4), "layer.bias": torch.zeros(4), "scale": torch.tensor(2.0)}
-
-
-def flip(path: Path, draw: random.Random) -> None:
-    content = bytearray(path.read_bytes())
-    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-    path.write_bytes(content)
 
 
 def test_no_bit_of_a_checkpoint_flips_unnoticed(tmp_path: Path, capsys):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from soak.flips import flip
 
 import tasks
 from tasks import DataError, _intact, _ladders, _release, _store
@@ -36,12 +37,6 @@ def copied(original: tasks.Data, tmp_path: Path) -> Path:
     folder = tmp_path / original.folder.name
     shutil.copytree(original.folder, folder)
     return folder
-
-
-def flip(path: Path, draw: random.Random) -> None:
-    content = bytearray(path.read_bytes())
-    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-    path.write_bytes(content)
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, Any]], Any], *, seal: bool = True) -> None:
