@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +20,7 @@ from lra.errors import BusyError, CountError, RecordError
 from lra.report.tables.bench import detail, frame, tables
 from lra.results.bench_record import Bench, load, newest, read_benches, save
 
+pytestmark = pytest.mark.usefixtures("quiet_machine")
 TIMING = Timing(
     spec="elu", row="elu", shape="uniform", length=24, batch=3, mode="training", device="cpu", repeats=3, budget=5
 )
@@ -35,12 +35,6 @@ def made(**changes) -> Bench:
         **{"environment": {"device": "cpu", "device_name": "Core", "threads": 1}, "created": "2026-01-01T00:00:00"},
     }
     return Bench(**fields | changes)
-
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path, monkeypatch):
-    """A lock of this test, because another bench or test may be running on this machine."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.mark.parametrize("mode", ["training", "forward"])
@@ -227,7 +221,6 @@ def test_other_programs_are_looked_for_once_the_device_is_held(tiny, tmp_path, m
 )
 def test_only_processes_on_the_same_gpu_count(uuid, others, words, monkeypatch, capsys):
     lines = "\n".join([f"GPU-5b1a-77, {os.getpid()}", *others])
-    monkeypatch.setattr("lra.bench.idle.busy_cores", lambda: 0.0)
     monkeypatch.setattr("lra.training.device.choose_device", lambda _: torch.device("cuda", 1))
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: SimpleNamespace(**{"uuid": uuid} if uuid else {}))
     monkeypatch.setattr("subprocess.run", lambda *_, **__: SimpleNamespace(stdout=lines))

@@ -1,6 +1,5 @@
 """The baseline of benchmarks/ computes what the suite computes, so that their ratio compares equal models."""
 
-import tempfile
 from dataclasses import replace
 
 import pytest
@@ -16,6 +15,7 @@ from lra.cli import main
 from lra.experiments.build import make_model
 from lra.experiments.plan import Request, plan
 
+pytestmark = pytest.mark.usefixtures("quiet_machine")
 LENGTH, LENGTHS = 60, [60, 49, 23, 3]
 
 
@@ -40,12 +40,6 @@ def test_the_baseline_is_the_same_model(name, tiny):
     theirs_by_name = dict(plain.named_parameters())
     for key, parameter in ours.named_parameters():
         assert_close(parameter.grad, theirs_by_name[key].grad, rtol=1e-5, atol=1e-7)
-
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path, monkeypatch):
-    """A lock of this test, because another bench may be running on this machine."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def test_the_table():

@@ -4,7 +4,6 @@ import os
 import random
 import re
 import sys
-import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +25,6 @@ from tasks._user import PREFIX
 
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-task.md"
 LISTING = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
-
-
-@pytest.fixture(autouse=True)
-def nothing_measures_elsewhere(tmp_path, monkeypatch):
-    """A lock of this test, because another bench or test may be running on this machine."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture
@@ -318,6 +311,7 @@ def test_what_a_file_sets_for_the_process_is_taken_back(statement, names, majori
     assert ("is taken back" in said) == bool(names)
 
 
+@pytest.mark.usefixtures("quiet_machine")
 def test_bench_measures_it(majority, tmp_path):
     """The bench runs in a process of its own, which also imports the file."""
     out = tmp_path / "bench"

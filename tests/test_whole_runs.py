@@ -1,7 +1,6 @@
 """The time of whole runs on this machine: timings of several processes, hours, tables and `list --long`."""
 
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from lra.results.machine import environment
 from lra.results.whole_runs import whole_runs
 from lra.training.cores import affinity, physical_cores
 
+pytestmark = pytest.mark.usefixtures("quiet_machine")
 TIMING = Timing(
     spec="elu", row="elu", shape="listops", batch=8, device="cpu", repeats=2, budget=5, threads=1, processes=2
 )
@@ -51,12 +51,6 @@ def timings_of_a_run(**changes) -> list[Bench]:
 
 def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-
-
-@pytest.fixture(autouse=True)
-def own_lock(tmp_path, monkeypatch):
-    """A lock of this test, because another bench or test may be running on this machine."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.mark.slow
