@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import attention_zoo
-from lra.testing import CHECKS, build_attention
+from lra.testing import CHECKS, build_attention, parametrize_with_checks
 
 SPECS = [
     *attention_zoo.names(),
@@ -28,6 +28,17 @@ SPECS = [
     "nystrom:landmarks=4,conv=0",
     "pvt:reduction=3,conv=3",
 ]
+# Options of mechanisms that do not read the grid. By default a short sequence is one block, hence softmax attention.
+ON_SEQUENCES = [
+    "bigbird:block=4,random=1",
+    "sparse:block=5,columns=2",
+    "sparse:pattern=strided,block=5",
+    "informer:factor=1",
+    "sinkhorn:block=5",
+    "reformer:bucket=4,hashes=3",
+    "synthesizer:kind=dense",
+    "synthesizer:kind=mix,rank=3",
+]
 LENGTH, SIDES = 300, (16, 16)
 # Rows and tokens: rows below and above 16, where torch selects another convolution; lengths below, at and above the
 # sizes of windows and patches, and the longest length.
@@ -42,6 +53,11 @@ def test_contract(spec, grid, check, request):
     if reason := entry.expected_failures.get(check.__name__):
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     check(spec, grid)
+
+
+@parametrize_with_checks(*ON_SEQUENCES, thorough=False)
+def test_contract_on_sequences(spec, check):
+    check(spec)
 
 
 def sees_grid(spec: str) -> bool:

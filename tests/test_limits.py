@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from attention_zoo import QKVAttention, softmax_attention
 from attention_zoo.reformer import factors
-from lra.testing import build_attention, parametrize_with_checks
+from lra.testing import build_attention
 
 TOKENS = 12
 
@@ -96,10 +96,3 @@ def test_memory_of_one_place_gives_all_tokens_the_same():
     module, x, keep = built("luna:memory=1")
     y = module(x, keep)
     same(y[1, :7], y[1, :1].expand(7, -1))
-
-
-@parametrize_with_checks(
-    "reformer:bucket=4,hashes=3", "synthesizer:kind=dense", "synthesizer:kind=mix,rank=3", thorough=False
-)
-def test_contract_of_options(spec, check):
-    check(spec)
