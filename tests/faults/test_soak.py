@@ -1,7 +1,9 @@
 """Short forms of parts of `make soak`: a killed grid and odd inputs; and how a soak reports a fault."""
 
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from soak import fuzz
@@ -13,22 +15,42 @@ from lra.cli import main
 
 
 def test_a_killed_grid_ends_like_one_that_was_not(tmp_path: Path):
-    """The grid runs in its own process and is killed by SIGKILL; the next command removes what it left."""
+    """The grid runs in its own process and is killed by SIGKILL after a checkpoint of its first run.
+
+    The same command ends with the records, weights and logs of a grid that was left alone, and the next one removes
+    what the killed one left.
+    """
     runs, calm = tmp_path / "runs", tmp_path / "calm"
-    command = Command(words_of(runs, 1), tmp_path / "said", fresh=True)
+    words, others = (words_of(out, 1, "train.evaluate_every=10") for out in (runs, calm))
+    command = Command(words, tmp_path / "said", fresh=True)
     deadline = time.monotonic() + 300
-    while not list(runs.glob("work/*/resume.pt")) and command.poll() is None:
+    while not [path for path in runs.glob("work/*/resume.pt") if evaluations(path.parent) >= 2]:
+        assert command.poll() is None, command.text()
         assert time.monotonic() < deadline, "no sign of a run"
         time.sleep(0.002)
     command.kill()
     assert command.wait(60) == -9
-    assert main(words_of(runs, 1)) == 0
-    assert main(words_of(calm, 1)) == 0
+    assert list(runs.glob("work/*/resume.pt")), "the run ended before it could be killed"
+    assert main(words) == main(others) == 0
     assert len(contents(calm)) == 2
     assert contents(runs) == contents(calm)
+    assert weights_and_logs(runs) == weights_and_logs(calm)
     age(runs)
-    assert main(words_of(runs, 1)) == 0
+    assert main(words) == 0
     assert not leftovers(runs)
+
+
+def evaluations(folder: Path) -> int:
+    return (folder / "metrics.jsonl").read_text().count('"validation_loss"')
+
+
+def weights_and_logs(out: Path) -> dict[str, Any]:
+    """Path in the folder -> the bytes of weights, and the lines of a log without times."""
+    files: dict[str, Any] = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.safetensors")}
+    for path in out.rglob("metrics.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        files[str(path.relative_to(out))] = [line | {"seconds": 0.0} for line in lines]
+    return files
 
 
 @pytest.mark.parametrize("name", fuzz.KINDS)
