@@ -10,7 +10,7 @@ import pytest
 from lra.cli import main
 from lra.gpu.carry_out import carry_out
 from lra.gpu.plan import GPURequest, Part, plan, runs
-from lra.gpu.summary import PartOutcome
+from lra.gpu.summary import PartOutcome, plan_text
 from lra.results.files import write_all
 
 
@@ -27,6 +27,12 @@ def test_the_plan_is_printed_and_nothing_runs(capsys: pytest.CaptureFixture[str]
     assert "--gear captured compiled eager" in shown
     assert "parts fit into 60 minutes" in shown
     assert not (tmp_path / "out").exists()
+
+
+def test_the_plan_keeps_the_minutes_of_the_report(tmp_path: Path):
+    parts = [replace(part(f"part {number}", ""), minutes=1.0) for number in range(10)]
+    shown = plan_text(parts, GPURequest(out=tmp_path, minutes=10))
+    assert "The first 9 of 10 parts fit into 10 minutes, of which the report takes 1." in shown
 
 
 def test_every_part_has_the_words_that_were_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
