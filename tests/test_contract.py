@@ -42,7 +42,7 @@ ON_SEQUENCES = [
 LENGTH, SIDES = 300, (16, 16)
 # Rows and tokens: rows below and above 16, where torch selects another convolution; lengths below, at and above the
 # sizes of windows and patches, and the longest length.
-SHAPES = [(3, 130), (20, 55), (8, 257), (2, 8), (5, 299), (17, 64), (4, LENGTH), (2, 100)]
+SHAPES = [(3, 130), (20, 55), (2, 8), (17, 64), (4, LENGTH)]
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
