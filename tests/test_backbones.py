@@ -14,6 +14,7 @@ import attention_zoo
 import tasks
 from lra.backbones import names, registry
 from lra.backbones.pyramid import Merge
+from lra.backbones.weights import COMMON
 from lra.cli import main
 from lra.commands import settings_page
 from lra.config.resolve import config_hash
@@ -267,6 +268,50 @@ def test_mistakes_in_a_users_file(tmp_path, text, message):
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):
         planned(backbone=file)
+
+
+def test_a_mechanisms_own_weights_stay_whatever_the_attribute_is_called(tmp_path):
+    """Only `qkv`, `out`, `gate` and `local` are drawn anew, by their full names."""
+    file = tmp_path / "mixing.py"
+    file.write_text(MIXING)
+    own = 0
+    for attention in attention_zoo.names():
+        usual, mixing = (make_model(planned(attention, backbone=name), LISTOPS) for name in ("flat", str(file)))
+        expected = usual.attentions()[0].state_dict()
+        for name, value in mixing.attentions()[0].state_dict().items():
+            if name.split(".")[0] not in COMMON:
+                assert_close(value, expected[name], rtol=0, atol=0)
+                own += isinstance(usual.attentions()[0].get_submodule(name.rpartition(".")[0]), torch.nn.Linear)
+    assert own, "linear layers of mechanisms are among them"
+
+
+MIXING = """
+from lra.backbones import Classifier, register
+from torch import nn
+
+@register("mixing", title="Mixing")
+class Mixing(Classifier):
+    def build_body(self, model, make_attention):
+        self.mixers = nn.ModuleList(make_attention(layer) for layer in range(model.layers))
+        return model.dim
+
+    def body(self, x, keep):
+        for mixer in self.mixers:
+            x = x + mixer(x, keep)
+        return x, keep
+
+    def attentions(self):
+        return [*self.mixers]
+"""
+
+
+@pytest.mark.parametrize("name", ["norm", "head", "dropout", "tokens"])
+def test_a_layer_with_a_name_that_every_backbone_has_is_refused(tmp_path, name):
+    """Otherwise one of the two would silently replace the other."""
+    file = tmp_path / "taken.py"
+    file.write_text(MIXING.replace("self.mixers", f"self.{name}").replace("mixing", "taken"))
+    with pytest.raises(ConfigError, match=rf"backbone taken: build_body sets self\.{name}, which every backbone has"):
+        make_model(planned(backbone=str(file)), LISTOPS)
 
 
 def test_a_backbone_that_lets_padding_in_is_caught(tmp_path):

@@ -45,7 +45,7 @@ def encoder(make: Any, length: int = 17, grid: tuple[int, int] | None = None, ro
     dims = Dims(dim=DIM, heads=HEADS, length=length, grid=grid, rope=rope)
     section = Model(layers=2, dim=DIM, heads=HEADS, mlp=8, head=8, dropout=0.0)
     model = Encoder(section, Spec(vocab=50, classes=3, length=length), lambda *_, **__: make(dims))
-    initialise(model, seed=3, embedding_std=1.0)
+    initialise(model, seed=3, embedding_std=1.0, attentions=model.attentions())
     return model.double().eval()
 
 

@@ -40,7 +40,7 @@ def test_five_tasks_are_one_table_and_averages_another(files: dict[str, str]):
     assert costs == "Attention & Average of 5 & without Retrieval & Parameters & Tokens/s"
     text = files["table-standard-float32.tex"]
     assert re.findall(r"\\label{(.*?)}", text) == ["tab:table-standard-float32", "tab:table-standard-float32-2"]
-    assert "Rungs: ListOps: (a) root operator + digits 40.0" in text
+    assert "Trivial baselines (rungs): ListOps: (a) root operator + digits 40.0" in text
     assert text.isascii()
 
 

@@ -83,6 +83,10 @@ class Classifier(nn.Module):
     keys: those of the backbone in the section `model`.
     """
 
+    # attributes that a subclass must not set
+    RESERVED = (
+        "cls", "tokens", "positions", "waves", "dropout", "norm", "head", "width", "pooling", "pool_over_padding"
+    )  # fmt: skip
     waves: Tensor | None
     merged = 1  # tokens of the input for each one that the body returns
     normed = False  # does the body end with a norm? If not, a LayerNorm follows it
@@ -99,7 +103,10 @@ class Classifier(nn.Module):
         waves = sincos(length, model.dim) if model.positions == "sincos" else None
         self.register_buffer("waves", waves, persistent=False)
         self.dropout = Dropout(model.dropout)
+        before = {name: getattr(self, name, None) for name in self.RESERVED}
         width = self.build_body(model, make_attention, **keys)
+        if taken := [name for name in self.RESERVED if getattr(self, name, None) is not before[name]]:
+            raise ValueError(f"build_body sets self.{taken[0]}, which every backbone has: give yours another name")
         self.norm = nn.Identity() if self.normed else nn.LayerNorm(width)
         features = 4 * width if sizes.pair else width
         self.head = nn.Sequential(nn.Linear(features, model.head), nn.ReLU(), nn.Linear(model.head, sizes.classes))

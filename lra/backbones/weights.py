@@ -1,6 +1,7 @@
 """How the parameters of a model start, and how many it has."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -12,15 +13,16 @@ COMMON = ("qkv", "out", "gate", "local")  # parts of an attention that start by 
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, *, seed: int, embedding_std: float) -> None:
+def initialise(model: nn.Module, *, seed: int, embedding_std: float, attentions: Iterable[nn.Module] = ()) -> None:
     """Draws each parameter from hash(seed, its name), so that the parameters that mechanisms share start equal.
 
     Embeddings are N(0, embedding_std); other layers start as in PyTorch, uniform within 1 / sqrt(fan in). A mechanism's
-    own parameters (any not under qkv, out, gate or local) stay as its constructor made them.
+    own parameters (any not under qkv, out, gate or local) stay as its constructor made them. attentions: the modules of
+    the model that are mechanisms.
     """
+    places = {id(part): place for attention in attentions for place, part in attention.named_modules()}
     for module_name, module in model.named_modules():
-        _, inside, part = module_name.partition(".attention.")
-        if inside and part.split(".")[0] not in COMMON:
+        if places.get(id(module), "").split(".")[0] not in ("", *COMMON):
             continue
         for name, parameter in module.named_parameters(prefix=module_name, recurse=False):
             generator = torch.Generator().manual_seed(seed_of(seed, name))

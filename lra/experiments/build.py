@@ -58,7 +58,7 @@ def make_model(run: Run, spec: tasks.Spec) -> Classifier:
             f"train.pretrain: the backbone {run.backbone.name} merges tokens, so that it has no output for each token; "
             "set train.pretrain=none"
         )
-    initialise(classifier, seed=run.seed, embedding_std=model.embedding_std)
+    initialise(classifier, seed=run.seed, embedding_std=model.embedding_std, attentions=make_attention.attentions)
     return classifier
 
 
@@ -76,7 +76,8 @@ class AttentionMaker:
     """
 
     def __init__(self, run: Run, dims: attention_zoo.Dims):
-        self.run, self.dims, self.stages = run, dims, set[int]()
+        self.run, self.dims = run, dims
+        self.stages, self.attentions = set[int](), list[attention_zoo.Attention]()
 
     def __call__(
         self, layer: int, *, stage: int | None = None, place: int | None = None, **sizes: Any
@@ -91,6 +92,7 @@ class AttentionMaker:
             raise attention_zoo.SpecError(
                 f"attention {run.row} does not work with model.positions=rope; --set model.positions=learned"
             )
+        self.attentions.append(attention)
         return attention
 
     def check_stages(self) -> None:

@@ -114,13 +114,13 @@ def rung_letters(group: Group) -> Rungs:
 
 
 def rung_note(group: Group, letters: Rungs) -> str:
-    """'Rungs: ListOps: (a) constant 17.0, (b) root operator 36.4', or nothing."""
+    """'Trivial baselines (rungs): ListOps: (a) constant 17.0, (b) root operator 36.4', or nothing."""
     parts = []
     for c in group.columns:
         named = [(letter, name) for (task, name), letter in letters.items() if task == c.task]
         words = ", ".join(f"({letter}) {name} {percent(c.ladder[name])}" for letter, name in named)
         parts += [f"{c.title}: {words}"] if words else []
-    return f"Rungs: {'; '.join(parts)}" if parts else ""
+    return f"Trivial baselines (rungs): {'; '.join(parts)}" if parts else ""
 
 
 def usual_seeds(group: Group) -> int:
