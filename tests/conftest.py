@@ -55,6 +55,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """LRA_CACHE of this process. Only inductor's cache is shared by all: inductor locks its files, numba does not."""
     gc.collect()
     gc.freeze()  # every run begins with gc.collect(), which then skips the 7,000 collected tests: a fifth of the time
+    gc.set_threshold(50_000, 20, 20)  # the compiler makes many objects, which are looked through less often then
     folder = tmp_path_factory.mktemp("cache")
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
