@@ -1,4 +1,4 @@
-"""Functions whose gradients are written by hand: they equal autograd's in a third of the passes over memory.
+"""Functions whose gradients are written by hand: autograd's values, with a third of its passes over memory.
 
 The callers explain the formulas: `read` in `_parts`, `elu` and `pola`. The gradients can be differentiated again.
 Letters: B batch, N tokens, H heads, K head width, F features, G flows.

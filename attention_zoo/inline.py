@@ -35,13 +35,13 @@ KERNELS = {
 class InLineAttention(QKVAttention):
     """y_i = sum_j (s_ij - mean_j s_ij + 1 / R) v_j, s_ij = f(q_i) f(k_j) / (R sqrt K), and a convolution of v.
 
-    The weights of a token sum to 1 because their mean is subtracted and 1 / R is added; other mechanisms divide by the
-    sum. A weight may be negative or larger than 1. Two linear layers within each head, with GELU between them, predict
-    the convolution's kernel for each sequence, head and channel from the mean of x. kernel: the function f: `identity`,
-    `relu`, `leakyrelu`, or `exp` for exp(0.2 t), which overflows in float32 at inputs above 440. conv: taps of the
-    predicted kernel along each axis; 0 leaves the convolution out. A kernel of T taps in all (3 on a sequence, 9 on a
-    grid) adds (1 + T) (K + 1) D parameters, which start like those of nn.Linear. Mixing costs 2 N K D + N T D
-    multiply-adds. Raises ValueError for an unknown kernel or an even number of taps.
+    The weights of a token sum to 1 because the mean of its s_ij is subtracted and 1 / R is added; other mechanisms
+    divide by the sum. A weight may be negative or larger than 1. Two linear layers within each head, with GELU between
+    them, predict the convolution's kernel for each sequence, head and channel from the mean of x. kernel: the function
+    f: `identity`, `relu`, `leakyrelu`, or `exp` for exp(0.2 t), which overflows in float32 at inputs above 440. conv:
+    taps of the predicted kernel along each axis; 0 leaves the convolution out. A kernel of T taps in all (3 on a
+    sequence, 9 on a grid) adds (1 + T) (K + 1) D parameters, which start like those of nn.Linear. Mixing costs 2 N K D
+    + N T D multiply-adds. Raises ValueError for an unknown kernel or an even number of taps.
     """
 
     def __init__(self, dims: Dims, *, kernel: str = "identity", conv: int = 3):

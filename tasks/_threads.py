@@ -8,7 +8,7 @@ from numba.core import config
 
 
 def in_threads(work: Callable[[slice], None], items: int) -> None:
-    """Calls work(rows) on consecutive slices that cover `items`, each in a thread of its own.
+    """Calls work(rows) on consecutive slices that cover `items`, each in a thread of its own if there are several.
 
     `work` must release the GIL, and no two calls may write to the same memory. There are NUMBA_NUM_THREADS threads, by
     default as many as cores that the process may use, but at most one for each item.

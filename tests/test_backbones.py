@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.testing import assert_close
 
 import attention_zoo
 import tasks
-from lra.backbones import names, registry
+from lra.backbones import Classifier, names, registry
 from lra.backbones.pyramid import Merge
 from lra.backbones.weights import COMMON
 from lra.cli import main
@@ -305,12 +306,35 @@ class Mixing(Classifier):
 """
 
 
-@pytest.mark.parametrize("name", ["norm", "head", "dropout", "tokens"])
+def test_what_a_backbone_draws_depends_on_the_seed_alone(tmp_path):
+    """Neither on what the process drew before, nor on the mechanism."""
+    file = tmp_path / "drawing.py"
+    drawing = MIXING.replace("mixing", "drawing").replace(
+        "        return model.dim\n",
+        "        self.gru, self.scale = nn.GRU(model.dim, 4), nn.Parameter(torch.rand(3))\n        return model.dim\n",
+    )
+    file.write_text(
+        "import torch\n" + drawing.replace("self.mixers =", "self.first = nn.GRU(4, 4)\n        self.mixers =")
+    )
+
+    def own(attention: str, seed: int = 0) -> list[torch.Tensor]:
+        torch.rand(5)
+        model = make_model(replace(planned(attention, backbone=str(file)), seed=seed), LISTOPS)
+        return [value for name, value in model.state_dict().items() if name.startswith(("first", "gru", "scale"))]
+
+    first, again, other = own("softmax"), own("softmax"), own("synthesizer")
+    assert len(first) == 9
+    assert_close(first, again, rtol=0, atol=0)
+    assert_close(first, other, rtol=0, atol=0)
+    assert not any(torch.equal(*pair) for pair in zip(first, own("softmax", seed=1), strict=True))
+
+
+@pytest.mark.parametrize("name", [*Classifier.RESERVED, "pool", "embed"])
 def test_a_layer_with_a_name_that_every_backbone_has_is_refused(tmp_path, name):
-    """Otherwise one of the two would silently replace the other."""
+    """Otherwise one of the two would silently replace or hide the other."""
     file = tmp_path / "taken.py"
     file.write_text(MIXING.replace("self.mixers", f"self.{name}").replace("mixing", "taken"))
-    with pytest.raises(ConfigError, match=rf"backbone taken: build_body sets self\.{name}, which every backbone has"):
+    with pytest.raises(ConfigError, match=f"backbone taken: every backbone has its own {name}: give"):
         make_model(planned(backbone=str(file)), LISTOPS)
 
 

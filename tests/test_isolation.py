@@ -17,7 +17,7 @@ from lra.experiments.fresh_state import fresh_state
 from lra.experiments.grid import run_grid
 from lra.experiments.load import find_attention, task_of
 from lra.experiments.plan import Request
-from lra.training.process import seed_everything
+from lra.training.process import has_accelerator, seed_everything
 
 MEDDLING = """
 import torch
@@ -126,6 +126,20 @@ def test_seeds_of_any_size():
             seed_everything(seed)
             drawn.append((float(torch.rand(1)), float(np.random.rand()), random.random()))
         assert drawn[0] == drawn[1]
+        torch.manual_seed(seed)
+        assert float(torch.rand(1)) == drawn[0][0]
+
+
+def test_an_accelerator_is_seeded_too(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch, "manual_seed", seeded.append)
+    monkeypatch.setattr("lra.training.process.devices", lambda: ["cpu", "cuda:0"])
+    has_accelerator.cache_clear()
+    try:
+        seed_everything(3)
+    finally:
+        has_accelerator.cache_clear()
+    assert seeded == [3]
 
 
 HELPED = """

@@ -214,7 +214,9 @@ def test_killed_and_resumed(tmp_path, calm, phase, step):
         run_grid(asked(tmp_path, observe=stop_at(phase, step)))
     steps = Counter()
     (record,) = run_grid(asked(tmp_path, observe=lambda progress: steps.update([progress.phase])))
+    assert record.status == "done"
     assert computed(record) == computed(calm)
+    assert record.pretraining["by"] == calm.pretraining["by"] == record.identity
     assert record.pretraining["shared"] is False
     assert (steps["pretraining"] > 0) == (phase == "pretraining" and step < 20)
     (folder,) = encoders(tmp_path)

@@ -83,9 +83,9 @@ class Classifier(nn.Module):
     keys: those of the backbone in the section `model`.
     """
 
-    # attributes that a subclass must not set
+    # attributes of every backbone, whose names a subclass must not use for others
     RESERVED = (
-        "cls", "tokens", "positions", "waves", "dropout", "norm", "head", "width", "pooling", "pool_over_padding"
+        "cls", "tokens", "positions", "waves", "dropout", "norm", "head", "pooling", "pool_over_padding"
     )  # fmt: skip
     waves: Tensor | None
     merged = 1  # tokens of the input for each one that the body returns
@@ -105,8 +105,10 @@ class Classifier(nn.Module):
         self.dropout = Dropout(model.dropout)
         before = {name: getattr(self, name, None) for name in self.RESERVED}
         width = self.build_body(model, make_attention, **keys)
-        if taken := [name for name in self.RESERVED if getattr(self, name, None) is not before[name]]:
-            raise ValueError(f"build_body sets self.{taken[0]}, which every backbone has: give yours another name")
+        taken = [name for name in self.RESERVED if getattr(self, name, None) is not before[name]]
+        taken += [name for name in (*self._modules, *self._parameters, *self._buffers) if hasattr(type(self), name)]
+        if taken:
+            raise ValueError(f"every backbone has its own {taken[0]}: give that of yours another name")
         self.norm = nn.Identity() if self.normed else nn.LayerNorm(width)
         features = 4 * width if sizes.pair else width
         self.head = nn.Sequential(nn.Linear(features, model.head), nn.ReLU(), nn.Linear(model.head, sizes.classes))

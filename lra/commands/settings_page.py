@@ -21,12 +21,12 @@ docs/settings.md` makes this page from the comments beside the fields (`lra/conf
     python run_lra.py protocol diff standard skyformer         # where two protocols differ
 
 The first of these that sets a key decides its value: `--set`; the protocol's section for the task; the protocol's
-sections for all tasks; the same two sections of the protocol that it names as its `base:`; the default. A key that does
-not exist, or a value outside its range, is an error of one line. Every protocol sets the keys without a default; the
-page shows standard's value. The last column names the shipped protocols with another value, and that value, which is
-left out where there are many; *by task* means that the value depends on the task. A key whose meaning begins with
-"quirk" is a habit or a fault of an earlier suite; [quirks.md](quirks.md) says what the faults do. A backbone or a task
-in a file of yours adds keys of its own.
+sections for all tasks; the same two sections of the protocol that it names as its `base:`, then of that one's base, and
+so on; the default. A key that does not exist, or a value outside its range, is an error of one line. Every protocol
+sets the keys without a default; the page shows standard's value. The last column names the shipped protocols with
+another value, and that value, which is left out where there are many; *by task* means that the value depends on the
+task. A key whose meaning begins with "quirk" is a habit or a fault of an earlier suite; [quirks.md](quirks.md) says
+what the faults do. A backbone or a task in a file of yours adds keys of its own.
 """
 STANDARD = "standard"
 BY_TASK = "*by task*"

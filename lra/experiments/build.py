@@ -43,6 +43,7 @@ def make_model(run: Run, spec: tasks.Spec) -> Classifier:
     """
     model, make_attention = run.config.model, AttentionMaker(run, dims_of(run, spec))
     keys = {name: getattr(model, name) for name in run.backbone.keys}
+    seed_everything(seed_of(run.seed, "backbone"))
     try:
         classifier = import_class(run.backbone)(model, spec, make_attention, **keys)
     except (attention_zoo.SpecError, ConfigError):
@@ -88,6 +89,7 @@ class AttentionMaker:
         dims = replace(self.dims, layer=layer if place is None else place, **sizes)
         seed_everything(seed_of(run.seed, "attention", layer))
         attention = entry.build(dims, options)
+        seed_everything(seed_of(run.seed, "backbone", layer))  # what a backbone draws next is equal for all mechanisms
         if dims.rope and getattr(type(attention), "project", None) is not attention_zoo.QKVAttention.project:
             raise attention_zoo.SpecError(
                 f"attention {run.row} does not work with model.positions=rope; --set model.positions=learned"

@@ -14,8 +14,8 @@ KEY = ["attention", "layer", "head", "flow", "channels", "convolution"]
 def flow_names(found: Findings) -> dict[tuple[str, int], str]:
     """(layer, flow) -> the name of the flow in tables and figures; empty if no layer could be read.
 
-    A layer's only flow is 'all'. Of two flows, the one whose weights rise with q k^T is 'same' and the one whose
-    weights fall is 'opposite'. Other flows are named by their channels.
+    A layer's only flow is 'all'. Of two flows, if the weights of one rise with q k^T and those of the other fall, the
+    first is 'same' and the second 'opposite'. All others are named by their channels.
     """
     if not found.numbers:
         return {}
@@ -33,7 +33,7 @@ def flow_names(found: Findings) -> dict[tuple[str, int], str]:
 
 
 def numbers(subjects: Sequence[Findings]) -> pd.DataFrame:
-    """A row for each combination of KEY: means of `Findings.numbers` over samples; units as in `numbers.describe`."""
+    """A row for each combination of KEY: means of `Findings.numbers` over samples; units: `lra.inspect.numbers`."""
     tables: list[pd.DataFrame] = []
     for findings in subjects:
         if findings.numbers:

@@ -106,7 +106,7 @@ class Trainer:
                 to_log = last or progress.step % LOG_EVERY == 0
                 to_evaluate = last or progress.step % config.evaluate_every == 0
                 to_save = to_evaluate or time.monotonic() - saved > SAVE_EVERY
-                if to_log or to_save or self.step.device.kind == "cpu":  # it waits for a GPU; saving waits anyway
+                if to_log or to_save or self.step.device.kind == "cpu":  # reading waits for a GPU, as saving does
                     self.read_loss()
             if to_log and progress.diverged_at is None:
                 self.log()

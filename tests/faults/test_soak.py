@@ -5,16 +5,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from soak import fuzz
 from soak.commands import Command, age, contents, leftovers
 from soak.counts import Plan
 from soak.kills import words_of
+from torch import Tensor
 
 from lra.cli import main
+from lra.training.batches import Samples
+from lra.training.run_folder import RunFolder
+from lra.training.step import Step
 
 
-def test_a_killed_grid_ends_like_one_that_was_not(tmp_path: Path):
+def test_a_killed_grid_ends_like_one_that_was_not(tmp_path: Path, monkeypatch):
     """The grid runs in its own process and is killed by SIGKILL after a checkpoint of its first run.
 
     The same command ends with the records, weights and logs of a grid that was left alone, and the next one removes
@@ -22,6 +27,12 @@ def test_a_killed_grid_ends_like_one_that_was_not(tmp_path: Path):
     """
     runs, calm = tmp_path / "runs", tmp_path / "calm"
     words, others = (words_of(out, 1, "train.evaluate_every=10") for out in (runs, calm))
+    steps, original = list[int](), Step.__call__
+
+    def counted(step: Step, samples: Samples, rows: np.ndarray, number: int) -> Tensor:
+        steps.append(number)
+        return original(step, samples, rows, number)
+
     command = Command(words, tmp_path / "said", fresh=True)
     deadline = time.monotonic() + 300
     while not [path for path in runs.glob("work/*/resume.pt") if evaluations(path.parent) >= 2]:
@@ -30,11 +41,18 @@ def test_a_killed_grid_ends_like_one_that_was_not(tmp_path: Path):
         time.sleep(0.002)
     command.kill()
     assert command.wait(60) == -9
-    assert list(runs.glob("work/*/resume.pt")), "the run ended before it could be killed"
-    assert main(words) == main(others) == 0
+    (saved,) = (RunFolder(path.parent).load_state() for path in runs.glob("work/*/resume.pt"))
+    assert saved is not None
+    assert main(others) == 0
+    monkeypatch.setattr(Step, "__call__", counted)
+    assert main(words) == 0
+    assert steps[0] == saved["progress"]["step"] > 0, "it went on"
     assert len(contents(calm)) == 2
     assert contents(runs) == contents(calm)
-    assert weights_and_logs(runs) == weights_and_logs(calm)
+    assert weights_and_logs(runs) == (found := weights_and_logs(calm))
+    assert sorted(Path(name).name for name in found) == sorted(
+        2 * ["best.safetensors", "last.safetensors", "metrics.jsonl"]
+    )
     age(runs)
     assert main(words) == 0
     assert not leftovers(runs)
