@@ -1,5 +1,6 @@
 """results/tables, the tables of README.md and docs/quirks.md are what the committed records say."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,10 @@ def test_older_records_are_kept():
     assert len(records) == 72
 
 
-@pytest.mark.parametrize(("folder", "heads"), [("audit", "{quirk}"), ("audit-three-tasks", "{task}: {quirk}")])
+@pytest.mark.parametrize(
+    ("folder", "heads"),
+    [("audit", "{quirk}"), ("audit-three-tasks", "{task}: {quirk}"), ("audit-pathfinder", "{task}: {quirk}")],
+)
 def test_the_page_of_faults_says_what_the_audited_records_say(folder: str, heads: str):
     runs = lra.records(ROOT / "results" / "records" / folder)
     mean: Any = runs.groupby(["task", "protocol", "row"])["test_accuracy"].mean()
@@ -99,6 +103,8 @@ def accuracy(mean: Any, line: dict[str, Any], setting: str) -> float:
 
 
 def words(line: dict[str, Any]) -> str:
-    difference, low, high = (f"{100 * line[key]:.1f}".replace("-0.0", "0.0") for key in ("difference", "low", "high"))
+    difference, low, high = (
+        f"{100 * line.get(key, math.nan):.1f}".replace("-0.0", "0.0") for key in ("difference", "low", "high")
+    )
     said = {"same answers": f"{difference}, the same answers", "changes nothing here": "changes nothing here"}
     return said.get(line["verdict"], f"{difference} ({low} to {high})")
