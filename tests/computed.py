@@ -8,11 +8,7 @@ from typing import Any
 from lra.results.record import Record
 
 CHANGING = ("seconds", "tokens_per_second", "peak_bytes", "environment", "created")  # times and the machine
-OF_OTHERS = (
-    "seconds",
-    "by",
-    "shared",
-)  # of a pretraining: how long it took, and which of the runs that share it did it
+OF_OTHERS = ("seconds", "by", "shared")  # of a pretraining: its time, and which of the runs that share it did it
 
 
 def computed(record: Record) -> str:

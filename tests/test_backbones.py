@@ -329,7 +329,7 @@ def test_what_a_backbone_draws_depends_on_the_seed_alone(tmp_path):
     assert not any(torch.equal(*pair) for pair in zip(first, own("softmax", seed=1), strict=True))
 
 
-@pytest.mark.parametrize("name", [*Classifier.RESERVED, "pool", "embed"])
+@pytest.mark.parametrize("name", [*Classifier.RESERVED, "pool", "embed", "width"])
 def test_a_layer_with_a_name_that_every_backbone_has_is_refused(tmp_path, name):
     """Otherwise one of the two would silently replace or hide the other."""
     file = tmp_path / "taken.py"

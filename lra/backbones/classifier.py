@@ -107,6 +107,7 @@ class Classifier(nn.Module):
         width = self.build_body(model, make_attention, **keys)
         taken = [name for name in self.RESERVED if getattr(self, name, None) is not before[name]]
         taken += [name for name in (*self._modules, *self._parameters, *self._buffers) if hasattr(type(self), name)]
+        taken += ["width"] if getattr(self, "width", width) != width else []
         if taken:
             raise ValueError(f"every backbone has its own {taken[0]}: give that of yours another name")
         self.norm = nn.Identity() if self.normed else nn.LayerNorm(width)

@@ -15,7 +15,7 @@ def seed_everything(seed: int) -> None:
     """Seeds PyTorch, and the global generators of numpy and Python, from which a user's attention may draw."""
     if has_accelerator():
         torch.manual_seed(seed)
-    else:  # torch.manual_seed formats the stack for devices that are absent: 0.3 ms per micro-batch
+    else:  # torch.manual_seed would format the stack for absent devices, at every micro-batch
         torch.default_generator.manual_seed(seed)
     np.random.seed(seed % SEEDS)
     random.seed(seed)
