@@ -90,11 +90,18 @@ def softmax_attention(
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
 
+def refuse_longer(tokens: int, length: int) -> None:
+    """Raises ValueError if a sequence is longer than the mechanism is built for: slices would cut it off silently."""
+    if tokens > length:
+        raise ValueError(f"{tokens:,} tokens, but built for at most {length:,}")
+
+
 def first_columns(table: Tensor, count: int) -> Tensor:
-    """table (..., L) -> its first `count` columns.
+    """table (..., L) of L tokens -> its first `count` columns. Raises ValueError if there are fewer.
 
     They are gathered for a compiler, which would compile a slice of all L columns separately.
     """
+    refuse_longer(count, table.shape[-1])
     if torch.compiler.is_compiling():
         return table.index_select(-1, torch.arange(count, device=table.device))
     return table[..., :count]

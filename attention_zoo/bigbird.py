@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
 from attention_zoo._blocks import Blocks
+from attention_zoo._parts import refuse_longer
 
 
 @register(
@@ -48,6 +49,7 @@ class BigBirdAttention(QKVAttention):
         self.register_buffer("preference", torch.rand(dims.heads, most, most).argsort(-1))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
+        refuse_longer(q.shape[2], self.dims.length)
         blocks = Blocks.of(q, keep, self.block)
         dropout = self.dims.dropout if self.training else 0.0
         first, last = blocks.ends()

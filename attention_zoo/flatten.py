@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, linear_attention, register
-from attention_zoo._parts import upcast
+from attention_zoo._parts import refuse_longer, upcast
 
 
 @register(
@@ -44,6 +44,7 @@ class FLattenAttention(QKVAttention):
 
     def features(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         if self.positions is not None:
+            refuse_longer(k.shape[1], self.dims.length)
             k = k + self.positions[: k.shape[1]]
         scale = F.softplus(self.scale)
         return focus(q, scale, self.power), focus(k, scale, self.power)

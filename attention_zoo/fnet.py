@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attention_zoo import Attention, Dims, register
-from attention_zoo._parts import first_columns, upcast, zero_padding
+from attention_zoo._parts import first_columns, refuse_longer, upcast, zero_padding
 
 
 @register(
@@ -36,8 +36,7 @@ class FNetAttention(Attention):
         self.norm = "ortho" if orthonormal else "backward"
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        if x.shape[1] > self.dims.length:  # F.pad would cut it off silently
-            raise ValueError(f"{x.shape[1]:,} tokens, but built for at most {self.dims.length:,}")
+        refuse_longer(x.shape[1], self.dims.length)
         seen = upcast(zero_padding(x, keep))
         spectrum = torch.fft.fft(seen, dim=-1, norm=self.norm)
         # padded by hand, and by one row too many, because torch.compile would compile the longest sequence separately

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attention_zoo import Dims, QKVAttention, linear_attention, register
-from attention_zoo._parts import upcast
+from attention_zoo._parts import refuse_longer, upcast
 
 EPS = {"exponent": 1e-6, "authors": 1e-6, "port": 1e-4}  # stabiliser -> what is added to each feature
 
@@ -113,6 +113,7 @@ class PerformerAttention(QKVAttention):
 
     def padding(self, q: Tensor, keep: Tensor | None) -> Tensor:
         """(B or 1, 1, 1, 1): by how many tokens a sequence is shorter than the longest length, however long q is."""
+        refuse_longer(q.shape[-2], self.dims.length)
         if keep is None:
             return q.new_full((1, 1, 1, 1), self.dims.length - q.shape[-2])
         return (self.dims.length - keep.sum(-1)).to(q.dtype)[:, None, None, None]

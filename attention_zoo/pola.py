@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register
 from attention_zoo._kernels import SignedPowers
-from attention_zoo._parts import read, summarise, upcast, zero_padding
+from attention_zoo._parts import read, refuse_longer, summarise, upcast, zero_padding
 
 WORDS = {"gate": ("on", "off", "sigmoid"), "power": ("learned", "fixed"), "flows": ("both", "same", "opposite")}
 
@@ -77,7 +77,10 @@ class PolaAttention(QKVAttention):
         self.positions = nn.Parameter(torch.zeros(dims.length, dims.dim)) if key_positions else None
 
     def features(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        return q, k if self.positions is None else k + self.positions[: k.shape[1]]
+        if self.positions is not None:
+            refuse_longer(k.shape[1], self.dims.length)
+            k = k + self.positions[: k.shape[1]]
+        return q, k
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         r = 1 + self.alpha * self.power.sigmoid()

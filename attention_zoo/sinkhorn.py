@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attention_zoo import Dims, QKVAttention, register, softmax_attention
 from attention_zoo._blocks import Blocks
-from attention_zoo._parts import first_columns, upcast
+from attention_zoo._parts import first_columns, refuse_longer, upcast
 
 
 @register(
@@ -58,6 +58,7 @@ class SinkhornAttention(QKVAttention):
         dropout = self.dims.dropout if self.training else 0.0
         if self.sort is None:
             return softmax_attention(q, k, v, keep, dropout=dropout)
+        refuse_longer(q.shape[2], self.dims.length)
         blocks = Blocks.of(q, keep, self.block)
         with torch.autocast(q.device.type, enabled=False):
             q, k, v = (blocks.cut(upcast(t)) for t in (q, k, v))

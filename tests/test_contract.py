@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
 import attention_zoo
 from lra.testing import CHECKS, build_attention, parametrize_with_checks
@@ -53,6 +54,26 @@ def test_contract(spec, grid, check, request):
     if reason := entry.expected_failures.get(check.__name__):
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     check(spec, grid)
+
+
+@pytest.mark.parametrize("spec", [*SPECS, *ON_SEQUENCES, "performer:padding_counts=true", "synthesizer:rank=4"])
+def test_a_longer_sequence_is_refused_or_computed_as_if_built_for_it(spec):
+    """It is never cut. Where sizes of parameters depend on dims.length, only the shape of a result is compared."""
+    attention, longer = (build_attention(spec, length=n).double().eval() for n in (128, 512))
+    start = attention.state_dict()
+    same = {name: t.shape for name, t in start.items()} == {name: t.shape for name, t in longer.state_dict().items()}
+    if same:
+        longer.load_state_dict(start)
+    for tokens in (129, 512):
+        x = torch.randn(1, tokens, attention.dims.dim, dtype=torch.float64)
+        try:
+            y, refusal = attention(x), None
+        except ValueError as error:
+            y, refusal = longer(x), str(error)
+        assert refusal in (None, f"{tokens} tokens, but built for at most 128")
+        assert y.shape == x.shape
+        if same:
+            assert_close(y, longer(x), rtol=0, atol=1e-12)
 
 
 @parametrize_with_checks(*ON_SEQUENCES, thorough=False)

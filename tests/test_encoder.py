@@ -87,6 +87,14 @@ def test_padding_does_not_reach_logits(attention, positions):
         assert not torch.allclose(model(ids.flip(1)), model(ids)), "positions make no difference"
 
 
+@pytest.mark.parametrize("positions", ["learned", "sincos"])
+def test_a_sequence_longer_than_the_table_of_positions_is_refused(positions):
+    model = model_of("softmax", "quick", [f"model.positions={positions}"], spec=SMALL)
+    longest = SMALL.length
+    with pytest.raises(ValueError, match=f"{longest + 1} tokens, but the model has positions for at most {longest}"):
+        model(torch.ones(1, longest + 1, dtype=torch.long))
+
+
 def test_no_positions_is_order_free():
     model = model_of("softmax", "quick", ["model.positions=none"], spec=SMALL).double()
     ids = torch.randint(1, 16, (2, 20))

@@ -74,26 +74,3 @@ def test_one_attention_has_the_options_of_its_spec():
     assert attention.alpha == 2
     with pytest.raises(attention_zoo.SpecError, match="no option 'alfa', did you mean 'alpha'"):
         attention_zoo.build("pola:alfa=2", dims)
-
-
-@pytest.mark.parametrize("name", attention_zoo.names())
-def test_a_sequence_longer_than_the_sizes_is_computed_or_refused(name):
-    """It is never cut. Only a mechanism whose tables grow with dims.length may end with an error of torch's."""
-    at_24, at_240 = (attention_zoo.build(name, attention_zoo.Dims(dim=8, heads=2, length=n)) for n in (24, 240))
-    has_tables = table_shapes(at_24) != table_shapes(at_240)
-    assert shape_or_error(at_24, 24) == (1, 24, 8)
-    for tokens in (25, 240):
-        outcome = shape_or_error(at_24, tokens)
-        refused = has_tables and isinstance(outcome, str)
-        assert refused or outcome in ((1, tokens, 8), f"{tokens} tokens, but built for at most 24")
-
-
-def table_shapes(attention: torch.nn.Module) -> dict[str, torch.Size]:
-    return {name: table.shape for name, table in [*attention.named_parameters(), *attention.named_buffers()]}
-
-
-def shape_or_error(attention: torch.nn.Module, tokens: int) -> torch.Size | str:
-    try:
-        return attention(torch.randn(1, tokens, 8)).shape
-    except (ValueError, RuntimeError, IndexError) as error:
-        return str(error)

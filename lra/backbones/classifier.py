@@ -141,10 +141,11 @@ class Classifier(nn.Module):
         """Vectors of tokens (B, N, D) -> the same with positions, (B, N + 1, D) with a learned token in front."""
         if self.cls is not None:
             x = torch.cat((self.cls.weight.expand(len(x), 1, -1), x), dim=1)
-        if self.positions is not None:
-            x = x + self.positions.weight[: x.shape[1]]
-        if self.waves is not None:
-            x = x + self.waves[: x.shape[1]]
+        table = self.waves if self.positions is None else self.positions.weight
+        if table is not None:
+            if x.shape[1] > len(table):
+                raise ValueError(f"{x.shape[1]:,} tokens, but the model has positions for at most {len(table):,}")
+            x = x + table[: x.shape[1]]
         return self.dropout(x)
 
     def pool(self, x: Tensor, keep: Tensor | None) -> Tensor:
