@@ -55,7 +55,7 @@ class Stack(Entry):
         return self.parts[(stage if self.by_stage else layer) % len(self.parts)]
 
     def build(self, dims: Dims, options: dict[str, Value] | None = None) -> Attention:  # noqa: ARG002
-        """The mechanism of layer `dims.layer`. Raises SpecError if it refuses the sizes."""
+        """The mechanism of layer `dims.layer`, whatever its stage. Raises SpecError if it refuses the sizes."""
         entry, its_options = self.parts[dims.layer % len(self.parts)]
         return entry.build(dims, its_options)
 

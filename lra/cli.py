@@ -13,11 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from lra import signals
 from lra.commands import NAMES, streams
 from lra.commands.output import first_process
+from lra.commands.parser import Parser
 from lra.errors import UserError, suggestion
 
 NEEDED = ("torch", "numpy", "scipy", "numba", "loky", "datasets", "PIL", "pandas", "matplotlib", "tqdm", "yaml",
@@ -26,65 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent
 HELP = ("-h", "--help")
 COMPILING = ("run", "bench", "check", "audit", "gpu")  # commands that may compile a model
 TRAINING = ("run", "audit", "gpu")  # commands that continue where they were stopped
-
-
-class Store(argparse.Action):
-    """Stores a value. A repeated option that takes a list extends the list; repeating any other option is an error."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
-    ):
-        given = namespace.__dict__.setdefault("given", {})
-        if self.dest in given:
-            previous = getattr(namespace, self.dest)
-            if not isinstance(previous, list):
-                parser.error(f"{self.option_strings[0]} is given twice")
-            values = [*previous, *values]
-        if option:
-            given[self.dest] = option
-        setattr(namespace, self.dest, values)
-
-
-class Flag(argparse.Action):
-    """Stores True, and notes in `namespace.given` that the option was given."""
-
-    def __init__(self, option_strings: list[str], dest: str, **settings: Any):
-        super().__init__(option_strings, dest, nargs=0, default=False, **settings)
-
-    def __call__(self, _: argparse.ArgumentParser, namespace: argparse.Namespace, *values: Any):
-        namespace.__dict__.setdefault("given", {})[self.dest] = values[-1]
-        setattr(namespace, self.dest, True)
-
-
-class Parser(argparse.ArgumentParser):
-    """Raises UserError with one line, and with the nearest option or value where there is one."""
-
-    words: tuple[str, ...] = ()
-
-    def __init__(self, **settings: Any):
-        super().__init__(**settings, allow_abbrev=False)
-        self.register("action", None, Store)
-        self.register("action", "store_true", Flag)
-
-    def parse(self, words: list[str]) -> argparse.Namespace:
-        self.words = tuple(words)
-        return self.parse_args(words)
-
-    def error(self, message: str):
-        """Raises UserError. Reports an unknown option first; argparse would report what is missing because of it."""
-        options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
-        for word in self.words:
-            name = word.partition("=")[0]
-            if len(name) > 2 and name.startswith("--") and name not in options:
-                message = f"{self.prog.split()[-1]} has no option {name}{suggestion(name, options)}"
-                break
-        raise UserError(f"{message}; see `{self.prog} --help`")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            known = [str(choice) for choice in action.choices]
-            listing = f"there are {', '.join(known)}"
-            raise argparse.ArgumentError(action, f"invalid choice {value!r}{suggestion(str(value), known)}; {listing}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -114,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             except Exception as error:
                 if not is_users(error):
                     raise
-                say(f"error: {' '.join(str(error).split())}")
+                say(f"error: {line_of(error)}")
                 return 2
     except streams.ReaderGone:  # the reader of stdout, such as `head`, has closed it
         return 0
@@ -206,8 +147,13 @@ def use_compiler_cache() -> None:
 
     The compiler's own commands break at a space in a path. A cache with a space in its name is therefore replaced by a
     folder for temporary files, and so is one that cannot be written to. TORCHINDUCTOR_CACHE_DIR, if set, is kept.
+    Raises UserError if that folder cannot be made.
     """
-    if "TORCHINDUCTOR_CACHE_DIR" in os.environ:
+    if chosen := os.environ.get("TORCHINDUCTOR_CACHE_DIR"):
+        try:
+            Path(chosen).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"TORCHINDUCTOR_CACHE_DIR: cannot make {chosen}: {error.strerror}") from error
         return
     from tasks import cache_folder
 
@@ -238,9 +184,15 @@ def first_usable(folders: list[Path]) -> tuple[Path, str]:
 
 def is_users(error: Exception) -> bool:
     """Is this a mistake a person can mend? The zoo and the tasks have their own error classes."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError) or (isinstance(error, PermissionError) and error.filename):
         return True
     from attention_zoo import SpecError
     from tasks import DataError
 
     return isinstance(error, SpecError | DataError)
+
+
+def line_of(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return f"{error.filename}: {error.strerror}; change its permissions, or name another path"
+    return " ".join(str(error).split())

@@ -1,4 +1,8 @@
-"""The folder of numba's compiled code, one per state of this package: numba does not notice edits of imported files."""
+"""The folder of numba's compiled code, one per state of this package: numba does not notice edits of imported files.
+
+Where a user has set NUMBA_CACHE_DIR, that folder is kept; after a change of a compiled function, touch the files that
+import it.
+"""
 
 import hashlib
 import os

@@ -1,9 +1,8 @@
 """Random numbers by counter: a number of a stream is a pure function of the stream's name, the item and the draw.
 
 The generator is splitmix64 (Steele et al. 2014, https://doi.org/10.1145/2660193.2660195), in integers only, so that the
-same name gives the same bytes on every machine and with any number of threads. It is compiled with numba, whose cache
-looks at the time of one file only: where `_numba` has not set its folder, touch the files that import this one after a
-change.
+same name gives the same bytes on every machine and with any number of threads. It is compiled with numba: see `_numba`
+before you change it.
 """
 
 import hashlib

@@ -29,14 +29,13 @@ OURS = ("attention_zoo", "lra", "tasks")
 
 def import_file(path: Path) -> tuple[ModuleType, str]:
     """The module of a file, and its text when it was imported; later calls return both again. Raises its errors."""
-    package = _package(path.parent)
-    name = f"{package}.{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
+    name = f"{_package(path.parent)}.{_module(path.stem)}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path, loader=Loader(name, str(path)))
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        with _all_or_nothing(package):
+        with _all_or_nothing(name.partition(".")[0]):
             sys.modules[name] = module
             spec.loader.exec_module(module)
     module = sys.modules[name]
@@ -52,6 +51,12 @@ def _package(folder: Path) -> str:
     if FINDER not in sys.meta_path:
         sys.meta_path.insert(0, FINDER)
     return name
+
+
+def _module(stem: str) -> str:
+    """The name of the module of a file: the stem, or, if that is no name, one that no other file of the folder has."""
+    name = re.sub(r"[^0-9A-Za-z_]", "_", stem)
+    return name if name == stem else f"{name}_{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
 
 
 @contextmanager

@@ -70,8 +70,8 @@ def name_of(path: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """lra.training.step -> training; lra.cli -> cli; tasks.listops.task -> tasks."""
-    top, *rest = module.split(".")
+    """lra.training.step -> training; lra.cli and lra.__main__ -> cli; tasks.listops.task -> tasks."""
+    top, *rest = module.replace(".__main__", ".cli").split(".")
     return TOPS.get(top) or (rest[0] if rest else "lra")
 
 

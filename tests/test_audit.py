@@ -157,11 +157,11 @@ def test_parts_add_up_to_the_whole_table(tiny, tmp_path, monkeypatch):
         record = make(job.run.row, 0.4, seed=job.run.seed, task=job.run.task, protocol=job.run.protocol)
         save(replace(record, identity=job.path.stem.rpartition("-")[2]), tmp_path)
         if len(ran) == 1:
-            frames.append(table(run_audit(replace(wanted, shard=(2, 2)))))
+            frames.append(table(run_audit(replace(wanted, shard=(2, 2)))[0]))
 
     monkeypatch.setattr("lra.experiments.engine.run_job", pretend)
     wanted = asked(tmp_path, tasks=["listops"], protocol=tiny, seeds=[0, 1])
-    frames.append(table(run_audit(replace(wanted, shard=(1, 2)))))
+    frames.append(table(run_audit(replace(wanted, shard=(1, 2)))[0]))
     assert len(ran) == len(set(ran)) == 10
     assert set(frames[0]["seeds"]) < {0, 1, 2}
     assert set(frames[1]["seeds"]) == {2}
@@ -173,8 +173,25 @@ def test_a_run_without_data_is_left_out_of_several_tasks(tiny, tmp_path, monkeyp
     monkeypatch.setattr("lra.experiments.engine.run_job", lambda *_: None)
     (tmp_path / "empty").mkdir()
     wanted = asked(tmp_path / "runs", tasks=["listops", "retrieval"], protocol=tiny, data_dir=tmp_path / "empty")
-    assert set(table(run_audit(wanted))["verdict"]) == {"not measured"}
+    assert set(table(run_audit(wanted)[0])["verdict"]) == {"not measured"}
     assert "1 of 2 tasks have data; missing: retrieval" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("ends", "code"), [("done", 0), ("failed", 1), (None, 75)])
+def test_the_exit_code_is_that_of_a_run(ends, code, tiny, tmp_path, monkeypatch, capsys):
+    """One of its runs fails, or is left to another process; all others are done."""
+
+    def pretend(job, *_):
+        status = "done" if "[" in job.run.protocol else ends
+        if status is not None:
+            accuracy = 0.4 if status == "done" else None
+            record = make(job.run.row, accuracy, task=job.run.task, protocol=job.run.protocol)
+            save(replace(record, identity=job.path.stem.rpartition("-")[2]), tmp_path)
+
+    monkeypatch.setattr("lra.experiments.engine.run_job", pretend)
+    words = ["audit", "--attn", "elu", "--task", "listops", "--protocol", tiny, "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path)]) == code
+    assert ("are being done by another process" in capsys.readouterr().err) == (code == 75)
 
 
 def test_the_audit_sets_its_own_fields(tmp_path):

@@ -21,6 +21,7 @@ from lra.report.tables.bench import detail, frame, tables
 from lra.results.bench_record import Bench, load, newest, read_benches, save
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
+CPU = torch.device("cpu")
 TIMING = Timing(
     spec="elu", row="elu", shape="uniform", length=24, batch=3, mode="training", device="cpu", repeats=3, budget=5
 )
@@ -188,9 +189,9 @@ def test_a_process_that_is_stopped(tiny, monkeypatch):
 
 
 def test_one_bench_on_a_device():
-    with device_lock("cpu"), pytest.raises(BusyError, match="another bench"), device_lock("cpu"):
+    with device_lock(CPU), pytest.raises(BusyError, match="another bench"), device_lock(CPU):
         pass
-    with device_lock("cpu"):
+    with device_lock(CPU):
         pass
 
 
@@ -199,7 +200,7 @@ def test_other_programs_are_looked_for_once_the_device_is_held(tiny, tmp_path, m
     monkeypatch.setattr("lra.bench.idle.busy_cores", lambda: 9.0)
     monkeypatch.setattr(benching, "measure_apart", lambda _: made())
     request = request_of(tiny)
-    with device_lock("cpu"):
+    with device_lock(CPU):
         for measurement in (benching.measure_all(request, tmp_path), yardstick.measure_all(request)):
             with pytest.raises(BusyError, match="another bench"):
                 next(measurement)
@@ -221,10 +222,9 @@ def test_other_programs_are_looked_for_once_the_device_is_held(tiny, tmp_path, m
 )
 def test_only_processes_on_the_same_gpu_count(uuid, others, words, monkeypatch, capsys):
     lines = "\n".join([f"GPU-5b1a-77, {os.getpid()}", *others])
-    monkeypatch.setattr("lra.training.device.choose_device", lambda _: torch.device("cuda", 1))
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: SimpleNamespace(**{"uuid": uuid} if uuid else {}))
     monkeypatch.setattr("subprocess.run", lambda *_, **__: SimpleNamespace(stdout=lines))
-    assert alone_on("cuda:1") is (words == "")
+    assert alone_on(torch.device("cuda", 1)) is (words == "")
     assert words in capsys.readouterr().err
 
 

@@ -1,6 +1,7 @@
 """The command line: every mistake gives one line and exit code 2, and changes no file."""
 
 import ast
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 from lra import cli
 from lra.cli import main, parser_of
 from lra.commands import NAMES
+from lra.errors import UserError
 from lra.experiments import job
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
@@ -165,7 +167,7 @@ def test_help_names_every_command_and_imports_one(capsys):
     code += "print(sorted(m for m in sys.modules if m.startswith('lra.')))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     shared = {"lra.cli", "lra.commands", "lra.commands.choice", "lra.commands.output", "lra.errors", "lra.signals"}
-    shared |= {"lra.commands.streams"}
+    shared |= {"lra.commands.parser", "lra.commands.streams"}
     assert {*ast.literal_eval(done.stdout)} == shared | {"lra.commands.cite"}
 
 
@@ -188,9 +190,14 @@ def compiler_cache(monkeypatch, cache: Path, temporary: Path) -> str:
 def test_compiled_code_is_kept_in_the_cache(monkeypatch, tmp_path, capsys):
     assert compiler_cache(monkeypatch, tmp_path / "cache", tmp_path) == str(tmp_path / "cache" / "inductor")
     assert capsys.readouterr().err == ""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/somewhere")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "some" / "where"))
     cli.use_compiler_cache()
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/somewhere"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "some" / "where")
+    assert (tmp_path / "some" / "where").is_dir()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "x"))
+    with pytest.raises(UserError, match=r"TORCHINDUCTOR_CACHE_DIR: cannot make .*: Not a directory"):
+        cli.use_compiler_cache()
 
 
 def test_a_cache_that_nobody_can_write_to(monkeypatch, tmp_path, capsys):
@@ -232,6 +239,22 @@ def test_folder_without_permission(tiny, tmp_path, capsys):
     tmp_path.chmod(0o500)
     assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path / "x")]) == 2
     assert "cannot write to the output folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["status"], ["report"], ["cite"], ["run", "--attn", "elu", "--dry-run", "--out"]])
+def test_a_folder_that_may_not_be_read(words, tmp_path, monkeypatch, capsys):
+    """Raised by hand, since root may read everything."""
+    is_dir, secret = Path.is_dir, tmp_path / "secret"
+
+    def refused(path: Path) -> bool:
+        if path == secret:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    assert main([*words, str(secret)] + (["--task", "listops"] if "run" in words else [])) == 2
+    line = f"error: {secret}: Permission denied; change its permissions, or name another path\n"
+    assert capsys.readouterr().err == line
 
 
 def test_unwritable_output(tiny, tmp_path, capsys):

@@ -125,6 +125,21 @@ def test_scaling_shows_the_median_the_quartiles_and_the_growth(figures: dict[str
     assert axes.get_ylabel() == "milliseconds per step"
 
 
+def test_what_has_no_length_or_is_cold_is_in_no_figure_of_lengths():
+    """A task that could not be measured has no length, and `bench --hours` measures a cold and a warm first step."""
+    whole = {"shape": "listops", "run_steps": 100.0, "seconds": [0.2]}
+    failed = {"status": "failed", "reason": "lost", "seconds": []}
+    benches = [
+        records.bench("relu", 2000, **whole | {"cold": True}),
+        records.bench("relu", 2000, **whole),
+        records.bench("elu", 0, **whole | failed),
+    ]
+    assert scaling.collect(benches) == []
+    (found,) = scaling.collect([*benches, records.bench("relu", 1000, **whole | {"run_steps": 0.0, "seconds": [0.1]})])
+    assert found.growth("relu") == pytest.approx(1)
+    scaling.draw(found, style.palette_of({"relu": "linear", "elu": "linear"}))
+
+
 def test_scaling_shows_the_memory_of_a_step_alone(figures: dict[str, Figure], measured: scaling.Scaling):
     scaling.draw(measured, style.palette_of({"relu": "linear"}))
     (axes,) = figures[f"{measured.slug}-memory"].axes

@@ -18,13 +18,14 @@ from torch.testing import assert_close
 import tasks
 from lra.backbones.layers import Dropout
 from lra.config.schema import Train
+from lra.errors import ConfigError
 from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
 from lra.training.captured import Captured, CaptureError
 from lra.training.compiled import Compiled
-from lra.training.device import Device, Padding, choose_device
+from lra.training.device import Device, Padding, choose_device, synchronise
 from lra.training.distributed import alone
 from lra.training.eager import Eager
 from lra.training.gearbox import choose_gear
@@ -395,6 +396,20 @@ def test_a_gpu_has_its_number(monkeypatch):
         "cuda:1",
         "cpu",
     ]
+
+
+def test_a_device_that_computes_nothing_is_refused():
+    with pytest.raises(ConfigError, match="device 'meta' cannot be used here"):
+        choose_device("meta")
+
+
+def test_every_kind_of_gpu_is_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    for name in ("cpu", "cuda:1", "mps"):
+        synchronise(torch.device(name))
+    assert waited == [torch.device("cuda", 1), "mps"]
 
 
 def test_the_choice_of_a_gear():

@@ -1,5 +1,6 @@
 """`make gpu`: plan, time budgets and continuation, with fake parts, and runs on the CPU."""
 
+import runpy
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from lra.cli import main
 from lra.gpu.carry_out import carry_out
 from lra.gpu.plan import GPURequest, Part, plan, runs
 from lra.gpu.summary import PartOutcome, plan_text
+from lra.results import checkout
 from lra.results.files import write_all
 
 
@@ -48,6 +50,31 @@ def test_every_part_has_the_words_that_were_given(tmp_path: Path, capsys: pytest
         assert (f"data.brackets=false --data-dir {tmp_path}" in line) == ("--lengths" not in line)
 
 
+def test_a_family_of_attentions_has_a_part_for_each(capsys: pytest.CaptureFixture[str]):
+    words = ["gpu", "--dry-run", "--parts", "steps", "--task", "listops", "--attn", "family:sparse", "--seed", "0"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "training step of bigbird on listops" in shown
+    assert "training step of informer on listops" in shown
+
+
+def test_an_installed_package_has_no_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    assert checkout.program() == (str(checkout.ROOT / "run_lra.py"),)
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    assert checkout.program() == ("-m", "lra")
+    monkeypatch.setattr("sys.argv", ["lra", "status", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("lra", run_name="__main__")
+    assert end.value.code == 0
+
+
+def test_bytes_of_no_encoding_do_not_block_a_part(tmp_path: Path):
+    code = "import sys; sys.stdout.buffer.write(b'\\xff ' * 100_000); print('end')"
+    (outcome,) = carry_out(GPURequest(tmp_path, minutes=1), [part("one", code)])
+    assert outcome.state == "done"
+    assert outcome.lines[-1].endswith("end")
+
+
 def test_parts_can_be_chosen(capsys: pytest.CaptureFixture[str]):
     words = ["gpu", "--dry-run", "--parts", "runs", "tests", "--task", "listops", "--attn", "elu", "--seed", "0"]
     assert main(words) == 0
@@ -66,6 +93,8 @@ def test_the_log_has_what_goes_wrong(tmp_path: Path):
 
 
 def test_without_the_device_one_line_says_so(capsys: pytest.CaptureFixture[str]):
+    assert main(["gpu", "--dry-run", "--device", "auto"]) == 2
+    assert "--device auto: must be cuda, cuda:1, ..., or cpu" in capsys.readouterr().err
     assert main(["gpu", "--device", "cuda:7"]) == 2
     assert "cuda:7" in capsys.readouterr().err
 

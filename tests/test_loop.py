@@ -16,6 +16,7 @@ from lra.experiments.plan import Request, plan
 from lra.experiments.train_and_test import train_and_test
 from lra.results.record import Record
 from lra.training.distributed import alone
+from lra.training.loop import Trainer
 from lra.training.progress import Paused, Progress
 from lra.training.run_folder import RunFolder
 from lra.training.step import Step
@@ -51,6 +52,17 @@ def test_the_most_memory_is_that_of_all_processes_of_a_run(tmp_path, monkeypatch
         trained(tmp_path, observe=lambda progress: progress.step == 7)
     monkeypatch.setattr("lra.training.loop.peak_bytes", lambda _: 2_000_000_000)
     assert trained(tmp_path).peak_bytes == 5_000_000_000
+
+
+def test_a_gpu_is_waited_for_only_where_all_processes_wait(tmp_path, monkeypatch):
+    """Each process saves by its own clock. One that read a loss then could end the run while the others go on."""
+    read, loop = [], "lra.training.loop"
+    real = Trainer.read_loss
+    monkeypatch.setattr(f"{loop}.Trainer.read_loss", lambda self: (read.append(self.progress.step), real(self)))
+    monkeypatch.setattr(f"{loop}.SAVE_EVERY", -1)
+    monkeypatch.setattr("lra.training.device.Device.kind", "cuda")
+    trained(tmp_path)
+    assert read == [5, 10, 15, 20]
 
 
 def weights_of(step: Step) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ def test_mistakes(tiny, tmp_path):
     with pytest.raises(RecordError, match=r"is a folder: name one record in it; lra.records reads all"):
         lra.load(tmp_path)
     start = lra.prepare("elu", "listops", protocol=tiny)
-    wrong: list[list[Any]] = [[300], [-1], [0.5]]
+    wrong: list[list[Any]] = [[300], [-1], [0.5], []]
     for rows in wrong:
         with pytest.raises(ConfigError, match="the rows of train are whole numbers from 0 to 299"):
             start.batch(rows)

@@ -221,6 +221,24 @@ def test_a_report_may_stand_among_its_records(runs: Path, tmp_path: Path):
     assert (tmp_path / "table-mine.tex").exists()
 
 
+def test_a_file_that_cannot_be_removed_does_not_end_a_report(runs: Path, tmp_path: Path, monkeypatch):
+    """As on Windows, where a figure may be open in another program."""
+    write([runs], tmp_path)
+    listed = json.loads((tmp_path / "report.json").read_text())
+    (tmp_path / "old.svg").touch()
+    (tmp_path / "report.json").write_text(json.dumps(listed | {"files": [*listed["files"], "old.svg"]}))
+    unlink = Path.unlink
+
+    def in_use(path: Path, **settings: bool) -> None:
+        if path.name == "old.svg":
+            raise PermissionError(13, "in use")
+        unlink(path, **settings)
+
+    monkeypatch.setattr(Path, "unlink", in_use)
+    assert "wrote" in write([runs], tmp_path).text
+    assert (tmp_path / "old.svg").exists()
+
+
 def test_a_report_removes_nothing_elsewhere(tmp_path: Path):
     """Whatever paths the previous report.json names."""
     inside = [tmp_path / "a.csv", tmp_path / "figures" / "b.svg"]

@@ -21,7 +21,7 @@ from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
 from lra.results.bench_record import read_benches
 from tasks import DataError
-from tasks._user import PREFIX
+from tasks._user import PREFIX, import_file
 
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-task.md"
 LISTING = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
@@ -194,6 +194,13 @@ def test_the_fault_and_its_row_are_named(tmp_path, changes, message):
         of_pairs(pairs(**changes), tmp_path)
 
 
+def test_a_test_split_of_one_row_is_refused(tmp_path):
+    """The noise of its accuracy cannot be estimated."""
+    one = tasks.Split(np.zeros((1, 5), np.uint8), np.full(1, 5, np.int32), np.zeros(1, np.int64))
+    with pytest.raises(DataError, match="retrieval, test: one row says nothing about the noise of an accuracy"):
+        of_pairs(one, tmp_path, pair=False)
+
+
 def test_files_beside_a_task_are_its_own(tmp_path):
     """Two folders with helpers of the same names, imported with the task or later; each task gets its own helpers."""
     hashes = []
@@ -235,6 +242,13 @@ def test_a_byte_order_mark_and_windows_lines(majority):
     majority.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
     task = tasks.find(str(majority))
     assert tasks.code_of(task.name) == text
+
+
+def test_names_that_differ_in_a_sign_alone_are_two_files(majority):
+    files = [majority.with_name(name) for name in ("a-b.py", "a_b.py", "a.b.py")]
+    for number, file in enumerate(files):
+        file.write_text(f"X = {number}\n")
+    assert [import_file(file)[0].X for file in files] == [0, 1, 2]
 
 
 def test_names_that_are_not_utf_8(tmp_path):

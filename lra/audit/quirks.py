@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lra.audit.faults import QUIRKS, SUITES, Quirk, has, suites_with
 from lra.errors import ConfigError
 from lra.experiments.grid import run_jobs
+from lra.experiments.job import Job
 from lra.experiments.plan import Request, distinct, plan
 from lra.experiments.run import Run
 from lra.results.record import Record
@@ -72,8 +73,8 @@ def planned(comparisons: Sequence[Comparison]) -> list[Run]:
     return distinct(run for c in comparisons for run in (*c.without, *c.faulty))
 
 
-def run_audit(request: Request) -> list[Effect]:
-    """Runs what is missing and returns all effects, also those without a finished pair of runs.
+def run_audit(request: Request) -> tuple[list[Effect], list[Job]]:
+    """Runs what is missing. Returns all effects, also those without a finished pair of runs, and the jobs of all runs.
 
     If several tasks are requested, those without data are left out. Raises as `grid.run_jobs` does.
     """
@@ -81,7 +82,8 @@ def run_audit(request: Request) -> list[Effect]:
     runs = planned(comparisons)
     jobs = run_jobs(request, runs, len({run.task for run in runs}) > 1, shard=request.shard)
     done = {job.run.key: job.record for job in jobs if job.record and job.record.test_accuracy is not None}
-    return [effect for comparison in comparisons for effect in effects_of(comparison, done)]
+    effects = [effect for comparison in comparisons for effect in effects_of(comparison, done)]
+    return effects, jobs
 
 
 def effects_of(comparison: Comparison, done: dict[Key, Record]) -> list[Effect]:

@@ -46,8 +46,8 @@ class Line:
     first: bool = False  # is it the choice that the others are compared with?
 
 
-def run_settings(request: Request, texts: list[str]) -> list[Line]:
-    """Runs what is missing of every combination, and returns the lines that have a finished run.
+def run_settings(request: Request, texts: list[str]) -> tuple[list[Line], list[Job]]:
+    """Runs what is missing of every combination. Returns the lines that have a finished run, and the jobs of all runs.
 
     Raises as `grid.run_jobs` does, and ConfigError for keys without values.
     """
@@ -61,7 +61,7 @@ def run_settings(request: Request, texts: list[str]) -> list[Line]:
             its_jobs = [done[run.key] for run in its_runs if (run.task, run.row) == (task, row) and run.key in done]
             if its_jobs:
                 lines.append(replace(_line(choice, its_jobs, request), first=choice == choices[0]))
-    return lines
+    return lines, jobs
 
 
 def planned_by_choice(request: Request, texts: list[str]) -> dict[tuple[str, ...], list[Run]]:

@@ -22,11 +22,9 @@ IDLE_CORES = 0.25  # busy cores that a measurement tolerates
 
 
 @contextlib.contextmanager
-def device_lock(device: str) -> Iterator[None]:
+def device_lock(device: torch.device) -> Iterator[None]:
     """Keeps a second bench of this user off the device. Raises BusyError, or WorkError if it cannot write the lock."""
-    from lra.training.device import choose_device
-
-    name = str(choose_device(device)).replace(":", "")
+    name = str(device).replace(":", "")
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir()) / f"lra-bench-{user}-{name}"
     with contextlib.ExitStack() as stack:
@@ -37,13 +35,11 @@ def device_lock(device: str) -> Iterator[None]:
         yield
 
 
-def alone_on(device: str) -> bool:
+def alone_on(device: torch.device) -> bool:
     """Is the machine idle, and no other process on the GPU? If not, prints that the times will be too long."""
-    from lra.training.device import choose_device
-
-    chosen, busy = choose_device(device), busy_cores()
+    busy = busy_cores()
     words = [f"{busy:.1f} cores are busy"] if busy > IDLE_CORES else []
-    if chosen.type == "cuda" and (others := gpu_processes(chosen)):
+    if device.type == "cuda" and (others := gpu_processes(device)):
         words.append(f"{others} other process{'es' if others > 1 else ''} on the GPU")
     if words:
         say(f"the machine is not idle ({', '.join(words)}): times will be too long")

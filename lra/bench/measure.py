@@ -28,14 +28,15 @@ from lra.experiments.data import find_task
 from lra.results.bench_record import DONE, FAILED, NO_MEMORY, TOO_SLOW, Bench
 from lra.results.machine import environment, held_bytes, peak_bytes, reset_peak
 from lra.training.batches import documents, micro_batches, order, sizes
-from lra.training.device import Device, Padding, choose_device, choose_precision, set_backends
+from lra.training.device import Device, Padding, choose_device, choose_precision, set_backends, synchronise
 from lra.training.distributed import Group, alone, together
 from lra.training.gearbox import choose_gear
 from lra.training.step import Step
 
 BLOCK_SECONDS = 0.1  # a repeat has enough steps to take this long, so that reading the clock is negligible
 WARM_SECONDS = 0.5
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
+# the last is what cuBLAS says of its own workspace
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu", "STATUS_ALLOC_FAILED")
 
 
 def measure(timing: Timing, group: Group | None = None) -> Bench:
@@ -103,11 +104,12 @@ def figures(timing: Timing, work: Workload, device: torch.device, group: Group) 
     fields = clock(act, timing, device, group)
     first, last = fields.pop("first"), fields.pop("last")
     batches = [rows(number) for number in range(first, last)]
-    sums = (
-        computed[last] - computed[first] if training else sum(padded(work, rows, padding, device) for rows in batches)
-    )
+    if training:
+        tokens = computed[last] - computed[first]
+    else:
+        tokens = sum(evaluated_tokens(work, rows, padding, device) for rows in batches)
     real = sum(int(work.samples.lengths[documents(work.samples, rows)].sum()) for rows in batches)
-    fields |= {"computed_tokens": sums / len(batches), "real_tokens": real / len(batches)}
+    fields |= {"computed_tokens": tokens / len(batches), "real_tokens": real / len(batches)}
     fields |= {"length": run.length(work.spec), "parameters": count_parameters(model)}
     fields |= {"environment": environment(device, step.gears.name), "run_steps": workload.steps_of_run(timing, work)}
     counted = operations(work, batches, padding, model, training)
@@ -127,8 +129,7 @@ def clock(act: Callable[[int], None], timing: Timing, device: torch.device, grou
         started = time.perf_counter()
         for number in range(first, first + steps):
             act(number)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronise(device)
         return time.perf_counter() - started
 
     start, begun = timed(0, 1), time.perf_counter()
@@ -157,8 +158,8 @@ def clock(act: Callable[[int], None], timing: Timing, device: torch.device, grou
     }
 
 
-def padded(work: Workload, rows: np.ndarray, padding: Padding, device: torch.device) -> int:
-    """How many tokens an evaluation of these rows computes, padding included."""
+def evaluated_tokens(work: Workload, rows: np.ndarray, padding: Padding, device: torch.device) -> int:
+    """How many tokens an evaluation of these rows computes in the eager gear, padding included; others compute more."""
     lengths = sizes(work.samples, rows)
     parts = [lengths[part] for part in micro_batches(lengths, padding, device.type, training=False)]
     tokens = sum(len(part) * (padding.length if padding.to_full_length else int(part.max())) for part in parts)

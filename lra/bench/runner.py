@@ -121,10 +121,12 @@ def measure_all(request: BenchRequest, out: Path) -> Iterator[Bench]:
     Raises SpecError, DataError, ConfigError, RecordError, WorkError, or BusyError while another bench measures on
     the device.
     """
-    timings = plan(request)
+    from lra.training.device import choose_device
+
+    timings, device = plan(request), choose_device(request.template.device)
     too_slow: dict[tuple[str, ...], int] = {}  # the shortest length that was over the budget
-    with device_lock(request.template.device), contextlib.ExitStack() as stack:
-        about = {"alone": alone_on(request.template.device), "cores": physical_cores(affinity())}
+    with device_lock(device), contextlib.ExitStack() as stack:
+        about = {"alone": alone_on(device), "cores": physical_cores(affinity())}
         caches: dict[tuple[str, ...], str] = {}  # folders that cold timings filled, for later timings
         for number, timing in enumerate(timings, 1):
             if timing.cold:

@@ -29,7 +29,7 @@ from lra.experiments.data import expand_tasks
 from lra.results.machine import cpu_name
 from lra.training.batches import order, sizes
 from lra.training.cores import free_bytes
-from lra.training.device import Device, Padding, choose_device, choose_precision, set_backends
+from lra.training.device import Device, Padding, choose_device, choose_precision, set_backends, synchronise
 from lra.training.loading import load
 from lra.training.step import Step
 
@@ -72,8 +72,7 @@ class Contender:
         try:
             for step in range(steps):
                 self.act(steps * number + step)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            synchronise(device)
         except (RuntimeError, MemoryError) as error:
             self.failed = "no memory" if lacks_memory(error) else f"failed: {error}"
             return
@@ -97,8 +96,8 @@ def measure_all(request: BenchRequest, with_baseline: bool = True) -> Iterator[T
     torch.set_num_threads(template.threads)
     device = choose_device(template.device)
     names = gears(device) if request.gears == ["auto"] else request.gears
-    with device_lock(template.device):
-        alone_on(template.device)
+    with device_lock(device):
+        alone_on(device)
         for task in chosen:
             timings = [
                 dataclasses.replace(template, spec=spec, row=row, shape=task)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import shlex
-import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -113,7 +112,7 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
     """Writes the SLURM script. Raises ConfigError for options that the job array sets itself, and WorkError."""
     from lra.experiments.plan import plan
     from lra.experiments.slurm import LARGEST, NAMED, logs_of, script
-    from lra.results.checkout import PROGRAM
+    from lra.results.checkout import program
     from lra.results.files import check_replaceable, encoded, writable, write_named
 
     if request.devices or request.jobs or request.processes or request.shard != (1, 1):
@@ -128,8 +127,9 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
     else:
         examine(request, runs)
     count = len({(run.task, run.row) for run in runs}) if parsed.sweep else len(runs)
-    program = [sys.executable, str(PROGRAM)] if PROGRAM.exists() else [shutil.which("lra") or "lra"]
-    text = script(parsed.emit, program, words_of(parsed), request.out, count, request.device == "cpu")
+    text = script(
+        parsed.emit, [sys.executable, *program()], words_of(parsed), request.out, count, request.device == "cpu"
+    )
     check_replaceable(parsed.emit, f"\n{NAMED}\n", "--emit")
     with contextlib.suppress(OSError):  # `write_named` reports the error
         parsed.emit.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from lra.commands.choice import add_choice, add_processes, given_words, make_request, seed, to_path
+from lra.commands.output import end_of
 from lra.errors import to_type
 
 EXAMPLE = """\
@@ -46,17 +47,18 @@ def main(parsed: argparse.Namespace) -> int:
     from lra.results.files import encoded, write_all
 
     request = make_request(parsed)
+    by_choice = settings.planned_by_choice(request, parsed.settings) if parsed.settings else {}
+    runs = distinct(run for planned in by_choice.values() for run in planned)
+    runs = part_of(runs or quirks.planned(quirks.compare(request)), request.shard)
     if parsed.dry_run:
         from lra.commands import ahead
 
-        by_choice = settings.planned_by_choice(request, parsed.settings) if parsed.settings else {}
-        runs = distinct(run for planned in by_choice.values() for run in planned)
-        return ahead.show(request, part_of(runs or quirks.planned(quirks.compare(request)), request.shard))
+        return ahead.show(request, runs)
     if parsed.settings:
-        lines = settings.run_settings(request, parsed.settings)
+        lines, jobs = settings.run_settings(request, parsed.settings)
         frame, kind, measured = settings.table(lines), settings, bool(lines)
     else:
-        effects = quirks.run_audit(request)
+        effects, jobs = quirks.run_audit(request)
         frame, kind, measured = quirks.table(effects), quirks, any(effect.pairs for effect in effects)
     page = kind.document(frame, request, to_type(*given_words(parsed, "audit")))
     name, csv = "settings" if parsed.settings else "audit", frame.to_csv(index=False, lineterminator="\n")
@@ -65,4 +67,5 @@ def main(parsed: argparse.Namespace) -> int:
     if measured:
         print(markdown(kind.sheet_of(frame), bold=False))
     print(f"records, {name}.md and {name}.csv in {parsed.out}")
-    return int(not measured)
+    keys = {run.key for run in runs}
+    return end_of(parsed, [job.record for job in jobs if job.run.key in keys])

@@ -24,14 +24,14 @@ examples:
 Measure on a machine that does nothing else. bench holds a lock on the device and says when the machine is not idle.
 docs/speed.md explains the figures.
 """
-GEARS = ("auto", "eager", "compiled", "captured")
-MODES = ("training", "forward")
 REPEATS, FEW_REPEATS = 10, 3
 BUDGET = 60.0
 COMMON = ["softmax", "pola", "agent", "elu"]  # what --hours measures without --attn
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    from lra.results.bench_record import GEARS, MODES
+
     parser.epilog = EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(

@@ -46,17 +46,20 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
+    from lra.experiments.plan import expand_attentions
     from lra.gpu import carry_out, plan, summary
 
     if not 0 < parsed.minutes < float("inf"):
         raise UserError(f"--minutes must be positive, not {parsed.minutes}")
+    if not parsed.device.startswith(("cuda", "cpu")):
+        raise UserError(f"--device {parsed.device}: must be cuda, cuda:1, ..., or cpu to try the plan")
     request = plan.GPURequest(
         out=parsed.out.resolve(),
         minutes=parsed.minutes,
         seeds=tuple(dict.fromkeys(parsed.seed)),
         protocol=parsed.protocol,
         device=parsed.device,
-        attentions=parsed.attn,
+        attentions=expand_attentions(parsed.attn),
         tasks=expanded(parsed.task) or plan.TASKS,
         files={expanded([word])[0]: word for word in parsed.task or [] if word.endswith(".py")},
         overrides=tuple(parsed.set),

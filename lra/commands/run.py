@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lra.commands.choice import add_choice, add_processes, make_request, seed, to_file, to_path
-from lra.commands.output import first_process
+from lra.commands.output import end_of, first_process
 from lra.errors import to_type
 
 if TYPE_CHECKING:
@@ -61,10 +61,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def main(parsed: argparse.Namespace) -> int:
-    from lra.console import say
     from lra.experiments.grid import run_jobs
     from lra.experiments.plan import part_of, plan
-    from lra.signals import UNFINISHED
 
     request = make_request(parsed)
     if parsed.dry_run or parsed.emit:
@@ -74,19 +72,16 @@ def main(parsed: argparse.Namespace) -> int:
     examine(request)
     examine_backbone(parsed.set)
     name_older_code(plan(request), request.out)
-    complete, elsewhere = True, 0
+    complete = True
     if parsed.sweep:
         from lra.experiments.sweep import run_sweep
 
         records, complete = run_sweep(request, parsed.sweep)
+        outcomes = list(records)
     else:
         runs = part_of(plan(request), request.shard)
-        job_records = [job.record for job in run_jobs(request, runs, forgiving="all" in request.tasks)]
-        records = [record for record in job_records if record is not None]
-        elsewhere = len(job_records) - len(records)
-    if not records and complete and not elsewhere and request.shard != (1, 1):
-        say(f"part {parsed.shard} has nothing to do: there are fewer runs than parts")
-        return 0
+        outcomes = [job.record for job in run_jobs(request, runs, forgiving="all" in request.tasks)]
+        records = [record for record in outcomes if record is not None]
     if records:
         from lra.report import terminal
 
@@ -94,11 +89,7 @@ def main(parsed: argparse.Namespace) -> int:
         if "all" in parsed.task and request.shard == (1, 1):
             print_missing({record.task for record in records})
         print(f"\nrecords in {parsed.out}; tables and figures: {to_type('report', parsed.out)}")
-    if elsewhere:
-        total = len(records) + elsewhere
-        say(f"{elsewhere} of {total} runs are being done by another process; see: {to_type('status', parsed.out)}")
-    failed = not complete or any(record.status == "failed" for record in records)
-    return 1 if failed or not (records or elsewhere) else UNFINISHED if elsewhere else 0
+    return end_of(parsed, outcomes, complete)
 
 
 def name_older_code(runs: "list[Run]", out: Path) -> None:

@@ -71,6 +71,6 @@ def batch_of(run: Run, data: tasks.Data, rows: Iterable[int], split: str) -> tup
     samples = getattr(data, split)
     numbers = np.array([*rows])
     indices, count = numbers.astype(np.int64), len(samples.labels)
-    if not (indices == numbers).all() or indices.min(initial=0) < 0 or indices.max(initial=0) >= count:
-        raise ConfigError(f"the rows of {split} are whole numbers from 0 to {count - 1}")
+    if not (len(numbers) and (indices == numbers).all() and indices.min() >= 0 and indices.max() < count):
+        raise ConfigError(f"the rows of {split} are whole numbers from 0 to {count - 1}, at least one of them")
     return load(samples, indices, padding_of(run, data.spec), torch.device("cpu"))

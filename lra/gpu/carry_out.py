@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from lra.console import say
 from lra.gpu.plan import GPURequest, Part
 from lra.gpu.summary import PartOutcome, summary
-from lra.results.checkout import PROGRAM, ROOT
+from lra.results.checkout import ROOT, program
 from lra.results.files import check_replaceable, writable, write_all, write_named
 
 PATIENCE = 60  # seconds that a part has to write its checkpoint after SIGTERM
@@ -38,7 +38,7 @@ def carry_out(request: GPURequest, parts: Sequence[Part]) -> list[PartOutcome]:
     except KeyboardInterrupt as interruption:
         stop = interruption
         outcomes += [PartOutcome(part, "interrupted", lines=_log(request, part)) for part in parts[len(outcomes) :][:1]]
-    report = (str(PROGRAM), "report", str(request.out), "--out", str(request.out / "report"))
+    report = (*program(), "report", str(request.out), "--out", str(request.out / "report"))
     if any(request.out.glob("*.json")):
         budget = max(end - time.monotonic(), kept) / 60
         outcomes.append(_run(request, Part("report", "tables, figures and the page", report, 1, budget), budget))
@@ -72,7 +72,8 @@ def _run(request: GPURequest, part: Part, budget: float) -> PartOutcome:
     started, lines = time.monotonic(), []
     folders = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(folders)}
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": environment, "encoding": "utf-8"}
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": environment}
+    settings |= {"encoding": "utf-8", "errors": "replace"}  # an error would end the reader, and then block the part
     # in a session of its own, so that Ctrl-C does not reach it, too: `_stop` stops it
     with subprocess.Popen([sys.executable, *part.words], **settings, start_new_session=True) as process:
         reader = threading.Thread(target=_echo, args=(process, lines), daemon=True)

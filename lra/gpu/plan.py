@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lra.results.checkout import PROGRAM, ROOT
+from lra.results.bench_record import GEARS
+from lra.results.checkout import ROOT, program
 
 PARTS = ("tests", "steps", "memory", "runs")
 SIX = ("softmax", "relu", "elu", "flatten", "agent", "pola")
 TASKS = ("listops", "text", "image", "retrieval", "pathfinder")  # cheap ones first
 SHAPES = ("listops", "text", "image")  # tasks on which a step is timed
-GEARS = ("captured", "compiled", "eager")
 TOKENS = {"listops": 1035, "text": 1290, "retrieval": 7900, "image": 1024, "pathfinder": 1024}  # in an average sample
 REPORT = 2.0  # minutes kept for the report, or a tenth of all minutes if that is less
 RATE = 5e6  # tokens per second of a training step on an H100: assumed, not measured
@@ -83,11 +83,12 @@ def tests(request: GPURequest) -> list[Part]:  # noqa: ARG001
 
 def steps(request: GPURequest) -> list[Part]:
     """A part for each task of SHAPES and each attention: the time of a training step in each gear."""
-    program, parts = str(PROGRAM), []
-    gears = ("--gear", *(GEARS if request.device.startswith("cuda") else GEARS[1:]))
+    parts = []
+    possible = [gear for gear in GEARS if gear != "auto" and (gear != "captured" or request.device != "cpu")]
+    gears = ("--gear", *reversed(possible))  # the fastest first
     for task in (task for task in SHAPES if task in request.tasks):
         for number, attention in enumerate(request.attentions):
-            words = (program, "bench", "--yardstick", "--task", task, "--attn", attention, *gears, "--repeats", "5")
+            words = (*program(), "bench", "--yardstick", "--task", task, "--attn", attention, *gears, "--repeats", "5")
             title = f"a training step of {attention} on {task} in each gear"
             parts.append(Part(f"step-{task}-{number}", title, words + request.choice(), STEP, 3 * STEP))
     return parts
@@ -95,9 +96,9 @@ def steps(request: GPURequest) -> list[Part]:
 
 def memory(request: GPURequest) -> list[Part]:
     """A part for each attention: time and memory against length."""
-    program, parts = str(PROGRAM), []
+    parts = []
     for number, attention in enumerate(request.attentions):
-        words = (program, "bench", "--attn", attention, "--mode", "training", "--repeats", "5", "--budget", "10")
+        words = (*program(), "bench", "--attn", attention, "--mode", "training", "--repeats", "5", "--budget", "10")
         words += ("--lengths", "1024", "4096", "--out", str(request.out / "bench"), *request.choice(data=False))
         title = f"time and memory of {attention} against length"
         parts.append(Part(f"memory-{number}", title, words, 1, 3))
@@ -106,11 +107,11 @@ def memory(request: GPURequest) -> list[Part]:
 
 def runs(request: GPURequest) -> list[Part]:
     """A part for each seed and task, with the runs of all attentions."""
-    parts, program = [], str(PROGRAM)
+    parts = []
     minutes = {task: estimate(request, task) for task in request.tasks}
     for seed in request.seeds:
         for task in request.tasks:
-            words = (program, "--attn", *request.attentions, "--task", request.files.get(task, task))
+            words = (*program(), "--attn", *request.attentions, "--task", request.files.get(task, task))
             words += ("--seed", str(seed), "--out", str(request.out), *request.choice())
             expected = minutes[task] * len(request.attentions)
             title = f"{task} under {request.protocol}, seed {seed}"

@@ -16,11 +16,11 @@ from lra.report.render import markdown
 from lra.report.rows import only
 from lra.report.tables import comparison, given, published, reproduction, seeds
 from lra.results.files import encoded
+from lra.results.find import REPORT
 from lra.results.reading import content_of
 from lra.stats.accuracy import binomial_half_width
 
 JSON_SCHEMA = 1
-REPORT = "report.json"
 ENDINGS = (".csv", ".html", ".md", ".pdf", ".png", ".svg", ".tex")  # of the report's other files
 DIGITS = 12  # significant ones: more than an accuracy has, and few enough that two machines agree on them
 SCALES = (

@@ -1,5 +1,6 @@
 """Writes the report of a set of records: the text for the terminal, and every file."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from lra.report.rows import named
 from lra.report.tables import comparison, seeds
 from lra.results.bench_record import read_benches
 from lra.results.files import encoded, write_all, write_named
-from lra.results.find import find_records
+from lra.results.find import REPORT, find_records
 from lra.results.record import Record
 
 
@@ -60,12 +61,13 @@ def write(
     material = html.Material(groups, drawn, notes, baseline, scalings, folders)
     contents["report.html"] = encoded(html.render(material))
     contents["report.md"] = encoded(export.text(groups, list(contents), notes, baseline))
-    contents[export.REPORT] = export.json_file(frames, list(contents))
+    contents[REPORT] = export.json_file(frames, list(contents))
     filled = excerpt.fill_file(into, groups) if into else None
     before = export.files_of(out)
-    files = write_all(contents, out, (export.REPORT, '"scales": '))
+    files = write_all(contents, out, (REPORT, '"scales": '))
     for stale in {*before} - {*files}:
-        stale.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows keeps a file that another program has open
+            stale.unlink()
     lines = []
     if into and filled:
         write_named(into, filled.content, "--into")

@@ -24,6 +24,7 @@ FOLDER = "bench"  # below the folder of the runs' records
 DONE, NO_MEMORY, TOO_SLOW, FAILED = "done", "out of memory", "over budget", "failed"
 STATUSES = (DONE, NO_MEMORY, TOO_SLOW, FAILED)
 MODES = ("training", "forward")
+GEARS = ("auto", "eager", "compiled", "captured")
 MOST = 1e30  # the most bytes, tokens, operations or seconds that a record may hold: sums stay far below overflow
 
 

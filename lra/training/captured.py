@@ -108,7 +108,7 @@ class Captured(Compiled):
         """
         table = resident(samples, self.device.torch_device)
         if table is None:
-            raise CaptureError("the training split does not fit on the device")
+            raise CaptureError("the training split is not held on the device: it is too large, or made as it is read")
         parameters = self.optimiser.parameters
 
         def run() -> None:

@@ -8,6 +8,8 @@ import torch
 
 from lra.errors import ConfigError
 
+KINDS = ("cpu", "cuda", "mps")  # of devices
+
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -57,6 +59,8 @@ def choose_device(name: str) -> torch.device:
         if device == torch.device("cuda"):
             device = torch.device("cuda", torch.cuda.current_device())
         torch.empty(0, device=device)
+        if device.type not in KINDS:
+            raise RuntimeError(f"{device.type} is none of {', '.join(KINDS)}")
     except (RuntimeError, AssertionError) as error:
         names = devices()
         why = f": {str(error).splitlines()[0]}" if name in (*names, "cuda") and len(names) > 1 else ""
@@ -67,11 +71,18 @@ def choose_device(name: str) -> torch.device:
 def lost(device: torch.device) -> bool:
     """Has a kernel's error, such as a wrong index, ended this process's use of the GPU? CUDA cannot recover from it."""
     try:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronise(device)
     except RuntimeError:
         return True
     return False
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done what it was given to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def devices() -> list[str]:

@@ -106,7 +106,9 @@ class Trainer:
                 to_log = last or progress.step % LOG_EVERY == 0
                 to_evaluate = last or progress.step % config.evaluate_every == 0
                 to_save = to_evaluate or time.monotonic() - saved > SAVE_EVERY
-                if to_log or to_save or self.step.device.kind == "cpu":  # reading waits for a GPU, as saving does
+                # Reading waits for a GPU. All processes of a group read at the same steps, so that they end at the same
+                # one; `to_save` depends on each one's clock, and a bad step is saved with the optimiser.
+                if to_log or to_evaluate or self.step.device.kind == "cpu":
                     self.read_loss()
             if to_log and progress.diverged_at is None:
                 self.log()

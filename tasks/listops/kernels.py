@@ -2,8 +2,7 @@
 
 The distribution is that of Google's generator (Tay et al. 2020, https://arxiv.org/abs/2011.04006,
 `lra_benchmarks/data/listops.py`). Candidate i of a stream is a pure function of (stream, i), so bytes depend neither
-on the machine nor on threads. Tokens: 0-9 digits, 10-13 `[MIN [MAX [MED [SM`, 14 `]`. Numba's cache looks at the
-time of one file only: where `_numba` has not set its folder, touch the files that import this one after a change.
+on the machine nor on threads. Tokens: 0-9 digits, 10-13 `[MIN [MAX [MED [SM`, 14 `]`.
 """
 
 import numpy as np

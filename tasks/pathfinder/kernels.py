@@ -4,8 +4,7 @@ The procedure is that of Linsley et al. 2018 (https://arxiv.org/abs/1805.08315, 
 `snakes2.py` at ab9c130) with the parameters of Tay et al. 2020. Image i of a stream is a pure function of (stream, i).
 A place is a flat index into a padded image; a snake is an array of rows (place, angle), part of `Work.paddles`. The
 retry limits decide the speed: in hard images of 32 x 32 pixels 1 of 27 attempts to grow a pair succeeds (290 paddles
-are tried for an image), in those of 64 x 64 pixels 1 of 1,350 (11,700 paddles). Numba's cache notices a change of a
-function's own file only: where `_numba` has not chosen its folder, touch the files that import a changed one.
+are tried for an image), in those of 64 x 64 pixels 1 of 1,350 (11,700 paddles).
 """
 
 from typing import Any, NamedTuple

@@ -2,8 +2,8 @@
 
 A paddle is a line drawn by Pillow at twice the resolution, reduced with Lanczos; its mask is the line dilated by twice
 the margin, reduced in the same way; angles follow https://github.com/drewlinsley/pathfinder at ab9c130, whose SciPy
-stretched to 0 ... 255 before it reduced. Generating images does not need
-this module, and other versions of Pillow may draw other lines.
+stretched to 0 ... 255 before it reduced. Generating images does not need this module, and other versions of Pillow may
+draw other lines.
 """
 
 from __future__ import annotations

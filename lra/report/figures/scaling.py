@@ -48,10 +48,10 @@ class Scaling:
 
     def growth(self, row: str) -> float | None:
         """The exponent of length in the time of a step, between the two longest lengths."""
-        points = [(b.length, b.median) for b in self.of(row) if b.median]
+        points = {b.length: b.median for b in self.of(row) if b.median}
         if len(points) < 2:
             return None
-        (shorter, before), (longer, after) = points[-2:]
+        (shorter, before), (longer, after) = list(points.items())[-2:]
         return math.log(after / before) / math.log(longer / shorter)
 
     @property
@@ -63,9 +63,9 @@ class Scaling:
 
 
 def collect(benches: Sequence[Bench]) -> list[Scaling]:
-    """Bench records -> the figures they make."""
+    """Bench records -> the figures they make. A cold first step has no place in them, nor has a step of no length."""
     comparable: dict[tuple[Any, ...], list[Bench]] = {}
-    for bench in newest(benches):
+    for bench in newest(bench for bench in benches if bench.length and not bench.cold):
         comparable.setdefault((bench.shape, bench.mode, bench.batch, *bench.setting), []).append(bench)
     several = [members for members in comparable.values() if len({b.length for b in members}) > 1]
     return [_scaling(members, number) for number, members in enumerate(several, 1)]
