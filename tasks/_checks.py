@@ -8,15 +8,10 @@ from tasks._data import DataError, Spec, Split
 
 
 def check(task: str, name: str, split: Split, spec: Spec, *, values: bool = True) -> None:
-    """Raises DataError for the first fault: types, shapes, lengths, labels, pairs, groups or, if asked, values.
-
-    Also for a test split of a single row, since the noise of an accuracy cannot be estimated from it.
-    """
+    """Raises DataError for the first fault: types, shapes, lengths, labels, pairs, groups or, if asked, values."""
     for fault in (_shapes, _lengths, _labels, *([_values] if values else []), _pairs, _groups):
         if wrong := fault(split, spec):
             raise DataError(f"{task}, {name}: {wrong}")
-    if name == "test" and len(split.labels) < 2:
-        raise DataError(f"{task}, test: one row says nothing about the noise of an accuracy; it needs at least 2")
 
 
 def _shapes(split: Split, spec: Spec) -> str | None:

@@ -71,6 +71,11 @@ def test_the_noise_of_the_test_rows_comes_from_the_rows_where_models_differ():
     assert split_variance(first, apart, range(3)) == pytest.approx(2 * 0.25 / 4000, rel=0.05)
 
 
+def test_one_test_row_says_nothing_about_a_difference():
+    right, wrong = (cell_of(np.full((2, 1), answer)) for answer in (True, False))
+    assert split_variance(right, wrong, [0, 1]) == np.inf
+
+
 def test_the_last_rows_left_out_move_a_mean_by_little():
     """As under `train.drop_last`: the same predictions, counted on random 3,968 of 4,000 rows."""
     rng = np.random.default_rng(0)

@@ -194,13 +194,6 @@ def test_the_fault_and_its_row_are_named(tmp_path, changes, message):
         of_pairs(pairs(**changes), tmp_path)
 
 
-def test_a_test_split_of_one_row_is_refused(tmp_path):
-    """The noise of its accuracy cannot be estimated."""
-    one = tasks.Split(np.zeros((1, 5), np.uint8), np.full(1, 5, np.int32), np.zeros(1, np.int64))
-    with pytest.raises(DataError, match="retrieval, test: one row says nothing about the noise of an accuracy"):
-        of_pairs(one, tmp_path, pair=False)
-
-
 def test_files_beside_a_task_are_its_own(tmp_path):
     """Two folders with helpers of the same names, imported with the task or later; each task gets its own helpers."""
     hashes = []

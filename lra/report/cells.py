@@ -163,13 +163,13 @@ def split_variance(first: Cell, second: Cell, seeds: Sequence[int], same_rows: b
     seeds and rows. Where records do not say which rows they got right, or are of different data, the two cells count as
     independent. With the same data a shorter list of answers lacks the last rows (`train.drop_last`). same_rows: row i
     is the same sample in both cells although the hashes of their data differ, as for trees with and without brackets.
-    Infinite without test rows.
+    Infinite with fewer than two test rows.
     """
     same = {record.data.get("hash") for cell in (first, second) for record in cell.done}
     pairs = [(first.right.get(seed), second.right.get(seed)) for seed in seeds]
     known = [_gaps(a, b) for a, b in pairs if a is not None and b is not None]
     rows = min(first.test_rows, second.test_rows)
-    if not rows:
+    if rows < 2:
         return math.inf
     if len(known) < len(pairs) or (len(same) > 1 and not same_rows):
         means = [summary.mean for cell in (first, second) if (summary := cell.summary)]
