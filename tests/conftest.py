@@ -7,8 +7,12 @@ one to the next free process.
 
 import functools
 import gc
+import multiprocessing
 import os
 import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the other test processes need cores, 
 TINY = Path(__file__).parent / "tiny.yaml"
 # Files that generate Pathfinder's images. In one process their kernels are compiled once, which takes 18 seconds.
 PATHFINDER = {"test_data.py", "test_pathfinder.py", "test_pathfinder_files.py", "test_rungs.py"}
+LONG = {"test_workers.py", "test_shared.py", "test_signals.py", "test_cluster.py", "test_gears.py", "test_bench.py",
+        "test_user_attention.py"}  # fmt: skip
+SLOW_COLLECTION = 0.05  # seconds of a core
+PRELOADED = ["lra.experiments.local.worker", "lra.experiments.train_and_test", "lra.training.step",
+             "lra.experiments.build", "lra.experiments.pretrain", "lra.experiments.background_compiler"]  # fmt: skip
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -28,6 +37,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests come first, so that two processes end at nearly the same time."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.hookimpl(optionalhook=True)  # a hook of pytest-xdist, whose --dist loadgroup does nothing under pytest 9.2
@@ -63,11 +77,45 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def fewer_collections() -> None:
-    """Every run begins with gc.collect(), which skips what is frozen here: the collected tests and all imports."""
+def fewer_collections() -> Iterator[None]:
+    """Every run begins with gc.collect(). After a slow one, what is alive is frozen: later ones skip it.
+
+    That is mostly the collected tests, all imports and, once it was used, the compiler.
+    """
+    began = 0.0
+
+    def freeze(phase: str, info: dict[str, int]) -> None:
+        nonlocal began
+        if info["generation"] == 2 and phase == "start":
+            began = time.process_time()
+        elif info["generation"] == 2 and time.process_time() - began > SLOW_COLLECTION:
+            gc.freeze()
+
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)  # torch.compile makes so many objects that automatic collections are slow
+    gc.callbacks.append(freeze)
+    yield
+    gc.callbacks.remove(freeze)
+
+
+@pytest.fixture(scope="session")
+def forks() -> BaseContext:
+    """Forks processes from one that has imported the suite: a start costs 0.1 s of a core; a spawned one 2.6 s.
+
+    They have the environment of the first start, so a test that sets variables for its processes spawns them.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+@pytest.fixture
+def quick_workers(forks: BaseContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command's workers are forked; other tests keep the suite's own way to start them."""
+    monkeypatch.setattr("lra.experiments.local.team.CONTEXT", forks)
 
 
 @pytest.fixture

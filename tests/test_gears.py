@@ -201,7 +201,7 @@ def test_compiled_drops_what_eager_drops(setup):
 
 def test_long_sums_stay_float32_in_a_compiled_backward_pass(setup):
     """As in the eager gear, whose backward passes run outside of autocast, matrix products of gradients are float32."""
-    _, data, model, place = setup("pola")
+    _, data, model, place = setup("pola", "model.layers=1")
     backward = []
 
     def compiler(kept):
@@ -212,7 +212,7 @@ def test_long_sums_stay_float32_in_a_compiled_backward_pass(setup):
     torch.compiler.reset()
     actual = gradient(gear, model, data.train, ROWS[:7])
     kinds = [node.meta["val"].dtype for node in backward[0].graph.nodes if node.target is torch.ops.aten.bmm.default]
-    assert len(kinds) >= 8, "of two layers, the gradients of q, k, v and the state"
+    assert len(kinds) >= 4, "the gradients of q, k, v and the state"
     assert set(kinds) == {torch.float32}
     expected = gradient(Eager(model, gear.device, place[1]), model, data.train, ROWS[:7])
     assert float((actual - expected).norm() / expected.norm()) < 0.02
@@ -324,7 +324,7 @@ def test_what_only_a_graph_refuses_is_compiled(setup):
 @pytest.mark.parametrize("attention", ["pola", "swin", "agent"])
 def test_a_grid_is_compiled(attention):
     """The sides of a grid are constants; only the number of rows varies, in one graph."""
-    cell = plan(replace(request(attention, "model.grid=true", protocol="quick"), tasks=["image"]))[0]
+    cell = plan(replace(request(attention, "model.grid=true", "model.layers=1", protocol="quick"), tasks=["image"]))[0]
     spec = tasks.Spec(vocab=256, classes=10, length=64, grid=(8, 8), padded=False)
     random = np.random.default_rng(0)
     data = tasks.Split(random.integers(0, 256, (9, 64), dtype=np.uint8), np.full(9, 64, np.int32), np.arange(9))

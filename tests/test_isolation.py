@@ -17,6 +17,7 @@ from lra.experiments.fresh_state import fresh_state
 from lra.experiments.grid import run_grid
 from lra.experiments.load import find_attention, task_of
 from lra.experiments.plan import Request
+from lra.training.cores import threads_per_process
 from lra.training.process import has_accelerator, seed_everything
 
 MEDDLING = """
@@ -72,15 +73,14 @@ def weights(out: Path, row: str) -> bytes:
 def test_what_a_users_file_sets_ends_with_its_run(tiny, tmp_path):
     file = tmp_path / "meddling.py"
     file.write_text(MEDDLING)
-    threads = torch.get_num_threads()
+    before = process.look()
     (alone,) = run_grid(asked(tiny, tmp_path / "alone", "elu"))
-    _, after = run_grid(asked(tiny, tmp_path / "grid", str(file), "elu"))
+    meddled, after = run_grid(asked(tiny, tmp_path / "grid", str(file), "elu"))
+    assert (meddled.status, meddled.environment["threads"]) == ("done", 3), "the file did set them"
     assert computed(after) == computed(alone)
     assert weights(tmp_path / "grid", "elu") == weights(tmp_path / "alone", "elu")
-    assert after.environment["threads"] == alone.environment["threads"] == threads == torch.get_num_threads()
-    assert torch.get_default_dtype() == torch.float32
-    assert torch.get_float32_matmul_precision() == "highest"
-    assert not torch.backends.cudnn.benchmark
+    assert after.environment["threads"] == alone.environment["threads"] == threads_per_process()
+    assert process.look() == before
 
 
 def test_a_fresh_state_is_that_of_a_new_process():

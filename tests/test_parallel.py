@@ -1,7 +1,6 @@
 """One run in two gloo processes: equal to one process with dropout 0, resumed, and with mistakes."""
 
 import json
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -33,25 +32,42 @@ def together(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess
     )
 
 
-def run_of(tiny, out, *overrides: str, attention: str = "pola") -> list[str]:
-    command = ["--attn", attention, "--task", "listops", "--protocol", tiny, "--device", "cpu", "--out", str(out)]
-    return [*command, "--set", "model.dropout=0.0", *overrides]
+def run_of(tiny, out, *attentions: str) -> list[str]:
+    command = ["--attn", *attentions, "--task", "listops", "--protocol", tiny, "--device", "cpu", "--out", str(out)]
+    return [*command, "--set", "model.dropout=0.0"]
 
 
-def lines_of(out) -> list[dict]:
-    return [json.loads(line) for line in next(out.glob("work/*/metrics.jsonl")).read_text().splitlines()]
+def lines_of(out, row: str) -> list[dict]:
+    return [json.loads(line) for line in next(out.glob(f"work/*-{row}-*/metrics.jsonl")).read_text().splitlines()]
+
+
+LOSING = """
+import torch
+from attention_zoo import QKVAttention, register
+
+@register("losing", title="Losing")
+class Losing(QKVAttention):
+    def __init__(self, dims):
+        super().__init__(dims)
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def attend(self, q, k, v, keep=None):
+        return v * torch.where(self.scale == 1, self.scale, torch.inf)
+"""
 
 
 @pytest.fixture(scope="module")
 def both(cache, tmp_path_factory):
-    """The folders of the same run in one process and in two, and the output of the two."""
+    """The folders of two runs in one process and in two, one of which diverges, and the output of the two."""
     assert cache.is_dir()
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
-    tiny = str(Path(__file__).parent / "tiny.yaml")
-    asked = Request(attentions=["pola"], tasks=["listops"], seeds=[0], protocol=tiny, out=one, device="cpu",
+    losing = one / "losing.py"
+    losing.write_text(LOSING)
+    tiny, attentions = str(Path(__file__).parent / "tiny.yaml"), ["pola", str(losing)]
+    asked = Request(attentions=attentions, tasks=["listops"], seeds=[0], protocol=tiny, out=one, device="cpu",
                     overrides=("model.dropout=0.0",))  # fmt: skip
     run_grid(asked)
-    said = together(*run_of(tiny, two))
+    said = together(*run_of(tiny, two, *attentions))
     assert said.returncode == 0, said.stderr
     return one, two, said
 
@@ -59,7 +75,7 @@ def both(cache, tmp_path_factory):
 def test_two_processes_are_one_run(both):
     """Predictions, losses and weights are equal bit for bit."""
     one, two, _ = both
-    first, second = (load(next(folder.glob("*.json"))) for folder in (one, two))
+    first, second = (load(next(folder.glob("*-pola-*.json"))) for folder in (one, two))
     assert second.status == "done"
     assert (first.identity, first.test_rows) == (second.identity, second.test_rows)
     assert (first.environment["processes"], second.environment["processes"]) == (1, 2)
@@ -67,7 +83,7 @@ def test_two_processes_are_one_run(both):
     assert len(first.curve) == 3
     assert first.predictions == second.predictions
     for name in ("best", "last"):
-        weights, others = (load_file(next(folder.glob(f"work/*/{name}.safetensors"))) for folder in (one, two))
+        weights, others = (load_file(next(folder.glob(f"work/*-pola-*/{name}.safetensors"))) for folder in (one, two))
         for key, value in weights.items():
             np.testing.assert_array_equal(others[key], value, err_msg=key)
 
@@ -79,22 +95,25 @@ def same_curve(record) -> list[dict]:
 
 def test_one_process_writes_and_speaks(both):
     one, two, said = both
-    assert [line["step"] for line in lines_of(two)] == [line["step"] for line in lines_of(one)]
-    assert [line["real_tokens"] for line in lines_of(two)] == [line["real_tokens"] for line in lines_of(one)]
+    logs = [lines_of(folder, "pola") for folder in (one, two)]
+    for name in ("step", "real_tokens"):
+        assert [line[name] for line in logs[0]] == [line[name] for line in logs[1]]
     assert said.stdout.count("| pola ") == 1
-    assert said.stderr.count("test ") == 1
-    assert len(list(two.glob("*.json"))) == 1
-    assert {path.name for path in next(two.glob("work/*")).iterdir()} == {
+    assert said.stderr.count("pola seed 0: test ") == said.stderr.count(": test ") == 1
+    assert len(list(two.glob("*-pola-*.json"))) == 1
+    assert {path.name for path in next(two.glob("work/*-pola-*")).iterdir()} == {
         "lock", "metrics.jsonl", "best.safetensors", "last.safetensors",
     }  # fmt: skip
 
 
-def test_divergence_is_decided_alike(tiny, tmp_path):
-    said = together(*run_of(tiny, tmp_path, "train.lr=1e30", "train.clip=none"))
-    assert said.returncode == 0, said.stderr
-    assert load(next(tmp_path.glob("*.json"))).status == "diverged"
+def test_divergence_is_decided_alike(both):
+    one, two, _ = both
+    first, second = (load(next(folder.glob("*-losing-*.json"))) for folder in (one, two))
+    assert first.status == second.status == "diverged"
+    assert first.reason == second.reason
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_run_of_one_process_goes_on_in_two(tiny, tmp_path):
     """One process reads the checkpoint for both; the results are those of an undisturbed run, bit for bit."""
 
@@ -109,7 +128,7 @@ def test_a_run_of_one_process_goes_on_in_two(tiny, tmp_path):
     (calm,) = run_grid(replace(asked, out=tmp_path / "b"))
     assert (record.environment["processes"], calm.environment["processes"]) == (2, 1)
     assert same_curve(record) == same_curve(calm)
-    lines, others = lines_of(tmp_path / "a"), lines_of(tmp_path / "b")
+    lines, others = lines_of(tmp_path / "a", "elu"), lines_of(tmp_path / "b", "elu")
     assert [line["step"] for line in lines] == [line["step"] for line in others]
     assert [line["train_loss"] for line in lines] == [line["train_loss"] for line in others]
 
@@ -128,7 +147,7 @@ def test_a_mistake_is_reported_once(tiny, tmp_path, monkeypatch, capsys, rank, l
     """Every process finds the mistake; only process 0 reports it."""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "torchrun's")
     monkeypatch.setenv("RANK", rank)
-    assert main(run_of(tiny, tmp_path, "train.batch=0")) == 2
+    assert main([*run_of(tiny, tmp_path, "pola"), "train.batch=0"]) == 2
     assert capsys.readouterr().err.count("train.batch must be at least 1") == lines
     assert not list(tmp_path.glob("*.json"))
 
@@ -195,10 +214,10 @@ def test_a_failure_in_one_process_ends_all(tiny, tmp_path):
         "            raise ValueError('of this one alone')\n"
         "        return v\n"
     )
-    said = together(*run_of(tiny, tmp_path, attention=str(own)))
+    said = together(*run_of(tiny, tmp_path, str(own)))
     assert said.returncode != 0
     assert "process 1 failed: ValueError: of this one alone" in said.stderr
-    assert not any(load(path).status == "done" for path in tmp_path.glob("*.json"))
+    assert not [path for path in tmp_path.glob("*.json") if load(path).status == "done"]
 
 
 def join_twice(rank, port, answers):
@@ -220,14 +239,13 @@ def join_twice(rank, port, answers):
         answers.put(sums)
 
 
-def test_a_second_grid_of_the_same_processes_takes_its_own_turns():
+def test_a_second_grid_of_the_same_processes_takes_its_own_turns(forks):
     """As the seeds of a sweep after its pilots: no micro-batch counts as already taken."""
-    context = multiprocessing.get_context("spawn")
-    answers = context.Queue()
+    answers = forks.Queue()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    both = [context.Process(target=join_twice, args=(rank, port, answers), daemon=True) for rank in (0, 1)]
+    both = [forks.Process(target=join_twice, args=(rank, port, answers), daemon=True) for rank in (0, 1)]
     for process in both:
         process.start()
     try:

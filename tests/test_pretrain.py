@@ -128,7 +128,7 @@ def test_the_encoder_starts_as_the_classifier():
 def test_gears_agree(monkeypatch):
     """Compiled once for every shape, with the masks and dropout of the eager gear; captured, with fixed masks."""
     monkeypatch.setattr("lra.training.loading.RESIDENT", ("cpu",))
-    run = run_of("model.dropout=0.1", attentions=["pola"])
+    run = run_of("model.dropout=0.1", "model.layers=1", attentions=["pola"])
     data, rows, graphs = load_task_data("listops", run.config, None).data, np.arange(30), []
     padding = padding_of(run, data.spec)
     denoiser = make_denoiser(run, data.spec)
@@ -145,7 +145,7 @@ def test_gears_agree(monkeypatch):
     assert len(graphs) == 2, "one more for evaluation"
 
     monkeypatch.setattr("lra.training.compiled.torch.compile", lambda model, **_: model)
-    denoiser = fixed(run_of("model.dropout=0.0", attentions=["pola"]), data.spec)
+    denoiser = fixed(run_of("model.dropout=0.0", "model.layers=1", attentions=["pola"]), data.spec)
     eager = gradient(Eager(denoiser, CPU, padding), denoiser, data.train, rows)
     optimiser = FlatAdamW(list(denoiser.parameters()), Train(steps=9, batch=30, lr=0.0, warmup=0, evaluate_every=1))
     captured = Captured(
@@ -320,6 +320,7 @@ def test_the_head_is_not_handed_on(tmp_path):
     )
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_two_processes_are_one(tmp_path):
     many = ("train.steps=6", "train.warmup=2", "train.evaluate_every=3", "train.batch=128", "train.pretrain_batch=128",
             "train.pretrain_steps=6", "data.max_length=60", "data.validation_rows=500")  # fmt: skip

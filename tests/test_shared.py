@@ -67,6 +67,7 @@ def once(tmp_path, what: str) -> str:
     return str(path)
 
 
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
@@ -109,6 +110,7 @@ class Moody(QKVAttention):
 """
 
 
+@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize("counts", [True, False])
 def test_what_an_attention_draws_and_counts(tiny, tmp_path, capfd, counts):
     """Draws depend on the micro-batch only. What depends on their order is left to one process."""
@@ -134,6 +136,7 @@ class Slow(QKVAttention):
 """
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capfd):
     """It gets a second process when the other run has ended, and its results do not change."""
     for name, number in (("APART_TOKENS", 0), ("SHARED_TOKENS", 0)):

@@ -1,6 +1,5 @@
 """Processes that each compute a share of the rows, as on GPUs: here two on the CPU that do not take turns."""
 
-import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,10 +74,9 @@ def share(rank: int, port: int, run: Run, watched: bool, answers: Any) -> None:
     answers.put((rank, found | {"weights": {name: t.numpy() for name, t in found["weights"].items()}}))
 
 
-def in_two_processes(run: Run, watched: bool = False) -> list[dict[str, Any]]:
+def in_two_processes(context: Any, run: Run, watched: bool = False) -> list[dict[str, Any]]:
     """The results of `train` in each of two processes."""
-    context, store = multiprocessing.get_context("spawn"), open_store()
-    answers = context.Queue()
+    store, answers = open_store(), context.Queue()
     both = [
         context.Process(target=share, args=(rank, store.port, run, watched, answers), daemon=True) for rank in (0, 1)
     ]
@@ -93,14 +91,14 @@ def in_two_processes(run: Run, watched: bool = False) -> list[dict[str, Any]]:
     return [found[0], found[1]]
 
 
-def test_two_shares_are_the_batch(tiny: str):
+def test_two_shares_are_the_batch(tiny: str, forks: Any):
     """Every process has the mean gradient, clipped after averaging, and the predictions of all rows."""
     overrides = ("model.dropout=0.0", "train.batch=30")
     asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=Path("unused"))
     (run,) = plan(replace(asked, overrides=overrides))
     one = train(run, alone(CPU.torch_device))
     assert len({prediction for found in one["predictions"] for prediction in found}) > 3
-    two = in_two_processes(run)
+    two = in_two_processes(forks, run)
     for each in two:
         assert each["losses"] == pytest.approx(one["losses"], rel=1e-5)
         assert each["predictions"] == one["predictions"]
@@ -110,11 +108,11 @@ def test_two_shares_are_the_batch(tiny: str):
             np.testing.assert_array_equal(each["weights"][name], two[0]["weights"][name], err_msg="ranks differ")
 
 
-def test_what_training_updates_is_the_same_in_every_process(tiny: str):
+def test_what_training_updates_is_the_same_in_every_process(tiny: str, forks: Any):
     """Although each process saw other rows, the running statistic is the same in all."""
     asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=Path("unused"))
     (run,) = plan(replace(asked, overrides=("model.dropout=0.0", "train.batch=30", "train.gear=eager")))
-    first, second = (found["weights"]["seen"] for found in in_two_processes(run, watched=True))
+    first, second = (found["weights"]["seen"] for found in in_two_processes(forks, run, watched=True))
     assert first > 0
     assert first == second
 

@@ -25,6 +25,7 @@ from lra.experiments.grid import run_grid, run_jobs
 from lra.experiments.job import titles
 from lra.experiments.local import team
 from lra.experiments.plan import Request, parse_devices, parse_shard, part_of, plan
+from lra.results.record import load
 from lra.training.progress import Paused
 from tasks import DataError
 
@@ -47,6 +48,7 @@ def asked(tiny, out, **changes):
     return Request(**(wanted | {"protocol": tiny, "out": out, "device": "cpu"} | changes))
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_two_jobs_give_the_records_of_one(tiny, tmp_path, capfd):
     alone = run_grid(asked(tiny, tmp_path / "one", overrides=("model.dropout=0.1",)))
     both = run_grid(asked(tiny, tmp_path / "two", overrides=("model.dropout=0.1",), jobs=2))
@@ -58,6 +60,7 @@ def test_two_jobs_give_the_records_of_one(tiny, tmp_path, capfd):
     assert sum("generated" in line for line in lines) == 2, "each command prepared its data once, in the parent"
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_killed_worker_is_one_failed_run(tiny, tmp_path, capfd):
     own = tmp_path / "deadly.py"
     own.write_text(DEADLY)
@@ -70,6 +73,7 @@ def test_a_killed_worker_is_one_failed_run(tiny, tmp_path, capfd):
     assert "deadly seed 0: failed: its process ended" in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_device_without_a_process_costs_no_run(tiny, tmp_path, monkeypatch, capfd):
     real = team.CONTEXT.Process
 
@@ -107,6 +111,7 @@ def test_a_lost_gpu_ends_the_process_that_lost_it(tiny, tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*.json"))) == 1
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_an_exception_in_a_worker_is_a_record(tiny, tmp_path):
     own = tmp_path / "broken.py"
     own.write_text(DEADLY.replace("deadly", "broken").replace("os.kill(os.getpid(), signal.SIGKILL)", "1 / 0"))
@@ -157,6 +162,7 @@ def test_stopping_the_parent_stops_all(tiny, tmp_path, ending):
     assert "leaked" not in (tmp_path / "said").read_text()
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_workers_go_on_where_an_interrupted_command_was(tiny, tmp_path):
     """A grid stopped in this process between two lines of its log is finished by two workers."""
 
@@ -217,19 +223,18 @@ task = Noise()
     ],
 )
 def test_a_task_whose_data_are_not_a_function_of_its_settings(tmp_path, monkeypatch, name, generator, jobs):
+    """It is named once the others have run."""
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
-    wanted = asked("quick", tmp_path / "runs", attentions=["mean"], seeds=[0], jobs=jobs)
-    file = tmp_path / f"{name}.py"
-    file.write_text(UNSEEDED.replace("NAME", name).replace("RNG", generator))
+    files = [tmp_path / f"{stem}.py" for stem in (name, f"{name}_seeded")]
+    for file, source in zip(files, (generator, "np.random.default_rng(0)"), strict=True):
+        file.write_text(UNSEEDED.replace("NAME", file.stem).replace("RNG", source))
+    tasks = [str(file) for file in files]
     with pytest.raises((DataError, WorkError), match=rf"{name}\.py: prepare makes different data at each call"):
-        run_grid(replace(wanted, tasks=[str(file)]))
-    file = tmp_path / f"{name}_seeded.py"
-    file.write_text(UNSEEDED.replace("NAME", f"{name}_seeded").replace("RNG", "np.random.default_rng(0)"))
-    (record,) = run_grid(
-        asked("quick", tmp_path / "runs", attentions=["mean"], tasks=[str(file)], seeds=[0], jobs=jobs)
-    )
-    assert record.status == "done"
-    assert record.data["title"] == "Noise"
+        run_grid(asked("quick", tmp_path / "runs", attentions=["mean"], tasks=tasks, seeds=[0], jobs=jobs))
+    if jobs == 1:
+        run_grid(asked("quick", tmp_path / "runs", attentions=["mean"], tasks=tasks[1:], seeds=[0], jobs=1))
+    (record,) = (load(path) for path in (tmp_path / "runs").glob("*.json"))
+    assert (record.status, record.task, record.data["title"]) == ("done", f"{name}_seeded", "Noise")
 
 
 def test_shards_are_a_partition(tiny, tmp_path):
