@@ -154,7 +154,8 @@ def _run(path: Path, folder: Folder, name: str) -> None:
 
 def _new_modules(before: set[str]) -> dict[str, Path]:
     """The user's modules that are not in `before`, other than those of a `Folder`: name -> file."""
-    names = [name for name in set(sys.modules) - before if not name.startswith(PREFIX)]
+    # `__mp_main__` is the program itself, which torch enters when it imports multiprocessing
+    names = [name for name in set(sys.modules) - before if not name.startswith((PREFIX, "__"))]
     files = {name: Path(str(getattr(sys.modules[name], "__file__", None))) for name in names}
     # a module may give itself a `__file__` that is no file, as torch._classes does
     found = {name: file.resolve() for name, file in files.items() if file.is_absolute() and file.is_file()}

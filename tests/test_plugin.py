@@ -323,6 +323,22 @@ def test_the_hash_is_the_same_in_every_version_of_python():
     assert _source.hash_of([("", text.replace("b=1", "b=True"))]) != _source.hash_of([("", text)])
 
 
+def test_the_program_beside_a_file_is_no_part_of_it(tmp_path, monkeypatch):
+    """A file beside run_lra.py, the first to import torch: that imports multiprocessing, which enters the program."""
+    (tmp_path / "run_lra.py").touch()
+    monkeypatch.setitem(sys.modules, "__mp_main__", sys)  # so that it is taken back at the end
+    del sys.modules["__mp_main__"]
+    path = tmp_path / "odd.py"
+    path.write_text(
+        "import sys, types\n"
+        "program = sys.modules['__mp_main__'] = types.ModuleType('__mp_main__')\n"
+        f"program.__file__ = {str(tmp_path / 'run_lra.py')!r}\n" + MINIMAL_ODD
+    )
+    entry, _ = attention_zoo.find(str(path))
+    assert entry.beside == {}
+    assert "__mp_main__" in sys.modules
+
+
 def test_a_module_whose_file_is_none(tmp_path):
     """Like torch._classes, whose `__file__` names no file: a user's file may import such a module."""
     path = tmp_path / "odd.py"
