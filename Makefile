@@ -1,4 +1,4 @@
-# make demo    install (about a minute), train softmax and pola (another), print the table
+# make demo    install, train softmax and pola, print the table: two to three minutes
 # make test    the test suite, in two processes; TESTS="tests/test_cli.py -k list" chooses some
 # make check   what continuous integration runs: format, lint, types, tests
 # make format  writes the code the way check wants it

@@ -167,14 +167,17 @@ def test_parts_add_up_to_the_whole_table(tiny, tmp_path, monkeypatch):
     assert set(frames[1]["seeds"]) == {2}
 
 
-def test_a_run_without_data_is_left_out_of_several_tasks(tiny, tmp_path, monkeypatch, capsys):
+def test_of_all_tasks_those_without_data_are_left_out(tiny, tmp_path, monkeypatch, capsys):
+    """A task that is named must have data, as for a run."""
     monkeypatch.delenv("LRA_DATA", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("lra.experiments.engine.run_job", lambda *_: None)
     (tmp_path / "empty").mkdir()
-    wanted = asked(tmp_path / "runs", tasks=["listops", "retrieval"], protocol=tiny, data_dir=tmp_path / "empty")
+    wanted = asked(tmp_path / "runs", tasks=["all"], protocol=tiny, data_dir=tmp_path / "empty")
     assert set(table(run_audit(wanted)[0])["verdict"]) == {"not measured"}
-    assert "1 of 2 tasks have data; missing: retrieval" in capsys.readouterr().err
+    assert "2 of 5 tasks have data; missing: text, retrieval, image" in capsys.readouterr().err
+    with pytest.raises(tasks.DataError, match="retrieval"):
+        run_audit(replace(wanted, tasks=["listops", "retrieval"]))
 
 
 @pytest.mark.parametrize(("ends", "code"), [("done", 0), ("failed", 1), (None, 75)])
@@ -197,12 +200,6 @@ def test_the_exit_code_is_that_of_a_run(ends, code, tiny, tmp_path, monkeypatch,
 def test_the_audit_sets_its_own_fields(tmp_path):
     with pytest.raises(ConfigError, match=r"train\.clip=value: the audit itself sets this field"):
         compare(asked(tmp_path, overrides=("train.clip=value",)))
-
-
-def test_a_single_task_without_data_is_a_mistake(tiny, tmp_path, monkeypatch):
-    monkeypatch.delenv("LRA_DATA", raising=False)
-    with pytest.raises(tasks.DataError, match="retrieval"):
-        run_audit(asked(tmp_path, tasks=["retrieval"], protocol=tiny, data_dir=tmp_path))
 
 
 def test_settings_side_by_side(tmp_path, capsys):

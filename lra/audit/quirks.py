@@ -76,11 +76,11 @@ def planned(comparisons: Sequence[Comparison]) -> list[Run]:
 def run_audit(request: Request) -> tuple[list[Effect], list[Job]]:
     """Runs what is missing. Returns all effects, also those without a finished pair of runs, and the jobs of all runs.
 
-    If several tasks are requested, those without data are left out. Raises as `grid.run_jobs` does.
+    With the task `all`, those without data are left out. Raises as `grid.run_jobs` does.
     """
     comparisons = compare(request)
     runs = planned(comparisons)
-    jobs = run_jobs(request, runs, len({run.task for run in runs}) > 1, shard=request.shard)
+    jobs = run_jobs(request, runs, "all" in request.tasks, shard=request.shard)
     done = {job.run.key: job.record for job in jobs if job.record and job.record.test_accuracy is not None}
     effects = [effect for comparison in comparisons for effect in effects_of(comparison, done)]
     return effects, jobs

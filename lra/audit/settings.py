@@ -53,7 +53,7 @@ def run_settings(request: Request, texts: list[str]) -> tuple[list[Line], list[J
     """
     planned = planned_by_choice(request, texts)
     choices, runs = list(planned), distinct(run for its_runs in planned.values() for run in its_runs)
-    jobs = run_jobs(request, runs, len({run.task for run in runs}) > 1, shard=request.shard)
+    jobs = run_jobs(request, runs, "all" in request.tasks, shard=request.shard)
     done = {job.run.key: job for job in jobs if job.record and job.record.test_accuracy is not None}
     lines = []
     for task, row in dict.fromkeys((run.task, run.row) for run in runs):
