@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pictures import leave_undrawn
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch is imported, as the command line does
 if "PYTEST_XDIST_WORKER" in os.environ:  # the other test processes need cores, too
@@ -123,6 +124,12 @@ def quiet_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """bench has a lock of this test's own and finds the machine idle, whatever else runs here."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr("lra.bench.idle.busy_cores", lambda: 0.0)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that do not look at pictures: they are not drawn."""
+    leave_undrawn(monkeypatch)
 
 
 @pytest.fixture

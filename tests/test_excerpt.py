@@ -62,6 +62,7 @@ def test_what_the_records_do_not_have_is_said(text: str, message: str):
         fill(text, GROUPS)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     save(make("softmax", 0.4), tmp_path)
     page = tmp_path / "page.md"
@@ -109,6 +110,7 @@ def test_other_comments_and_listings_stay(tmp_path: Path):
     assert made.count("| elu ") == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_line_ends_and_links_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     save(make("elu", 0.4), tmp_path)
     (tmp_path / "real.md").write_bytes(f"# Paper\r\n<!-- table quick -->\r\n{END}\r\n".encode())

@@ -433,6 +433,7 @@ def test_command_on_runs(runs, tmp_path, capsys):
         assert (folder / name).read_bytes() == (other / name).read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_command_on_fresh_weights(tmp_path, tiny, capsys):
     given = ["inspect", "--attn", "flatten", "softmax+pola", "--task", "listops", "--protocol", tiny, "--samples", "1"]
     assert main([*given, "--out", str(tmp_path)]) == 0
@@ -446,6 +447,7 @@ def test_command_on_fresh_weights(tmp_path, tiny, capsys):
     assert flows == {"0": {"all"}, "1": {"same", "opposite"}}  # each layer of a hybrid is read as its own mechanism
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_command_with_a_row_that_cannot_be_read(tmp_path, tiny, capsys):
     given = ["inspect", "--task", "listops", "--protocol", tiny, "--samples", "1"]
     assert main([*given, "--attn", "fnet", "softmax", "--out", str(tmp_path / "beside")]) == 0
@@ -474,6 +476,7 @@ def test_mistakes(arguments, message, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_damaged_record_is_named(runs, capsys, tmp_path):
     for file in runs.glob("*.json"):
         (tmp_path / file.name).write_text(file.read_text())
@@ -488,6 +491,7 @@ def test_a_run_that_is_not_there(runs, capsys, tmp_path):
     assert f"no finished run of elu in {runs}" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_family_takes_the_runs_that_are_there(runs, capsys, tmp_path):
     given = ["inspect", "--run", str(runs), "--samples", "1", "--out", str(tmp_path), "--attn"]
     assert main([*given, "family:recurrent"]) == 2

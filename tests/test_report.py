@@ -192,6 +192,7 @@ def test_other_data_or_settings_stand_apart():
     assert all(cell.summary and cell.summary.count == 1 for g in groups for c in g.columns for cell in c.cells.values())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_tables_curves_stand_below_it_alone(tmp_path: Path):
     """The curves of other tables are not below it."""
     for record in (make("softmax", 0.4), make("pola", 0.4), make("softmax", 0.7, config={"train": {"lr": 0.1}})):
@@ -202,6 +203,7 @@ def test_a_tables_curves_stand_below_it_alone(tmp_path: Path):
     assert len(pictures) == len(set(pictures)) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_may_stand_among_its_records(runs: Path, tmp_path: Path):
     """The report's files are not read as records, and files that only the previous report had are removed."""
     for file in runs.glob("*.json"):
@@ -221,6 +223,7 @@ def test_a_report_may_stand_among_its_records(runs: Path, tmp_path: Path):
     assert (tmp_path / "table-mine.tex").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_file_that_cannot_be_removed_does_not_end_a_report(runs: Path, tmp_path: Path, monkeypatch):
     """As on Windows, where a figure may be open in another program."""
     write([runs], tmp_path)
@@ -256,6 +259,7 @@ def test_a_report_replaces_no_file_of_the_users(name: str, runs: Path, tmp_path:
     assert [file.name for file in tmp_path.iterdir() if file != runs] == [name]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_json_has_as_many_digits_as_csv(tmp_path: Path):
     """This also holds for small numbers."""
     save(make("softmax", 3.14159265358979e-14), tmp_path)
@@ -274,6 +278,7 @@ def test_one_name_with_two_sources_is_two_rows():
     assert only([make("mine", 0.4), make("mine", 0.6, attention=other)]).rows == ("mine@ab12", "mine@ffff")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_cell_counts_once(runs: Path, tmp_path: Path):
     again = tmp_path / "again"
     again.mkdir()
@@ -299,6 +304,7 @@ def test_a_damaged_record_is_left_out(runs: Path, change: dict):
     assert len(frame) == 5
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_broken_files_are_named_and_the_rest_reported(runs: Path, tmp_path: Path):
     (runs / "broken.json").write_text("{")
     (runs / "future.json").write_text('{"schema_version": 99}')

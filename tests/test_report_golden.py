@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pictures import leave_undrawn
 from records import make
 
 from lra.cli import main
@@ -95,9 +96,11 @@ def folders(
 ) -> dict[str, tuple[Path, dict[str, str]]]:
     """Name of a set of records -> its folder, with the report in `out`, and the texts of `render`."""
     made = {}
-    for records in (mixed, seeds):
-        folder = tmp_path_factory.mktemp(records.__name__)
-        made[records.__name__] = folder, render(records(), folder)
+    with pytest.MonkeyPatch.context() as patch:
+        leave_undrawn(patch)
+        for records in (mixed, seeds):
+            folder = tmp_path_factory.mktemp(records.__name__)
+            made[records.__name__] = folder, render(records(), folder)
     return made
 
 
@@ -110,6 +113,7 @@ def test_byte_for_byte(folders: dict[str, tuple[Path, dict[str, str]]], name: st
         assert text == (where / file).read_text(encoding="utf-8"), file
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_records_of_an_older_schema_are_read(tmp_path: Path):
     """Missing values are dashes; the accuracies stay the same."""
     for record in mixed():
@@ -123,6 +127,7 @@ def test_records_of_an_older_schema_are_read(tmp_path: Path):
     assert load(next(tmp_path.glob("*pola*.json"))).tuning == {}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_broken_record_is_named_the_rest_reported(
     folders: dict[str, tuple[Path, dict[str, str]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -153,6 +158,7 @@ def test_the_numbers_as_data_with_their_schema(folders: dict[str, tuple[Path, di
     assert pola["verdict"] == "separated"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_latex_escapes_what_is_special(tmp_path: Path):
     about = attention("mine", title="50 % _ of it")
     save(make("mine_1:rate=5%&{x}~^\\#$", 0.4, attention=about), tmp_path)

@@ -57,6 +57,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_latex_tables_of_some_rows_are_judged_among_all(folder: Path):
     write([folder], folder / "all")
     write([folder], folder / "some", rows=["softmax", "pola:alpha=5"])
@@ -67,6 +68,7 @@ def test_latex_tables_of_some_rows_are_judged_among_all(folder: Path):
     assert (folder / "all" / "report.md").read_text() == (folder / "some" / "report.md").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_unknown_row_is_named(folder: Path):
     with pytest.raises(RecordError, match="no row 'sofmax' to show, did you mean 'softmax'"):
         write([folder], folder / "out", rows=["sofmax"])
