@@ -1,6 +1,8 @@
 """Every registered attention against the contract; a new file in `attention_zoo` is found and tested, too."""
 
+import functools
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,20 +42,54 @@ ON_SEQUENCES = [
     "synthesizer:kind=dense",
     "synthesizer:kind=mix,rank=3",
 ]
+GRID = (4, 6)
 LENGTH, SIDES = 300, (16, 16)
 # Rows and tokens: rows below and above 16, where torch selects another convolution; lengths below, at and above the
 # sizes of windows and patches, and the longest length.
 SHAPES = [(3, 130), (20, 55), (2, 8), (17, 64), (4, LENGTH)]
 
 
+@functools.cache
+def sees_grid(spec: str) -> bool:
+    """Does the mechanism, or a module of it, read the sides of a grid?"""
+    parts = build_attention(spec, grid=SIDES).modules()
+    return "grid" in attention_zoo.find(spec)[0].source or any(hasattr(part, "grid") for part in parts)
+
+
+def sequences_and_grids() -> Iterator[Any]:
+    """Yields (spec, grid). For a mechanism that does not read the grid, the checks on sequences include those on it."""
+    for spec in SPECS:
+        yield pytest.param(spec, None, id=f"{spec}-sequence")
+        if sees_grid(spec):
+            yield pytest.param(spec, GRID, id=f"{spec}-grid")
+
+
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-@pytest.mark.parametrize("grid", [None, (4, 6)], ids=["sequence", "grid"])
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize(("spec", "grid"), [*sequences_and_grids()])
 def test_contract(spec, grid, check, request):
     entry, _ = attention_zoo.find(spec)
     if reason := entry.expected_failures.get(check.__name__):
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     check(spec, grid)
+
+
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if not sees_grid(spec)])
+def test_a_grid_is_a_sequence_to_what_does_not_read_it(spec):
+    """The same weights and the same outputs, bit for bit; else `sees_grid` is wrong, and the contract has a gap."""
+    tokens = math.prod(GRID)
+    flat, image = build_attention(spec, length=tokens), build_attention(spec, grid=GRID)
+    assert_close(image.state_dict(), flat.state_dict(), rtol=0, atol=0)
+    x = torch.randn(3, tokens, flat.dims.dim)
+    keep = torch.arange(tokens) < torch.tensor([[tokens], [7], [1]])
+    for training in (False, True):
+        for mask in (None, keep):
+            y, expected = (seeded(attention.train(training), x, mask) for attention in (image, flat))
+            assert torch.equal(y, expected)
+
+
+def seeded(attention: attention_zoo.Attention, x: Tensor, keep: Tensor | None) -> Tensor:
+    torch.manual_seed(0)
+    return attention(x, keep)
 
 
 @pytest.mark.parametrize("spec", [*SPECS, *ON_SEQUENCES, "performer:padding_counts=true", "synthesizer:rank=4"])
@@ -79,12 +115,6 @@ def test_a_longer_sequence_is_refused_or_computed_as_if_built_for_it(spec):
 @parametrize_with_checks(*ON_SEQUENCES, thorough=False)
 def test_contract_on_sequences(spec, check):
     check(spec)
-
-
-def sees_grid(spec: str) -> bool:
-    """Does the mechanism, or a module of it, read the sides of a grid?"""
-    parts = build_attention(spec, grid=SIDES).modules()
-    return "grid" in attention_zoo.find(spec)[0].source or any(hasattr(part, "grid") for part in parts)
 
 
 def compilations() -> Iterator[Any]:
