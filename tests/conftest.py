@@ -78,6 +78,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_fsync() -> Iterator[None]:
+    """No test stops the machine, so that none has to wait for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def fewer_collections() -> Iterator[None]:
     """Every run begins with gc.collect(). After a slow one, what is alive is frozen: later ones skip it.
 

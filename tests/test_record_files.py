@@ -16,9 +16,10 @@ from records import bench, make
 import lra
 from lra.errors import BusyError, RecordError, WorkError
 from lra.results import bench_record, record
-from lra.results.files import write_all
+from lra.results.files import write_all, write_atomically
 from lra.results.locks import locked
 from lra.results.reading import fits
+from tasks._files import whole
 
 WRONG = (None, True, 5, 0.5, "x", [5], ["x"], [{"a": "x"}], {"a": {"b": "x"}}, {"a": [1]}, {"a": None})
 KINDS = {"record": (record, make("softmax", 0.4)), "bench": (bench_record, bench("softmax", 256))}
@@ -83,6 +84,27 @@ def test_files_are_written_whole_or_one_line_says_why(tmp_path: Path):
     assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == ["a.txt", "b.txt", "deep"]
     with pytest.raises(WorkError, match=r"cannot write to the output folder .*: Not a directory; give another --out"):
         write_all({"c.txt": b"3"}, paths[0] / "below", ("c.txt", ""))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    with whole(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@pytest.mark.parametrize("write", [write_atomically, write_whole])
+def test_content_is_on_the_disk_before_it_replaces_a_file(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Otherwise a machine that stops could leave an empty file in place of the old one."""
+    path, seen = tmp_path / "file", []
+    path.write_bytes(b"old")
+
+    def fsync(number: int) -> None:
+        file = os.fstat(number)
+        seen.append((file.st_ino, file.st_size, path.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(path, b"newer")
+    assert path.read_bytes() == b"newer"
+    assert seen == [(path.stat().st_ino, len(b"newer"), b"old")]
 
 
 def _hold(path: Path, held: Any, leave: Any) -> None:

@@ -31,6 +31,22 @@ def short(cache):
     return TASK.prepare(SHORT, None, cache, False)
 
 
+def test_arrays_are_on_the_disk_before_their_folder_has_its_name(tmp_path, monkeypatch):
+    """Otherwise a machine that stops could leave a folder of empty arrays."""
+    seen = {}
+
+    def fsync(number):
+        file = os.fstat(number)
+        assert not [*tmp_path.glob("listops-*")]
+        seen[file.st_ino] = file.st_size
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder = TASK.prepare(SHORT, None, tmp_path, False).folder
+    sizes = {array.stat().st_ino: array.stat().st_size for array in folder.glob("*.npy")}
+    assert len(sizes) >= 9
+    assert sizes.items() <= seen.items()
+
+
 def test_released_files(short, tmp_path, monkeypatch):
     monkeypatch.setattr("tasks.listops.task.ROWS", short.about["rows"])
     write_released(tmp_path / "lra_release" / "listops-1000", short)
