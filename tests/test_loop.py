@@ -1,6 +1,5 @@
 """What the training loop keeps and records: the best weights by validation, the mean loss, the accuracies."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from logs import lines_of
 from torch import Tensor
 
 import tasks
@@ -124,7 +124,7 @@ def test_the_log_says_the_mean_loss_since_its_last_line(tmp_path, monkeypatch):
     monkeypatch.setattr("lra.training.step.Step.__call__", spy)
     monkeypatch.setattr("lra.training.loop.LOG_EVERY", 8)
     record = trained(tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = lines_of(tmp_path)
     first = {5: 0, 8: 0, 10: 8, 15: 8, 16: 8, 20: 16}  # step of a line -> number of steps before those of its mean
     means = {step: np.mean(losses[begin:step]) for step, begin in first.items()}
     assert [line["step"] for line in lines] == [5, 8, 10, 15, 16, 20, 20]

@@ -2,12 +2,12 @@
 
 import contextlib
 import importlib
-import json
 import sys
 import types
 
 import pytest
 import torch
+from logs import lines_of
 
 from lra.errors import ConfigError
 from lra.experiments.grid import prepare_all, run_grid
@@ -20,10 +20,6 @@ from lra.training.tracker import Tracker, WandB, check_tracker
 def asked(tiny, out, **changes):
     wanted = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "overrides": ("train.steps=60",)}
     return Request(**(wanted | {"protocol": tiny, "out": out, "device": "cpu"} | changes))
-
-
-def lines_of(out) -> list[dict]:
-    return [json.loads(line) for line in next(out.glob("work/*/metrics.jsonl")).read_text().splitlines()]
 
 
 class Board:
