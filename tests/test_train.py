@@ -267,14 +267,6 @@ def test_test_split_is_read_after_training_only(tiny, tmp_path, monkeypatch):
     assert seen[3:] in ([(90, 90)], [(90, 90)] * 2)
 
 
-def test_select_after_never_saves_an_early_maximum(tiny, tmp_path):
-    """The quirk tracks the maximum from step 0 but saves no early one; if none exceeds it, the last weights count."""
-    asked = request(tiny, tmp_path, overrides=("train.select_after=0.9", "train.lr=0"))
-    (record,) = run_grid(asked)
-    assert record.best_step is None
-    assert record.test_accuracy == record.test_accuracy_last
-
-
 def test_skyformer_quirks_run(tiny, tmp_path):
     """A run with all historic quirks trains, and the record shows that the last test batch was dropped."""
     quirks = ("train.cycle_beta1=true", "train.clip=value", "train.drop_last=true", "train.validation_batches=3",
@@ -375,8 +367,3 @@ def test_other_schedules():
     cosine = replace(config, schedule="cosine", lr=1.0)
     assert learning_rate(cosine, 4999) == 0.0
     assert math.isclose(learning_rate(cosine, 999 + 2000), 0.5, abs_tol=1e-3)
-
-
-def test_select_last(tiny, tmp_path):
-    (record,) = run_grid(request(tiny, tmp_path, overrides=("train.select=last",)))
-    assert record.test_accuracy == record.test_accuracy_last
