@@ -22,6 +22,7 @@ from lra.experiments import job
 from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
 from lra.results.record import load, save
+from lra.training.cores import threads_per_process
 
 ROOT = Path(__file__).parent.parent
 
@@ -322,7 +323,7 @@ def test_record_name_and_content(runs):
     record = json.loads(path.read_text())
     assert len(record["attention"]["source_hash"]) == 12
     assert record["data"]["label"] == "generated"
-    assert record["environment"]["threads"] >= 1
+    assert record["environment"]["threads"] == threads_per_process()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "--help"], ["--attn", "pla", "--task", "listops"],

@@ -654,10 +654,16 @@ def test_empty_rows_are_left_out_of_the_comparison():
     both = [examine(spec, "fresh", encoder(spec), [inputs(False)]) for spec in ("softmax", "local_conv")]
     numbers = tables.numbers(both)
     assert tables.sharpest(numbers).count(",") == 0
-    for subjects in (both, both[1:]):
-        table = tables.numbers(subjects)
-        for picture in figures.compare(subjects, table, tables.powers(subjects), "here"):
-            picture.render()
+    assert set(numbers["attention"]) == {"softmax", "local_conv"}
+    pictures = {picture.name: picture for picture in figures.compare(both, numbers, tables.powers(both), "here")}
+    assert pictures.keys() == {"entropy", "spectrum", "reach", "powers"}
+    assert all(picture.render() for picture in pictures.values())
+    for name in ("entropy", "reach"):
+        figure = Figure()
+        pictures[name].draw(figure)
+        assert {label.get_text() for axes in figure.axes for label in axes.get_yticklabels()} == {"softmax"}
+    alone = both[1:]
+    assert figures.compare(alone, tables.numbers(alone), tables.powers(alone), "here") == []
 
 
 def test_pixels_of_merged_tokens_are_those_of_the_image():

@@ -357,13 +357,3 @@ def test_deterministic_is_a_switch(tiny, tmp_path):
         run_grid(request(tiny, tmp_path, overrides=overrides, observe=lambda _: seen.append(is_deterministic())))
         assert set(seen) == {bool(overrides)}
         assert not is_deterministic()
-
-
-def test_other_schedules():
-    """rsqrt as in LRA's ListOps configuration: 0.05 with 1,000 warm-up steps peaks at 1.58e-3; cosine ends at 0."""
-    config = Train(steps=5000, batch=1, lr=0.05, warmup=1000, evaluate_every=1, schedule="rsqrt")
-    assert math.isclose(learning_rate(config, 999), 1.58e-3, rel_tol=1e-2)
-    assert math.isclose(learning_rate(config, 3999), 0.05 / math.sqrt(4000))
-    cosine = replace(config, schedule="cosine", lr=1.0)
-    assert learning_rate(cosine, 4999) == 0.0
-    assert math.isclose(learning_rate(cosine, 999 + 2000), 0.5, abs_tol=1e-3)
