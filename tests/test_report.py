@@ -251,6 +251,7 @@ def test_a_report_removes_nothing_elsewhere(tmp_path: Path):
         assert files_of(tmp_path) == found
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", ["report.md", "runs.csv", "report.json", "report.html"])
 def test_a_report_replaces_no_file_of_the_users(name: str, runs: Path, tmp_path: Path):
     (tmp_path / name).write_text("the user's")
@@ -318,6 +319,7 @@ def test_broken_files_are_named_and_the_rest_reported(runs: Path, tmp_path: Path
         assert f"- {problem}" in (tmp_path / "out" / "report.md").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_is_written_without_records_or_after_a_fault(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
