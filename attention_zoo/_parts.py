@@ -93,7 +93,7 @@ def softmax_attention(
 def refuse_longer(tokens: int, length: int) -> None:
     """Raises ValueError if a sequence is longer than the mechanism is built for: slices would cut it off silently."""
     if tokens > length:
-        raise ValueError(f"{tokens:,} tokens, but built for at most {length:,}")
+        raise ValueError(f"{tokens} tokens, but built for at most {length:,}")  # a compiler's tokens take no comma
 
 
 def first_columns(table: Tensor, count: int) -> Tensor:

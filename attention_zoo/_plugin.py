@@ -17,6 +17,7 @@ from attention_zoo._process import kept, taken_back
 from attention_zoo._reads import data_of, name_of, opened
 from attention_zoo._source import HERE, closure, find_in_zoo, hash_of, read
 
+PROGRAM = "__mp_main__"  # a second name of the program, which multiprocessing enters when torch imports it
 MOST_TEXT = 200_000  # characters: up to this size in all a record keeps the texts of other files
 
 
@@ -154,8 +155,7 @@ def _run(path: Path, folder: Folder, name: str) -> None:
 
 def _new_modules(before: set[str]) -> dict[str, Path]:
     """The user's modules that are not in `before`, other than those of a `Folder`: name -> file."""
-    # `__mp_main__` is the program itself, which torch enters when it imports multiprocessing
-    names = [name for name in set(sys.modules) - before if not name.startswith((PREFIX, "__"))]
+    names = [name for name in set(sys.modules) - before - {PROGRAM} if not name.startswith(PREFIX)]
     files = {name: Path(str(getattr(sys.modules[name], "__file__", None))) for name in names}
     # a module may give itself a `__file__` that is no file, as torch._classes does
     found = {name: file.resolve() for name, file in files.items() if file.is_absolute() and file.is_file()}

@@ -51,7 +51,7 @@ CHANGES = (
     ),
     Change(
         file="_parts.py",
-        now="2bda488121fc25f78ccf0483018b19467c47b7ee27f94e8affdb1f1afe4348e2",
+        now="c4fcb296aa4b56bb6f00f914f3f63ffa279b39b7f6091a7847874ae4c066a6e2",
         recorded="f1421a579b7917562130810605c389763da832dbec848056419ca09a96ac21f3",
         why=LONGER,
     ),

@@ -7,6 +7,7 @@ one to the next free process.
 
 import functools
 import gc
+import importlib.util
 import multiprocessing
 import os
 import tempfile
@@ -112,11 +113,13 @@ def fewer_collections() -> Iterator[None]:
 def forks() -> BaseContext:
     """Forks processes from one that has imported the suite: a start costs 0.1 s of a core; a spawned one 2.6 s.
 
-    They have the environment of the first start, so a test that sets variables for its processes spawns them.
+    They have the environment, the terminal and the hash seed of that one. So a test spawns its processes if it sets
+    variables for them, reads what they themselves print, or holds that the order of a set does not matter.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
+    assert all(map(importlib.util.find_spec, PRELOADED)), "the server says nothing of a module that is missing"
     context.set_forkserver_preload(PRELOADED)
     return context
 

@@ -74,6 +74,7 @@ def test_the_table():
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "no memory"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:126] . DefaultCPUAllocator: can't allocate memory"), "no memory"),
         (MemoryError(), "no memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "no memory"),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "failed: CUDA error: an illegal"),
     ],
 )

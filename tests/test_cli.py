@@ -11,6 +11,7 @@ import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,17 +243,19 @@ def test_folder_without_permission(tiny, tmp_path, capsys):
     assert "cannot write to the output folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("method", ["is_dir", "iterdir"])
 @pytest.mark.parametrize("words", [["status"], ["report"], ["cite"], ["run", "--attn", "elu", "--dry-run", "--out"]])
-def test_a_folder_that_may_not_be_read(words, tmp_path, monkeypatch, capsys):
-    """Raised by hand, since root may read everything."""
-    is_dir, secret = Path.is_dir, tmp_path / "secret"
+def test_a_folder_that_may_not_be_read(words, method, tmp_path, monkeypatch, capsys):
+    """Or one below such a folder, whose kind cannot be told. Raised by hand, since root may read everything."""
+    real, secret = getattr(Path, method), tmp_path / "secret"
+    secret.mkdir()
 
-    def refused(path: Path) -> bool:
+    def refused(path: Path) -> Any:
         if path == secret:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return is_dir(path)
+        return real(path)
 
-    monkeypatch.setattr(Path, "is_dir", refused)
+    monkeypatch.setattr(Path, method, refused)
     assert main([*words, str(secret)] + (["--task", "listops"] if "run" in words else [])) == 2
     line = f"error: {secret}: Permission denied; change its permissions, or name another path\n"
     assert capsys.readouterr().err == line

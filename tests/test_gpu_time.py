@@ -26,7 +26,7 @@ def test_the_plan_is_printed_and_nothing_runs(capsys: pytest.CaptureFixture[str]
     order = ["tests that need", "step of softmax on listops", "listops under standard", "text under", "image under"]
     places = [shown.index(words) for words in [*order, "retrieval under", "pathfinder under"]]
     assert places == sorted(places)
-    assert "--gear captured compiled eager" in shown
+    assert "bench --yardstick --task listops --attn softmax --repeats 5 --protocol standard --device cuda" in shown
     assert "parts fit into 60 minutes" in shown
     assert not (tmp_path / "out").exists()
 
@@ -93,8 +93,9 @@ def test_the_log_has_what_goes_wrong(tmp_path: Path):
 
 
 def test_without_the_device_one_line_says_so(capsys: pytest.CaptureFixture[str]):
-    assert main(["gpu", "--dry-run", "--device", "auto"]) == 2
-    assert "--device auto: must be cuda, cuda:1, ..., or cpu" in capsys.readouterr().err
+    for name in ("auto", "cpufoo", "mps"):
+        assert main(["gpu", "--dry-run", "--device", name]) == 2
+        assert f"--device {name}: must be cuda, cuda:1, ..., or cpu" in capsys.readouterr().err
     assert main(["gpu", "--device", "cuda:7"]) == 2
     assert "cuda:7" in capsys.readouterr().err
 

@@ -238,8 +238,9 @@ def test_a_file_that_cannot_be_removed_does_not_end_a_report(runs: Path, tmp_pat
         unlink(path, **settings)
 
     monkeypatch.setattr(Path, "unlink", in_use)
-    assert "wrote" in write([runs], tmp_path).text
-    assert (tmp_path / "old.svg").exists()
+    old = tmp_path / "old.svg"
+    assert f"cannot remove {old}, which is of an earlier report: in use" in write([runs], tmp_path).text
+    assert old.exists()
 
 
 def test_a_report_removes_nothing_elsewhere(tmp_path: Path):

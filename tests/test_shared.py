@@ -67,7 +67,6 @@ def once(tmp_path, what: str) -> str:
     return str(path)
 
 
-@pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize(
     ("what", "reason"),
     [

@@ -65,7 +65,7 @@ def test_choice_and_budget_are_in_every_record(swept):
 
 def test_the_same_sweep_again_runs_nothing_and_another_is_other_records(swept, tiny, capfd):
     before = {path: path.read_bytes() for path in swept.rglob("*.json")}
-    records, complete = run_sweep(asked(tiny, swept), list(VALUES))
+    records, _, complete = run_sweep(asked(tiny, swept), list(VALUES))
     assert complete
     assert len(records) == 4
     assert {path: path.read_bytes() for path in swept.rglob("*.json")} == before
@@ -76,7 +76,7 @@ def test_a_backbone_can_be_swept(tiny, tmp_path, monkeypatch):
     """The runs of the seeds have the chosen backbone."""
     monkeypatch.setattr(sweep, "choose", lambda pilots: pilots[-1])
     wanted = asked(tiny, tmp_path, attentions=["elu"], seeds=[0])
-    (record,), complete = run_sweep(wanted, ["model.backbone=flat,pyramid"])
+    (record,), _, complete = run_sweep(wanted, ["model.backbone=flat,pyramid"])
     assert complete
     assert (record.status, record.backbone["name"]) == ("done", "pyramid")
     assert record.config["model"]["backbone"] == "pyramid"
@@ -126,19 +126,26 @@ def test_a_failed_pilot_holds_its_mechanism_back(tiny, tmp_path, capfd):
     file, flag = tmp_path / "brittle.py", tmp_path / "flag"
     file.write_text(BRITTLE.replace("FLAG", str(flag)))
     wanted = asked(tiny, tmp_path / "runs", attentions=["softmax", str(file)], seeds=[0], overrides=("train.steps=20",))
-    records, complete = run_sweep(wanted, ["model.layers=1,2"])
+    records, _, complete = run_sweep(wanted, ["model.layers=1,2"])
     assert not complete
     assert [record.row for record in records] == ["softmax"]
     assert "listops brittle seed 0 waits: not all its pilots are done" in capfd.readouterr().err
     flag.touch()
-    records, complete = run_sweep(wanted, ["model.layers=1,2"])
+    records, _, complete = run_sweep(wanted, ["model.layers=1,2"])
     assert complete
     assert sorted(record.row for record in records) == ["brittle", "softmax"]
 
 
+def test_pilots_that_another_process_has_are_waited_for(tiny, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("lra.experiments.engine.run_job", lambda *_: None)
+    words = ["--attn", "elu", "softmax", "--task", "listops", "--protocol", tiny, "--device", "cpu", "--out"]
+    assert main([*words, str(tmp_path), "--sweep", "train.lr=1e-3,1e-4"]) == 75
+    assert "2 of 2 runs are being done by another process" in capfd.readouterr().err
+
+
 def test_a_diverged_pilot_loses(tiny, tmp_path):
     wanted = asked(tiny, tmp_path, attentions=["elu"], seeds=[0], overrides=("train.clip=none",))
-    (record,), complete = run_sweep(wanted, ["train.lr=1e30,1e-9", "model.dropout=0,0.1"])
+    (record,), _, complete = run_sweep(wanted, ["train.lr=1e30,1e-9", "model.dropout=0,0.1"])
     assert complete
     assert record.status == "done"
     assert record.tuning["chosen"]["train.lr"] == 1e-9

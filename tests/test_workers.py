@@ -48,7 +48,6 @@ def asked(tiny, out, **changes):
     return Request(**(wanted | {"protocol": tiny, "out": out, "device": "cpu"} | changes))
 
 
-@pytest.mark.usefixtures("quick_workers")
 def test_two_jobs_give_the_records_of_one(tiny, tmp_path, capfd):
     alone = run_grid(asked(tiny, tmp_path / "one", overrides=("model.dropout=0.1",)))
     both = run_grid(asked(tiny, tmp_path / "two", overrides=("model.dropout=0.1",), jobs=2))
@@ -223,7 +222,7 @@ task = Noise()
     ],
 )
 def test_a_task_whose_data_are_not_a_function_of_its_settings(tmp_path, monkeypatch, name, generator, jobs):
-    """It is named once the others have run."""
+    """In one process it is named before anything runs; with workers, once the other runs are done."""
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     files = [tmp_path / f"{stem}.py" for stem in (name, f"{name}_seeded")]
     for file, source in zip(files, (generator, "np.random.default_rng(0)"), strict=True):
@@ -253,6 +252,19 @@ def test_a_shard_on_the_command_line(tiny, tmp_path, capsys):
     assert json.loads(path.read_text())["seed"] == 0
     assert main([*command, "--shard", "3/3"]) == 0
     assert "part 3/3 has no" in capsys.readouterr().err
+
+
+def test_a_shard_without_runs_is_done_and_one_without_data_is_not(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("LRA_DATA", raising=False)
+    monkeypatch.setattr("tasks._find.ARENA", ("listops", "retrieval"))
+    (tmp_path / "empty").mkdir()
+    words = ["--attn", "elu", "--protocol", tiny, "--out", str(tmp_path), "--data-dir", str(tmp_path / "empty")]
+    assert main([*words, "--task", "listops", "--shard", "2/2"]) == 0
+    assert "part 2/2 has nothing to do: there are fewer runs than parts" in capsys.readouterr().err
+    assert main([*words, "--task", "all", "--shard", "2/2"]) == 1
+    said = capsys.readouterr().err
+    assert "0 of 1 tasks have data; missing: retrieval" in said
+    assert "nothing to do" not in said
 
 
 def test_devices_and_shards_as_text():

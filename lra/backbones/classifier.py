@@ -144,7 +144,7 @@ class Classifier(nn.Module):
         table = self.waves if self.positions is None else self.positions.weight
         if table is not None:
             if x.shape[1] > len(table):
-                raise ValueError(f"{x.shape[1]:,} tokens, but the model has positions for at most {len(table):,}")
+                raise ValueError(f"{x.shape[1]} tokens, but the model has positions for at most {len(table):,}")
             x = x + table[: x.shape[1]]
         return self.dropout(x)
 

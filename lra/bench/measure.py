@@ -28,15 +28,22 @@ from lra.experiments.data import find_task
 from lra.results.bench_record import DONE, FAILED, NO_MEMORY, TOO_SLOW, Bench
 from lra.results.machine import environment, held_bytes, peak_bytes, reset_peak
 from lra.training.batches import documents, micro_batches, order, sizes
-from lra.training.device import Device, Padding, choose_device, choose_precision, set_backends, synchronise
+from lra.training.device import (
+    Device,
+    Padding,
+    choose_device,
+    choose_precision,
+    lacks_gpu_memory,
+    set_backends,
+    synchronise,
+)
 from lra.training.distributed import Group, alone, together
 from lra.training.gearbox import choose_gear
 from lra.training.step import Step
 
 BLOCK_SECONDS = 0.1  # a repeat has enough steps to take this long, so that reading the clock is negligible
 WARM_SECONDS = 0.5
-# the last is what cuBLAS says of its own workspace
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu", "STATUS_ALLOC_FAILED")
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
 
 
 def measure(timing: Timing, group: Group | None = None) -> Bench:
@@ -65,7 +72,7 @@ def measure(timing: Timing, group: Group | None = None) -> Bench:
 def lacks_memory(error: Exception) -> bool:
     """Does the error say that memory ran out? An illegal access to memory does not."""
     words = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(some in words for some in MEMORY_WORDS)
+    return isinstance(error, MemoryError) or lacks_gpu_memory(error) or any(some in words for some in MEMORY_WORDS)
 
 
 def limit_memory(size: int) -> None:

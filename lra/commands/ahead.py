@@ -128,7 +128,12 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
         examine(request, runs)
     count = len({(run.task, run.row) for run in runs}) if parsed.sweep else len(runs)
     text = script(
-        parsed.emit, [sys.executable, *program()], words_of(parsed), request.out, count, request.device == "cpu"
+        parsed.emit,
+        [sys.executable, *program()],
+        words_of(parsed),
+        request.out,
+        count,
+        request.device.partition(":")[0] == "cpu",
     )
     check_replaceable(parsed.emit, f"\n{NAMED}\n", "--emit")
     with contextlib.suppress(OSError):  # `write_named` reports the error

@@ -68,4 +68,6 @@ def main(parsed: argparse.Namespace) -> int:
         print(markdown(kind.sheet_of(frame), bold=False))
     print(f"records, {name}.md and {name}.csv in {parsed.out}")
     keys = {run.key for run in runs}
-    return end_of(parsed, [job.record for job in jobs if job.run.key in keys])
+    outcomes = [job.record for job in jobs if job.run.key in keys]
+    records = [record for record in outcomes if record is not None]
+    return end_of(request, len(runs), records, len(outcomes) - len(records))

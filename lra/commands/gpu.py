@@ -1,6 +1,7 @@
 """make the most of limited GPU time: GPU tests, then time and memory of a step, then runs"""
 
 import argparse
+import re
 from pathlib import Path
 
 from lra.commands.choice import add_choice, seed, to_path
@@ -51,7 +52,7 @@ def main(parsed: argparse.Namespace) -> int:
 
     if not 0 < parsed.minutes < float("inf"):
         raise UserError(f"--minutes must be positive, not {parsed.minutes}")
-    if not parsed.device.startswith(("cuda", "cpu")):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", parsed.device):
         raise UserError(f"--device {parsed.device}: must be cuda, cuda:1, ..., or cpu to try the plan")
     request = plan.GPURequest(
         out=parsed.out.resolve(),

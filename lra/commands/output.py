@@ -1,6 +1,5 @@
-"""What several commands print or write: columns for a terminal, and pages such as those of docs/."""
+"""What several commands share: columns for a terminal, pages such as those of docs/, and the end of their runs."""
 
-import argparse
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING
 from lra.errors import to_type
 
 if TYPE_CHECKING:
+    from lra.experiments.plan import Request
     from lra.results.record import Record
 
 
@@ -29,22 +29,25 @@ def first_process() -> bool:
     return os.environ.get("TORCHELASTIC_RUN_ID") is None or os.environ.get("RANK") == "0"
 
 
-def end_of(parsed: argparse.Namespace, outcomes: Sequence["Record | None"], complete: bool = True) -> int:
-    """The exit code of a command that ran these: None is a run that another process does, or has paused.
+def end_of(
+    request: "Request", planned: int, records: Sequence["Record"], elsewhere: int = 0, complete: bool = True
+) -> int:
+    """The exit code of a command that had `planned` runs to do and has these records; prints what is left.
 
-    1: a run failed, some are missing (not `complete`) or there is none. 75: none failed, but some are elsewhere.
+    elsewhere: runs that another process has, or has paused. complete: False if a sweep could not tune every attention.
+    0: all are done, or the part has no run. 1: a run failed or none could run. 75: none failed, some are elsewhere.
     """
     from lra.console import say
     from lra.signals import UNFINISHED
 
-    if complete and not outcomes and parsed.shard != "1/1":
-        say(f"part {parsed.shard} has nothing to do: there are fewer runs than parts")
+    if not planned:
+        say(f"part {'/'.join(map(str, request.shard))} has nothing to do: there are fewer runs than parts")
         return 0
-    if elsewhere := sum(record is None for record in outcomes):
-        done_by = f"{elsewhere} of {len(outcomes)} runs are being done by another process"
-        say(f"{done_by}; see: {to_type('status', parsed.out)}")
-    failed = not complete or any(record is not None and record.status == "failed" for record in outcomes)
-    return 1 if failed or not outcomes else UNFINISHED if elsewhere else 0
+    if elsewhere:
+        total = len(records) + elsewhere
+        say(f"{elsewhere} of {total} runs are being done by another process; see: {to_type('status', request.out)}")
+    failed = not complete or any(record.status == "failed" for record in records)
+    return 1 if failed or not (records or elsewhere) else UNFINISHED if elsewhere else 0
 
 
 def write_page(path: Path, text: str) -> None:

@@ -62,7 +62,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def main(parsed: argparse.Namespace) -> int:
     from lra.experiments.grid import run_jobs
-    from lra.experiments.plan import part_of, plan
+    from lra.experiments.plan import part_of, part_of_rows, plan
 
     request = make_request(parsed)
     if parsed.dry_run or parsed.emit:
@@ -76,12 +76,13 @@ def main(parsed: argparse.Namespace) -> int:
     if parsed.sweep:
         from lra.experiments.sweep import run_sweep
 
-        records, complete = run_sweep(request, parsed.sweep)
-        outcomes = list(records)
+        runs = part_of_rows(plan(request), request.shard)
+        records, elsewhere, complete = run_sweep(request, parsed.sweep)
     else:
         runs = part_of(plan(request), request.shard)
         outcomes = [job.record for job in run_jobs(request, runs, forgiving="all" in request.tasks)]
         records = [record for record in outcomes if record is not None]
+        elsewhere = len(outcomes) - len(records)
     if records:
         from lra.report import terminal
 
@@ -89,7 +90,7 @@ def main(parsed: argparse.Namespace) -> int:
         if "all" in parsed.task and request.shard == (1, 1):
             print_missing({record.task for record in records})
         print(f"\nrecords in {parsed.out}; tables and figures: {to_type('report', parsed.out)}")
-    return end_of(parsed, outcomes, complete)
+    return end_of(request, len(runs), records, elsewhere, complete)
 
 
 def name_older_code(runs: "list[Run]", out: Path) -> None:

@@ -27,10 +27,11 @@ PILOT_SEED = 1000  # unlikely among the requested seeds; where it is one of them
 Choice = tuple[str, ...]  # one override for each key that is swept
 
 
-def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
+def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], int, bool]:
     """Runs the pilots, then the seeds with the chosen values.
 
-    Returns the records of the seeds and whether every attention could be tuned. Raises as `grid.run_jobs` does, and
+    Returns the records of the seeds, how many seeds wait for another process, which has them or their pilots, and
+    whether no attention lacks a choice because a pilot failed. Raises as `grid.run_jobs` does, and
     ConfigError for a sweep that cannot be read.
     """
     if request.match_params:
@@ -40,7 +41,7 @@ def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
     say(f"{len(pilots)} pilots: {len(choices)} for each mechanism and task, seed {seed}")
     jobs = run_jobs(replace(request, out=request.out / "pilots"), pilots, forgiving)
     keys = [text.partition("=")[0] for text in choices[0]]
-    tuned, complete = [], True
+    tuned, waiting, complete = [], 0, True
     for run in runs:
         pilots_of_run = [job for job in jobs if (job.run.task, job.run.row) == (run.task, run.row)]
         best = choose(pilots_of_run)
@@ -52,10 +53,12 @@ def run_sweep(request: Request, texts: list[str]) -> tuple[list[Record], bool]:
             tuned.append(replace(run, **chosen, protocol=label, tuning=about))
             say_once(f"{run.task} {run.row}: {in_words(about)}")
         elif pilots_of_run:
-            complete = False
+            failed = any(job.record is not None and not job.final for job in pilots_of_run)
+            complete, waiting = complete and not failed, waiting + (not failed)
             say(f"{run.task} {run.row} seed {run.seed} waits: not all its pilots are done; start the command again")
-    records = [job.record for job in run_jobs(request, tuned, forgiving)]
-    return [record for record in records if record is not None], complete
+    outcomes = [job.record for job in run_jobs(request, tuned, forgiving)]
+    records = [record for record in outcomes if record is not None]
+    return records, waiting + len(outcomes) - len(records), complete
 
 
 def plan_sweep(request: Request, texts: list[str]) -> tuple[list[Run], list[Run], int, list[Choice]]:

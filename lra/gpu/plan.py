@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lra.results.bench_record import GEARS
 from lra.results.checkout import ROOT, program
 
 PARTS = ("tests", "steps", "memory", "runs")
@@ -82,13 +81,11 @@ def tests(request: GPURequest) -> list[Part]:  # noqa: ARG001
 
 
 def steps(request: GPURequest) -> list[Part]:
-    """A part for each task of SHAPES and each attention: the time of a training step in each gear."""
+    """A part for each task of SHAPES and each attention: the time of a training step in each gear of the device."""
     parts = []
-    possible = [gear for gear in GEARS if gear != "auto" and (gear != "captured" or request.device != "cpu")]
-    gears = ("--gear", *reversed(possible))  # the fastest first
     for task in (task for task in SHAPES if task in request.tasks):
         for number, attention in enumerate(request.attentions):
-            words = (*program(), "bench", "--yardstick", "--task", task, "--attn", attention, *gears, "--repeats", "5")
+            words = (*program(), "bench", "--yardstick", "--task", task, "--attn", attention, "--repeats", "5")
             title = f"a training step of {attention} on {task} in each gear"
             parts.append(Part(f"step-{task}-{number}", title, words + request.choice(), STEP, 3 * STEP))
     return parts

@@ -1,6 +1,5 @@
 """Writes the report of a set of records: the text for the terminal, and every file."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,10 +64,12 @@ def write(
     filled = excerpt.fill_file(into, groups) if into else None
     before = export.files_of(out)
     files = write_all(contents, out, (REPORT, '"scales": '))
-    for stale in {*before} - {*files}:
-        with contextlib.suppress(OSError):  # Windows keeps a file that another program has open
-            stale.unlink()
     lines = []
+    for stale in sorted({*before} - {*files}):
+        try:
+            stale.unlink(missing_ok=True)
+        except OSError as error:  # Windows keeps a file that another program has open
+            lines.append(f"cannot remove {stale}, which is of an earlier report: {error.strerror}; delete it")
     if into and filled:
         write_named(into, filled.content, "--into")
         lines += [*filled.notes, f"wrote {into}: {filled.tables} table{'s' * (filled.tables > 1)}"]

@@ -134,6 +134,11 @@ def is_bench(path: Path) -> bool:
     return path.name.startswith("bench-") and path.suffix == ".json"
 
 
+def json_files(folder: Path) -> list[Path]:
+    """The .json files of a folder, sorted. Raises PermissionError if it may not be read, where `glob` finds nothing."""
+    return sorted(file for file in folder.iterdir() if file.suffix == ".json")
+
+
 def save(bench: Bench, folder: Path) -> Path:
     """Writes `folder/name.json`. Raises RecordError."""
     path = folder / f"{bench.name}.json"
@@ -158,7 +163,8 @@ def read_benches(paths: Sequence[Path]) -> tuple[list[Bench], list[str]]:
     """
     files: list[Path] = []
     for path in paths:
-        inside = [*path.glob("*.json"), *(path / FOLDER).glob("*.json")] if path.is_dir() else [path]
+        folders = [folder for folder in (path, path / FOLDER) if folder.is_dir()]
+        inside = [file for folder in folders for file in json_files(folder)] if folders else [path]
         files += sorted(file for file in inside if is_bench(file))
     benches, problems = [], []
     for file in dict.fromkeys(files):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lra.errors import RecordError
-from lra.results.bench_record import is_bench
+from lra.results.bench_record import is_bench, json_files
 from lra.results.record import Record, load
 
 REPORT = "report.json"  # what a report writes beside records; it is none
@@ -14,7 +14,7 @@ def files_of_runs(paths: Sequence[Path]) -> list[Path]:
     """The files that may be records of runs, each once: named files, and the .json files in named folders."""
     files: dict[Path, None] = {}
     for path in paths:
-        inside = [file for file in sorted(path.glob("*.json")) if file.name != REPORT] if path.is_dir() else [path]
+        inside = [file for file in json_files(path) if file.name != REPORT] if path.is_dir() else [path]
         files |= dict.fromkeys(file for file in inside if not is_bench(file))
     return list(files)
 

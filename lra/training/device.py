@@ -77,6 +77,11 @@ def lost(device: torch.device) -> bool:
     return False
 
 
+def lacks_gpu_memory(error: Exception) -> bool:
+    """Does the error say that a GPU's memory ran out? cuBLAS says so of its own workspace, in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+
+
 def synchronise(device: torch.device) -> None:
     """Waits until the device has done what it was given to do."""
     if device.type == "cuda":

@@ -18,7 +18,7 @@ from lra.training.batches import Samples
 from lra.training.buffers import Buffers
 from lra.training.captured import Captured, CaptureError, Recorder
 from lra.training.compiled import Compiled, RecompileError
-from lra.training.device import Device, Padding
+from lra.training.device import Device, Padding, lacks_gpu_memory
 from lra.training.eager import Eager
 from lra.training.loading import load
 from lra.training.optimiser import FlatAdamW
@@ -176,7 +176,7 @@ class GearBox:
         tried without them.
         """
         gear = self.gear
-        memory = isinstance(error, torch.OutOfMemoryError)
+        memory = lacks_gpu_memory(error)
         if gear.name == "eager" or (memory and gear.name != "captured"):
             raise error
         what = gear.name
