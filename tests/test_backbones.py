@@ -126,7 +126,7 @@ def test_conv_is_a_strided_convolution():
     assert_close(merge(x, None)[0], merge.last(image))
 
 
-def test_stages():
+def test_stages_widen_and_merge():
     run = planned("pola", "model.layers=4", "model.stages=[1,2,1]", "model.grid=true", task="image")
     model = make_model(run, IMAGE)
     dims = [getattr(attention, "dims") for attention in model.attentions()]  # noqa: B009

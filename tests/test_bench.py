@@ -236,7 +236,7 @@ def test_records_are_never_replaced(tmp_path):
     assert all(set(path.stem) <= set("abcdefghijklmnopqrstuvwxyz0123456789._=-") for path in paths)
 
 
-def test_reading(tmp_path):
+def test_records_are_read_from_folders_and_files(tmp_path):
     """Reads a folder, its `bench` folder or a file; ignores other files and reports damaged ones."""
     save(made(created="2026-01-02"), tmp_path / "bench")
     newer = save(made(created="2026-01-03", seconds=[1.0]), tmp_path)
@@ -262,7 +262,7 @@ def test_median_and_quartiles():
     assert made().per_second(1000.0) == pytest.approx(5000)
 
 
-def test_tables():
+def test_the_tables_have_both_published_forms():
     """Tables of time and memory in both published forms; a cell without a measurement says why."""
     benches = [
         made(row="softmax", length=1000, seconds=[0.8]),
@@ -341,7 +341,7 @@ def test_figures_of_other_machines_stay_apart():
     assert text.count("## ") == 2
 
 
-def test_command(tiny, tmp_path, capsys, monkeypatch):
+def test_the_command_prints_and_keeps_what_it_measured(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(benching, "measure_apart", measure)
     arguments = ["bench", "--attn", "elu", "mean", "--lengths", "16", "--mode", "forward", "--repeats", "2"]
     out = tmp_path / "runs" / "bench"

@@ -103,7 +103,7 @@ def test_streamed_tasks_need_no_preparation(elsewhere, capsys):
     assert "pathx is generated as it is read, so there is nothing to pack" in capsys.readouterr().err
 
 
-def test_ladder(elsewhere, tiny, capsys):
+def test_the_command_prints_and_stores_a_ladder(elsewhere, tiny, capsys):
     asked = ["data", "ladder", "--task", "listops", "--protocol", tiny, "--store", str(elsewhere / "ladders")]
     assert main(asked) == 0
     assert "root operator" in capsys.readouterr().out

@@ -169,7 +169,7 @@ def test_broken_files(tmp_path, colours):
         prepare(tmp_path / "few")
 
 
-def test_ladder(tmp_path):
+def test_the_ladder_sees_what_single_pixels_show(tmp_path):
     """The class is the brightness, which single pixels show."""
     pytest.importorskip("sklearn")
     drawn = np.random.default_rng(0)

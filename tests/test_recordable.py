@@ -65,14 +65,14 @@ def refused(tmp_path, capsys):
         ("a: int = 1", ", expected_failures=['runs']", "expected_failures of @register"),
     ],
 )
-def test_an_attention(option, about, words, refused, tmp_path, tiny):
+def test_an_attention_that_a_record_cannot_hold_is_refused(option, about, words, refused, tmp_path, tiny):
     path = tmp_path / "mine.py"
     path.write_text(MINE.format(option=option, about=about))
     assert words in refused("--attn", str(path), "--task", "listops", "--protocol", tiny)
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan", "1e999"])
-def test_an_option(value, refused, tiny):
+def test_an_option_that_a_record_cannot_hold_is_refused(value, refused, tiny):
     words = ("--task", "listops", "--protocol", tiny)
     assert "must be a finite number" in refused("--attn", f"sinkhorn:temperature={value}", *words)
 
@@ -86,7 +86,7 @@ def test_an_option(value, refused, tiny):
         ("'T'", "wide: int = 10**30", "default of wide"),
     ],
 )
-def test_a_backbone(title, key, words, refused, tmp_path, tiny):
+def test_a_backbone_that_a_record_cannot_hold_is_refused(title, key, words, refused, tmp_path, tiny):
     path = tmp_path / "tower.py"
     path.write_text(BODY.format(title=title, key=key))
     command = ("--attn", "mean", "--task", "listops", "--protocol", tiny, "--backbone", str(path))
@@ -114,7 +114,7 @@ def task_with(tmp_path, change):
         ("{}[0]", "climb fails: KeyError"),
     ],
 )
-def test_a_ladder(rungs, words, refused, tmp_path):
+def test_a_ladder_that_a_record_cannot_hold_is_refused(rungs, words, refused, tmp_path):
     method = f"\n    def climb(self, data):\n        return {rungs}\n\n\ntask = "
     path = task_with(tmp_path, lambda text: text.replace("\n\ntask = ", method))
     assert words in refused("--attn", "mean", "--task", path)
@@ -122,7 +122,7 @@ def test_a_ladder(rungs, words, refused, tmp_path):
 
 
 @pytest.mark.parametrize("made", ["None", "{}", "3"])
-def test_what_prepare_returns(made, refused, tmp_path):
+def test_what_prepare_returns_must_be_data(made, refused, tmp_path):
     path = task_with(tmp_path, lambda text: re.sub(r"return (tasks\.)?in_memory\(", rf"return {made} and (", text))
     assert "prepare must return" in refused("--attn", "mean", "--task", path)
 
@@ -135,7 +135,7 @@ def test_data_that_prepare_made_by_itself(refused, tmp_path):
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf"])
-def test_a_setting(value, refused, tmp_path):
+def test_a_setting_that_a_record_cannot_hold_is_refused(value, refused, tmp_path):
     path = task_with(
         tmp_path, lambda text: text.replace("    seed: int = 0\n", "    seed: int = 0\n    cap: float = 1.0\n")
     )

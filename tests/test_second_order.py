@@ -89,7 +89,7 @@ def random(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("flows", [1, 2])
 @pytest.mark.parametrize("rows", [1, 2], ids=["one eps", "an eps per row"])
-def test_read(flows: int, rows: int):
+def test_the_kernel_of_read_has_second_derivatives(flows: int, rows: int):
     torch.manual_seed(0)
     q, state, total = random(2, 1, 3, 2), random(2, 1, 2, 4), random(2, 1, flows, 2)
     eps = torch.full((rows, 1, 1, 1), 0.3, dtype=torch.float64)

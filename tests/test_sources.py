@@ -40,7 +40,7 @@ def small(tmp_path):
 
 @pytest.mark.parametrize("inner", ["", "imdb", "imdb/plain_text"])
 @pytest.mark.parametrize("by", ["data_dir", "LRA_DATA"])
-def test_folders(small, tmp_path, monkeypatch, inner, by):
+def test_a_folder_is_found_by_argument_and_by_variable(small, tmp_path, monkeypatch, inner, by):
     folder = tmp_path / "data" / inner
     monkeypatch.setattr(_sources, "download", lambda *_: pytest.fail("went to the hub"))
     if by == "LRA_DATA":
@@ -105,7 +105,7 @@ class Hub(BaseHTTPRequestHandler):
         pass
 
 
-def test_hub(small, tmp_path, monkeypatch):
+def test_files_from_the_hub_give_the_data_of_a_folder(small, tmp_path, monkeypatch):
     """Files from a local hub give the same data as the folder and stay in the cache; an error is one line."""
     monkeypatch.setattr(Hub, "root", tmp_path / "data" / "imdb")
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:

@@ -51,7 +51,7 @@ def test_bytes_by_hand(small):
     assert (small.test.groups["label"][1] == small.test.labels).all()
 
 
-def test_splits(small, tmp_path):
+def test_validation_is_held_out_of_train(small, tmp_path):
     assert small.about["rows"] == {"train": 6, "validation": 2, "test": 8}
     assert sorted(small.validation.labels) == [0, 1]
     assert sorted(reviews(small.train) + reviews(small.validation)) == sorted(reviews(small.test))
@@ -119,7 +119,7 @@ def test_impossible_settings(tmp_path, change, message):
         TASK.prepare(replace(SMALL, **change), tmp_path / "data", tmp_path / "cache", False)
 
 
-def test_draws():
+def test_draws_keep_the_shares_of_the_labels():
     labels = np.array([0] * 60 + [1] * 30 + [2] * 10)
     for rows in (1, 7, 50, 99, 100):
         drawn = _draws.stratified("a stream", labels, rows)

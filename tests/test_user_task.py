@@ -169,7 +169,7 @@ FAULTY = {
 
 
 @pytest.mark.parametrize(("groups", "message"), FAULTY.values(), ids=FAULTY)
-def test_groups(tmp_path, groups, message):
+def test_groups_must_fit_the_samples(tmp_path, groups, message):
     split = pairs(groups=groups)
     if message is None:
         assert of_pairs(split, tmp_path).train is split
@@ -257,7 +257,7 @@ def test_names_that_are_not_utf_8(tmp_path):
         tasks.find("~nobody-of-this-name/mine.py")
 
 
-def test_expand(majority):
+def test_all_and_repeated_tasks_are_expanded_once(majority):
     name = tasks.find(str(majority)).name
     assert tasks.expand(["text", "all", str(majority), name, "text"]) == [
         "text", *(task for task in tasks.ARENA if task != "text"), name,
