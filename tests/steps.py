@@ -1,4 +1,4 @@
-"""The gradient of a batch in one gear, and a model's predictions, for tests that compare them."""
+"""The gradient of a batch in one gear and a model's predictions, for tests that compare them; a stand-in for CUDA."""
 
 import numpy as np
 import torch
@@ -12,6 +12,27 @@ from lra.training.process import seed_everything
 from lra.training.turns import Turns
 
 CPU = Device(torch.device("cpu"))
+
+
+class Recorder:
+    """In place of CUDA's recorder: calls the function to warm up, restores `touched`, and replays by calling it."""
+
+    def __init__(self, warmups: int = 1):
+        self.warmups, self.recorded, self.replayed = warmups, 0, 0
+
+    def __call__(self, function, touched):
+        saved = [tensor.clone() for tensor in touched]
+        for _ in range(self.warmups):
+            function()
+        for tensor, value in zip(touched, saved, strict=True):
+            tensor.copy_(value)
+        self.recorded += 1
+
+        def replay():
+            self.replayed += 1
+            function()
+
+        return replay
 
 
 def gradient(gear, model, samples, rows):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from steps import evaluate
+from steps import Recorder, evaluate
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch._aot_autograd.utils import make_boxed_func
@@ -55,26 +55,6 @@ def setup(monkeypatch):
         return cell, data, make_model(cell, data.spec), (CPU, padding_of(cell, data.spec))
 
     return make
-
-
-class Recorder:
-    """In place of CUDA's recorder: calls the function once to warm up, undoes that, and replays by calling it."""
-
-    def __init__(self):
-        self.recorded = self.replayed = 0
-
-    def __call__(self, function, touched):
-        saved = [tensor.clone() for tensor in touched]
-        function()
-        for tensor, value in zip(touched, saved, strict=True):
-            tensor.copy_(value)
-        self.recorded += 1
-
-        def replay():
-            self.replayed += 1
-            function()
-
-        return replay
 
 
 def interpreted(model, device, padding):

@@ -5,7 +5,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from test_model_faults import SPLIT, TRAIN, Plain, Recorder, step_in  # noqa: F401 -- step_in is a fixture
+from steps import Recorder
+from test_model_faults import SPLIT, TRAIN, Plain, step_in  # noqa: F401 -- step_in is a fixture
 
 from lra.config.schema import Train
 from lra.training.captured import draws_on_the_host

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from steps import Recorder
 from torch import nn
 from torch.testing import assert_close
 
@@ -27,18 +28,6 @@ from lra.training.turns import Turns
 CPU, LENGTH = Device(torch.device("cpu")), 200
 TRAIN = Train(steps=50, batch=12, lr=1e-2, warmup=2, evaluate_every=50, gear="eager")
 GEARS = ["eager", "compiled", "captured"]
-
-
-class Recorder:
-    """In place of CUDA's recorder: warms up three times, restores `touched`, and replays by calling the function."""
-
-    def __call__(self, function, touched):
-        saved = [tensor.clone() for tensor in touched]
-        for _ in range(3):
-            function()
-        for tensor, value in zip(touched, saved, strict=True):
-            tensor.copy_(value)
-        return function
 
 
 class Plain(nn.Module):
@@ -75,7 +64,7 @@ def step_in(monkeypatch):
 
     def make(attention, gear, device=CPU) -> Step:
         config = replace(TRAIN, gear="eager" if gear == "captured" else gear)
-        recorder = Recorder() if gear == "captured" else None
+        recorder = Recorder(warmups=3) if gear == "captured" else None
         step = Step(model_of(attention), config, device, Padding(length=LENGTH), seed=0, recorder=recorder)
         assert step.gears.gear.name == gear
         return step
