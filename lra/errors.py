@@ -3,6 +3,9 @@
 import difflib
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parent.parent / "run_lra.py"  # an installed package has none
 
 
 class UserError(Exception):
@@ -30,8 +33,12 @@ class CountError(UserError, ValueError):
 
 
 def to_type(*words: object) -> str:
-    """A command line that can be pasted into a shell: ('report', 'my runs') -> "python run_lra.py report 'my runs'"."""
-    return shlex.join(["python", "run_lra.py", *map(str, words)])
+    """A command line that can be pasted into a shell: ('report', 'my runs') -> "python run_lra.py report 'my runs'".
+
+    An installed package has no such file: "python -m lra report 'my runs'".
+    """
+    start = ["run_lra.py"] if SCRIPT.exists() else ["-m", "lra"]
+    return shlex.join(["python", *start, *map(str, words)])
 
 
 def in_one_line(error: BaseException, most: int = 500) -> str:

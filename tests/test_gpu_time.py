@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lra import errors
 from lra.cli import main
 from lra.gpu.carry_out import carry_out
 from lra.gpu.plan import GPURequest, Part, plan, runs
@@ -60,8 +61,11 @@ def test_a_family_of_attentions_has_a_part_for_each(capsys: pytest.CaptureFixtur
 
 def test_an_installed_package_has_no_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     assert checkout.program() == (str(checkout.ROOT / "run_lra.py"),)
-    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    assert errors.to_type("report", "my runs") == "python run_lra.py report 'my runs'"
+    for module in (checkout, errors):
+        monkeypatch.setattr(module, "SCRIPT", tmp_path / "run_lra.py")
     assert checkout.program() == ("-m", "lra")
+    assert errors.to_type("report", "my runs") == "python -m lra report 'my runs'"
     monkeypatch.setattr("sys.argv", ["lra", "status", str(tmp_path)])
     with pytest.raises(SystemExit) as end:
         runpy.run_module("lra", run_name="__main__")

@@ -127,14 +127,8 @@ def emit(request: Request, parsed: argparse.Namespace) -> int:
     else:
         examine(request, runs)
     count = len({(run.task, run.row) for run in runs}) if parsed.sweep else len(runs)
-    text = script(
-        parsed.emit,
-        [sys.executable, *program()],
-        words_of(parsed),
-        request.out,
-        count,
-        request.device.partition(":")[0] == "cpu",
-    )
+    words, on_cpu = [sys.executable, *program()], request.device.partition(":")[0] == "cpu"
+    text = script(parsed.emit, words, words_of(parsed), request.out, count, on_cpu)
     check_replaceable(parsed.emit, f"\n{NAMED}\n", "--emit")
     with contextlib.suppress(OSError):  # `write_named` reports the error
         parsed.emit.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ def plan_text(parts: Sequence[Part], request: GPURequest) -> str:
     return (
         f"{shown}\n{commands}\n\nMinutes are estimated for an H100, at {RATE / 1e6:.0f} million tokens a second, which "
         f"is assumed. The first {fits} of {len(parts)} parts fit into {request.minutes:.0f} minutes, of "
-        f"which the report takes {request.report_minutes:.0f}."
+        f"which the report takes {request.report_minutes:g}."
     )
 
 

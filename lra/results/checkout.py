@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from lra.errors import SCRIPT
+
 ROOT = Path(__file__).resolve().parents[2]  # the checkout; for an installed package, site-packages
 RESULTS = ":(exclude)results"  # data, not code: the record of a run does not change what the next run computes
 COPIED_FROM = "copied-from.json"  # beside `lra` in a copy of the code: what `commit` returned where the copy was made
@@ -13,8 +15,7 @@ COPIED_FROM = "copied-from.json"  # beside `lra` in a copy of the code: what `co
 
 def program() -> tuple[str, ...]:
     """The words after `python` that start the command line, from a checkout or from an installed package."""
-    script = ROOT / "run_lra.py"
-    return (str(script),) if script.exists() else ("-m", "lra")
+    return (str(SCRIPT),) if SCRIPT.exists() else ("-m", "lra")
 
 
 @functools.cache
