@@ -210,7 +210,7 @@ def test_a_failure_in_one_process_ends_all(tiny, tmp_path):
     own.write_text(
         "import os\nfrom attention_zoo import QKVAttention, register\n\n\n@register('broken', title='Broken')\n"
         "class Broken(QKVAttention):\n    def attend(self, q, k, v, keep=None):\n"
-        "        if q.requires_grad and os.environ.get('RANK') == '1':\n"
+        "        if self.training and os.environ.get('RANK') == '1':\n"  # also before the first step
         "            raise ValueError('of this one alone')\n"
         "        return v\n"
     )

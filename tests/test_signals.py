@@ -24,7 +24,7 @@ from attention_zoo import QKVAttention, register
 @register("knock", title="Knock")
 class Knock(QKVAttention):
     def attend(self, q, k, v, keep=None):
-        if q.requires_grad and "KNOCK" in os.environ:
+        if WHEN and "KNOCK" in os.environ:
             Knock.calls = getattr(Knock, "calls", 0) + 1
             if Knock.calls == CALLS:
                 WHAT
@@ -48,12 +48,12 @@ def saved_step(out: Path, pattern: str = "listops-*") -> int:
     return state["progress"]["step"]
 
 
-def knocking(tmp_path: Path, monkeypatch, what: str, calls: int = CALLS) -> str:
-    """A user's attention that sends signals to its process, as long as KNOCK is set."""
+def knocking(tmp_path: Path, monkeypatch, what: str, calls: int = CALLS, when: str = "q.requires_grad") -> str:
+    """A user's attention that sends signals to its process, as long as KNOCK is set, in a call that counts `when`."""
     monkeypatch.setenv("KNOCK", "1")
     monkeypatch.setattr("lra.commands.run.examine", lambda _: None)  # it calls the attention, which counts its calls
     path = tmp_path / "knock.py"
-    path.write_text(KNOCK.replace("CALLS", str(calls)).replace("WHAT", what))
+    path.write_text(KNOCK.replace("CALLS", str(calls)).replace("WHAT", what).replace("WHEN", when))
     return str(path)
 
 
@@ -178,9 +178,12 @@ def test_a_pretraining_is_saved(tiny, tmp_path, monkeypatch, capfd):
 
 
 def test_processes_of_torchrun_stop_at_the_same_step(tiny, tmp_path, monkeypatch):
-    """Only the second process got the signal, in the dry run; both stop. One process then goes on."""
+    """Only the second process got the signal, when it tried the model before the first step; both stop.
+
+    In the steps themselves the first process may be the quicker one and take every turn. One process then goes on.
+    """
     what = 'os.environ.get("RANK") == "1" and os.kill(os.getpid(), signal.SIGUSR1)'
-    own = knocking(tmp_path, monkeypatch, what, calls=1)
+    own = knocking(tmp_path, monkeypatch, what, calls=1, when="self.training")
     words = command(tiny, tmp_path / "runs", attention=own)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "run_lra.py"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
