@@ -111,7 +111,7 @@ def fewer_collections() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def forks() -> BaseContext:
-    """Forks processes from one that has imported the suite: a start costs 0.1 s of a core; a spawned one 2.6 s.
+    """Forks processes from one that has imported the suite, which a spawned process imports anew, for seconds.
 
     They have the environment, the terminal and the hash seed of that one. So a test spawns its processes if it sets
     variables for them, reads what they themselves print, or holds that the order of a set does not matter.

@@ -8,7 +8,7 @@ import pytest
 def leave_undrawn(patch: pytest.MonkeyPatch, *kinds: str) -> None:
     """Figures are made, but files of these kinds ('svg', 'pdf', 'png') hold an empty SVG; without kinds, all files do.
 
-    Drawing the pictures takes four fifths of the time of a report.
+    Drawing them takes most of the time of a report.
     """
     from matplotlib.figure import Figure
 
