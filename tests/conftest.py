@@ -23,7 +23,6 @@ from pictures import leave_undrawn
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch is imported, as the command line does
 if "PYTEST_XDIST_WORKER" in os.environ:  # the other test processes need cores, too
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-TINY = Path(__file__).parent / "tiny.yaml"
 # Files that generate Pathfinder's images. In one process their kernels are compiled once, which takes 18 seconds.
 PATHFINDER = {"test_data.py", "test_pathfinder.py", "test_pathfinder_files.py", "test_rungs.py"}
 LONG = {"test_workers.py", "test_shared.py", "test_signals.py", "test_cluster.py", "test_gears.py", "test_bench.py",
@@ -146,4 +145,4 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def tiny() -> str:
     """The path of a protocol that trains in a second."""
-    return str(TINY)
+    return str(Path(__file__).parent / "tiny.yaml")

@@ -1,7 +1,9 @@
 """The quirk audit: every quirk is a field, is switched on by itself, and its effect is computed from records."""
 
 from dataclasses import replace
+from functools import partial
 
+import asking
 import pandas as pd
 import pytest
 from records import make
@@ -14,14 +16,10 @@ from lra.cli import main
 from lra.config.resolve import as_dict
 from lra.errors import ConfigError
 from lra.experiments.data import resolve_for
-from lra.experiments.plan import Request
 from lra.report.format import DASH
 from lra.results.record import load, save
 
-
-def asked(out, **changes):
-    wanted = {"attentions": ["elu"], "tasks": ["all"], "seeds": [0], "protocol": "quick"}
-    return Request(**(wanted | {"out": out, "device": "cpu"} | changes))
+asked = partial(asking.asked, tasks=["all"], protocol="quick")
 
 
 def changed(one, other) -> dict:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from asking import asked
 from torch.testing import assert_close
 
 import tasks
@@ -13,16 +14,16 @@ from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing
 from lra.cli import main
 from lra.experiments.build import make_model
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import plan
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 LENGTH, LENGTHS = 60, [60, 49, 23, 3]
 
 
 @pytest.mark.parametrize("name", baseline.MAKERS)
-def test_the_baseline_is_the_same_model(name, tiny):
+def test_the_baseline_is_the_same_model(name):
     """Logits and gradients of both with the same weights, in float64, without dropout."""
-    cell = plan(Request(attentions=[name], tasks=["listops"], seeds=[0], protocol=tiny))[0]
+    cell = plan(asked(attentions=[name]))[0]
     model = replace(cell.config.model, dropout=0.0)
     cell = replace(cell, config=replace(cell.config, model=model))
     ours = make_model(cell, tasks.Spec(vocab=16, classes=10, length=LENGTH)).double()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import asked
 
 from lra import cli
 from lra.cli import main, parser_of
@@ -21,7 +22,6 @@ from lra.commands import NAMES
 from lra.errors import UserError
 from lra.experiments import job
 from lra.experiments.grid import run_grid
-from lra.experiments.plan import Request
 from lra.results.record import load, save
 from lra.training.cores import threads_per_process
 
@@ -287,14 +287,14 @@ def test_broken_record_is_not_overwritten(runs, tiny, tmp_path, capsys):
     assert "skipped" in capsys.readouterr().err
 
 
-def test_without_locks_a_record_is_kept(tiny, tmp_path, monkeypatch, capsys):
+def test_without_locks_a_record_is_kept(tmp_path, monkeypatch, capsys):
     """Without file locks, two processes may do the same run: the first record is kept, and the grid goes on."""
 
     def nothing(*_):
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("lra.results.locks.fcntl.flock", nothing)
-    asked = Request(attentions=["mean"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path)
+    request = asked(tmp_path, attentions=["mean"])
     real, others = job.train_and_test, []
 
     def overtaken(*arguments):
@@ -303,7 +303,7 @@ def test_without_locks_a_record_is_kept(tiny, tmp_path, monkeypatch, capsys):
         return record
 
     monkeypatch.setattr(job, "train_and_test", overtaken)
-    (record,) = run_grid(asked)
+    (record,) = run_grid(request)
     assert record == load(others[0])
     assert "no locks in" in capsys.readouterr().err
 

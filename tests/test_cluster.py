@@ -8,10 +8,12 @@ import time
 import types
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import asking
 import pytest
 from computed import computed
 
@@ -20,7 +22,6 @@ from lra.errors import ConfigError, WorkError
 from lra.experiments.cluster import node as node_module
 from lra.experiments.cluster.connect import Needs, check
 from lra.experiments.grid import run_grid
-from lra.experiments.plan import Request
 from lra.results import checkout
 from lra.results.record import load
 
@@ -126,12 +127,10 @@ def ray(monkeypatch) -> StandIn:
     return module
 
 
-def asked(tiny, out, **changes) -> Request:
-    wanted = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "protocol": tiny, "out": out}
-    return Request(**(wanted | {"overrides": ("train.gear=eager",), "engine": "ray", "device": "cpu"} | changes))
+asked = partial(asking.asked, overrides=("train.gear=eager",), engine="ray")
 
 
-def test_a_run_whose_node_is_lost_goes_on_on_another(ray, tiny, tmp_path, capfd):
+def test_a_run_whose_node_is_lost_goes_on_on_another(ray, tmp_path, capfd):
     """The run's process sees that its parent has ended, and saves; the next process waits for that and goes on."""
 
     def loses(ray, messages):
@@ -140,10 +139,8 @@ def test_a_run_whose_node_is_lost_goes_on_on_another(ray, tiny, tmp_path, capfd)
         return lost
 
     ray.loses = loses
-    (record,) = run_grid(asked(tiny, tmp_path / "ray", overrides=("train.gear=eager", "train.steps=200")))
-    (local,) = run_grid(
-        asked(tiny, tmp_path / "local", overrides=("train.gear=eager", "train.steps=200"), engine="local")
-    )
+    (record,) = run_grid(asked(tmp_path / "ray", overrides=("train.gear=eager", "train.steps=200")))
+    (local,) = run_grid(asked(tmp_path / "local", overrides=("train.gear=eager", "train.steps=200"), engine="local"))
     assert record.status == "done"
     assert computed(record) == computed(local)
     said = capfd.readouterr().err
@@ -158,13 +155,13 @@ def test_a_run_whose_node_is_lost_goes_on_on_another(ray, tiny, tmp_path, capfd)
     assert not list((tmp_path / "ray").glob(".*")), "the token is gone"
 
 
-def test_a_users_file_travels_and_what_its_run_makes_comes_back(ray, tiny, tmp_path, cache, capfd):
+def test_a_users_file_travels_and_what_its_run_makes_comes_back(ray, tmp_path, cache, capfd):
     """The node has access neither to the output folder nor to the folder of the user's files."""
     (tmp_path / "mine").mkdir()
     file, away = tmp_path / "mine" / "mine.py", tmp_path / "away"
     file.write_text(MINE)
     (tmp_path / "mine" / "beside.py").write_text("def double(v):\n    return v + v\n")
-    wanted = asked(tiny, tmp_path / "runs", attentions=[str(file)])
+    wanted = asked(tmp_path / "runs", attentions=[str(file)])
 
     def hide():
         (tmp_path / "mine").rename(away)
@@ -216,12 +213,12 @@ def scripted(ray, monkeypatch):
     return ray
 
 
-def test_a_run_that_is_lost_again_and_again_has_failed(scripted, tiny, tmp_path, capfd):
+def test_a_run_that_is_lost_again_and_again_has_failed(scripted, tmp_path, capfd):
     """Progress between two losses starts the count of losses anew."""
     start = {"start": 0}
     step = {"step": 20, "steps": 60, "words": "", "phase": ""}
     Scripted.said = [[HERE, start, DEATH], [HERE, start, step, DEATH], [HERE], [DEATH], [DEATH], [HERE, DEATH]]
-    (record,) = run_grid(asked(tiny, tmp_path))
+    (record,) = run_grid(asked(tmp_path))
     assert (record.status, scripted.started) == ("failed", 5)
     assert record.reason.startswith("lost 4 times in a row without a step, last on far: its process ended by signal")
     assert record.reason.endswith("SIGKILL (out of memory?): last words")
@@ -231,27 +228,27 @@ def test_a_run_that_is_lost_again_and_again_has_failed(scripted, tiny, tmp_path,
 
 
 @pytest.mark.usefixtures("scripted")
-def test_what_a_node_cannot_do(tiny, tmp_path):
+def test_what_a_node_cannot_do(tmp_path):
     Scripted.said = [
         [HERE, {"ended": True, "problem": "far: it has other data"}],
         [HERE, {"ended": True, "busy": True}],
     ]
     with pytest.raises(WorkError, match="far: it has other data"):
-        run_grid(asked(tiny, tmp_path, attentions=["elu", "relu"]))
+        run_grid(asked(tmp_path, attentions=["elu", "relu"]))
     assert not list(tmp_path.glob("*.json"))
     Scripted.said = [[HERE, {"ended": True, "busy": True}]]
-    assert run_grid(asked(tiny, tmp_path)) == [], "another process does it"
+    assert run_grid(asked(tmp_path)) == [], "another process does it"
 
 
 @pytest.mark.usefixtures("scripted")
-def test_a_record_of_another_run_is_refused(tiny, tmp_path, monkeypatch):
-    (other,) = run_grid(asked(tiny, tmp_path / "other", engine="local"))
+def test_a_record_of_another_run_is_refused(tmp_path, monkeypatch):
+    (other,) = run_grid(asked(tmp_path / "other", engine="local"))
     (path,) = (tmp_path / "other").glob("*.json")
     monkeypatch.setattr(Scripted, "fetch", lambda _, name: Path(name).read_bytes(), raising=False)
     answer = {"ended": True, "files": {"record": str(path)}, "final": True}
     Scripted.said = [[{"node": "far", "shared": False}, answer]]
     with pytest.raises(WorkError, match=f"a node has sent the record of {other.name} for listops-relu"):
-        run_grid(asked(tiny, tmp_path / "runs", attentions=["relu"]))
+        run_grid(asked(tmp_path / "runs", attentions=["relu"]))
     assert not list((tmp_path / "runs").glob("*.json"))
 
 

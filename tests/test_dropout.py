@@ -1,11 +1,11 @@
 """Dropout: where it is applied in training, and that masks differ between steps, micro-batches and seeds."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from asking import asked
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -14,12 +14,11 @@ import tasks
 from lra.backbones import names
 from lra.backbones.layers import Block, Dropout
 from lra.experiments.build import make_model
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import plan
 from lra.testing import build_attention
 from lra.training.device import Device, Padding
 from lra.training.step import Step
 
-TINY = str(Path(__file__).parent / "tiny.yaml")
 SPEC = tasks.Spec(vocab=16, classes=10, length=60)
 WIDTH, P = 64, 0.3
 IDS = torch.arange(8 * 60).reshape(8, 60) * 7919 % 15 + 1
@@ -33,7 +32,7 @@ WEIGHTED = {
 
 
 def run_of(*overrides: str, attention: str = "elu"):
-    return plan(Request(attentions=[attention], tasks=["listops"], seeds=[0], protocol=TINY, overrides=overrides))[0]
+    return plan(asked(attentions=[attention], overrides=overrides))[0]
 
 
 def share_of_zeros(x: Tensor) -> float:

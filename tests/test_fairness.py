@@ -1,25 +1,25 @@
 """`--match-params`, which makes parameters equal, and `list --long`, which counts them."""
 
 import pytest
+from asking import asked
 
 import attention_zoo
 from lra.cli import main
 from lra.errors import ConfigError
 from lra.experiments.grid import run_grid
 from lra.experiments.match import matched_width
-from lra.experiments.plan import Request
 from lra.report.conventions import CONTROLS
 from lra.report.groups import grouped, rank
 from lra.results.record import Record
 
 
-def run(tiny, out, *attentions, **more) -> dict[str, Record]:
-    request = Request(attentions=list(attentions), tasks=["listops"], seeds=[0], protocol=tiny, out=out, **more)
+def run(out, *attentions, **more) -> dict[str, Record]:
+    request = asked(out, attentions=list(attentions), **more)
     return {record.row: record for record in run_grid(request)}
 
 
-def test_a_matched_row_has_softmaxs_parameters_and_stands_in_its_table(tiny, tmp_path):
-    runs = run(tiny, tmp_path, "softmax", "pola", "elu", match_params=True, overrides=("train.steps=10",))
+def test_a_matched_row_has_softmaxs_parameters_and_stands_in_its_table(tmp_path):
+    runs = run(tmp_path, "softmax", "pola", "elu", match_params=True, overrides=("train.steps=10",))
     assert set(runs) == {"softmax", "pola", "pola (matched)", "elu"}, "elu has softmax's number already"
     goal, matched = (runs[row].parameters["without_embeddings"] for row in ("softmax", "pola (matched)"))
     assert abs(matched / goal - 1) <= 0.01 < abs(runs["pola"].parameters["without_embeddings"] / goal - 1)
@@ -32,9 +32,9 @@ def test_a_matched_row_has_softmaxs_parameters_and_stands_in_its_table(tiny, tmp
     assert not table.apart
 
 
-def test_a_second_run_finds_the_records(tiny, tmp_path, capsys):
+def test_a_second_run_finds_the_records(tmp_path, capsys):
     for _ in range(2):
-        run(tiny, tmp_path, "pola", match_params=True, overrides=("train.steps=10",))
+        run(tmp_path, "pola", match_params=True, overrides=("train.steps=10",))
     assert "2 of 2 runs have a final record" in capsys.readouterr().err
 
 

@@ -3,13 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from asking import asked
 from torch import nn
 
 import attention_zoo
 from lra.bench.flops import agrees, attention_flops, declared_exponent, exponent, flops, growth
 from lra.errors import CountError
 from lra.experiments.build import make_model
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import plan
 from lra.testing import build_attention
 from tasks import Spec
 
@@ -111,9 +112,9 @@ def test_operations_that_depend_on_values():
         flops(Choosy(), torch.ones(2))
 
 
-def test_a_whole_encoder(tiny):
+def test_a_whole_encoder():
     """The whole encoder costs more than its linear layers, and at this length less than twice as much."""
-    run = plan(Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny))[0]
+    run = plan(asked())[0]
     model = make_model(run, Spec(vocab=16, classes=10, length=32))
     ids = torch.zeros(4, 32, dtype=torch.long)
     sizes = [4 * 32 * m.weight.numel() * 2 for m in model.get_submodule("blocks").modules() if isinstance(m, nn.Linear)]

@@ -4,11 +4,11 @@ import copy
 import math
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from asking import asked
 from steps import Recorder, evaluate
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
@@ -22,7 +22,7 @@ from lra.errors import ConfigError
 from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import plan
 from lra.training.captured import Captured, CaptureError
 from lra.training.compiled import Compiled
 from lra.training.device import Device, Padding, choose_device, synchronise
@@ -33,15 +33,13 @@ from lra.training.optimiser import FlatAdamW
 from lra.training.step import Step
 from lra.training.turns import Turns
 
-TINY = str(Path(__file__).parent / "tiny.yaml")
 ATTENTIONS = ["pola", "softmax", "relu", "elu", "flatten", "agent", "mean", "identity"]
 CPU = Device(torch.device("cpu"))
 ROWS = np.random.default_rng(0).permutation(60)[:30]
 
 
 def request(attention, *overrides, **changes):
-    changes = {"out": Path("unused"), "protocol": TINY} | changes
-    return Request(attentions=[attention], tasks=["listops"], seeds=[0], overrides=overrides, **changes)
+    return asked(attentions=[attention], overrides=overrides, **changes)
 
 
 @pytest.fixture

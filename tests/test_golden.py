@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from asking import asked
 from naive import load
 
 import attention_zoo
@@ -24,7 +25,6 @@ from lra.training.run_folder import NoFolder
 from lra.training.step import Step
 
 SPEC = tasks.Spec(vocab=16, classes=10, length=60)
-TINY = str(Path(__file__).parent / "tiny.yaml")
 TRAINING = ("train.steps=20", "train.batch=96", "train.evaluate_every=20", "train.lr=1e-2", "train.warmup=5",
             "train.clip=norm", "train.clip_at=0.1", "train.weight_decay=0.3", "train.cycle_beta1=true",
             "model.dropout=0.2")  # fmt: skip
@@ -63,7 +63,7 @@ def test_losses_of_a_training():
     moved, and write the losses that this test prints into LOSSES.
     """
     assert RESULTS_VERSION == 3
-    run = plan(Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=TINY, overrides=TRAINING))[0]
+    run = plan(asked(overrides=TRAINING))[0]
     cpu, split = torch.device("cpu"), samples()
     step = Step(make_model(run, SPEC), run.config.train, Device(cpu), padding_of(run, SPEC), run.seed, alone(cpu))
     trainer, losses = Trainer(step, split, split, NoFolder(Path("unused"), 0), run.seed), []

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from asking import asked
 
 import attention_zoo
 from attention_zoo import SpecError
@@ -93,10 +94,10 @@ def test_a_path_may_hold_a_plus(tmp_path):
     assert row(str(folder / "mine.py")) == "mine"
 
 
-def test_runs_and_loads_again_with_a_users_file(tiny, tmp_path):
+def test_runs_and_loads_again_with_a_users_file(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     out, spec = tmp_path / "runs", f"softmax+{tmp_path / 'mine.py'}"
-    (record,) = run_grid(Request(attentions=[spec], tasks=["listops"], seeds=[0], protocol=tiny, out=out))
+    (record,) = run_grid(asked(out, attentions=[spec]))
     assert (record.status, record.row) == ("done", "softmax+mine")
     assert record.attention["source"] == MINE
     (path,) = out.glob("*.json")

@@ -2,7 +2,9 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
+import asking
 import numpy as np
 import pytest
 import torch
@@ -61,21 +63,20 @@ class Drawing(QKVAttention):
 """
 
 
-def asked(tiny, out, *attentions, **changes) -> Request:
-    wanted = {"attentions": list(attentions), "tasks": ["listops"], "seeds": [0], "protocol": tiny, "device": "cpu"}
-    return Request(**(wanted | {"out": out, "overrides": ("train.steps=40",)} | changes))
+def asked(out: Path, *attentions: str, **changes: Any) -> Request:
+    return asking.asked(out, attentions=list(attentions), **({"overrides": ("train.steps=40",)} | changes))
 
 
 def weights(out: Path, row: str) -> bytes:
     return next(out.glob(f"work/*-{row}-*/last.safetensors")).read_bytes()
 
 
-def test_what_a_users_file_sets_ends_with_its_run(tiny, tmp_path):
+def test_what_a_users_file_sets_ends_with_its_run(tmp_path):
     file = tmp_path / "meddling.py"
     file.write_text(MEDDLING)
     before = process.look()
-    (alone,) = run_grid(asked(tiny, tmp_path / "alone", "elu"))
-    meddled, after = run_grid(asked(tiny, tmp_path / "grid", str(file), "elu"))
+    (alone,) = run_grid(asked(tmp_path / "alone", "elu"))
+    meddled, after = run_grid(asked(tmp_path / "grid", str(file), "elu"))
     assert (meddled.status, meddled.environment["threads"]) == ("done", 3), "the file did set them"
     assert computed(after) == computed(alone)
     assert weights(tmp_path / "grid", "elu") == weights(tmp_path / "alone", "elu")
@@ -97,25 +98,21 @@ def test_a_fresh_state_is_that_of_a_new_process():
         assert process.look() == others
 
 
-def test_numbers_drawn_from_numpy_and_python_are_those_of_the_seed(tiny, tmp_path):
+def test_numbers_drawn_from_numpy_and_python_are_those_of_the_seed(tmp_path):
     """Draws are the same whatever the process has drawn before, and in a run that was stopped and resumed."""
     file = tmp_path / "drawing.py"
     file.write_text(DRAWING)
-    (first,) = run_grid(asked(tiny, tmp_path / "first", str(file)))
+    (first,) = run_grid(asked(tmp_path / "first", str(file)))
     np.random.rand(7)
     random.random()
-    (second,) = run_grid(asked(tiny, tmp_path / "second", str(file)))
-
-    def stop(progress):
-        if progress.step == 33:
-            raise KeyboardInterrupt
+    (second,) = run_grid(asked(tmp_path / "second", str(file)))
 
     with pytest.raises(KeyboardInterrupt):
-        run_grid(asked(tiny, tmp_path / "third", str(file), observe=stop))
-    (third,) = run_grid(asked(tiny, tmp_path / "third", str(file)))
+        run_grid(asked(tmp_path / "third", str(file), observe=asking.stop_at(33)))
+    (third,) = run_grid(asked(tmp_path / "third", str(file)))
     assert computed(first) == computed(second) == computed(third)
     assert len({weights(tmp_path / name, "drawing") for name in ("first", "second", "third")}) == 1
-    (other,) = run_grid(asked(tiny, tmp_path / "other", str(file), seeds=[1]))
+    (other,) = run_grid(asked(tmp_path / "other", str(file), seeds=[1]))
     assert other.curve[-1]["train_loss"] != first.curve[-1]["train_loss"]
 
 
@@ -154,12 +151,12 @@ class Helped(QKVAttention):
 
 
 @pytest.mark.parametrize("spec", ["{file}", "softmax+{file}"])
-def test_an_attention_that_is_gone_is_built_from_its_record(tiny, tmp_path, spec, capsys, monkeypatch):
+def test_an_attention_that_is_gone_is_built_from_its_record(tmp_path, spec, capsys, monkeypatch):
     folder = tmp_path / "files"
     folder.mkdir()
     (folder / "helped.py").write_text(HELPED)
     (folder / "helper.py").write_text("FACTOR = 2.0\n")
-    (record,) = run_grid(asked(tiny, tmp_path / "runs", spec.format(file=folder / "helped.py")))
+    (record,) = run_grid(asked(tmp_path / "runs", spec.format(file=folder / "helped.py")))
     assert record.status == "done"
     (path,) = (tmp_path / "runs").glob("*.json")
     loaded = lra.load(path)

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asking import asked
 from logs import lines_of
 from torch import Tensor
 
 import tasks
 from lra.experiments.data import TaskData
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import plan
 from lra.experiments.train_and_test import train_and_test
 from lra.results.record import Record
 from lra.training.distributed import alone
@@ -21,7 +22,6 @@ from lra.training.progress import Paused, Progress
 from lra.training.run_folder import RunFolder
 from lra.training.step import Step
 
-TINY = str(Path(__file__).parent / "tiny.yaml")
 SPEC = tasks.Spec(vocab=16, classes=10, length=30)
 
 
@@ -37,9 +37,8 @@ DATA = tasks.Data(SPEC, split(300), split(70), split(90), "0" * 12, {"label": "g
 def trained(folder: Path, *overrides: str, observe: Callable[[Progress], bool] = lambda _: False) -> Record:
     """A run of 20 steps on random data."""
     overrides = ("train.steps=20", "train.warmup=4", "train.evaluate_every=5", *overrides)
-    asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=TINY, overrides=overrides)
     place = alone(torch.device("cpu"))
-    record = train_and_test(plan(asked)[0], TaskData(DATA, {}), RunFolder(folder), place, observe)
+    record = train_and_test(plan(asked(overrides=overrides))[0], TaskData(DATA, {}), RunFolder(folder), place, observe)
     assert record.status == "done", record.reason
     return record
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from asking import asked
 from steps import Recorder
 from torch import nn
 from torch.testing import assert_close
@@ -14,7 +15,7 @@ import tasks
 from lra.backbones.flat import Encoder
 from lra.backbones.layers import DtypeError, ShapeError
 from lra.config.resolve import Model, Train
-from lra.experiments.grid import Request, run_grid
+from lra.experiments.grid import run_grid
 from lra.training.batches import MICRO_BATCH_TOKENS
 from lra.training.compiled import FEW, SIZES, Compiled, RecompileError
 from lra.training.device import Device, Padding
@@ -183,15 +184,13 @@ class LateNaN(QKVAttention):
 
 
 @pytest.mark.parametrize(("rows", "reason"), [(0, "validation logits not finite at step 20"), (71, "test logits")])
-def test_evaluations_that_are_not_finite_end_as_diverged(tiny, tmp_path, monkeypatch, rows, reason):
+def test_evaluations_that_are_not_finite_end_as_diverged(tmp_path, monkeypatch, rows, reason):
     """The validation split (70 samples) and the test split (90) are one micro-batch each."""
     monkeypatch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": 1 << 20})
     monkeypatch.setattr("lra.training.batches.MICRO_BATCH_PADDING", {"cpu": 1 << 20})
     file = tmp_path / "late.py"
     file.write_text(NOT_FINITE.format(rows=rows))
-    out = tmp_path / "runs"
-    asked = Request(attentions=[str(file)], tasks=["listops"], seeds=[0], protocol=tiny, out=out, device="cpu")
-    (record,) = run_grid(asked)
+    (record,) = run_grid(asked(tmp_path / "runs", attentions=[str(file)]))
     assert (record.status, record.test_accuracy) == ("diverged", None)
     assert record.reason.startswith(reason)
 

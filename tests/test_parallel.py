@@ -5,18 +5,17 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from asking import TINY, asked, stop_at
 from safetensors.numpy import load_file
 
 from lra.cli import main
 from lra.errors import ConfigError
 from lra.experiments.grid import run_grid
-from lra.experiments.plan import Request
 from lra.results.record import load
 from lra.training.distributed import Group, alone, check_batches, join
 from lra.training.turns import Turns, in_common
@@ -63,11 +62,9 @@ def both(cache, tmp_path_factory):
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
     losing = one / "losing.py"
     losing.write_text(LOSING)
-    tiny, attentions = str(Path(__file__).parent / "tiny.yaml"), ["pola", str(losing)]
-    asked = Request(attentions=attentions, tasks=["listops"], seeds=[0], protocol=tiny, out=one, device="cpu",
-                    overrides=("model.dropout=0.0",))  # fmt: skip
-    run_grid(asked)
-    said = together(*run_of(tiny, two, *attentions))
+    attentions = ["pola", str(losing)]
+    run_grid(asked(one, attentions=attentions, overrides=("model.dropout=0.0",)))
+    said = together(*run_of(TINY, two, *attentions))
     assert said.returncode == 0, said.stderr
     return one, two, said
 
@@ -114,18 +111,13 @@ def test_divergence_is_decided_alike(both):
 
 
 @pytest.mark.usefixtures("quick_workers")
-def test_a_run_of_one_process_goes_on_in_two(tiny, tmp_path):
+def test_a_run_of_one_process_goes_on_in_two(tmp_path):
     """One process reads the checkpoint for both; the results are those of an undisturbed run, bit for bit."""
 
-    def stop(progress):
-        if progress.step == 45:
-            raise KeyboardInterrupt
-
-    asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "a", device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        run_grid(replace(asked, observe=stop))
-    (record,) = run_grid(replace(asked, processes=2))
-    (calm,) = run_grid(replace(asked, out=tmp_path / "b"))
+        run_grid(asked(tmp_path / "a", observe=stop_at(45)))
+    (record,) = run_grid(asked(tmp_path / "a", processes=2))
+    (calm,) = run_grid(asked(tmp_path / "b"))
     assert (record.environment["processes"], calm.environment["processes"]) == (2, 1)
     assert same_curve(record) == same_curve(calm)
     lines, others = lines_of(tmp_path / "a", "elu"), lines_of(tmp_path / "b", "elu")

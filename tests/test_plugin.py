@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from asking import asked
 
 import attention_zoo
 from attention_zoo import SpecError, _plugin, _registry, _source
 from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
-from lra.experiments.plan import Request, name_rows
+from lra.experiments.plan import name_rows
 from lra.results.record import load
 
 MINE = '''
@@ -71,12 +72,11 @@ class Wrong({base}):
         ("Attention", "forward(self, x, keep=None)", "(x, keep)", "Wrong returned a tuple for x of (2, "),
     ],
 )
-def test_what_does_not_keep_the_shape_fails(tiny, tmp_path, base, method, result, message):
+def test_what_does_not_keep_the_shape_fails(tmp_path, base, method, result, message):
     """A smaller result would be broadcast, and training would go on."""
     path = tmp_path / "wrong.py"
     path.write_text(WRONG.format(base=base, method=method, result=result))
-    asked = Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
-    (record,) = run_grid(asked)
+    (record,) = run_grid(asked(tmp_path / "runs", attentions=[str(path)]))
     assert record.status == "failed"
     assert message in record.reason
 
@@ -97,9 +97,9 @@ def test_passes_the_contract(mine):
         check(str(mine))
 
 
-def test_trains_and_keeps_its_source(mine, tiny, tmp_path):
+def test_trains_and_keeps_its_source(mine, tmp_path):
     out = tmp_path / "runs"
-    (record,) = run_grid(Request(attentions=[f"{mine}:power=3"], tasks=["listops"], seeds=[0], protocol=tiny, out=out))
+    (record,) = run_grid(asked(out, attentions=[f"{mine}:power=3"]))
     assert record.status == "done"
     assert record.row == "mine:power=3.0"
     (path,) = out.glob("*.json")
@@ -116,12 +116,12 @@ def test_two_files_with_one_name(mine, tmp_path):
     assert all(row.startswith("mine@") and len(row) == 9 for row in rows)
 
 
-def test_a_cell_is_found_again_beside_another_of_its_name(mine, tiny, tmp_path, capsys):
+def test_a_cell_is_found_again_beside_another_of_its_name(mine, tmp_path, capsys):
     other = tmp_path / "other.py"
     other.write_text(MINE.replace("relu(q)", "relu(-q)"))
-    asked = Request(attentions=[str(mine)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
-    (alone,) = run_grid(asked)
-    first, second = run_grid(replace(asked, attentions=[str(mine), str(other)]))
+    request = asked(tmp_path / "runs", attentions=[str(mine)])
+    (alone,) = run_grid(request)
+    first, second = run_grid(replace(request, attentions=[str(mine), str(other)]))
     assert "1 of 2 runs have a final record and are skipped" in capsys.readouterr().err
     assert first == alone
     assert first.row == second.row == "mine"
@@ -250,13 +250,12 @@ def test_controls_are_declared():
     assert controls == ["identity", "local_conv", "mean"]
 
 
-def test_titles_and_controls_reach_the_record(tiny, tmp_path):
+def test_titles_and_controls_reach_the_record(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(MINE.replace('title="Mine"', 'title="Mine & yours", control=True'))
     entry, _ = attention_zoo.find(str(path))
     assert (entry.title, entry.control, entry.fidelity()) == ("Mine & yours", True, "user's")
-    asked = Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
-    (record,) = run_grid(asked)
+    (record,) = run_grid(asked(tmp_path / "runs", attentions=[str(path)]))
     assert (record.attention["title"], record.attention["control"]) == ("Mine & yours", True)
 
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import asking
 import numpy as np
 import pytest
 import torch
+from asking import stop_at
 from computed import computed
 from steps import CPU, gradient
 from torch.testing import assert_close
@@ -42,15 +44,13 @@ from lra.training.process import seed_everything
 from lra.training.run_folder import RunFolder
 from lra.training.turns import Turns
 
-TINY = str(Path(__file__).parent / "tiny.yaml")
 SHORT = ("train.pretrain=masked", "train.pretrain_steps=20", "train.pretrain_lr=3e-3", "train.pretrain_batch=8",
          "train.pretrain_warmup=2")  # fmt: skip
 SPEC = tasks.Spec(vocab=16, classes=10, length=40)
 
 
 def asked(out: Path, *overrides: str, **changes: Any) -> Request:
-    wanted: Any = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "protocol": TINY, "device": "cpu"}
-    return Request(**(wanted | {"out": out, "overrides": (*SHORT, *overrides)} | changes))
+    return asking.asked(out, overrides=(*SHORT, *overrides), **changes)
 
 
 def run_of(*overrides: str, **changes: Any):
@@ -192,14 +192,6 @@ def test_the_loss_falls_below_that_of_positions(tmp_path):
     assert "train.pretrain=masked" in record.protocol
 
 
-def stop_at(phase: str, step: int):
-    def observe(progress):
-        if (progress.phase, progress.step) == (phase, step):
-            raise KeyboardInterrupt
-
-    return observe
-
-
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory):
     (record,) = run_grid(asked(tmp_path_factory.mktemp("calm")))
@@ -211,7 +203,7 @@ def calm(tmp_path_factory):
 )
 def test_killed_and_resumed(tmp_path, calm, phase, step):
     with pytest.raises(KeyboardInterrupt):
-        run_grid(asked(tmp_path, observe=stop_at(phase, step)))
+        run_grid(asked(tmp_path, observe=stop_at(step, phase)))
     steps = Counter()
     (record,) = run_grid(asked(tmp_path, observe=lambda progress: steps.update([progress.phase])))
     assert record.status == "done"
@@ -227,7 +219,7 @@ def test_killed_and_resumed(tmp_path, calm, phase, step):
 def test_status_shows_the_runs_own_pretraining(tmp_path):
     """Another run of the same mechanism and seed has no pretraining and shows none."""
     with pytest.raises(KeyboardInterrupt):
-        run_grid(asked(tmp_path, observe=stop_at("pretraining", 20)))
+        run_grid(asked(tmp_path, observe=stop_at(20, "pretraining")))
     (folder,) = encoders(tmp_path)
     (folder / "pretraining.json").unlink(missing_ok=True)
     plain = open_job(run_of("train.pretrain=none"), "0" * 12, tmp_path)
@@ -278,7 +270,7 @@ def encoder_of(data: tasks.Data, out: Path) -> bytes:
             TaskData(data, {}),
             RunFolder(folder_in(out)),
             alone(CPU.torch_device),
-            lambda p: stop_at("", 1)(p) or False,
+            lambda p: stop_at(1)(p) or False,
         )
     (folder,) = out.glob("work/pretrained-*")
     return (folder / "encoder.safetensors").read_bytes()
@@ -306,7 +298,7 @@ def test_the_head_is_not_handed_on(tmp_path):
     from safetensors.torch import load_file
 
     with pytest.raises(KeyboardInterrupt):
-        run_grid(asked(tmp_path, observe=stop_at("", 20)))
+        run_grid(asked(tmp_path, observe=stop_at(20)))
     (folder,) = encoders(tmp_path)
     weights, run = load_file(folder / "encoder.safetensors"), run_of()
     fresh = make_model(run, load_task_data("listops", run.config, None).data.spec).state_dict()

@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from asking import asked
 
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import plan
 from lra.experiments.pretrain import folder_name
 from lra.experiments.run import Run
 
@@ -21,7 +22,7 @@ class Mine(QKVAttention):
 
 
 @pytest.fixture
-def planned(tiny: str, tmp_path: Path):
+def planned(tmp_path: Path):
     """A run of a user's file in this folder; since a process does not see edits, each version has another folder."""
 
     def make(folder: str, scale: str) -> Run:
@@ -29,7 +30,7 @@ def planned(tiny: str, tmp_path: Path):
         path.parent.mkdir()
         path.write_text(FILE.replace("SCALE", scale))
         settings = ("train.pretrain=masked", "train.pretrain_steps=20")
-        return plan(Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, overrides=settings))[0]
+        return plan(asked(attentions=[str(path)], overrides=settings))[0]
 
     return make
 

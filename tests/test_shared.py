@@ -1,9 +1,11 @@
 """One run in several processes that the command starts: equal results, kills, pauses, the number of processes."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import asking
 import pytest
 import torch
 from computed import computed
@@ -24,16 +26,14 @@ PRETRAINED = ("train.pretrain=masked", "train.pretrain_steps=20", "train.pretrai
 CPU = torch.device("cpu")
 
 
-def asked(tiny, out, **changes: Any) -> Request:
-    wanted: Any = {"attentions": ["pola"], "tasks": ["listops"], "seeds": [0], "overrides": MANY, "device": "cpu"}
-    return Request(**(wanted | {"protocol": tiny, "out": out} | changes))
+asked = partial(asking.asked, attentions=["pola"], overrides=MANY)
 
 
 @pytest.mark.slow
-def test_three_processes_are_one(tiny, tmp_path, capfd):
+def test_three_processes_are_one(tmp_path, capfd):
     """Whatever the number of cores. Batches and evaluations have several micro-batches."""
-    (one,) = run_grid(asked(tiny, tmp_path / "one", processes=1))
-    (three,) = run_grid(asked(tiny, tmp_path / "three", processes=3))
+    (one,) = run_grid(asked(tmp_path / "one", processes=1))
+    (three,) = run_grid(asked(tmp_path / "three", processes=3))
     assert (one.environment["processes"], three.environment["processes"]) == (1, 3)
     assert one.environment["threads"] == three.environment["threads"] == 1
     assert computed(one) == computed(three)
@@ -74,10 +74,10 @@ def once(tmp_path, what: str) -> str:
         pytest.param("raise ValueError('of this one alone')", "ValueError: of this one alone", marks=pytest.mark.slow),
     ],
 )
-def test_one_of_two_fails(tiny, tmp_path, capfd, what, reason):
+def test_one_of_two_fails(tmp_path, capfd, what, reason):
     """One line, a record with status failed and no waiting process; the same command goes on."""
     spec = once(tmp_path, what)
-    wanted = asked(tiny, tmp_path / "runs", attentions=[spec], processes=2)
+    wanted = asked(tmp_path / "runs", attentions=[spec], processes=2)
     (record,) = run_grid(wanted)
     assert record.status == "failed"
     assert record.reason.startswith(reason)
@@ -111,11 +111,11 @@ class Moody(QKVAttention):
 
 @pytest.mark.usefixtures("quick_workers")
 @pytest.mark.parametrize("counts", [True, False])
-def test_what_an_attention_draws_and_counts(tiny, tmp_path, capfd, counts):
+def test_what_an_attention_draws_and_counts(tmp_path, capfd, counts):
     """Draws depend on the micro-batch only. What depends on their order is left to one process."""
     path = tmp_path / "moody.py"
     path.write_text(MOODY.replace("COUNTS", str(counts)))
-    wanted = asked(tiny, tmp_path / "two", attentions=[str(path)], processes=2)
+    wanted = asked(tmp_path / "two", attentions=[str(path)], processes=2)
     (two,) = run_grid(wanted)
     assert two.status == "done", two.reason
     assert ("one process computes them all" in capfd.readouterr().err) == counts
@@ -136,7 +136,7 @@ class Slow(QKVAttention):
 
 
 @pytest.mark.usefixtures("quick_workers")
-def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capfd):
+def test_the_last_run_of_a_grid_goes_on_in_two(tmp_path, monkeypatch, capfd):
     """It gets a second process when the other run has ended, and its results do not change."""
     for name, number in (("APART_TOKENS", 0), ("SHARED_TOKENS", 0)):
         monkeypatch.setattr(crew, name, number)
@@ -147,7 +147,7 @@ def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capf
         path = tmp_path / f"{name}.py"
         path.write_text(SLOW.replace("NAME", name).replace("SECONDS", str(seconds)))
         specs.append(str(path))
-    wanted = asked(tiny, tmp_path / "both", attentions=specs)
+    wanted = asked(tmp_path / "both", attentions=specs)
     slow, quick = run_grid(wanted)
     assert (slow.environment["processes"], quick.environment["processes"]) == (2, 1)
     assert "slow seed 0: pauses, to go on in more processes" in capfd.readouterr().err
@@ -156,7 +156,7 @@ def test_the_last_run_of_a_grid_goes_on_in_two(tiny, tmp_path, monkeypatch, capf
 
 
 @pytest.mark.slow
-def test_a_run_takes_cores_that_become_free(tiny, tmp_path, monkeypatch, capfd):
+def test_a_run_takes_cores_that_become_free(tmp_path, monkeypatch, capfd):
     """Other programs use one of two cores when the run begins, and none when the command looks again."""
     for name, number in (("APART_TOKENS", 0), ("SHARED_TOKENS", 0)):
         monkeypatch.setattr(crew, name, number)
@@ -167,7 +167,7 @@ def test_a_run_takes_cores_that_become_free(tiny, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("lra.experiments.local.workers.LOOK_AGAIN", 0.2)
     path = tmp_path / "slow.py"
     path.write_text(SLOW.replace("NAME", "slow").replace("SECONDS", "0.05"))
-    (record,) = run_grid(asked(tiny, tmp_path / "runs", attentions=[str(path)]))
+    (record,) = run_grid(asked(tmp_path / "runs", attentions=[str(path)]))
     assert record.environment["processes"] == 2
     said = capfd.readouterr().err
     assert "other programs keep 1 of 2 cores busy and are not disturbed; --processes 2 takes all" in said
@@ -221,9 +221,9 @@ def machine(monkeypatch):
     ],
     ids=["plain", "pair", "pretrained", "length", "all of them"],
 )
-def test_how_many_tokens_a_run_trains_on(tiny, tmp_path, overrides, pair, expected):
+def test_how_many_tokens_a_run_trains_on(tmp_path, overrides, pair, expected):
     """60 steps of 8 samples of 30 tokens; 20 steps of 4 before them; two documents to a sample."""
-    (run,) = plan(asked(tiny, tmp_path, overrides=overrides))
+    (run,) = plan(asked(tmp_path, overrides=overrides))
     prepared: Any = SimpleNamespace(data=SimpleNamespace(spec=tasks.Spec(vocab=16, classes=10, length=30, pair=pair)))
     assert crew.tokens(run, prepared) == expected
 

@@ -2,12 +2,12 @@
 
 import multiprocessing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from asking import asked
 from steps import CPU
 from torch import nn
 from torch.testing import assert_close
@@ -15,7 +15,7 @@ from torch.testing import assert_close
 import tasks
 from lra.config.schema import Train
 from lra.experiments.build import make_model, padding_of
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import plan
 from lra.experiments.run import Run
 from lra.training.device import Padding
 from lra.training.distributed import Group, alone, open_store, together
@@ -92,11 +92,10 @@ def in_two_processes(context: Any, run: Run, watched: bool = False) -> list[dict
     return [found[0], found[1]]
 
 
-def test_two_shares_are_the_batch(tiny: str, forks: Any):
+def test_two_shares_are_the_batch(forks: Any):
     """Every process has the mean gradient, clipped after averaging, and the predictions of all rows."""
     overrides = ("model.dropout=0.0", "train.batch=30")
-    asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=Path("unused"))
-    (run,) = plan(replace(asked, overrides=overrides))
+    (run,) = plan(asked(overrides=overrides))
     one = train(run, alone(CPU.torch_device))
     assert len({prediction for found in one["predictions"] for prediction in found}) > 3
     two = in_two_processes(forks, run)
@@ -109,10 +108,9 @@ def test_two_shares_are_the_batch(tiny: str, forks: Any):
             np.testing.assert_array_equal(each["weights"][name], two[0]["weights"][name], err_msg="ranks differ")
 
 
-def test_what_training_updates_is_the_same_in_every_process(tiny: str):
+def test_what_training_updates_is_the_same_in_every_process():
     """Although each process saw other rows, the running statistic is the same in all."""
-    asked = Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=Path("unused"))
-    (run,) = plan(replace(asked, overrides=("model.dropout=0.0", "train.batch=30", "train.gear=eager")))
+    (run,) = plan(asked(overrides=("model.dropout=0.0", "train.batch=30", "train.gear=eager")))
     both = in_two_processes(multiprocessing.get_context("spawn"), run, watched=True)
     first, second = (found["weights"]["seen"] for found in both)
     assert first > 0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from asking import asked, stop_at
 
 from attention_zoo import process
 from lra import signals
@@ -17,7 +18,7 @@ from lra.experiments.background_compiler import BackgroundCompiler, CompileOrder
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.packed import PackedRun
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import plan
 from lra.experiments.spawn import CONTEXT
 from lra.training import gearbox
 from lra.training.cores import crowding
@@ -53,14 +54,13 @@ class Stub:
 
 
 @pytest.fixture
-def shifting(tiny, tmp_path, monkeypatch):
+def shifting(tmp_path, monkeypatch):
     """A request whose runs are in a compiled gear from step 11 on, where torch.compile does nothing."""
     monkeypatch.setattr(gearbox, "EARNED_TOKENS", 1)
     monkeypatch.setattr(gearbox, "SHIFT_TOKENS", 10 * 8 * 30)
     monkeypatch.setattr("lra.training.compiled.torch.compile", lambda model, **_: model)
     monkeypatch.setattr("lra.experiments.background_compiler.BackgroundCompiler", Stub)
-    asked: Any = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "protocol": tiny, "device": "cpu"}
-    return Request(**asked, out=tmp_path / "runs", overrides=("model.dropout=0.0",))
+    return asked(tmp_path / "runs", overrides=("model.dropout=0.0",))
 
 
 def test_the_run_shifts_at_its_step(shifting, tmp_path, monkeypatch):
@@ -82,12 +82,8 @@ def test_the_run_shifts_at_its_step(shifting, tmp_path, monkeypatch):
 def test_a_resumed_run_is_in_the_gear_of_its_step(shifting, tmp_path, step):
     """Also a run that was stopped after its last step, before it was tested."""
 
-    def stop(progress):
-        if progress.step == step:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run_grid(replace(shifting, observe=stop))
+        run_grid(replace(shifting, observe=stop_at(step)))
     (resumed,) = run_grid(shifting)
     (calm,) = run_grid(replace(shifting, out=tmp_path / "calm"))
     assert resumed.environment["gear"] == calm.environment["gear"] == "compiled"
@@ -124,12 +120,8 @@ def test_a_resumed_run_stays_in_the_gear_it_has_fallen_back_to(shifting, tmp_pat
     """The run stays eager although the compiler would work by now, so that its bits are those of an undisturbed run."""
     monkeypatch.setattr(Stub, "refusal", "Unsupported: this")
 
-    def stop(progress):
-        if progress.step == 30:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run_grid(replace(shifting, observe=stop))
+        run_grid(replace(shifting, observe=stop_at(30)))
     (calm,) = run_grid(replace(shifting, out=tmp_path / "calm"))
     monkeypatch.setattr(Stub, "refusal", "")
     (resumed,) = run_grid(shifting)
@@ -146,8 +138,8 @@ def test_the_step_depends_on_the_configuration_alone():
     assert gearbox.shift_step(replace(config, gear="compiled"), "compiled", "cpu", 2000) == 0, "asked for"
 
 
-def test_the_compiler_gets_a_batch_by_itself(tiny, tmp_path):
-    run = plan(Request(attentions=["elu"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path))[0]
+def test_the_compiler_gets_a_batch_by_itself(tmp_path):
+    run = plan(asked(tmp_path))[0]
     data = load_task_data("listops", run.config, None).data
     batch = first_rows(data.train, 8)
     assert len(batch.labels) == len(batch.values) == 8
@@ -196,10 +188,10 @@ class Branching(Attention):
 """
 
 
-def test_the_real_process_says_why_it_cannot(tiny, tmp_path):
+def test_the_real_process_says_why_it_cannot(tmp_path):
     path = tmp_path / "branching.py"
     path.write_text(SUMMING)
-    run = plan(Request(attentions=[str(path)], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path))[0]
+    run = plan(asked(tmp_path, attentions=[str(path)]))[0]
     data = load_task_data("listops", run.config, None).data
     with BackgroundCompiler(run, data.spec, data.train) as compiler:
         assert compiler.activity.startswith("compiling, 0 s")
@@ -210,14 +202,13 @@ def test_the_real_process_says_why_it_cannot(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_real_process_leaves_code_in_the_cache(tiny, tmp_path, monkeypatch):
+def test_the_real_process_leaves_code_in_the_cache(tmp_path, monkeypatch):
     """The run finds the code in the cache and compiles nothing."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(gearbox, "EARNED_TOKENS", 1)
     monkeypatch.setattr(gearbox, "SHIFT_TOKENS", 10 * 8 * 30)
     torch._dynamo.utils.counters.clear()
-    asked = Request(attentions=["pola"], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
-    (record,) = run_grid(asked)
+    (record,) = run_grid(asked(tmp_path / "runs", attentions=["pola"]))
     assert record.environment["gear"] == "compiled"
     counters = torch._dynamo.utils.counters["inductor"]
     assert counters["fxgraph_cache_hit"] + torch._dynamo.utils.counters["aot_autograd"]["autograd_cache_hit"] >= 2
@@ -225,12 +216,12 @@ def test_the_real_process_leaves_code_in_the_cache(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_compiled_processes_are_one_to_the_last_bit(tiny, tmp_path, monkeypatch):
+def test_compiled_processes_are_one_to_the_last_bit(tmp_path, monkeypatch):
     """The first process compiles, and the others find its code in the cache."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     overrides = ("train.gear=compiled", "train.steps=20", "train.warmup=2", "train.batch=128", "data.max_length=60")
-    wanted = Request(attentions=["agent"], tasks=["listops"], seeds=[0], protocol=tiny, overrides=overrides)
-    two, one = (run_grid(replace(wanted, out=tmp_path / f"{n}", processes=n))[0] for n in (2, 1))
+    wanted = {"attentions": ["agent"], "overrides": overrides}
+    two, one = (run_grid(asked(tmp_path / f"{n}", processes=n, **wanted))[0] for n in (2, 1))
     assert (two.environment["processes"], one.environment["processes"]) == (2, 1)
     assert two.environment["gear"] == one.environment["gear"] == "compiled"
     assert (two.predictions, two.curve[-1]["train_loss"]) == (one.predictions, one.curve[-1]["train_loss"])

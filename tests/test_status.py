@@ -4,14 +4,15 @@ import ast
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import asking
 import pytest
 from records import make
 
 from lra.cli import main
 from lra.experiments.grid import run_grid
-from lra.experiments.plan import Request
 from lra.experiments.status import RunStatus, estimated, plan_statuses, read_statuses
 from lra.results import layout
 from lra.results.locks import Holder, locked
@@ -20,29 +21,18 @@ from lra.results.record import load, save
 ROOT = Path(__file__).parent.parent
 
 
-def asked(tiny, out, **changes) -> Request:
-    overrides = ("model.layers=1", "train.gear=eager", "train.select_after=0.0")
-    wanted = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "overrides": overrides, "device": "cpu"}
-    return Request(**(wanted | {"protocol": tiny, "out": out} | changes))
-
-
-def stop_at(step: int):
-    def observe(progress):
-        if progress.step == step:
-            raise KeyboardInterrupt
-
-    return observe
+asked = partial(asking.asked, overrides=("model.layers=1", "train.gear=eager", "train.select_after=0.0"))
 
 
 @pytest.fixture(scope="module")
 def grid(cache, tmp_path_factory):
     """Three runs of one command: one is done, one was stopped at step 45 and one has not begun."""
     assert cache.is_dir()
-    tiny, out = str(Path(__file__).parent / "tiny.yaml"), tmp_path_factory.mktemp("runs")
-    run_grid(asked(tiny, out))
+    out = tmp_path_factory.mktemp("runs")
+    run_grid(asked(out))
     with pytest.raises(KeyboardInterrupt):
-        run_grid(asked(tiny, out, attentions=["elu", "relu"], seeds=[0, 1], observe=stop_at(45)))
-    return tiny, out
+        run_grid(asked(out, attentions=["elu", "relu"], seeds=[0, 1], observe=asking.stop_at(45)))
+    return asking.TINY, out
 
 
 def by_name(statuses: list[RunStatus]) -> dict[tuple[str, int], RunStatus]:
@@ -50,7 +40,7 @@ def by_name(statuses: list[RunStatus]) -> dict[tuple[str, int], RunStatus]:
 
 
 def test_runs_by_state(grid):
-    tiny, out = grid
+    _, out = grid
     statuses, problems = read_statuses(out)
     found = by_name(statuses)
     assert not problems
@@ -65,15 +55,15 @@ def test_runs_by_state(grid):
     whole = sum(record.seconds.values())
     assert found["relu", 0].left == pytest.approx(whole), "as the other attention took"
     assert found["elu", 1].left == pytest.approx(whole / 3)
-    assert by_name(plan_statuses(out, plan_of(tiny, out, ["elu", "relu"], [0, 1]))) == found
-    more = by_name(plan_statuses(out, plan_of(tiny, out, ["elu", "pola"], [0])))
+    assert by_name(plan_statuses(out, plan_of(out, ["elu", "relu"], [0, 1]))) == found
+    more = by_name(plan_statuses(out, plan_of(out, ["elu", "pola"], [0])))
     assert {name: status.state for name, status in more.items()} == {("elu", 0): "done", ("pola", 0): "missing"}
 
 
-def plan_of(tiny, out, attentions, seeds):
+def plan_of(out, attentions, seeds):
     from lra.experiments.plan import plan
 
-    return plan(asked(tiny, out, attentions=attentions, seeds=seeds))
+    return plan(asked(out, attentions=attentions, seeds=seeds))
 
 
 def test_the_commands_print_them(grid, capsys):
@@ -124,14 +114,14 @@ def test_who_is_running(grid, monkeypatch, capsys):
     lock.write_bytes(b"")
 
 
-def test_failed_and_unreadable(tiny, tmp_path, capsys):
+def test_failed_and_unreadable(tmp_path, capsys):
     own = tmp_path / "broken.py"
     own.write_text(
         "from attention_zoo import QKVAttention, register\n\n\n"
         '@register("broken", title="Broken")\nclass Broken(QKVAttention):\n'
         "    def attend(self, q, k, v, keep=None):\n        raise ValueError('too bad')\n"
     )
-    run_grid(asked(tiny, tmp_path / "runs", attentions=[str(own)]))
+    run_grid(asked(tmp_path / "runs", attentions=[str(own)]))
     (tmp_path / "runs" / "x.json").write_text("{")
     assert main(["status", str(tmp_path / "runs")]) == 1
     said = capsys.readouterr()

@@ -2,15 +2,16 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
+import asking
 import pytest
 from records import make
 
 from lra.cli import main
 from lra.errors import ConfigError
 from lra.experiments import sweep
-from lra.experiments.plan import Request, part_of_rows, plan
+from lra.experiments.plan import part_of_rows, plan
 from lra.experiments.sweep import in_words, read_choices, run_sweep
 from lra.report.groups import grouped
 from lra.report.load import frame
@@ -19,9 +20,7 @@ from lra.results.record import faults, load
 VALUES = ("train.lr=1e-9,3e-3",)
 
 
-def asked(tiny, out, **changes):
-    wanted = {"attentions": ["elu", "softmax"], "tasks": ["listops"], "seeds": [0, 1]}
-    return Request(**(wanted | {"protocol": tiny, "out": out, "device": "cpu"} | changes))
+asked = partial(asking.asked, attentions=["elu", "softmax"], seeds=[0, 1])
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +28,7 @@ def swept(cache, tmp_path_factory):
     """A finished sweep of two values for two mechanisms and two seeds, on the command line."""
     assert cache.is_dir()
     out = tmp_path_factory.mktemp("swept")
-    tiny = str(Path(__file__).parent / "tiny.yaml")
-    command = ["--attn", "elu", "softmax", "--task", "listops", "--protocol", tiny, "--seed", "0", "1"]
+    command = ["--attn", "elu", "softmax", "--task", "listops", "--protocol", asking.TINY, "--seed", "0", "1"]
     assert main([*command, "--out", str(out), "--sweep", *VALUES, "--select", "validation"]) == 0
     return out
 
@@ -63,19 +61,19 @@ def test_choice_and_budget_are_in_every_record(swept):
         assert record.protocol == "tiny[swept: train.lr of 2]"
 
 
-def test_the_same_sweep_again_runs_nothing_and_another_is_other_records(swept, tiny, capfd):
+def test_the_same_sweep_again_runs_nothing_and_another_is_other_records(swept, capfd):
     before = {path: path.read_bytes() for path in swept.rglob("*.json")}
-    records, _, complete = run_sweep(asked(tiny, swept), list(VALUES))
+    records, _, complete = run_sweep(asked(swept), list(VALUES))
     assert complete
     assert len(records) == 4
     assert {path: path.read_bytes() for path in swept.rglob("*.json")} == before
     assert capfd.readouterr().err.count("4 of 4 runs have a final record") == 2
 
 
-def test_a_backbone_can_be_swept(tiny, tmp_path, monkeypatch):
+def test_a_backbone_can_be_swept(tmp_path, monkeypatch):
     """The runs of the seeds have the chosen backbone."""
     monkeypatch.setattr(sweep, "choose", lambda pilots: pilots[-1])
-    wanted = asked(tiny, tmp_path, attentions=["elu"], seeds=[0])
+    wanted = asked(tmp_path, attentions=["elu"], seeds=[0])
     (record,), _, complete = run_sweep(wanted, ["model.backbone=flat,pyramid"])
     assert complete
     assert (record.status, record.backbone["name"]) == ("done", "pyramid")
@@ -121,11 +119,11 @@ class Brittle(QKVAttention):
 """
 
 
-def test_a_failed_pilot_holds_its_mechanism_back(tiny, tmp_path, capfd):
+def test_a_failed_pilot_holds_its_mechanism_back(tmp_path, capfd):
     """The pilot with a second layer fails until the flag is there."""
     file, flag = tmp_path / "brittle.py", tmp_path / "flag"
     file.write_text(BRITTLE.replace("FLAG", str(flag)))
-    wanted = asked(tiny, tmp_path / "runs", attentions=["softmax", str(file)], seeds=[0], overrides=("train.steps=20",))
+    wanted = asked(tmp_path / "runs", attentions=["softmax", str(file)], seeds=[0], overrides=("train.steps=20",))
     records, _, complete = run_sweep(wanted, ["model.layers=1,2"])
     assert not complete
     assert [record.row for record in records] == ["softmax"]
@@ -143,8 +141,8 @@ def test_pilots_that_another_process_has_are_waited_for(tiny, tmp_path, monkeypa
     assert "2 of 2 runs are being done by another process" in capfd.readouterr().err
 
 
-def test_a_diverged_pilot_loses(tiny, tmp_path):
-    wanted = asked(tiny, tmp_path, attentions=["elu"], seeds=[0], overrides=("train.clip=none",))
+def test_a_diverged_pilot_loses(tmp_path):
+    wanted = asked(tmp_path, attentions=["elu"], seeds=[0], overrides=("train.clip=none",))
     (record,), _, complete = run_sweep(wanted, ["train.lr=1e30,1e-9", "model.dropout=0,0.1"])
     assert complete
     assert record.status == "done"
@@ -154,8 +152,8 @@ def test_a_diverged_pilot_loses(tiny, tmp_path):
     assert record.protocol == "tiny[train.clip=none,swept: train.lr of 2, model.dropout of 2]"
 
 
-def test_shards_keep_a_mechanism_and_its_pilots_together(tiny, tmp_path):
-    cells = plan(asked(tiny, tmp_path))
+def test_shards_keep_a_mechanism_and_its_pilots_together(tmp_path):
+    cells = plan(asked(tmp_path))
     parts = [part_of_rows(cells, (i, 2)) for i in (1, 2)]
     assert [{(c.row, c.seed) for c in part} for part in parts] == [{("elu", 0), ("elu", 1)},
                                                                   {("softmax", 0), ("softmax", 1)}]  # fmt: skip
@@ -167,7 +165,7 @@ def test_a_swept_list_can_be_recorded():
     assert not faults(make("pola", 0.4, tuning=tuning))
 
 
-def test_products_and_mistakes(tiny, tmp_path):
+def test_products_and_mistakes(tmp_path):
     assert read_choices(["train.lr=1,2", "model.dim=3,4"], ()) == [
         ("train.lr=1", "model.dim=3"), ("train.lr=1", "model.dim=4"),
         ("train.lr=2", "model.dim=3"), ("train.lr=2", "model.dim=4"),
@@ -192,14 +190,14 @@ def test_products_and_mistakes(tiny, tmp_path):
     with pytest.raises(ConfigError, match=r"train\.gear is not chosen by validation"):
         read_choices(["train.gear=eager,compiled"], ())
     with pytest.raises(ConfigError, match="sweep without --match-params"):
-        run_sweep(asked(tiny, tmp_path, match_params=True), list(VALUES))
+        run_sweep(asked(tmp_path, match_params=True), list(VALUES))
     with pytest.raises(ConfigError, match=r"did you mean 'train\.lr'"):
-        run_sweep(asked(tiny, tmp_path), ["train.lrr=1,2"])
+        run_sweep(asked(tmp_path), ["train.lrr=1,2"])
     assert not list(tmp_path.iterdir())
 
 
 def test_a_sweep_over_steps_cuts_the_warm_up(tmp_path):
-    runs = [plan(asked("standard", tmp_path, attentions=["elu"], seeds=[0], overrides=choice))[0]
+    runs = [plan(asked(tmp_path, protocol="standard", attentions=["elu"], seeds=[0], overrides=choice))[0]
             for choice in read_choices(["train.steps=40,2000"], ())]  # fmt: skip
     assert [(run.config.train.steps, run.config.train.warmup) for run in runs] == [(40, 2), (2000, 1000)]
 

@@ -7,19 +7,15 @@ import types
 
 import pytest
 import torch
+from asking import asked
 from logs import lines_of
 
 from lra.errors import ConfigError
 from lra.experiments.grid import prepare_all, run_grid
 from lra.experiments.job import open_job, run_job
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import plan
 from lra.training.distributed import Group
 from lra.training.tracker import Tracker, WandB, check_tracker
-
-
-def asked(tiny, out, **changes):
-    wanted = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "overrides": ("train.steps=60",)}
-    return Request(**(wanted | {"protocol": tiny, "out": out, "device": "cpu"} | changes))
 
 
 class Board:
@@ -42,9 +38,9 @@ class Board:
         self.closed = True
 
 
-def test_metrics_are_enough_to_draw_progress(tiny, tmp_path):
+def test_metrics_are_enough_to_draw_progress(tmp_path):
     """Each line holds its own position on the axes of steps, tokens and seconds."""
-    (record,) = run_grid(asked(tiny, tmp_path))
+    (record,) = run_grid(asked(tmp_path))
     lines = lines_of(tmp_path)
     for line in lines:
         assert {"step", "train_loss", "lr", "real_tokens", "seconds"} <= set(line)
@@ -58,10 +54,10 @@ def test_metrics_are_enough_to_draw_progress(tiny, tmp_path):
         assert values[0] > 0
 
 
-def test_a_tracker_gets_the_lines_of_the_file(tiny, tmp_path, monkeypatch):
+def test_a_tracker_gets_the_lines_of_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr("lra.experiments.grid.check_tracker", lambda _: None)
     monkeypatch.setattr("lra.training.tracker.BACKENDS", {"wandb": Board})
-    (record,) = run_grid(asked(tiny, tmp_path, track="wandb"))
+    (record,) = run_grid(asked(tmp_path, track="wandb"))
     board = Board.made.pop()
     assert board.lines == lines_of(tmp_path)
     assert board.results == {
@@ -73,20 +69,20 @@ def test_a_tracker_gets_the_lines_of_the_file(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["__init__", "log", "summarise", "close"])
-def test_a_tracker_that_fails_is_named_once_and_ends_nothing(tiny, tmp_path, monkeypatch, capfd, where):
+def test_a_tracker_that_fails_is_named_once_and_ends_nothing(tmp_path, monkeypatch, capfd, where):
     def fails(*_):
         raise OSError("no network")
 
     monkeypatch.setattr("lra.experiments.grid.check_tracker", lambda _: None)
     monkeypatch.setattr("lra.training.tracker.BACKENDS", {"wandb": type("Failing", (Board,), {where: fails})})
-    (record,) = run_grid(asked(tiny, tmp_path, track="wandb"))
+    (record,) = run_grid(asked(tmp_path, track="wandb"))
     assert record.status == "done"
     assert len(lines_of(tmp_path)) == 5
     assert capfd.readouterr().err.count("wandb failed and is off for the rest of this run") == 1
 
 
 @pytest.mark.parametrize("raises", [True, False])
-def test_a_tracker_is_closed_after_a_failure(tiny, tmp_path, monkeypatch, raises):
+def test_a_tracker_is_closed_after_a_failure(tmp_path, monkeypatch, raises):
     """An open tracker would receive the lines of the next run in the process."""
     monkeypatch.setattr("lra.training.tracker.BACKENDS", {"wandb": Board})
 
@@ -95,7 +91,7 @@ def test_a_tracker_is_closed_after_a_failure(tiny, tmp_path, monkeypatch, raises
         raise RuntimeError("no memory")
 
     monkeypatch.setattr("lra.experiments.job.train_and_test", fails)
-    request = asked(tiny, tmp_path)
+    request = asked(tmp_path)
     (run,) = plan(request)
     data = prepare_all(request, [run], forgiving=False)[run.data_key]
     job = open_job(run, data.data.hash, tmp_path, "wandb")
@@ -104,10 +100,10 @@ def test_a_tracker_is_closed_after_a_failure(tiny, tmp_path, monkeypatch, raises
     assert Board.made.pop().closed
 
 
-def test_a_missing_package_is_told_before_anything_runs(tiny, tmp_path, monkeypatch):
+def test_a_missing_package_is_told_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"--track wandb needs a package: pip install -e '\.\[wandb\]'"):
-        run_grid(asked(tiny, tmp_path, track="wandb"))
+        run_grid(asked(tmp_path, track="wandb"))
     assert not list(tmp_path.iterdir())
     check_tracker("")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asking import asked, stop_at
 from logs import lines_of
 from steps import evaluate
 from torch import are_deterministic_algorithms_enabled as is_deterministic
@@ -18,7 +19,7 @@ from lra.experiments.build import make_model
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
-from lra.experiments.plan import Request, plan
+from lra.experiments.plan import plan
 from lra.results.machine import trim_heap
 from lra.results.record import Record, hits
 from lra.training.batches import cut, order, validation_rows
@@ -31,14 +32,9 @@ CPU = Device(torch.device("cpu"))
 PADDING = Padding()
 
 
-def request(tiny, out, attention="elu", **changes):
-    return Request(attentions=[attention], tasks=["listops"], seeds=[0], protocol=tiny, out=out, **changes)
-
-
 @pytest.fixture(scope="module")
 def cell_and_data(cache):
-    asked = request(str(Path(__file__).parent / "tiny.yaml"), cache / "unused")
-    cell = plan(asked)[0]
+    (cell,) = plan(asked(cache / "unused"))
     return cell, load_task_data("listops", cell.config, None).data
 
 
@@ -109,9 +105,9 @@ def test_micro_batches_become_smaller_towards_the_end():
 
 @pytest.mark.parametrize("attention", ["softmax", "pola", "agent"])
 @pytest.mark.parametrize("quirk", ["model.pool_over_padding=false", "model.pool_over_padding=true"])
-def test_micro_batches_add_up_to_the_batch(cell_and_data, tiny, tmp_path, monkeypatch, attention, quirk):
+def test_micro_batches_add_up_to_the_batch(cell_and_data, tmp_path, monkeypatch, attention, quirk):
     _, data = cell_and_data
-    cell = plan(request(tiny, tmp_path, attention, overrides=(quirk, "model.dropout=0.0", "train.clip=none")))[0]
+    cell = plan(asked(tmp_path, attentions=[attention], overrides=(quirk, "model.dropout=0.0", "train.clip=none")))[0]
     gradients = []
     for tokens in (1, 100, 1 << 20):
         monkeypatch.setattr("lra.training.batches.MICRO_BATCH_TOKENS", {"cpu": tokens})
@@ -157,9 +153,9 @@ def shares_right(record: Record, names: list[str], codes: np.ndarray) -> dict[st
     return shares
 
 
-def test_a_run_end_to_end(tiny, tmp_path, monkeypatch):
+def test_a_run_end_to_end(tmp_path, monkeypatch):
     out = tmp_path / "runs"
-    (record,) = run_grid(request(tiny, out))
+    (record,) = run_grid(asked(out))
     assert record.status == "done"
     assert record.test_rows == 90
     assert len(record.curve) == 3
@@ -180,14 +176,14 @@ def test_a_run_end_to_end(tiny, tmp_path, monkeypatch):
     with pytest.raises(tasks.DataError, match=f"was trained on data {record.data['hash']}, here is "):
         other.data()
     before = path.read_bytes()
-    assert run_grid(request(tiny, out)) == [record], "a finished run is skipped"
+    assert run_grid(asked(out)) == [record], "a finished run is skipped"
     assert path.read_bytes() == before
 
 
-def test_same_seed_same_bits_and_other_seed_not(tiny, tmp_path):
+def test_same_seed_same_bits_and_other_seed_not(tmp_path):
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        run_grid(replace(request(tiny, tmp_path / name), seeds=[seed]))
+        run_grid(replace(asked(tmp_path / name), seeds=[seed]))
         weights.append(next((tmp_path / name).glob("work/*/last.safetensors")).read_bytes())
     assert weights[0] == weights[1] != weights[2]
 
@@ -196,14 +192,14 @@ def lines_without_seconds(folder: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines_of(folder)]
 
 
-def test_interrupted_between_checkpoints(tiny, tmp_path, monkeypatch):
+def test_interrupted_between_checkpoints(tmp_path, monkeypatch):
     """A run stopped within a log interval, right after a timed checkpoint, still logs the interval's mean loss."""
-    run_grid(request(tiny, tmp_path / "calm"))
+    run_grid(asked(tmp_path / "calm"))
     monkeypatch.setattr("lra.training.loop.SAVE_EVERY", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        run_grid(request(tiny, tmp_path / "stopped", observe=lambda progress: stop_at(progress, 33)))
+        run_grid(asked(tmp_path / "stopped", observe=stop_at(33)))
     monkeypatch.undo()
-    (record,) = run_grid(request(tiny, tmp_path / "stopped"))
+    (record,) = run_grid(asked(tmp_path / "stopped"))
     assert lines_without_seconds(tmp_path / "calm") == lines_without_seconds(tmp_path / "stopped")
     assert record.seconds["train"] > 0
 
@@ -218,41 +214,36 @@ def test_returning_memory_never_fails(monkeypatch):
     trim_heap()
 
 
-def test_unused_memory_is_returned_once_a_minute(tiny, tmp_path, monkeypatch):
+def test_unused_memory_is_returned_once_a_minute(tmp_path, monkeypatch):
     returned = []
     monkeypatch.setattr("lra.training.loop.trim_heap", lambda: returned.append(1))
-    run_grid(request(tiny, tmp_path / "short"))
+    run_grid(asked(tmp_path / "short"))
     assert not returned
     monkeypatch.setattr("lra.training.loop.TRIM_EVERY", 0.0)
-    (record,) = run_grid(request(tiny, tmp_path / "long"))
+    (record,) = run_grid(asked(tmp_path / "long"))
     assert len(returned) == record.config["train"]["steps"]
 
 
-def stop_at(progress, step):
-    if progress.step == step:
-        raise KeyboardInterrupt
-
-
-def test_divergence_is_a_result(tiny, tmp_path):
-    asked = request(tiny, tmp_path, overrides=("train.lr=1e30", "train.clip=none"))
-    (record,) = run_grid(asked)
+def test_divergence_is_a_result(tmp_path):
+    request = asked(tmp_path, overrides=("train.lr=1e30", "train.clip=none"))
+    (record,) = run_grid(request)
     assert record.status == "diverged"
     assert record.reason.startswith("loss not finite at step ")
     assert record.test_accuracy is None
-    assert run_grid(asked) == [record], "diverged is final"
+    assert run_grid(request) == [record], "diverged is final"
 
 
-def test_a_failure_is_recorded_and_retried(tiny, tmp_path, monkeypatch):
+def test_a_failure_is_recorded_and_retried(tmp_path, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr("lra.training.step.Step.__call__", lambda *_: 1 / 0)
-        records = run_grid(replace(request(tiny, tmp_path), attentions=["elu", "relu"]))
+        records = run_grid(replace(asked(tmp_path), attentions=["elu", "relu"]))
     assert [record.status for record in records] == ["failed", "failed"]
     assert "ZeroDivisionError" in records[0].reason
-    (record,) = run_grid(request(tiny, tmp_path))
+    (record,) = run_grid(asked(tmp_path))
     assert record.status == "done"
 
 
-def test_test_split_is_read_after_training_only(tiny, tmp_path, monkeypatch):
+def test_test_split_is_read_after_training_only(tmp_path, monkeypatch):
     """The test split is evaluated after the last validation, whole, once or twice (best and last weights)."""
     seen = []
     real = Step.evaluate
@@ -262,16 +253,16 @@ def test_test_split_is_read_after_training_only(tiny, tmp_path, monkeypatch):
         return real(step, samples, rows, seed)
 
     monkeypatch.setattr("lra.training.step.Step.evaluate", spy)
-    run_grid(request(tiny, tmp_path))
+    run_grid(asked(tmp_path))
     assert seen[:3] == [(70, 70)] * 3
     assert seen[3:] in ([(90, 90)], [(90, 90)] * 2)
 
 
-def test_skyformer_quirks_run(tiny, tmp_path):
+def test_skyformer_quirks_run(tmp_path):
     """A run with all historic quirks trains, and the record shows that the last test batch was dropped."""
     quirks = ("train.cycle_beta1=true", "train.clip=value", "train.drop_last=true", "train.validation_batches=3",
               "model.pool_over_padding=true", "model.attention_dropout=0.1", "data.brackets=false")  # fmt: skip
-    (record,) = run_grid(request(tiny, tmp_path, "softmax", overrides=quirks))
+    (record,) = run_grid(asked(tmp_path, attentions=["softmax"], overrides=quirks))
     assert record.status == "done"
     assert record.test_rows == 88
     assert list(record.ladder) == ["constant", "root operator"]
@@ -340,20 +331,20 @@ def test_values_without_padding():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("attention", ["softmax", "pola", "agent"])
-def test_same_bits_on_cuda(tiny, tmp_path, attention):
-    asked = request(tiny, tmp_path, attention, overrides=("train.deterministic=true",), device="cuda")
+def test_same_bits_on_cuda(tmp_path, attention):
+    request = asked(tmp_path, attentions=[attention], overrides=("train.deterministic=true",), device="cuda")
     weights = []
     for name in ("a", "b"):
-        run_grid(replace(asked, out=tmp_path / name))
+        run_grid(replace(request, out=tmp_path / name))
         weights.append(next((tmp_path / name).glob("work/*/last.safetensors")).read_bytes())
     assert weights[0] == weights[1]
 
 
-def test_deterministic_is_a_switch(tiny, tmp_path):
+def test_deterministic_is_a_switch(tmp_path):
     """`deterministic` holds within a run; afterwards the process has its previous setting."""
     seen: list[bool] = []
     for overrides in (("train.deterministic=true",), ()):
         seen.clear()
-        run_grid(request(tiny, tmp_path, overrides=overrides, observe=lambda _: seen.append(is_deterministic())))
+        run_grid(asked(tmp_path, overrides=overrides, observe=lambda _: seen.append(is_deterministic())))
         assert set(seen) == {bool(overrides)}
         assert not is_deterministic()

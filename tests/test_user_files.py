@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asking import asked
 
 import attention_zoo
 from attention_zoo import Dims, SpecError, _process
 from lra.experiments.grid import run_grid
-from lra.experiments.plan import Request
 
 PLAIN = """
 from attention_zoo import QKVAttention, register
@@ -314,12 +314,11 @@ def test_a_folder_whose_name_is_no_utf_8(tmp_path):
     assert scale(write(folder, "from kernel import SCALE", kernel="SCALE = 2.0\n")) == 2.0
 
 
-def test_the_record_keeps_what_a_run_is_made_of(tmp_path, tiny, capsys):
+def test_the_record_keeps_what_a_run_is_made_of(tmp_path, capsys):
     text = "import torch\nfrom kernel import SCALE\ntorch.manual_seed(1)\nDATA = 'data.txt'"
     (tmp_path / "data.txt").write_text("1\n")
     spec = write(tmp_path, text, kernel="SCALE = 2.0\n")
-    asked = Request(attentions=[spec], tasks=["listops"], seeds=[0], protocol=tiny, out=tmp_path / "runs")
-    (record,) = run_grid(asked)
+    (record,) = run_grid(asked(tmp_path / "runs", attentions=[spec]))
     assert record.status == "done"
     assert record.attention["beside"] == {"kernel.py": "SCALE = 2.0\n"}
     assert record.attention["reads"].keys() == {"data.txt"}

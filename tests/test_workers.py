@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import asking
 import pytest
 import torch
 from computed import computed
@@ -24,7 +26,7 @@ from lra.experiments import engine
 from lra.experiments.grid import run_grid, run_jobs
 from lra.experiments.job import titles
 from lra.experiments.local import team
-from lra.experiments.plan import Request, parse_devices, parse_shard, part_of, plan
+from lra.experiments.plan import parse_devices, parse_shard, part_of, plan
 from lra.results.record import load
 from lra.training.progress import Paused
 from tasks import DataError
@@ -43,14 +45,12 @@ class Deadly(QKVAttention):
 """
 
 
-def asked(tiny, out, **changes):
-    wanted = {"attentions": ["elu", "softmax"], "tasks": ["listops"], "seeds": [0, 1]}
-    return Request(**(wanted | {"protocol": tiny, "out": out, "device": "cpu"} | changes))
+asked = partial(asking.asked, attentions=["elu", "softmax"], seeds=[0, 1])
 
 
-def test_two_jobs_give_the_records_of_one(tiny, tmp_path, capfd):
-    alone = run_grid(asked(tiny, tmp_path / "one", overrides=("model.dropout=0.1",)))
-    both = run_grid(asked(tiny, tmp_path / "two", overrides=("model.dropout=0.1",), jobs=2))
+def test_two_jobs_give_the_records_of_one(tmp_path, capfd):
+    alone = run_grid(asked(tmp_path / "one", overrides=("model.dropout=0.1",)))
+    both = run_grid(asked(tmp_path / "two", overrides=("model.dropout=0.1",), jobs=2))
     assert [record.status for record in both] == ["done"] * 4
     assert {(record.environment["threads"], record.environment["processes"]) for record in both} == {(1, 1)}
     assert [computed(record) for record in both] == [computed(record) for record in alone]
@@ -60,10 +60,10 @@ def test_two_jobs_give_the_records_of_one(tiny, tmp_path, capfd):
 
 
 @pytest.mark.usefixtures("quick_workers")
-def test_a_killed_worker_is_one_failed_run(tiny, tmp_path, capfd):
+def test_a_killed_worker_is_one_failed_run(tmp_path, capfd):
     own = tmp_path / "deadly.py"
     own.write_text(DEADLY)
-    wanted = asked(tiny, tmp_path / "runs", attentions=["elu", str(own), "relu"], jobs=2)
+    wanted = asked(tmp_path / "runs", attentions=["elu", str(own), "relu"], jobs=2)
     status = {(record.row, record.seed): record for record in run_grid(wanted)}
     assert [status["deadly", seed].status for seed in (0, 1)] == ["failed", "failed"]
     assert "its process ended by signal SIGKILL" in status["deadly", 0].reason
@@ -73,7 +73,7 @@ def test_a_killed_worker_is_one_failed_run(tiny, tmp_path, capfd):
 
 
 @pytest.mark.usefixtures("quick_workers")
-def test_a_device_without_a_process_costs_no_run(tiny, tmp_path, monkeypatch, capfd):
+def test_a_device_without_a_process_costs_no_run(tmp_path, monkeypatch, capfd):
     real = team.CONTEXT.Process
 
     def process(target, args):
@@ -82,14 +82,14 @@ def test_a_device_without_a_process_costs_no_run(tiny, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(team, "CONTEXT", SimpleNamespace(Process=process, Pipe=team.CONTEXT.Pipe))
     monkeypatch.setattr("lra.experiments.grid.check_devices", lambda _: torch.device("cpu"))
-    records = run_grid(asked(tiny, tmp_path, devices="0,1"))
+    records = run_grid(asked(tmp_path, devices="0,1"))
     assert [record.status for record in records] == ["done"] * 4
     assert "no process can start on cuda:0 (exit code 0): the others go on without it" in capfd.readouterr().err
     with pytest.raises(WorkError, match="no process can start on cuda:0"):
-        run_grid(asked(tiny, tmp_path, devices="0", seeds=[2]))
+        run_grid(asked(tmp_path, devices="0", seeds=[2]))
 
 
-def test_a_run_does_not_wait_for_a_process_that_cannot_start(tiny, tmp_path, monkeypatch, capfd):
+def test_a_run_does_not_wait_for_a_process_that_cannot_start(tmp_path, monkeypatch, capfd):
     real, started = team.CONTEXT.Process, []
 
     def process(target, args):
@@ -97,24 +97,24 @@ def test_a_run_does_not_wait_for_a_process_that_cannot_start(tiny, tmp_path, mon
         return real(target=stillborn if len(started) == 1 else target, args=args)
 
     monkeypatch.setattr(team, "CONTEXT", SimpleNamespace(Process=process, Pipe=team.CONTEXT.Pipe))
-    (record,) = run_grid(asked(tiny, tmp_path, attentions=["elu"], seeds=[0], processes=2))
+    (record,) = run_grid(asked(tmp_path, attentions=["elu"], seeds=[0], processes=2))
     assert record.status == "done"
     assert "the others go on without it" in capfd.readouterr().err
 
 
-def test_a_lost_gpu_ends_the_process_that_lost_it(tiny, tmp_path, monkeypatch):
+def test_a_lost_gpu_ends_the_process_that_lost_it(tmp_path, monkeypatch):
     """A process that lost its GPU ends after that run, because its next run would get the error of the previous one."""
     monkeypatch.setattr("lra.training.device.lost", lambda _: True)
     with pytest.raises(WorkError, match=r"this process cannot use cpu any more after \[1/2\] listops elu seed 0"):
-        run_grid(asked(tiny, tmp_path, attentions=["elu"]))
+        run_grid(asked(tmp_path, attentions=["elu"]))
     assert len(list(tmp_path.glob("*.json"))) == 1
 
 
 @pytest.mark.usefixtures("quick_workers")
-def test_an_exception_in_a_worker_is_a_record(tiny, tmp_path):
+def test_an_exception_in_a_worker_is_a_record(tmp_path):
     own = tmp_path / "broken.py"
     own.write_text(DEADLY.replace("deadly", "broken").replace("os.kill(os.getpid(), signal.SIGKILL)", "1 / 0"))
-    (record,) = run_grid(asked(tiny, tmp_path / "runs", attentions=[str(own)], seeds=[0], jobs=2))
+    (record,) = run_grid(asked(tmp_path / "runs", attentions=[str(own)], seeds=[0], jobs=2))
     assert record.status == "failed"
     assert record.reason.startswith("ZeroDivisionError")
 
@@ -162,30 +162,24 @@ def test_stopping_the_parent_stops_all(tiny, tmp_path, ending):
 
 
 @pytest.mark.usefixtures("quick_workers")
-def test_workers_go_on_where_an_interrupted_command_was(tiny, tmp_path):
+def test_workers_go_on_where_an_interrupted_command_was(tmp_path):
     """A grid stopped in this process between two lines of its log is finished by two workers."""
 
-    def stop(progress):
-        if progress.step == 45:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run_grid(asked(tiny, tmp_path, seeds=[0], observe=stop))
-    records = run_grid(asked(tiny, tmp_path, seeds=[0], jobs=2))
+        run_grid(asked(tmp_path, seeds=[0], observe=asking.stop_at(45)))
+    records = run_grid(asked(tmp_path, seeds=[0], jobs=2))
     assert [record.status for record in records] == ["done", "done"]
     for log in tmp_path.glob("work/*/metrics.jsonl"):
         steps = [line["step"] for line in map(json.loads, log.read_text().splitlines()) if "lr" in line]
         assert sorted(steps) == sorted([20, 40, 60, 50, 60]), "no line twice, none missing"
 
 
-def test_observe_sees_every_step_of_this_process_alone(tiny, tmp_path):
+def test_observe_sees_every_step_of_this_process_alone(tmp_path):
     steps = []
-    run_grid(
-        asked(tiny, tmp_path, attentions=["mean"], seeds=[0], observe=lambda progress: steps.append(progress.step))
-    )
+    run_grid(asked(tmp_path, attentions=["mean"], seeds=[0], observe=lambda progress: steps.append(progress.step)))
     assert steps == list(range(1, 61))
     with pytest.raises(ConfigError, match="observe sees only runs of this process"):
-        run_grid(asked(tiny, tmp_path, jobs=2, observe=print))
+        run_grid(asked(tmp_path, jobs=2, observe=print))
 
 
 UNSEEDED = """
@@ -229,19 +223,19 @@ def test_a_task_whose_data_are_not_a_function_of_its_settings(tmp_path, monkeypa
         file.write_text(UNSEEDED.replace("NAME", file.stem).replace("RNG", source))
     tasks = [str(file) for file in files]
     with pytest.raises((DataError, WorkError), match=rf"{name}\.py: prepare makes different data at each call"):
-        run_grid(asked("quick", tmp_path / "runs", attentions=["mean"], tasks=tasks, seeds=[0], jobs=jobs))
+        run_grid(asked(tmp_path / "runs", protocol="quick", attentions=["mean"], tasks=tasks, seeds=[0], jobs=jobs))
     if jobs == 1:
-        run_grid(asked("quick", tmp_path / "runs", attentions=["mean"], tasks=tasks[1:], seeds=[0], jobs=1))
+        run_grid(asked(tmp_path / "runs", protocol="quick", attentions=["mean"], tasks=tasks[1:], seeds=[0], jobs=1))
     (record,) = (load(path) for path in (tmp_path / "runs").glob("*.json"))
     assert (record.status, record.task, record.data["title"]) == ("done", f"{name}_seeded", "Noise")
 
 
-def test_shards_are_a_partition(tiny, tmp_path):
-    cells = plan(asked(tiny, tmp_path, attentions=["elu", "relu", "softmax"], seeds=[0, 1, 2]))
+def test_shards_are_a_partition(tmp_path):
+    cells = plan(asked(tmp_path, attentions=["elu", "relu", "softmax"], seeds=[0, 1, 2]))
     parts = [part_of(cells, (i, 4)) for i in range(1, 5)]
     assert sorted((c.row, c.seed) for part in parts for c in part) == sorted((c.row, c.seed) for c in cells)
     assert [len(part) for part in parts] == [3, 2, 2, 2]
-    (record,) = run_grid(asked(tiny, tmp_path / "runs", attentions=["elu"], shard=(2, 2)))
+    (record,) = run_grid(asked(tmp_path / "runs", attentions=["elu"], shard=(2, 2)))
     assert record.seed == 1
 
 
@@ -279,13 +273,13 @@ def test_devices_and_shards_as_text():
             parse_shard(wrong)
 
 
-def test_mistakes_are_told_before_anything_runs(tiny, tmp_path):
+def test_mistakes_are_told_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match="cuda:63 cannot be used: this machine has"):
-        run_grid(asked(tiny, tmp_path, devices="63"))
+        run_grid(asked(tmp_path, devices="63"))
     with pytest.raises(ConfigError, match="--jobs and --processes take numbers from 1"):
-        run_grid(asked(tiny, tmp_path, jobs=-1))
+        run_grid(asked(tmp_path, jobs=-1))
     with pytest.raises(ConfigError, match="leave --jobs and --processes out"):
-        run_grid(replace(asked(tiny, tmp_path), jobs=2, devices="0"))
+        run_grid(replace(asked(tmp_path), jobs=2, devices="0"))
     assert not list(tmp_path.glob("*.json"))
 
 
@@ -297,9 +291,9 @@ def test_runs_that_only_the_protocol_tells_apart_are_told_apart():
     assert titles(jobs) == ["[1/3] listops elu seed 0 a", "[2/3] listops elu seed 0 b", "[3/3] listops elu seed 1"]
 
 
-def test_a_failed_attempt_is_not_the_outcome_of_the_next(tiny, tmp_path, monkeypatch, capfd):
+def test_a_failed_attempt_is_not_the_outcome_of_the_next(tmp_path, monkeypatch, capfd):
     """A run that is tried again, and then stopped or in work by another process, has no outcome yet."""
-    wanted = asked(tiny, tmp_path, attentions=["elu"], seeds=[0])
+    wanted = asked(tmp_path, attentions=["elu"], seeds=[0])
 
     def fail(*_):
         raise OSError("the disk was full")

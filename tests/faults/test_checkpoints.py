@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from asking import asked, stop_at
 from soak.flips import flip
 
 from lra.errors import WorkError
 from lra.experiments.grid import run_grid
-from lra.experiments.plan import Request
 from lra.training.checkpoint import read_state, read_weights, write_state, write_weights
-from lra.training.progress import Progress
 
 STATE = {"model": {"a": torch.arange(9.0)}, "update": {"b": torch.ones(3)}, "best": None, "progress": {"step": 5}}
 WEIGHTS = {"layer.weight": torch.arange(12.0).reshape(3, 4), "layer.bias": torch.zeros(4), "scale": torch.tensor(2.0)}
@@ -85,21 +84,16 @@ def test_no_bit_of_weights_flips_unnoticed(tmp_path: Path):
 
 
 @pytest.mark.parametrize("damage", ["bit", "content"])
-def test_a_run_goes_on_from_the_checkpoint_before(damage: str, tiny: str, tmp_path: Path, capsys):
+def test_a_run_goes_on_from_the_checkpoint_before(damage: str, tmp_path: Path, capsys):
     """It ends with the numbers of an undisturbed run."""
-
-    def stop(progress: Progress) -> None:
-        if progress.step == 36:
-            raise KeyboardInterrupt
 
     def run(name: str, observe=None):
         overrides = ("train.steps=40", "train.evaluate_every=10")
-        request = {"attentions": ["elu"], "tasks": ["listops"], "seeds": [0], "protocol": tiny}
-        return run_grid(Request(**request, overrides=overrides, out=tmp_path / name, observe=observe))
+        return run_grid(asked(tmp_path / name, overrides=overrides, observe=observe))
 
     (whole,) = run("whole")
     with pytest.raises(KeyboardInterrupt):
-        run("stopped", stop)
+        run("stopped", stop_at(36))
     (newest,) = (tmp_path / "stopped").glob("work/*/resume.pt")
     assert (newest.parent / "resume-before.pt").exists()
     if damage == "bit":
