@@ -14,7 +14,7 @@ the baseline among them, answer a constant of the same mean, so that only the tw
 a standard deviation of 4 points, those of all others 0.5.
 """
 
-import sys
+import argparse
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -101,7 +101,9 @@ def table(lines: list[Line]) -> str:
 
 
 if __name__ == "__main__":
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else REPEATS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repeats", type=int, nargs="?", default=REPEATS, help=f"of each line (default {REPEATS})")
+    count = parser.parse_args().repeats
     settings = [(rows, seeds, spread, count) for rows in ROWS for seeds in SEEDS for spread in SPREADS]
     unusual = [(rows, seeds) for rows in UNUSUAL_ROWS for seeds in UNUSUAL_SEEDS]
     settings += [(*size, kind, count) for kind in (CHANCE, WILD, ALONE) for size in unusual]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lra.backbones.classifier import Classifier
 
 
-class Own(nn.Module):
+class PretrainingParts(nn.Module):
     """The parts that only the pretraining needs: the vector of a masked token, and the layer that predicts ids."""
 
     def __init__(self, dim: int, width: int, ids: int):
@@ -36,7 +36,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.encoder, self.share = encoder, share
         encoder.head = nn.Sequential()
-        self.own = Own(encoder.tokens.embedding_dim, encoder.width, encoder.tokens.num_embeddings)
+        self.own = PretrainingParts(encoder.tokens.embedding_dim, encoder.width, encoder.tokens.num_embeddings)
 
     def attentions(self) -> list[nn.Module]:
         return self.encoder.attentions()
