@@ -16,7 +16,7 @@ class Attention(nn.Module):
     """x (B, N, D), keep (B, N) or None -> (B, N, D).
 
     Outputs at real tokens never depend on padding, neither on its amount nor on its content; outputs at padding are
-    finite and never read.
+    finite and never read. N is at most `dims.length`; where a longer sequence would be cut off, ValueError is raised.
     """
 
     def __init__(self, dims: Dims):

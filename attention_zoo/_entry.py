@@ -132,15 +132,23 @@ class Entry:
         return self, options
 
     def build(self, dims: Dims, options: dict[str, Value] | None = None) -> Attention:
-        """A module of these sizes. Raises SpecError if the mechanism refuses them."""
+        """A module of these sizes. Raises SpecError if the mechanism refuses them, or would ignore `dims.rope`."""
+        from attention_zoo._base import QKVAttention
+
         try:
-            return self._make(dims, options or {})
+            attention = self._make(dims, options or {})
         except ValueError as error:
             raise SpecError(f"attention {self.row(options or {})}: {error}") from error
         except Exception as error:
             if self.builtin:
                 raise
             raise SpecError(f"{self.path}: {self.name} cannot be built: {type(error).__name__}: {error}") from error
+        if dims.rope and getattr(type(attention), "project", None) is not QKVAttention.project:
+            raise SpecError(
+                f"attention {self.row(options or {})} does not rotate q and k, as model.positions=rope asks; "
+                "--set model.positions=learned"
+            )
+        return attention
 
     def _make(self, dims: Dims, options: dict[str, Value]) -> Attention:
         cls, root = self.load(), self.path.parent

@@ -44,10 +44,10 @@ def linear_attention(
 ) -> Tensor:
     """y_i = q_i S / (q_i z + eps'), S = sum_j k_j^T v_j, z = sum_j k_j, over the real keys j; in float32.
 
-    q, k (B, H, N, F) non-negative features, v (B, H, N, K), keep (B, N) -> (B, H, N, K); k and v finite at padding.
-    mean=False: eps' = eps (Katharopoulos et al. 2020). mean=True: eps' = eps times the number of real keys, the same
-    as averaging over keys and then adding eps (FLatten, PolaFormer). Keys are masked after the feature map, because a
-    feature of zero need not be zero (elu(0) + 1 = 1).
+    q, k (B, H, N, F) features whose products q_i k_j are not negative, v (B, H, N, K), keep (B, N) -> (B, H, N, K); k
+    and v finite at padding. mean=False: eps' = eps (Katharopoulos et al. 2020). mean=True: eps' = eps times the number
+    of real keys, the same as averaging over keys and then adding eps (FLatten, PolaFormer). Keys are masked after the
+    feature map, because a feature of zero need not be zero (elu(0) + 1 = 1).
     """
     with torch.autocast(q.device.type, enabled=False):
         state, total, keys = summarise(upcast(k), upcast(v), keep)
@@ -110,8 +110,9 @@ def first_columns(table: Tensor, count: int) -> Tensor:
 def rotate(t: Tensor, head_dim: int) -> Tensor:
     """Rotary positions (Su et al. 2021): t (B, N, D) -> (B, N, D); channels c and c + K/2 of a head are a plane."""
     half = head_dim // 2
-    speed = 10_000.0 ** (-torch.arange(half, device=t.device, dtype=torch.float32) / half)
-    angle = torch.arange(t.shape[1], device=t.device, dtype=torch.float32)[:, None] * speed
+    precise = torch.promote_types(t.dtype, torch.float32)
+    speed = 10_000.0 ** (-torch.arange(half, device=t.device, dtype=precise) / half)
+    angle = torch.arange(t.shape[1], device=t.device, dtype=precise)[:, None] * speed
     cos, sin = angle.cos().to(t.dtype)[:, None], angle.sin().to(t.dtype)[:, None]
     first, second = t.unflatten(-1, (-1, 2, half)).unbind(-2)
     return torch.stack((first * cos - second * sin, first * sin + second * cos), dim=-2).flatten(-3)

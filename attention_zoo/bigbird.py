@@ -23,7 +23,7 @@ from attention_zoo._parts import refuse_longer
     cost="O(N)",
     family="sparse",
     state="the keys and values of the blocks that its block sees",
-    blind="tokens of other blocks in one layer, except through a global block",
+    blind="tokens of other blocks in one layer, unless its own block is global",
 )
 class BigBirdAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v over a block and its neighbours, the first and the last block, and random blocks.
@@ -32,8 +32,9 @@ class BigBirdAttention(QKVAttention):
     of random blocks that each block sees beside the others, all different. The defaults are the authors' and those of
     Skyformer's suite. Where a block sees all others, this is softmax attention. The random blocks are drawn once, from
     the seed, per layer, head and block, as an order in which a block prefers the others: a buffer of (N / block)^2
-    numbers per head, no parameters. Mixing costs 2 N (7 + random) block D multiply-adds. Raises ValueError for a block
-    below 1 or a negative number of random blocks.
+    numbers per head, no parameters. Mixing costs 2 N (7 + random) block D multiply-adds; choosing the random blocks
+    reads that buffer, which the O(N) of the paper leaves out. Raises ValueError for a block below 1 or a negative
+    number of random blocks.
     """
 
     preference: Tensor

@@ -19,7 +19,10 @@ from attention_zoo._kernels import ELUPlusOne
     blind="the order of tokens",
 )
 class ELUAttention(QKVAttention):
-    """phi(q) (phi(k)^T v), normalised per query, with phi(t) = elu(t) + 1: t + 1 above zero, exp(t) below."""
+    """phi(q) (phi(k)^T v), over phi(q) sum_j phi(k_j) + 1e-6 per query.
+
+    phi(t) = elu(t) + 1: t + 1 above zero, exp(t) below.
+    """
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         phi_q, phi_k = (ELUPlusOne.apply(t.contiguous()) for t in (q, k))

@@ -30,8 +30,10 @@ from attention_zoo._parts import refuse_longer, upcast
 class FLattenAttention(QKVAttention):
     """Linear attention on f(t) = u^p / |u^p| * |u|, u = (relu(t) + 1e-6) / softplus(s): same length, sharper direction.
 
-    s is a learned scale per channel, zero at the start. power: p. conv: taps of the convolution of v. key_positions:
-    the authors' learned table added to k (length x D). Raises ValueError for a power below 1 or an even number of taps.
+    The normaliser is q_i sum_j k_j + 1e-6 R of these features, R the number of real tokens; powers and norms are over
+    the whole width. s is a learned scale per channel, zero at the start. power: p. conv: taps of the convolution of v.
+    key_positions: the authors' learned table added to k (length x D). Raises ValueError for a power below 1 or an even
+    number of taps.
     """
 
     def __init__(self, dims: Dims, *, power: int = 3, conv: int = 5, key_positions: bool = False):
@@ -58,6 +60,6 @@ def focus(t: Tensor, scale: Tensor, power: int) -> Tensor:
     u = (F.relu(upcast(t)) + 1e-6) / scale
     # Dividing by the norm of sharp cancels any factor of u. Without the largest channel as divisor, (1e-6)^4 squared
     # is 0 in float32, and so is the norm of a token without a positive channel. Powers up to 3 do not need this
-    # divisor, and keep their numbers bit for bit.
+    # divisor as long as softplus(s) is below about 10, and keep their numbers bit for bit.
     sharp = (u / u.detach().amax(dim=-1, keepdim=True) if power > 3 else u) ** power
     return sharp * (u.norm(dim=-1, keepdim=True) / sharp.norm(dim=-1, keepdim=True))

@@ -25,7 +25,7 @@ from attention_zoo._parts import upcast
     differs="trained with the rest, not distilled from softmax first",
 )
 class HedgehogAttention(QKVAttention):
-    """Linear attention on f(t) = [softmax(W t) | softmax(-W t)], softmax over the K channels; W per head.
+    """Linear attention on f(t) = [softmax(t W) | softmax(-t W)], softmax over the K channels; W per head.
 
     q and k have their own W, 2 H K^2 parameters in all, which start as the identity. The paper trains them to imitate a
     softmax model before the task; here they are trained with everything else. Mixing costs 4 N K D multiply-adds and

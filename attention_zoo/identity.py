@@ -18,7 +18,7 @@ from attention_zoo import QKVAttention, register
     expected_failures={"learns": "mixes no tokens"},
 )
 class IdentityAttention(QKVAttention):
-    """y = v; with conv=5, v and its local convolution (`local_conv` has the convolution alone)."""
+    """y = out(v); with conv=5, out(v + local(v)) (`local_conv` has the convolution alone)."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:  # noqa: ARG002
         return v

@@ -4,7 +4,8 @@ ProbSparse attention after the authors' models/attn.py, in its form without a ca
 of keys in every forward pass, also in evaluation, and padding counts in the sample, in the mean and among the queries;
 here the sample is drawn once, and only real tokens count. As in their code, the sum over the sample is divided by the
 number of all keys.
-Letters: B batch, H heads, N tokens, R real tokens of a row, D width, K head width, S sampled keys, Q chosen queries.
+Letters: B batch, H heads, N tokens, R real tokens of a sequence, D width, K head width, S sampled keys, Q chosen
+queries.
 """
 
 import math
@@ -34,11 +35,11 @@ class InformerAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v for the queries whose sparsity is largest, the mean of v for all others.
 
     The sparsity of a query is max_s(q k_s) - sum_s(q k_s) / R over a sample of S keys, one sample for each query.
-    factor: S = Q = factor * ceil(ln R), at most R; keys are sampled with repetitions, and Q queries are chosen. If
-    Q = R, this is softmax attention. 17 is what Skyformer's suite has on ListOps (its 128 features over ln 2,000), 16
-    and 19 on texts of 4,000 and images of 1,024; the authors take 5 for 96 steps of a time series. The samples are
-    drawn once, from the seed, per layer: a buffer of N factor ln N numbers, no parameters. Mixing costs N S D
-    multiply-adds for the samples, which are gathered and not counted as matrix products, and 2 N Q D. Sampling has no
+    factor: S = Q = factor * ceil(ln R), at least 1 and at most R; keys are sampled with repetitions, and Q queries are
+    chosen. If Q = R, this is softmax attention. 17 is what Skyformer's suite has on ListOps (its 128 features over ln
+    2,000), 16 and 19 on texts of 4,000 and images of 1,024; the authors take 5 for 96 steps of a time series. The
+    samples are drawn once, from the seed, per layer: a buffer of N factor ln N numbers, no parameters. Mixing costs N S
+    D multiply-adds for the samples, which are gathered and not counted as matrix products, and 2 N Q D. Sampling has no
     gradient, since the choice of queries has none. Raises ValueError for a factor below 1.
     """
 

@@ -29,9 +29,9 @@ class LinformerAttention(QKVAttention):
     """softmax(q (E k)^T / sqrt K) F v, with E and F of `rank` rows and as many columns as the longest sequence.
 
     Keys and values are zero at padding, so it has no influence. rank: 128 as in Skyformer's suite; with a rank of N and
-    E = F the identity, this is softmax attention. share: F = E; otherwise F is a second matrix. All heads share E and
-    F: rank length parameters, twice that without `share`, from the authors' uniform start (Xavier's bound over sqrt 2).
-    Mixing costs 4 N rank D multiply-adds. Raises ValueError for a rank below 1.
+    E = F the identity, this is softmax attention where nothing is padded. share: F = E; otherwise F is a second matrix.
+    All heads share E and F: rank length parameters, twice that without `share`, from the authors' uniform start
+    (Xavier's bound over sqrt 2). Mixing costs 4 N rank D multiply-adds. Raises ValueError for a rank below 1.
     """
 
     def __init__(self, dims: Dims, *, rank: int = 128, share: bool = True, conv: int = 0):

@@ -23,7 +23,7 @@ from attention_zoo._windows import Windows, varies
     cost="O(N)",
     family="sparse",
     state="`window` keys and values around it, and those of the global tokens",
-    blind="tokens beyond half a window in one layer, except by a global token, nor the order of those within",
+    blind="tokens beyond half a window in one layer, unless one of the two is global, nor the order of those within",
 )
 class LongformerAttention(QKVAttention):
     """softmax(q k^T / sqrt K) v over window / 2 tokens on either side, the token itself and the global tokens.

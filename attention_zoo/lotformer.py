@@ -4,7 +4,7 @@ After LRA/linear_sinkformer.py of anonymous13761234/LOTFormer. That code ignores
 mass. It multiplies by the pivots' masses where the composition of two plans divides by them, so that rows sum to
 1 / M^2; the authors' code for images divides, and so does this one. It stops early once an update changes nothing; this
 one does not. The authors' code for images adds a table of positions to k and a convolution of v (here conv=5), and
-confuses heads with rows where it gives each head its learned masses.
+repeats its learned masses in another order than its heads, so that most heads get the masses of another head.
 Letters: B batch, H heads, N tokens, D width, K head width, M pivots, R real tokens.
 """
 

@@ -36,8 +36,8 @@ class Mamba2Attention(Attention):
 
     S_i = exp(-r t_i) S_(i-1) + t_i b_i^T v_i, with t = softplus(step(x) + bias) per head; i - 1 is the real token
     before i. S' runs from the last token to the first, with its own b', c' and t'. v, b and c are parts of inner(x),
-    after a short convolution and silu; b and c, of width S, are shared by the heads. At padding t is 0, which changes
-    no state.
+    after a short convolution and silu; b and c, of width S, are shared by the heads. r = exp(log_rate) is a number per
+    head, and so is w v_i + d = skip(v_i), from all E channels. At padding t is 0, which changes no state.
     state: S. expand: E / D; heads stay K wide, so there are expand times as many. short_conv: taps of the short
     convolution, odd, 0 for none. `norm` is RMSNorm over E. At the start r = d = 1, and t is log-uniform from 0.001 to
     0.1. Parameters: D (3 E + 4 S + 2 H) + (taps + 1) (E + 4 S) + E (H + 1) + 3 H. Mixing costs 2 N (2 S E + 32 (S + E))

@@ -35,12 +35,13 @@ class MLLAAttention(Attention):
     """y = out(silu(gate(x)) * (attention(u) + conv(u))), u = silu(front(inner(x))), the values are u itself.
 
     attention: linear, on f = elu + 1 of q and k, both projected from u; f is rotated by a token's position in the
-    numerator, not in the normaliser. conv: taps of the convolution of u, one kernel per channel. front: taps of the
-    convolution before the attention; 0 leaves out `inner` too, so that u is x. gate: the factor silu(gate(x)). rotary:
-    the rotation, with one speed per plane of the whole width, falling geometrically from 1 towards 1 / 10,000, on a
-    grid by row and by column. Width D has 5 D^2 + 5 D parameters, and (taps + 1) D for each convolution, (taps^2 + 1) D
-    on a grid. Mixing costs 2 N K D multiply-adds. It does not support `positions: rope`. Raises ValueError for an even
-    number of taps, or a width that cannot be rotated: an odd head width, or on a grid a width not divisible by 4.
+    numerator, not in the normaliser, which is f(q_i) sum_j f(k_j) + 1e-6 R for R real tokens. conv: taps of the
+    convolution of u, one kernel per channel. front: taps of the convolution before the attention; 0 leaves out `inner`
+    too, so that u is x. gate: the factor silu(gate(x)). rotary: the rotation, with one speed per plane of the whole
+    width, falling geometrically from 1 towards 1 / 10,000, on a grid by row and by column. Width D has 5 D^2 + 5 D
+    parameters, and (taps + 1) D for each convolution, (taps^2 + 1) D on a grid. Mixing costs 2 N K D multiply-adds. It
+    does not support `positions: rope`. Raises ValueError for an even number of taps, or a width that cannot be rotated:
+    an odd head width, or on a grid a width not divisible by 4.
     """
 
     def __init__(self, dims: Dims, *, conv: int = 3, front: int = 3, gate: bool = True, rotary: bool = True):

@@ -1,9 +1,9 @@
 """Random features for the softmax kernel (Performer; Choromanski et al. 2021, https://arxiv.org/abs/2009.14794).
 
-FAVOR+ after the authors' fast_attention.py, with positive and orthogonal features. The authors draw W anew at every
-call; here it is drawn once. The PyTorch port in Nystromformer's and Skyformer's suites (lucidrains/performer-pytorch,
-called as in their attention_performer.py) scales q and k twice and counts padding in the normaliser; here these two
-faults are options, off by default.
+FAVOR+ after the authors' two fast_attention.py, in JAX and TensorFlow, with positive and orthogonal features. For the
+softmax kernel the authors draw W anew at every call; here it is drawn once. The PyTorch port in Nystromformer's and
+Skyformer's suites (lucidrains/performer-pytorch, called as in their attention_performer.py) scales q and k twice and
+counts padding in the normaliser; here these two faults are options, off by default.
 Letters: N tokens, D width, K head width, F features.
 """
 
@@ -29,7 +29,7 @@ EPS = {"exponent": 1e-6, "authors": 1e-6, "port": 1e-4}  # stabiliser -> what is
     departs={
         "stabiliser=exponent": "the largest whole exponent is subtracted before 1e-6 is added, not the largest W t'",
         "stabiliser=port": "the PyTorch port's 1e-4, with a maximum of the keys per sequence and head, not per batch",
-        "kernel": "relu features with 1 / sqrt F, which the authors' lack, so that 1e-3 weighs more",
+        "kernel": "relu features of t / K^(1/4), where the authors take t, so that 1e-3 weighs more",
         "scaled_twice": "q and k are scaled twice, as in Nystromformer's suite",
         "padding_counts": "padding counts in the normaliser, as in Nystromformer's suite",
     },
@@ -40,8 +40,9 @@ class PerformerAttention(QKVAttention):
     E is the mean over random W. features: F, the rows of W, 128 as in Skyformer's suite; the authors take 256. W (F, K)
     is drawn once, from the seed, in blocks of orthogonal rows with the lengths of Gaussian ones, and is the same for
     all heads: a buffer, not trained.
-    kernel: `softmax`, f as above, or `relu`, f(t) = relu(W t') / sqrt F + 1e-3. The authors' generalised form is
-    relu(W t) + 1e-3; it has no 1 / sqrt F, so 1e-3 weighs more here.
+    kernel: `softmax`, f as above, or `relu`, f(t) = relu(W t') / sqrt F + 1e-3. The authors' files have t in place of
+    t', so 1e-3 weighs more here: relu(W t) / sqrt F + 1e-3 in TensorFlow; relu(W t) + 1e-3 in JAX, whose default is
+    relu(t) + 1e-3, without W.
     stabiliser: before exp, a maximum is subtracted from the exponents, one for each query and one for all keys of a
     sequence and head; after exp, a small number is added to the features. `exponent` takes the maximum of the whole
     exponent, so that the largest feature is 1, and adds 1e-6. `authors` takes that of W t' alone and adds 1e-6; the

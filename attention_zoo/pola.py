@@ -45,10 +45,11 @@ class PolaAttention(QKVAttention):
     each head its first half is the paper's Gs and its second half Go.
     t+ = max(t / softplus(s), 0)^r, t- = max(-t / softplus(s), 0)^r, r = 1 + alpha * sigmoid(w), per head and channel; s
     and w are learned and start at zero. alpha: range of the learned power; the authors' code takes 4, their rows on
-    the Arena 3, 5 and 7. conv: taps of the convolution of v. key_positions: the authors' learned table added to k
-    (length x D). For ablations: gate is `on`, `off`, or `sigmoid` for a sigmoid of the gate; power is `learned`, or
-    `fixed` at its start, 1 + alpha / 2; flows is `both`, or only `same` or `opposite`, on the whole of v. Raises
-    ValueError for an odd head width with both flows, a negative alpha, an unknown word or an even number of taps.
+    the Arena 3, 5 and 7; far above these, powers overflow. conv: taps of the convolution of v. key_positions: the
+    authors' learned table added to k (length x D). For ablations: gate is `on`, `off`, or `sigmoid` for a sigmoid of
+    the gate; power is `learned`, or `fixed` at its start, 1 + alpha / 2; flows is `both`, or only `same` or `opposite`,
+    on the whole of v. Raises ValueError for an odd head width with both flows, a negative alpha, an unknown word or an
+    even number of taps.
     """
 
     power: Tensor

@@ -27,13 +27,15 @@ from attention_zoo._parts import upcast, zero_padding
     departs={"conv": "not the authors' convolution of 5 taps", "rotary=false": "no rotation"},
 )
 class PolaPlusAttention(QKVAttention):
-    """Two linear attentions on f(k) = exp([k+ | k-]) - 1, one for each half of every head's v, gated as in PolaFormer.
+    """y = out(gate(x) * ([a_s | a_o] + convolution of v)): linear attentions on halves of each head's v, as in pola.
 
-    t+ = max(t, 0), t- = max(-t, 0). The features of q are exp(sigmoid(s1) [q+ | q-]) - 1 for the first half (same
-    signs) and exp(sigmoid(s2) [q- | q+]) - 1 for the second (opposite signs). rotary: rotate the features by their
-    position in the numerators; in the normalisers they are never rotated. conv: taps of the convolution of v, one
-    kernel per channel. Parameters beside `qkv`, `out` and the convolution: s1 and s2, 4 D, zero at the start; the gate,
-    D^2 + D. Mixing costs 4 N K D multiply-adds. Raises ValueError for an odd head width or an even number of taps.
+    Features of k are exp([k+ | k-]) - 1, t+ = max(t, 0), t- = max(-t, 0); those of q are exp(sigmoid(s1) [q+ | q-]) - 1
+    for a_s (same signs) and exp(sigmoid(s2) [q- | q+]) - 1 for a_o (opposite signs). Each normaliser is the product of
+    q's features with the sum of k's, plus 1e-6 times the number of real tokens. rotary: rotate the features by their
+    position in the numerators, at speeds from 1 to 1 / 10,000; in the normalisers they are never rotated. conv: taps of
+    the convolution of v, one kernel per channel. Parameters beside `qkv`, `out` and the convolution: s1 and s2, 4 D,
+    zero at the start; the gate, D^2 + D. Mixing costs 4 N K D multiply-adds. Raises ValueError for an odd head width or
+    an even number of taps.
     """
 
     shared_conv = False

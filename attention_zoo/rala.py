@@ -26,11 +26,11 @@ from attention_zoo._rotary import places, turned_attention
     departs={"conv": "not the authors' convolution of 5 taps", "rotary=false": "no rotation"},
 )
 class RALAAttention(QKVAttention):
-    """Linear attention on f = elu + 1 with keys a_j f(k_j), a_j = R softmax_j(mean_i f(q_i) f(k_j) / sqrt K), gated.
+    """y = out(gate(x) * (attention + convolution of v)): linear attention on q'_i = f(q_i) and k'_j = a_j f(k_j).
 
-    Features are rotated by their position in the numerator, not in the normaliser. The sum of the attention and a
-    convolution of v is multiplied by a linear gate of x. conv: taps of that convolution, one kernel per channel.
-    rotary: the rotation, of speeds from 1 to 1 / 10,000, on a grid by row and by column. The gate has D^2 + D
+    f = elu + 1 and a_j = R softmax_j(mean_i f(q_i) f(k_j) / sqrt K). Features are rotated by their position in the
+    numerator, not in the normaliser, which is q'_i sum_j k'_j + 1e-6 R. conv: taps of that convolution, one kernel per
+    channel. rotary: the rotation, of speeds from 1 to 1 / 10,000, on a grid by row and by column. The gate has D^2 + D
     parameters. Mixing costs 2 N K D + 3 N D multiply-adds. Raises ValueError for an even number of taps, or a head
     width that cannot be rotated: odd, or on a grid not divisible by 4.
     """

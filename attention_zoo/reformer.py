@@ -40,8 +40,9 @@ class ReformerAttention(QKVAttention):
     two factors. hashes, bucket: 2 and 64 as in Skyformer's suite; with a bucket of all tokens this is softmax attention
     with k = q / |q|, a temperature of 1, and no token that attends to itself unless it is alone. W is normal and drawn
     from the seed, per head and round: a buffer, never trained. `qkv` holds only W_q and W_v, so that there are D^2 + D
-    parameters less. Mixing costs 4 N hashes bucket D multiply-adds and N hashes D / 2 times the sum of the factors.
-    Raises ValueError for hashes or a bucket below 1.
+    parameters less. Mixing costs 4 N hashes bucket D multiply-adds and N hashes D / 2 times the sum of the factors,
+    which grows with sqrt N up to 128 and slower above; the paper's O(N log N) counts it as a constant. Raises
+    ValueError for hashes or a bucket below 1.
     """
 
     rotations: Tensor

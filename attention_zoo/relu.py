@@ -16,7 +16,7 @@ from attention_zoo import QKVAttention, linear_attention, register
     blind="the order of tokens, nor negative entries of q and k",
 )
 class ReLUAttention(QKVAttention):
-    """relu(q) (relu(k)^T v), normalised per query, in place of softmax(q k^T) v."""
+    """relu(q) (relu(k)^T v) over relu(q) sum_j relu(k_j) + 1e-6 per query, in place of softmax(q k^T) v."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:
         return linear_attention(F.relu(q), F.relu(k), v, keep)

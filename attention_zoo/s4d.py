@@ -1,8 +1,10 @@
 """A bidirectional diagonal state-space model (S4D; Gu et al. 2022, https://arxiv.org/abs/2206.11893).
 
 After models/s4/s4d.py of the authors' state-spaces/s4, with S4D-Lin's start, zero-order hold and the gated output; a
-baseline from outside the attentions. The authors train log_step, decay and frequency at a lr of 0.001 without weight
-decay; here all parameters follow the protocol. Their dropout between GELU and the output projection is left out.
+baseline from outside the attentions. That file looks back only; the second kernel, which looks ahead, is that of
+`bidirectional` in their full layer, as in their runs on the Arena. The authors train log_step, decay and frequency at a
+lr of 0.001 without weight decay; here all parameters follow the protocol. Their dropout between GELU and the output
+projection is left out.
 Letters: N tokens, D width; P in `kernels` is the number of columns of a table.
 """
 
@@ -31,6 +33,7 @@ STEPS = (0.001, 0.1)  # range of the discretisation steps at the start, log-unif
 class S4DAttention(Attention):
     """y = GLU(out(gelu(h * x + d x))), with one kernel h per channel that reaches to both sides; * is a convolution.
 
+    d is a number per channel, `skip`.
     h(t) = 2 Re sum_n c_n (exp(a_n step) - 1) / a_n exp(a_n step t). For a token behind, t is its distance; for a token
     ahead, t is its distance less one, and c has other values. a_n = -decay_n + i frequency_n, at the start -1/2 + i pi
     n. state: the authors' N, twice the number of n. Width D has D (3 state + 2 D + 4) parameters. Convolved in float32

@@ -1,8 +1,8 @@
 """Nyström approximation of Gaussian attention (Skyformer; Chen et al. 2021, https://arxiv.org/abs/2111.00035).
 
 After the authors' src/models/attention_skyformer.py. The authors draw the landmarks' tokens at every pass, also in
-evaluation, from the first R places of a row of R real tokens; here they are drawn once, by rank among the real tokens.
-Their inverse starts from a maximum over the whole batch, as Nyströmformer's does; here each matrix has its own.
+evaluation, from the first R places of a sequence of R real tokens; here they are drawn once, by rank among the real
+tokens. Their inverse starts from a maximum over the whole batch, as Nyströmformer's does; here each matrix has its own.
 Letters: B batch, N tokens, D width, H heads, K head width, M landmarks.
 """
 

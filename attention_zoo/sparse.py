@@ -23,7 +23,7 @@ from attention_zoo._parts import upcast
     cost="O(N^2)",
     family="sparse",
     state="the keys and values of its block, and of chosen columns of all others",
-    blind="tokens outside of these in one layer, except through such a column",
+    blind="tokens outside of these in one layer",
     differs="not causal: the patterns reach both ways",
 )
 class SparseAttention(QKVAttention):
@@ -35,7 +35,8 @@ class SparseAttention(QKVAttention):
     in the Arena but not in the authors' code. A block of N tokens is softmax attention. It adds no parameters. Mixing
     costs 2 N (block + (columns + 1) N / block) D multiply-adds in the fixed pattern and 2 N (3 block + N / block) D in
     the strided one: O(N sqrt N) if the block grows with sqrt N, as in the paper. Memory grows like them, since the
-    weights are kept for the backward pass. Raises ValueError for another pattern, or for a block or columns below 1.
+    weights are kept for the backward pass. Raises ValueError for another pattern, a block or columns below
+    1, or columns or first with pattern=strided.
     """
 
     places: Tensor
@@ -57,6 +58,8 @@ class SparseAttention(QKVAttention):
             raise ValueError(f"block={block}: must be at least 1")
         if columns < 1:
             raise ValueError(f"columns={columns}: must be at least 1")
+        if pattern == "strided" and (columns, first) != (10, True):
+            raise ValueError("columns and first are options of pattern=fixed")
         self.strided, self.block = pattern == "strided", block
         places = {*range(max(block - columns, 0), block), *([0] if first else [])}
         self.register_buffer("places", torch.tensor(sorted(places)), persistent=False)

@@ -25,7 +25,7 @@ from attention_zoo._windows import Windows, varies
     departs={"bias=false": "no relative position bias"},
 )
 class SwinAttention(QKVAttention):
-    """softmax(q k^T / sqrt K + B) v within windows; B depends on the distance of two tokens, per head.
+    """softmax(q k^T / sqrt K + B) v within windows; B depends on the offset of one token from another, per head.
 
     window: side of a window on a grid, at most the shorter side of the grid; a sequence gets windows of window^2
     tokens. The authors take 7 for images of 56 cells a side; 8 divides those of the Arena. Where a window spans the
@@ -56,7 +56,7 @@ class SwinAttention(QKVAttention):
 
 
 class DistanceBias(nn.Module):
-    """B (H, P, P) from a table with an entry for each head and each distance of two places of a window."""
+    """B (H, P, P) from a table with an entry for each head and each signed offset of two places of a window."""
 
     index: Tensor
 

@@ -25,8 +25,8 @@ from attention_zoo._parts import upcast
 class TaylorAttention(QKVAttention):
     """Weights 1 + s + s^2 / 2, s = q k^T / sqrt K, normalised per query: exp(s) to the second order, at least 1/2.
 
-    Features are 1, t / K^(1/4) and all products of two channels over sqrt(2 K): 1 + K + K^2 of them. It adds no
-    parameters. Mixing costs 2 N (1 + K + K^2) D multiply-adds.
+    1e-12 is added to the normaliser. Features are 1, t / K^(1/4) and all products of two channels over sqrt(2 K): 1 + K
+    + K^2 of them. It adds no parameters. Mixing costs 2 N (1 + K + K^2) D multiply-adds.
     """
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None) -> Tensor:

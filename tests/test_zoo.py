@@ -127,6 +127,23 @@ def test_impossible_options_are_refused(spec: str):
         entry.build(Dims(dim=8, heads=2, length=8), options)
 
 
+@pytest.mark.parametrize("name", attention_zoo.names())
+def test_rotary_positions_are_never_ignored(name: str):
+    """A mechanism rotates q and k, or it is refused; the controls do not compare them."""
+    x, y, refusal = torch.randn(1, 12, 16), [], ""
+    entry, options = attention_zoo.find(name)
+    for rope in (False, True):
+        torch.manual_seed(0)
+        try:
+            y.append(entry.build(Dims(dim=16, heads=2, length=12, rope=rope), options).eval()(x))
+        except attention_zoo.SpecError as error:
+            refusal = str(error)
+    if refusal:
+        assert (len(y), "does not rotate q and k" in refusal) == (1, True)
+    else:
+        assert torch.equal(*y) == entry.control
+
+
 def test_all_is_every_mechanism():
     from lra.experiments.plan import Request, plan
 

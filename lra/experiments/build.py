@@ -90,10 +90,6 @@ class AttentionMaker:
         seed_everything(seed_of(run.seed, "attention", layer))
         attention = entry.build(dims, options)
         seed_everything(seed_of(run.seed, "backbone", layer))  # what a backbone draws next is equal for all mechanisms
-        if dims.rope and getattr(type(attention), "project", None) is not attention_zoo.QKVAttention.project:
-            raise attention_zoo.SpecError(
-                f"attention {run.row} does not work with model.positions=rope; --set model.positions=learned"
-            )
         self.attentions.append(attention)
         return attention
 

@@ -39,6 +39,12 @@ TWIN = Twin(
         ("sparse:pattern=strided,block=3", "scattered"): ["no mask", "narrow window"],
     },
     parameters={"sparse": 0},
-    impossible=["sparse:block=0", "sparse:columns=0", "sparse:pattern=local"],
+    impossible=[
+        "sparse:block=0",
+        "sparse:columns=0",
+        "sparse:pattern=local",
+        "sparse:pattern=strided,columns=3",
+        "sparse:pattern=strided,first=false",
+    ],
     limit=("sparse:block=16", 1e-12),
 )
