@@ -18,7 +18,7 @@ from lra import signals
 from lra.commands import NAMES, streams
 from lra.commands.output import first_process
 from lra.commands.parser import Parser
-from lra.errors import UserError, suggestion
+from lra.errors import UserError, suggestion, to_type, typed
 
 NEEDED = ("torch", "numpy", "scipy", "numba", "loky", "datasets", "PIL", "pandas", "matplotlib", "tqdm", "yaml",
           "jsonargparse", "safetensors", "tabulate", "jinja2")  # fmt: skip
@@ -95,7 +95,7 @@ def parser_of(name: str) -> Parser:
         raise UserError(f"unknown command {name!r}{suggestion(name, NAMES)}; there are {', '.join(NAMES)}")
     module = command(name)
     about = (module.__doc__ or "").rstrip(".")
-    parser = Parser(prog=f"run_lra.py {name}", description=f"{about[:1].upper()}{about[1:]}.")
+    parser = Parser(prog=to_type(name), description=f"{about[:1].upper()}{about[1:]}.")
     module.add(parser)
     return parser
 
@@ -111,11 +111,11 @@ def overview() -> str:
         lines.append(f"  {name:<14} {about.rstrip('.')}")
     return "\n".join(
         (
-            "usage: run_lra.py [COMMAND] [OPTIONS]",
+            f"usage: {to_type()} [COMMAND] [OPTIONS]",
             "\nLong Range Arena for efficient attention: train, measure, compare.",
-            "\ncommands (run, if none is named; `run_lra.py COMMAND --help` lists the options of one):",
+            f"\ncommands (run, if none is named; `{to_type()} COMMAND --help` lists the options of one):",
             *lines,
-            f"\n{EXAMPLES.rstrip()}",
+            f"\n{typed(EXAMPLES.rstrip())}",
         )
     )
 

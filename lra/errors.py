@@ -41,6 +41,11 @@ def to_type(*words: object) -> str:
     return shlex.join(["python", *start, *map(str, words)])
 
 
+def typed(text: str) -> str:
+    """A text with commands that start with `python run_lra.py`, each as `to_type` writes it."""
+    return text.replace("python run_lra.py", to_type())
+
+
 def in_one_line(error: BaseException, most: int = 500) -> str:
     """The class and the message of an error, cut to `most` characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:most]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tasks._data import DataError
 
+SCRIPT = Path(__file__).resolve().parent.parent / "run_lra.py"  # an installed package has none
+PREPARE = f"python {'run_lra.py' if SCRIPT.exists() else '-m lra'} data prepare --task"
 BOM = b"\xef\xbb\xbf"  # the UTF-8 byte order mark that some editors put in front of a text
 Stamp = tuple[str, int, int]  # path, bytes, time in nanoseconds
 

@@ -15,7 +15,7 @@ from typing import Any
 from tasks import _hub, _store
 from tasks._cache import folder_in
 from tasks._data import OFFICIAL, USERS_FILES, Data, DataError
-from tasks._files import readable, sha256, stamps
+from tasks._files import PREPARE, readable, sha256, stamps
 
 Files = dict[str, list[Path]]  # split -> its parquet files, in order
 
@@ -124,6 +124,6 @@ def describe(task: str, home: Home, found: Found, files: Files, counts: dict[str
 def download(task: str, home: Home) -> Files:
     """The files of a home from the hub or its cache. Raises MissingDataError, soon without a network."""
     names = [f"{home.config}/{split}-00000-of-00001.parquet" for split in home.rows]
-    remedy = f"python run_lra.py data prepare --task {task} --data-dir DIR, where DIR holds {home.layout}"
+    remedy = f"{PREPARE} {task} --data-dir DIR, where DIR holds {home.layout}"
     paths = _hub.fetch(task, home.repository, home.revision, names, remedy)
     return {split: [path] for split, path in zip(home.rows, paths, strict=True)}

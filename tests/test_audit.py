@@ -220,6 +220,11 @@ def test_settings_side_by_side(tmp_path, capsys):
     assert flat["difference"] != flat["difference"], "the first has none"
     later = [settings.Line("listops", "elu", (f"model.dim={dim}",), records[:3], 1, None) for dim in (8, 16)]
     assert list(settings.table(later)["difference"]) == [None, None], "the first setting has no finished run"
+    usual = [r for r in records if r.backbone["name"] == "flat"]
+    twice = settings.table(
+        [settings.Line("listops", "elu", (word,), usual, 1, None, word == "one") for word in ("one", "two")]
+    )
+    assert (twice["difference"][1], twice["low"][1]) == (0.0, None), "the same answers have no noise"
     assert pyramid["difference"] == pytest.approx(pyramid["accuracy"] - flat["accuracy"])
     assert "Settings side by side" in (tmp_path / "settings.md").read_text()
     assert main([*words, "model.dim=8"]) == 2

@@ -178,7 +178,7 @@ def test_help_of_a_command(name, capsys):
     with pytest.raises(SystemExit) as end:
         main([name, "--help"])
     assert end.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: run_lra.py {name}")
+    assert capsys.readouterr().out.startswith(f"usage: python run_lra.py {name}")
 
 
 def compiler_cache(monkeypatch, cache: Path, temporary: Path) -> str:

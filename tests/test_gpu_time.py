@@ -1,5 +1,6 @@
 """`make gpu`: plan, time budgets and continuation, with fake parts, and runs on the CPU."""
 
+import contextlib
 import runpy
 import signal
 from dataclasses import replace
@@ -59,7 +60,7 @@ def test_a_family_of_attentions_has_a_part_for_each(capsys: pytest.CaptureFixtur
     assert "training step of informer on listops" in shown
 
 
-def test_an_installed_package_has_no_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_an_installed_package_has_no_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
     assert checkout.program() == (str(checkout.ROOT / "run_lra.py"),)
     assert errors.to_type("report", "my runs") == "python run_lra.py report 'my runs'"
     for module in (checkout, errors):
@@ -70,6 +71,12 @@ def test_an_installed_package_has_no_script(monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(SystemExit) as end:
         runpy.run_module("lra", run_name="__main__")
     assert end.value.code == 0
+    capsys.readouterr()
+    for words in ([], ["--help"], ["run", "--help"], ["list", "--hlep"]):
+        with contextlib.suppress(SystemExit):
+            main(words)
+        assert "run_lra.py" not in (shown := "".join(capsys.readouterr()))
+        assert "python -m lra " in shown
 
 
 def test_bytes_of_no_encoding_do_not_block_a_part(tmp_path: Path):

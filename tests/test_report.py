@@ -18,9 +18,10 @@ import tasks
 from lra.errors import RecordError, WorkError
 from lra.experiments.status import read_statuses
 from lra.report import Report, conventions, read, terminal, write
+from lra.report.cells import Cell
 from lra.report.export import files_of
 from lra.report.figures import curves, style
-from lra.report.format import DASH, MINUS, signed
+from lra.report.format import DASH, MINUS, points, signed
 from lra.report.groups import Group, best_trivial, grouped
 from lra.report.load import frame
 from lra.report.render import markdown
@@ -473,7 +474,11 @@ def test_a_cell_whose_runs_were_still_rising_has_a_dagger():
     drawn = run(0, (500, 0.40), (900, 0.45), (1000, 0.48), batch=32, validation_batches=2)
     assert text_of(drawn) == "50.0 (1)", "of 64 samples the standard error is 8.8 points"
     assert text_of(make("pola", 0.5, best_step=960)) == "50.0 (1)"
+    assert Cell((dataclasses.replace(rising[0], learned=False, test_accuracy=0.17),)).rising == 0, (
+        "a constant answer that has changed"
+    )
 
 
 def test_no_difference_is_signed_as_one():
     assert [signed(value) for value in (-0.00001, 0.0, 0.00006, -0.012)] == ["+0.00", "+0.00", "+0.01", f"{MINUS}1.20"]
+    assert [points(value) for value in (-0.0001, 0.0, -0.012)] == ["+0.0", "+0.0", f"{MINUS}1.2"]

@@ -78,6 +78,9 @@ def test_rows_that_answer_a_constant_say_nothing_about_the_spread_of_others():
     assert [beside.spreads[row] for row in "abc"] == [alone.spreads[row] for row in "abc"]
     assert beside.spreads["d"] == Spread(0.0, 2)
     assert beside.totals == alone.totals
+    found = beside.against("a")
+    assert {row for row, d in found.items() if d.detectable is not None} == {"b", "c"}, "nor of what they would detect"
+    assert [d.detectable for d in beside.against("d").values()] == [None] * 10
     assert beside.against("d")["e"].mean == 0
     assert not beside.against("d")["e"].separated
 

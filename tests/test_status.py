@@ -188,6 +188,7 @@ def test_names_of_files_are_those_of_the_layout():
             "with a cls token the tokens form no grid",
         ),
         (["--attn", "softmax", "--data-dir", "/nowhere"], "/nowhere is no folder"),
+        (["--attn", "softmax", "--select", "validation"], "--select chooses among the values of --sweep"),
     ],
 )
 @pytest.mark.parametrize("ahead", [["--dry-run"], ["--engine", "slurm", "--emit", "grid.sbatch"]])
@@ -195,6 +196,13 @@ def test_what_a_run_would_refuse_is_refused_ahead(tiny, capsys, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     assert main([*words, "--task", "listops", "--protocol", tiny, *ahead]) == 2
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_and_a_job_script_are_two_commands(tiny, capsys, tmp_path):
+    words = ["--attn", "elu", "--task", "listops", "--protocol", tiny, "--dry-run", "--emit", str(tmp_path / "grid")]
+    assert main(words) == 2
+    assert "leave one of the two out" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

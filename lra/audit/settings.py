@@ -93,16 +93,18 @@ def table(lines: Sequence[Line]) -> pd.DataFrame:
     """A row for each line; accuracies and differences as fractions of 1."""
     import pandas as pd
 
-    from lra.report.cells import Cell, split_variance
+    from lra.report.cells import Cell, same_answers, split_variance
     from lra.stats.differences import paired
 
     first = {(line.task, line.row): line for line in lines if line.first}
-    gains, noise = {}, {}
+    gains, noise, same = {}, {}, set()
     for number, line in enumerate(lines):
         base = first.get((line.task, line.row), line)
         with_it, without = Cell(tuple(line.records)), Cell(tuple(base.records))
         seeds = sorted(with_it.accuracies.keys() & without.accuracies.keys())
-        if line is not base and seeds:
+        if line is not base and seeds and same_answers(with_it, without):  # 0s would lower the noise of all lines
+            same.add(number)
+        elif line is not base and seeds:
             gains[str(number)] = [with_it.accuracies[seed] - without.accuracies[seed] for seed in seeds]
             noise[str(number)] = split_variance(with_it, without, seeds)
     differences = paired(gains, noise)
@@ -116,7 +118,7 @@ def table(lines: Sequence[Line]) -> pd.DataFrame:
             "std": summary and summary.deviation,
             "seeds": len(line.records),
         }
-        about |= {"difference": difference and difference.mean, "low": low, "high": high}
+        about |= {"difference": 0.0 if number in same else difference and difference.mean, "low": low, "high": high}
         rows.append(about | {"parameters": line.parameters, "flops": line.flops})
     return pd.DataFrame(rows)
 

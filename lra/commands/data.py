@@ -145,7 +145,7 @@ def status(task_name: str) -> str:
     if not prepared and (tasks.find(task_name).streamed or tasks.file_of(task_name)):
         return f"{task_name}: generated while it is read, nothing to prepare"
     if not prepared:
-        return f"{task_name}: not prepared; python run_lra.py data prepare --task {task_name} [--data-dir DIR]"
+        return f"{task_name}: not prepared; {to_type('data', 'prepare', '--task', task_name)} [--data-dir DIR]"
     lines = []
     for data in prepared:
         size = sum(path.stat().st_size for path in data.folder.iterdir() if path.is_file())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lra.commands.choice import refuse_others, to_file
 from lra.commands.output import aligned, write_page
-from lra.errors import UserError
+from lra.errors import UserError, to_type
 
 if TYPE_CHECKING:
     import attention_zoo
@@ -31,7 +31,7 @@ HEADER = (
 )
 HOURS = "h: hours of a standard run on this machine, on all its cores, as `bench --hours` measured them last"
 NO_HOURS = (
-    "hours on this machine: after `python run_lra.py bench --hours --attn NAME ...`, which takes minutes for each"
+    f"hours on this machine: after `{to_type('bench', '--hours', '--attn', 'NAME')} ...`, which takes minutes for each"
 )
 DASH = "\N{EN DASH}"
 BENCHES = Path("results/runs")  # `bench` writes to the folder `bench` in it

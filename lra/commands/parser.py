@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lra.errors import UserError, suggestion
+from lra.errors import UserError, suggestion, typed
 
 
 class Store(argparse.Action):
@@ -49,6 +49,10 @@ class Parser(argparse.ArgumentParser):
     def parse(self, words: list[str]) -> argparse.Namespace:
         self.words = tuple(words)
         return self.parse_args(words)
+
+    def format_help(self) -> str:
+        """The help; its examples start as `to_type` does."""
+        return typed(super().format_help())
 
     def error(self, message: str):
         """Raises UserError. Reports an unknown option first; argparse would report what is missing because of it."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lra.commands.choice import add_choice, add_processes, make_request, seed, to_file, to_path
 from lra.commands.output import end_of, first_process
-from lra.errors import to_type
+from lra.errors import ConfigError, to_type
 
 if TYPE_CHECKING:
     from lra.experiments.plan import Request
@@ -65,6 +65,10 @@ def main(parsed: argparse.Namespace) -> int:
     from lra.experiments.plan import part_of, part_of_rows, plan
 
     request = make_request(parsed)
+    if parsed.dry_run and parsed.emit:
+        raise ConfigError("--dry-run prints the runs, --emit writes a job script for them: leave one of the two out")
+    if "select" in getattr(parsed, "given", {}) and not parsed.sweep:
+        raise ConfigError("--select chooses among the values of --sweep KEY=V,V, which is missing")
     if parsed.dry_run or parsed.emit:
         from lra.commands import ahead
 

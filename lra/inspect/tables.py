@@ -120,7 +120,7 @@ def summary(table: Any) -> str:
         "/ log N",
         "eff. rank",
         "rank",
-        "+ conv, sample 0",
+        "eff. rank + conv",
         *columns[4:],
     ]
     formats = ("", "", ".3f", ".3f", ".1f", ".0f", ".1f", ".1f", ".3f", ".3f")

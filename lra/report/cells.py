@@ -42,8 +42,8 @@ class Cell:
 
     @property
     def rising(self) -> int:
-        """How many finished runs were still rising at the end."""
-        return sum(is_rising(r) for r in self.done)
+        """How many finished runs left chance and were still rising at the end."""
+        return sum(left_chance(r) and is_rising(r) for r in self.done)
 
     @property
     def mostly_rising(self) -> bool:
@@ -144,16 +144,19 @@ def is_rising(record: Record) -> bool:
 
     The standard error is that of a difference of accuracies on different samples; on the same samples it is smaller.
     """
-    train = record.config.get("train", {})
-    total = train.get("steps") or math.inf
-    rows = train.get("validation_batches", 0) * train.get("batch", 0) or record.data.get("rows", {}).get(
-        "validation", 0
-    )
+    total = record.config.get("train", {}).get("steps") or math.inf
     points = [(p.get("step", 0), p["validation_accuracy"]) for p in record.curve if "validation_accuracy" in p]
     before, end = ([a for step, a in points if (step > LATE * total) == late] for late in (False, True))
     if not before or not end:
         return False
-    return max(end) - max(before) > math.sqrt(2 * binomial_variance(max(before), rows))
+    return max(end) - max(before) > math.sqrt(2 * binomial_variance(max(before), validation_rows(record)))
+
+
+def validation_rows(record: Record) -> int:
+    """How many samples an evaluation during training counts; 0 where the record does not say."""
+    train = record.config.get("train", {})
+    sampled = train.get("validation_batches", 0) * train.get("batch", 0)
+    return sampled or record.data.get("rows", {}).get("validation", 0)
 
 
 def split_variance(first: Cell, second: Cell, seeds: Sequence[int], same_rows: bool = False) -> float:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,14 @@ def latex_files(groups: Sequence[Group], baseline: str = "", rows: Sequence[str]
     for group in groups:
         tables = {"table": comparison.compact(group), "given": given.given(group)}
         baseline_row = seeds.baseline_of(group, baseline)
-        tables |= {f"seeds-{c.task}": seeds.seeds(c, group.rows, baseline_row) for c in group.columns}
+        for column in group.columns:
+            table = seeds.seeds(column, group.rows, baseline_row)
+            note = f"{seeds.CAPTION}. {table.note}" if table.note else seeds.CAPTION
+            tables[f"seeds-{column.task}"] = replace(table, note=note)
         for kind, whole in tables.items():
             table = only(whole, rows, group.rows)
+            if group.heading not in table.title:
+                table = replace(table, title=f"{group.heading}. {table.title}")
             if any(line[0] in group.rows for line in table.body):
                 files[f"{kind}-{group.slug}.tex"] = encoded(latex(table, f"{kind}-{group.slug}"))
     return files

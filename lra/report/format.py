@@ -16,10 +16,10 @@ def percent(accuracy: float, decimals: int = 1) -> str:
 
 def signed(accuracy: float, decimals: int = 2) -> str:
     """A difference in percentage points: -0.012 -> '−1.20', with a true minus."""
-    return f"{round(100 * accuracy, decimals) + 0.0:+.{decimals}f}".replace("-", MINUS)  # no -0.00
+    return f"{100 * accuracy:+z.{decimals}f}".replace("-", MINUS)  # z: no -0.00
 
 
-def points(value: float | None, form: str = "{:+.1f}") -> str:
+def points(value: float | None, form: str = "{:+z.1f}") -> str:
     """0.012 -> '+1.2', with a true minus; a dash for None, and for NaN, which replaces None in a data frame."""
     return DASH if value is None or value != value else form.format(100 * value).replace("-", MINUS)
 

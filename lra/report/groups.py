@@ -93,7 +93,10 @@ def average(columns: Sequence[TaskColumn], row: str) -> float | None:
 
 
 def best_trivial(ladder: dict[str, float]) -> tuple[str, float] | None:
-    """The strongest rung that reads no nesting, and its accuracy; those that read it are '1 level', '2 levels', ..."""
+    """The strongest rung that reads nothing inside a nested bracket, and its accuracy.
+
+    Those that read it are '1 level', '2 levels', ...
+    """
     trivial = {name: accuracy for name, accuracy in ladder.items() if not re.fullmatch(r"\d+ levels?", name)}
     return max(trivial.items(), key=lambda rung: rung[1]) if trivial else None
 

@@ -23,9 +23,9 @@ class Difference:
 
     error: the standard error, from the spread of the runs and from the test rows; freedom: its degrees of freedom.
     `p` is two-sided; `adjusted` is p adjusted for all differences that were tested together. `detectable` is the
-    smallest true difference that such runs separate in about four of five repetitions, a median-unbiased estimate.
-    These and `interval` are None below three seeds. test_half_width: the part of the interval's half width that comes
-    from the finite test split, which more seeds do not reduce.
+    smallest true difference that such runs separate in about four of five repetitions, a median-unbiased estimate; None
+    beside a row that answers a constant. These and `interval` are None below three seeds. test_half_width: the part of
+    the interval's half width that comes from the finite test split, which more seeds do not reduce.
     """
 
     mean: float
@@ -84,7 +84,9 @@ class Family:
         differences = self._differences(baseline)
         tested = {row: d for row, d in differences.items() if d.p is not None}
         adjusted, least = self._adjust(tested, baseline)
-        judged = {row: replace(d, adjusted=adjusted[row], detectable=least(d)) for row, d in tested.items()}
+        judged = {row: replace(d, adjusted=adjusted[row]) for row, d in tested.items()}
+        telling = judged.keys() - self.constant if baseline not in self.constant else set()
+        judged |= {row: replace(judged[row], detectable=least(tested[row])) for row in telling}
         return {row: judged.get(row, d) for row, d in differences.items()}
 
     @cached_property

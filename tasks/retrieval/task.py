@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from tasks import _draws, _hub, _release, _sources, _store
 from tasks._data import OFFICIAL, USERS_FILES, Data, MissingDataError, Spec, check_ranges
-from tasks._files import stamps
+from tasks._files import PREPARE, stamps
 from tasks._task import Task
 from tasks.retrieval import aan
 
@@ -33,7 +33,6 @@ TERMS = (
     "texts of the ACL Anthology Network, for research; no licence is stated, LRA's authors say they may not be "
     "redistributed"
 )
-PREPARE = "python run_lra.py data prepare --task"
 COMMAND_OFFICIAL = f"{PREPARE} retrieval --set data.retrieval_pairs=official"
 
 

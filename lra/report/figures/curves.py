@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lra.report.cells import TaskColumn
+from lra.report.cells import TaskColumn, validation_rows
 from lra.report.figures import style
 from lra.report.figures.legend import Legend
 from lra.report.figures.style import Palette
@@ -117,14 +117,15 @@ def _thin(steps: list[float]) -> list[float]:
 
 
 def _caption(column: TaskColumn) -> str:
-    """What the marks mean, and the noise that a test accuracy has because the test split is finite."""
-    rows = max((cell.test_rows for cell in column.cells.values()), default=0)
-    means = [cell.summary.mean for cell in column.cells.values() if cell.summary]
-    band = "Line: mean of seeds; band: range; cross: diverged; grey: ladder."
-    if not rows or not means:
+    """What the marks mean, and the noise that a validation accuracy has because the split is finite."""
+    records = [record for cell in column.cells.values() for record in cell.done]
+    rows = min((validation_rows(record) for record in records), default=0)
+    reached = [record.validation_accuracy for record in records if record.validation_accuracy is not None]
+    band = "Line: mean of seeds; band: range; cross: diverged; grey: ladder, on the test split."
+    if not rows or not reached:
         return band
-    noise = percent(max(binomial_half_width(mean, rows) for mean in means))
-    return f"{band} Noise of {rows:,} test rows: ± {noise} points."
+    noise = percent(max(binomial_half_width(accuracy, rows) for accuracy in reached))
+    return f"{band} Noise of {rows:,} validation rows: ± {noise} points."
 
 
 def _points(record: Record) -> list[tuple[float, float]]:

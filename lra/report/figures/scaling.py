@@ -26,13 +26,18 @@ class Scaling:
 
     slug: str
     title: str
-    machine_and_gear: str
+    machine: str
+    gear: str
     benches: tuple[Bench, ...]
 
     @property
     def rows(self) -> list[str]:
         controls = {b.row: conventions.is_control(b.attention, base(b.row)) for b in self.benches}
         return sorted(controls, key=lambda row: rank(row, controls[row]))
+
+    @property
+    def machine_and_gear(self) -> str:
+        return f"{self.machine}, {self.gear}"
 
     @property
     def training(self) -> bool:
@@ -80,13 +85,16 @@ def _scaling(benches: list[Bench], number: int) -> Scaling:
     first = benches[0]
     shape = "" if first.shape == UNIFORM else f"{conventions.task_title(first.shape)} lengths, "
     title = f"{first.mode.capitalize()} step, {shape}batch {first.batch}, {first.protocol}, {first.precision}"
-    machine_and_gear = f"{machine(first.environment)}, {first.gear}"
-    return Scaling(f"length-{number}", title, machine_and_gear, tuple(benches))
+    return Scaling(f"length-{number}", title, machine(first.environment), first.gear, tuple(benches))
 
 
 def milliseconds(scalings: Sequence[Scaling], group: Group) -> dict[str, float]:
-    """Row -> milliseconds of a training step at 4,096 or 4,000 tokens, in the group's setting, from one figure."""
+    """Row -> milliseconds of a training step at 4,096 or 4,000 tokens, in the group's setting and on its machine.
+
+    They are from one figure. The figures of all machines count where no run of the group was timed.
+    """
     same = [s for s in scalings if s.training and (group.protocol, group.precision) == s.setting]
+    same = [s for s in same if group.machine in ("", s.machine)]
     candidates = []
     for scaling in same:
         length = commonest(scaling.benches, FOUR_K)

@@ -18,8 +18,8 @@ LEGEND = (
     "rung of the task's ladder at 5 %, by Student's t over the seeds, whose spread is estimated from all rows, with "
     "the noise of the test rows (of that alone where each row has one run). At chance, or n of m learned: none, or "
     "n, of the runs did better than a constant answer by more than noise, in validation or on the test split. Best "
-    f"trivial: the strongest rung that reads no nesting. {DAGGER}: most runs were still rising in the last 5 % of "
-    "training, by more than a standard error of the validation accuracy, so that longer training might score "
+    f"trivial: the strongest rung that reads nothing inside a nested bracket. {DAGGER}: most runs were still rising in "
+    "the last 5 % of training, by more than a standard error of the difference, so that longer training might score "
     "higher. Bold, where some rows are separated: the best row and every row that is not separated from it; rows "
     f"that share fewer than three seeds with the best are not judged. {DASH}: no run. A row with a missing cell has "
     "no average, which is over the tasks of LRA that the table has. Tokens/s: real tokens per second in training, "
@@ -30,7 +30,9 @@ SHORT_LEGEND = (
 )
 CAPTION = (
     "Test accuracy in percent, mean ± sample standard deviation (seeds). ≈: not distinguishable from that rung. "
-    f"{DAGGER}: still rising at the end of training. Bold: the best row and every row not separated from it"
+    f"{DAGGER}: still rising at the end of training. At chance, or n of m learned: none, or n, of the runs did better "
+    "than a constant answer. Best trivial: the strongest rung that reads nothing inside a nested bracket. Bold: the "
+    "best row and every row not separated from it"
 )
 COMPACT = (
     f"A letter: not distinguishable from that rung of the task's ladder. {DAGGER}: still rising at the end of "

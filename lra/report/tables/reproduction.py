@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lra.errors import to_type
 from lra.report.cells import Cell
 from lra.report.format import DASH, percent, signed
 from lra.report.groups import Group
@@ -77,12 +78,12 @@ def _about(figure: PublishedFigure, task: PublishedTask | None) -> dict[str, Any
     protocol = INSTEAD.get(figure["protocol"], figure["protocol"])
     comparable = figure["attention"] and protocol not in published.NOT_OURS
     runs = comparable and task is not None and task.test is not None and not copy
-    seeds = " ".join(map(str, range(max(SEEDS.get(figure["protocol"], 0), 3))))
-    command = f"python run_lra.py --attn {figure['attention']} --task {figure['task']} --protocol {protocol}"
+    cell = ("--attn", figure["attention"], "--task", figure["task"], "--protocol", protocol)
+    command = to_type(*cell, "--seed", *range(max(SEEDS.get(figure["protocol"], 0), 3)))
     return {name: figure[name] for name in names} | {
         "published": float(figure["value"]),
         "copy": copy,
-        "command": f"{command} --seed {seeds}" if runs else "",
+        "command": command if runs else "",
     }
 
 

@@ -21,9 +21,14 @@ LEGEND = (
     "samples on which two models differ; p is adjusted over the rows (Dunnett), and a row is separated below 0.05. The "
     "interval of a difference is not adjusted, so that it can leave out 0 where the row is not separated. "
     "Detectable: the smallest true difference that such runs separate in about four of five repetitions, itself an "
-    "estimate. Rows at chance do not tell how much the runs of others differ."
+    "estimate, and left out for rows at chance, whose runs do not tell how much those of others differ."
 )
 
+CAPTION = (
+    "Test accuracy in percent over n seeds, with Student's interval of the mean; test rows: half of the interval that "
+    "remains because the test split is finite. p is adjusted over the rows (Dunnett); the interval of a difference is "
+    "not"
+)
 COLUMNS = ("table", "task", "data_hash", "baseline", "row", "seeds", "difference", "error", "freedom", "low_95",
            "high_95", "p", "p_adjusted", "test_half_width_95", "detectable", "verdict")  # fmt: skip
 
@@ -44,7 +49,8 @@ def seeds(column: TaskColumn, rows: Sequence[str], baseline: str) -> Table:
         if row not in column.cells or (summary := column.cells[row].summary) is None:
             continue
         noise = binomial_half_width(summary.mean, column.cells[row].test_rows)
-        line = [row, percent(summary.mean, 2), _percent(summary.deviation), str(summary.count), _span(summary.interval)]
+        line = [row, percent(summary.mean, 2), _percent(summary.deviation), str(summary.count)]
+        line.append(_span(summary.interval and (max(summary.interval[0], 0.0), min(summary.interval[1], 1.0))))
         line.append(f"± {percent(noise)}" if math.isfinite(noise) else DASH)
         body.append(line + (_difference(differences.get(row)) if differences else []))
     title = f"{column.title}: seeds and differences"
@@ -65,6 +71,8 @@ def detectable(found: Mapping[str, Difference]) -> str:
     span = detectable_span(found)
     rows = f" The finite test split alone blurs a difference of two mechanisms by up to ± {split_noise(found)} points."
     rows = rows if any(d.test_half_width for d in found.values()) else ""  # 0: all answers are the same
+    if not span and any(d.p is not None for d in found.values()):
+        return f"Runs at chance do not tell how small a difference such runs would separate.{rows}"
     if not span:
         return f"With fewer than {FEWEST} common seeds no difference of mechanisms can be detected.{rows}"
     return (
