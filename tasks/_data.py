@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-GENERATED, OFFICIAL = "generated", "official"  # labels of data; official: the files hold the published rows
+GENERATED, OFFICIAL = "generated", "official"  # labels of data; official: as many rows as published
 USERS_FILES, USERS = "user's files", "user's"  # labels, too: other rows in a built-in task's files; a user's task
 SPLITS = ("train", "validation", "test")
 

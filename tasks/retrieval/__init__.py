@@ -1,1 +1,1 @@
-"""Retrieval: does one ACL paper cite the other? Both as bytes (Radev et al. 2013; Tay et al. 2021)."""
+"""Retrieval: does the first of two ACL papers cite the second? Both as bytes (Radev et al. 2013; Tay et al. 2021)."""
