@@ -20,6 +20,7 @@ from lra.experiments.local.crew import choose_crew
 from lra.experiments.plan import Request, parse_devices, part_of, plan
 from lra.experiments.run import Run
 from lra.experiments.trust import note_code_of
+from lra.results.checkout import commit
 from lra.results.files import writable
 from lra.results.record import Record
 from lra.training.tracker import check_tracker
@@ -50,6 +51,7 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
         raise ConfigError(
             "--engine slurm writes a job array, which you submit: run ... --engine slurm --emit grid.sbatch"
         )
+    commit()  # now, not when the first run ends: the checkout may change meanwhile
     check_tracker(request.track)
     writable(request.out)
     group = find_group(request)

@@ -30,6 +30,7 @@ from lra.experiments.cluster.order import FILES, run_of_order
 from lra.experiments.data import TaskData, prepare_data
 from lra.experiments.job import Job, open_job, run_job
 from lra.hashing import identity_of
+from lra.results.checkout import commit
 from lra.results.layout import work_folder
 
 GRACE = 60.0  # seconds that an orphaned process has to save its run
@@ -81,6 +82,7 @@ def do(order: dict[str, Any], send: Send) -> dict[str, Any]:
     Returns the answer. busy: another process holds the run. stopped: it was asked to stop. problem: why the run could
     not be done. files: what the driver is to fetch. final: the run is done, so the node can delete these files.
     """
+    commit()
     node, out = platform.node(), Path(order["out"])
     shared = (out / order["token"]).exists()
     if not shared:

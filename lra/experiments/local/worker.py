@@ -18,6 +18,7 @@ from lra.experiments.data import TaskData, load_task_data, not_repeatable
 from lra.experiments.job import Job, open_job, run_job
 from lra.experiments.packed import PackedRun
 from lra.experiments.spawn import follow_parent
+from lra.results.checkout import commit
 from lra.training.progress import Bar, Progress
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def work_through(pipe: Connection, device_name: str, settings: WorkerSettings) -
     from lra.training.cores import threads_per_process
     from lra.training.device import choose_device, lost
 
+    commit()
     console.show(bars=False, lines=True)
     device = choose_device(device_name)
     if device.type == "cuda":
