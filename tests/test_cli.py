@@ -273,7 +273,7 @@ def test_corrupt_checkpoint(runs, tiny, tmp_path, capsys):
     work.mkdir(parents=True)
     (work / "resume.pt").write_bytes(b"x" * 100)
     assert main(["--attn", "elu", "--task", "listops", "--protocol", tiny, "--out", str(tmp_path)]) == 2
-    assert f"checkpoint {work / 'resume.pt'} is corrupt; delete it" in capsys.readouterr().err
+    assert f"checkpoint {work / 'resume.pt'} is damaged; delete it" in capsys.readouterr().err
 
 
 def test_broken_record_is_not_overwritten(runs, tiny, tmp_path, capsys):

@@ -64,6 +64,17 @@ def test_a_gpu_is_waited_for_only_where_all_processes_wait(tmp_path, monkeypatch
     assert read == [5, 10, 15, 20]
 
 
+def test_a_checkpoint_is_not_to_be_deleted_where_memory_runs_out(tmp_path, monkeypatch):
+    def load(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(Paused):
+        trained(tmp_path, observe=lambda progress: progress.step == 7)
+    monkeypatch.setattr("lra.training.optimiser.FlatAdamW.load_state_dict", load)
+    with pytest.raises(torch.OutOfMemoryError):
+        trained(tmp_path)
+
+
 def weights_of(step: Step) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in step.model.state_dict().items()}
 

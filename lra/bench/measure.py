@@ -33,7 +33,7 @@ from lra.training.device import (
     Padding,
     choose_device,
     choose_precision,
-    lacks_gpu_memory,
+    lacks_memory,
     set_backends,
     synchronise,
 )
@@ -43,7 +43,6 @@ from lra.training.step import Step
 
 BLOCK_SECONDS = 0.1  # a repeat has enough steps to take this long, so that reading the clock is negligible
 WARM_SECONDS = 0.5
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
 
 
 def measure(timing: Timing, group: Group | None = None) -> Bench:
@@ -67,12 +66,6 @@ def measure(timing: Timing, group: Group | None = None) -> Bench:
         lacking = lacks_memory(error)
         reason = "" if lacking else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return Bench(status=NO_MEMORY if lacking else FAILED, reason=reason, **known)
-
-
-def lacks_memory(error: Exception) -> bool:
-    """Does the error say that memory ran out? An illegal access to memory does not."""
-    words = str(error)
-    return isinstance(error, MemoryError) or lacks_gpu_memory(error) or any(some in words for some in MEMORY_WORDS)
 
 
 def limit_memory(size: int) -> None:

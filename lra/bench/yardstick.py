@@ -18,7 +18,6 @@ import torch
 
 from lra.bench import baseline, workload
 from lra.bench.idle import alone_on, device_lock
-from lra.bench.measure import lacks_memory
 from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing, Workload
 from lra.config.schema import Train
@@ -29,7 +28,15 @@ from lra.experiments.data import expand_tasks
 from lra.results.machine import cpu_name
 from lra.training.batches import order, sizes
 from lra.training.cores import free_bytes
-from lra.training.device import Device, Padding, choose_device, choose_precision, set_backends, synchronise
+from lra.training.device import (
+    Device,
+    Padding,
+    choose_device,
+    choose_precision,
+    lacks_memory,
+    set_backends,
+    synchronise,
+)
 from lra.training.loading import load
 from lra.training.step import Step
 

@@ -23,7 +23,7 @@ def printable(text: str) -> str:
     return text if text.isascii() else encoded(text).decode()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write the whole file or nothing, even when the machine stops in the middle. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

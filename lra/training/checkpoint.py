@@ -19,52 +19,71 @@ from torch import Tensor
 from lra.console import say_once
 from lra.errors import WorkError
 from lra.results.files import write_atomically
+from lra.training.device import lacks_memory
 from lra.training.progress import Progress
 
 PARTS = {"model": dict, "update": dict, "best": dict | None, "progress": dict}  # of a state
 LATER = {"gear": dict}  # parts that older states lack
+DIGEST = hashlib.sha256().digest_size  # bytes of the digest, with which a file begins
 
 
 def write_state(newest: Path, before: Path, state: dict[str, Any]) -> None:
     """Writes the digest of a state, then the state; keeps the previous newest file as `before`. Raises OSError."""
-    buffer = io.BytesIO()
+    buffer = io.BytesIO(bytes(DIGEST))
+    buffer.seek(DIGEST)
     torch.save(state, buffer)
-    content = buffer.getvalue()
+    content = buffer.getbuffer()  # no copy, because a state can take gigabytes
+    content[:DIGEST] = hashlib.sha256(content[DIGEST:]).digest()
     if newest.exists():
         newest.replace(before)  # after a kill from here on, the run resumes from `before`
-    write_atomically(newest, hashlib.sha256(content).digest() + content)
+    write_atomically(newest, content)
 
 
 def read_state(newest: Path, before: Path) -> dict[str, Any] | None:
-    """The newest intact state, on the CPU, or None if there is no file. Prints a line if `newest` is damaged.
+    """The newest usable state, on the CPU, or None if there is no file. Prints a line if `newest` is not usable.
 
-    Raises WorkError if no file is intact.
+    Raises WorkError if no file is usable. Another command may be saving or ending the run meanwhile: it moves `newest`
+    to `before`, so a file that vanishes counts as absent, and `before` is looked at last.
     """
-    present = [path for path in (newest, before) if path.exists()]
-    for path in present:
-        state = _read(path)
-        if state is not None:
-            if path != present[0]:
-                say_once(f"checkpoint {newest} is damaged: the run goes on from the one before, {before.name}")
-            return state
-    if present:
-        raise WorkError(f"checkpoint {present[0]} is corrupt; delete it to start this run again")
+    problems = []
+    for path in (newest, before):
+        try:
+            state = _read(path)
+        except FileNotFoundError:
+            continue
+        except _UnusableError as error:
+            problems.append(f"checkpoint {path} is {error}")
+            continue
+        if problems:
+            say_once(f"{problems[0]}: the run goes on from the one before, {before.name}")
+        return state
+    if problems:
+        raise WorkError(f"{problems[0]}; delete it to start this run again")
     return None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """The state in a file; None where it is damaged or holds something else."""
-    content = path.read_bytes()
-    if hashlib.sha256(content[32:]).digest() != content[:32]:
-        return None
+class _UnusableError(Exception):
+    """Says what is wrong with a file: it is damaged, or of another version."""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The state in a file. Raises FileNotFoundError, _UnusableError, or an error that says that memory ran out."""
+    with path.open("rb") as file:
+        digest, content = file.read(DIGEST), file.read()
+    if hashlib.sha256(content).digest() != digest:
+        raise _UnusableError("damaged")
     try:
-        state = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
-    except Exception:  # torch and zipfile raise errors of many classes
-        return None
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and zipfile raise errors of many classes
+        if lacks_memory(error):
+            raise
+        raise _UnusableError("of another version") from error
     known = PARTS | LATER
     whole = isinstance(state, dict) and PARTS.keys() <= state.keys() <= known.keys()
     whole = whole and all(isinstance(part, known[name]) for name, part in state.items())
-    return state if whole and state["progress"].keys() <= {field.name for field in fields(Progress)} else None
+    if not whole or not state["progress"].keys() <= {field.name for field in fields(Progress)}:
+        raise _UnusableError("of another version")
+    return state
 
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:

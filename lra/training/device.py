@@ -9,6 +9,7 @@ import torch
 from lra.errors import ConfigError
 
 KINDS = ("cpu", "cuda", "mps")  # of devices
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -80,6 +81,12 @@ def lost(device: torch.device) -> bool:
 def lacks_gpu_memory(error: Exception) -> bool:
     """Does the error say that a GPU's memory ran out? cuBLAS says so of its own workspace, in words alone."""
     return isinstance(error, torch.OutOfMemoryError) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Does the error say that memory ran out, of a GPU or of the machine? An illegal access to memory does not."""
+    words = str(error)
+    return isinstance(error, MemoryError) or lacks_gpu_memory(error) or any(some in words for some in MEMORY_WORDS)
 
 
 def synchronise(device: torch.device) -> None:

@@ -20,6 +20,7 @@ from lra.errors import WorkError
 from lra.hashing import seed_of
 from lra.results.machine import peak_bytes, trim_heap
 from lra.training.batches import Samples, order, validation_rows
+from lra.training.device import lacks_memory
 from lra.training.progress import Paused, Progress
 from lra.training.run_folder import NoFolder, RunFolder
 from lra.training.schedule import learning_rate
@@ -59,7 +60,10 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
 
     def restore(self) -> None:
-        """Resumes from the checkpoint, if there is one. Raises WorkError when it is damaged or of another version."""
+        """Resumes from the checkpoint, if there is one. Raises WorkError when it is damaged or of another version.
+
+        Where memory runs out the checkpoint is whole, and the error is raised as it is.
+        """
         state = self.step.group.broadcast(self.folder.load_state())
         if state is not None:
             try:
@@ -69,6 +73,8 @@ class Trainer:
                 self.progress = Progress(**state["progress"])
                 self.step.gears.restore(state.get("gear") or {})
             except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+                if lacks_memory(error):
+                    raise
                 raise WorkError(f"{self.folder.resume} is of another version; delete it to start again") from error
         self.folder.open_log(self.progress.log_bytes)
 

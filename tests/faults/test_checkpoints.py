@@ -1,8 +1,11 @@
 """Checkpoints and weights: a flipped bit is noticed; a damaged checkpoint gives way to the previous one."""
 
 import hashlib
+import io
 import random
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +35,7 @@ def test_no_bit_of_a_checkpoint_flips_unnoticed(tmp_path: Path, capsys):
     assert said == f"checkpoint {newest} is damaged: the run goes on from the one before, resume-before.pt\n"
     flip(newest, random.Random(0))
     flip(before, random.Random(0))
-    with pytest.raises(WorkError, match=r"resume.pt is corrupt; delete it to start this run again"):
+    with pytest.raises(WorkError, match=r"resume.pt is damaged; delete it to start this run again"):
         read_state(newest, before)
     newest.unlink()
     before.unlink()
@@ -40,16 +43,69 @@ def test_no_bit_of_a_checkpoint_flips_unnoticed(tmp_path: Path, capsys):
 
 
 @pytest.mark.parametrize("state", [[1, 2], {"model": {}}, STATE | {"progress": {"steps": 1}}, STATE | {"model": [1]}])
-def test_a_right_digest_of_something_else_falls_back(state: object, tmp_path: Path):
+def test_a_right_digest_of_something_else_falls_back(state: object, tmp_path: Path, capsys):
     newest, before = tmp_path / "resume.pt", tmp_path / "resume-before.pt"
     write_state(newest, before, STATE)
     write_state(newest, before, state)  # pyright: ignore[reportArgumentType]
     previous = read_state(newest, before)
     assert previous is not None
     assert previous["progress"] == {"step": 5}
+    assert capsys.readouterr().err == (
+        f"checkpoint {newest} is of another version: the run goes on from the one before, resume-before.pt\n"
+    )
     content = b"no pickle"
     newest.write_bytes(hashlib.sha256(content).digest() + content)
     assert read_state(newest, before) is not None
+    before.unlink()
+    with pytest.raises(WorkError, match=r"resume.pt is of another version; delete it to start this run again"):
+        read_state(newest, before)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_whole_checkpoint_is_not_to_be_deleted_where_memory_runs_out(error: Exception, tmp_path: Path, monkeypatch):
+    def load(*_: Any, **__: Any) -> None:
+        raise error
+
+    newest, before = tmp_path / "resume.pt", tmp_path / "resume-before.pt"
+    write_state(newest, before, STATE)
+    monkeypatch.setattr("torch.load", load)
+    with pytest.raises(type(error)) as raised:
+        read_state(newest, before)
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("act", ["saves", "ends"])
+def test_another_command_saves_or_ends_the_run_while_it_is_read(act: str, tmp_path: Path, monkeypatch, capsys):
+    """The file is moved or deleted after it was found, and before it is opened."""
+    newest, before = tmp_path / "resume.pt", tmp_path / "resume-before.pt"
+    write_state(newest, before, STATE)
+    real = Path.open
+
+    def opened(path: Path, *arguments: Any, **settings: Any) -> Any:
+        if path == newest and newest.exists():
+            newest.replace(before) if act == "saves" else newest.unlink()
+        return real(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "open", opened)
+    state = read_state(newest, before)
+    assert (state and state["progress"]) == ({"step": 5} if act == "saves" else None)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_state_is_written_from_one_copy_in_memory(tmp_path: Path):
+    """The file is the digest and what torch.save writes."""
+    state = STATE | {"model": {"a": torch.arange(2.0**20)}}
+    tracemalloc.start()
+    try:
+        write_state(tmp_path / "resume.pt", tmp_path / "resume-before.pt", state)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    content = io.BytesIO()
+    torch.save(state, content)
+    size = len(content.getvalue())
+    assert (tmp_path / "resume.pt").read_bytes() == hashlib.sha256(content.getvalue()).digest() + content.getvalue()
+    assert peak < 1.5 * size
 
 
 def test_nothing_is_unpickled(tmp_path: Path):
@@ -61,7 +117,7 @@ def test_nothing_is_unpickled(tmp_path: Path):
 
     newest, before = tmp_path / "resume.pt", tmp_path / "resume-before.pt"
     write_state(newest, before, STATE | {"progress": Evil()})
-    with pytest.raises(WorkError, match="is corrupt"):
+    with pytest.raises(WorkError, match="is of another version"):
         read_state(newest, before)
     assert not (tmp_path / "ran").exists()
 
