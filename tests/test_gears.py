@@ -21,11 +21,11 @@ from lra.config.schema import Train
 from lra.errors import ConfigError
 from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import load_task_data
-from lra.experiments.grid import run_grid
+from lra.experiments.grid import check_devices, run_grid
 from lra.experiments.plan import plan
 from lra.training.captured import Captured, CaptureError
 from lra.training.compiled import Compiled
-from lra.training.device import Device, Padding, choose_device, synchronise
+from lra.training.device import Device, Padding, choose_device, choose_precision, synchronise
 from lra.training.distributed import alone
 from lra.training.eager import Eager
 from lra.training.gearbox import choose_gear
@@ -460,3 +460,16 @@ def test_a_checkpoint_brings_back_what_failed_and_nothing_else(setup, monkeypatc
     assert resumed(rounded=True).state()["rounded"]
     kept = slow.state()
     assert resumed(**kept).state() == kept
+
+
+def test_the_precision_is_what_the_gpu_computes_in(monkeypatch):
+    """A T4 (7.5) would emulate bfloat16. With --devices the first one counts."""
+    capabilities = {3: (7, 5), 4: (8, 0)}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 5)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capabilities[device.index])
+    devices = [check_devices(names) for names in (["cuda:3", "cuda:4"], ["cuda:4"], ["cpu"])]
+    assert [choose_precision("auto", device) for device in devices] == ["float32", "bfloat16", "float32"]
+    assert choose_precision("bfloat16", devices[0]) == "bfloat16"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert choose_precision("auto", torch.device("cuda")) == "bfloat16", "the GPU of a cluster's node"

@@ -121,7 +121,8 @@ class Train:
     select: Literal["best", "last"] = "best"  # the checkpoint that is tested: best on validation, or the last
     # quirk: before this fraction of the steps, an accuracy may count as the best so far, but its weights are not kept
     select_after: float = 0.0
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 autocast on CUDA, else float32
+    # auto: bfloat16 autocast on CUDA GPUs that compute in it (compute capability 8.0 or more), else float32
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     deterministic: bool = False  # bit-equal runs on CUDA, too, where this is slower
     # how a step is executed, not what it computes: as written, compiled, or captured as CUDA graphs; auto: the fastest
     # that is worth its start

@@ -129,7 +129,7 @@ def find_group(request: Request) -> Group:
 
 
 def check_devices(names: list[str]) -> torch.device:
-    """A torch device of the kind that these names share, without a context on any GPU. Raises ConfigError."""
+    """The first of these devices, after a look for all of them, without a context on any GPU. Raises ConfigError."""
     import torch
 
     from lra.training.device import choose_device
@@ -141,7 +141,7 @@ def check_devices(names: list[str]) -> torch.device:
     if absent:
         words = f"{count} GPUs" if count != 1 else "one GPU"
         raise ConfigError(f"{', '.join(absent)} cannot be used: this machine has {words}; on a CPU: --jobs 2")
-    return torch.device("cuda")
+    return torch.device("cuda", int(names[0].removeprefix("cuda:")))
 
 
 def fit_to(runs: list[Run], group: Group) -> list[Run]:

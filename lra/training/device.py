@@ -12,6 +12,7 @@ KINDS = ("cpu", "cuda", "mps")  # of devices
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_cpu")
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+WITH_BFLOAT16 = (8, 0)  # the first compute capability that has it, Ampere's; older GPUs emulate it, slowly
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,16 @@ def devices() -> list[str]:
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
-    """auto: bfloat16 autocast on CUDA, float32 elsewhere."""
-    return wanted if wanted != "auto" else "bfloat16" if device.type == "cuda" else "float32"
+    """auto: bfloat16 autocast on a CUDA GPU that computes in it, float32 elsewhere. Opens no context on a GPU.
+
+    Without CUDA here, the GPUs are those of a cluster's nodes; they are expected to compute in bfloat16.
+    """
+    if wanted != "auto":
+        return wanted
+    if device.type != "cuda":
+        return "float32"
+    native = not torch.cuda.is_available() or torch.cuda.get_device_capability(device) >= WITH_BFLOAT16
+    return "bfloat16" if native else "float32"
 
 
 def set_backends(deterministic: bool) -> None:
