@@ -23,6 +23,7 @@ from stillborn import stillborn
 from lra.cli import main
 from lra.errors import ConfigError, WorkError
 from lra.experiments import engine
+from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid, run_jobs
 from lra.experiments.job import titles
 from lra.experiments.local import team
@@ -117,6 +118,23 @@ def test_an_exception_in_a_worker_is_a_record(tmp_path):
     (record,) = run_grid(asked(tmp_path / "runs", attentions=[str(own)], seeds=[0], jobs=2))
     assert record.status == "failed"
     assert record.reason.startswith("ZeroDivisionError")
+
+
+def test_a_failure_in_a_folder_named_in_latin_1_is_a_record(tmp_path):
+    """The traceback has the name, which UTF-8 cannot encode; it is written with an escape, and the grid goes on."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    own = folder / "broken.py"
+    own.write_text(DEADLY.replace("deadly", "broken").replace("os.kill(os.getpid(), signal.SIGKILL)", "1 / 0"))
+    wanted = asked(tmp_path / "runs", attentions=[str(own), "mean"], seeds=[0], overrides=("train.steps=4",))
+    failed, done = run_grid(wanted)
+    assert (failed.status, done.status) == ("failed", "done")
+    (written,) = (tmp_path / "runs").glob("work/*/error.txt")
+    assert "caf\\udce9" in written.read_text(encoding="utf-8")
+    (job, _) = run_jobs(wanted, plan(wanted))
+    prepared = load_task_data("listops", job.run.config, None)
+    engine.write_failure(engine.Ending(job, failure="it ended", traceback="in caf\udce8"), prepared)
+    assert (job.record and job.record.reason, written.read_text(encoding="utf-8")) == ("it ended", "in caf\\udce8")
 
 
 def wait_for(what: Callable[[], object], seconds: float = 300.0) -> None:

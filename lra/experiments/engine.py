@@ -19,6 +19,7 @@ from lra.experiments.board import Board
 from lra.experiments.data import TaskData
 from lra.experiments.job import Job, run_job
 from lra.experiments.run import make_record
+from lra.results.files import encoded
 
 if TYPE_CHECKING:
     from lra.training.distributed import Group
@@ -77,7 +78,7 @@ def write_failure(ending: Ending, prepared: TaskData) -> None:
     job, message = ending.job, ending.failure
     if ending.traceback:
         with contextlib.suppress(OSError):  # a full disk may be what failed
-            job.folder.error.write_text(ending.traceback, encoding="utf-8")
+            job.folder.error.write_bytes(encoded(ending.traceback))
         message += f" (traceback in {job.folder.error})"
     say(f"{job.title}: failed: {message}")
     with contextlib.suppress(BusyError), job.folder.lock():

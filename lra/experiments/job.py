@@ -20,7 +20,7 @@ from lra.experiments.data import TaskData
 from lra.experiments.run import Run, make_record
 from lra.experiments.train_and_test import train_and_test
 from lra.results import layout
-from lra.results.files import write_atomically
+from lra.results.files import encoded, write_atomically
 from lra.results.record import FINAL, Record, faults, load, save
 from lra.training.progress import Bar, Paused, Progress
 from lra.training.tracker import Tracker
@@ -228,7 +228,7 @@ def record_failure(job: Job, prepared: TaskData, group: Group, error: Exception,
     from lra.results.machine import environment
 
     with contextlib.suppress(OSError):  # a full disk may be what failed
-        path.write_text(traceback.format_exc(), encoding="utf-8")
+        path.write_bytes(encoded(traceback.format_exc()))
     about = {"ladder": prepared.ladder, "environment": environment(group.device)}
     return make_record(job.run, prepared.data, status="failed", reason=in_one_line(error), **about)
 
