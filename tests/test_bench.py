@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lra.bench import runner as benching
-from lra.bench import yardstick
+from lra.bench import workload, yardstick
 from lra.bench.idle import alone_on, device_lock
 from lra.bench.measure import measure
 from lra.bench.runner import BenchRequest
@@ -62,6 +62,13 @@ def test_a_tasks_own_lengths(tiny):
     assert found.status == "done"
     assert found.length == 29
     assert 8 * 10 < (found.real_tokens or 0) <= (found.computed_tokens or 0) <= 8 * 29
+
+
+def test_what_is_timed_needs_no_ladder(tiny, monkeypatch):
+    """A ladder can take minutes to compute."""
+    monkeypatch.setattr("tasks.Task.ladder", lambda *_: pytest.fail("computed"))
+    timing = dataclasses.replace(TIMING, shape="listops", length=0, protocol=tiny)
+    assert workload.prepare(timing, workload.resolve(timing)).evaluated == (70, 90)
 
 
 def test_fixed_padding_is_counted(tiny, tmp_path):

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from asking import asked
 from records import make
 
 from lra.cli import main
-from lra.results.record import Record, hits, load, pack, save
+from lra.commands.report import labels
+from lra.experiments.grid import run_grid
+from lra.results.record import Record, hits, load, pack, save, unpack
 
 RECORDS = Path(__file__).parent.parent / "results" / "records" / "version-2"
 
@@ -88,3 +91,14 @@ def test_mistakes_are_one_line(folder: Path, capsys: pytest.CaptureFixture[str],
     captured = capsys.readouterr()
     assert words in captured.err
     assert len(captured.err.splitlines()) == 1
+
+
+def test_labels_of_the_test_rows_come_without_a_ladder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A ladder can take minutes to compute."""
+    (record,) = run_grid(asked(tmp_path, overrides=("train.steps=2", "train.warmup=1")))
+    monkeypatch.setattr("tasks.Task.ladder", lambda *_: pytest.fail("computed"))
+    right, answers = hits(record), labels(record)
+    assert right is not None
+    assert answers is not None
+    predictions = np.frombuffer(unpack(record.predictions, len(answers)), np.uint8)
+    assert (predictions == np.array(answers)).tolist() == right

@@ -25,8 +25,10 @@ from lra.errors import ConfigError, WorkError
 from lra.experiments import engine
 from lra.experiments.data import load_task_data
 from lra.experiments.grid import run_grid, run_jobs
-from lra.experiments.job import titles
+from lra.experiments.job import open_job, titles
 from lra.experiments.local import team
+from lra.experiments.local.worker import Order, WorkerSettings, receive
+from lra.experiments.packed import PackedRun
 from lra.experiments.plan import parse_devices, parse_shard, part_of, plan
 from lra.results.record import load
 from lra.training.progress import Paused
@@ -109,6 +111,33 @@ def test_a_lost_gpu_ends_the_process_that_lost_it(tmp_path, monkeypatch):
     with pytest.raises(WorkError, match=r"this process cannot use cpu any more after \[1/2\] listops elu seed 0"):
         run_grid(asked(tmp_path, attentions=["elu"]))
     assert len(list(tmp_path.glob("*.json"))) == 1
+
+
+@pytest.mark.parametrize("can_share", [True, False])
+def test_a_store_is_opened_only_where_processes_can_share_a_run(tmp_path, monkeypatch, can_share):
+    """On Windows they cannot, and torch may have been built without what the store needs."""
+    ports = []
+
+    def start(device, settings):  # noqa: ARG001
+        ports.append(settings.port)
+        raise WorkError("enough")
+
+    monkeypatch.setattr("lra.experiments.local.workers.CAN_SHARE", can_share)
+    monkeypatch.setattr("lra.experiments.local.workers.start", start)
+    monkeypatch.setattr("lra.training.distributed.open_store", lambda: SimpleNamespace(port=4711))
+    with pytest.raises(WorkError, match="enough"):
+        run_grid(asked(tmp_path, jobs=2))
+    assert ports == [4711 if can_share else 0]
+
+
+def test_a_worker_takes_the_ladder_from_its_order(tmp_path, monkeypatch):
+    """It is the same as in the command's other processes, and can take minutes to compute."""
+    (run,) = plan(asked(tmp_path, attentions=["elu"], seeds=[0]))
+    job = open_job(run, load_task_data("listops", run.config, None).data.hash, tmp_path)
+    order = Order(run=PackedRun.of(run), task_code=None, ladder={"constant": 0.2}, path=job.path, title="one")
+    monkeypatch.setattr("tasks.Task.ladder", lambda *_: pytest.fail("computed"))
+    received, prepared = receive(order, WorkerSettings(None, "", 0, 0.0), {})
+    assert (received.path, received.title, prepared.ladder) == (job.path, "one", {"constant": 0.2})
 
 
 @pytest.mark.usefixtures("quick_workers")

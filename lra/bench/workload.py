@@ -10,7 +10,7 @@ import attention_zoo
 import tasks
 from lra.config.resolve import label_of
 from lra.errors import ConfigError
-from lra.experiments.data import load_task_data, resolve_for
+from lra.experiments.data import prepare_data, resolve_for
 from lra.experiments.plan import Request, expand_attentions, name_rows, plan
 from lra.experiments.run import Run
 from lra.results.bench_record import UNIFORM
@@ -111,7 +111,7 @@ def prepare(timing: Timing, run: Run) -> Workload:
     data_dir = Path(timing.data_dir) if timing.data_dir else None
     if timing.whole_run and run.task in samples_of.LIKE:
         return Workload(run, *samples_of.few(run, data_dir))
-    data = load_task_data(run.task, run.config, data_dir).data
+    data = prepare_data(run.task, run.config, data_dir)
     return Workload(run, data.spec, data.train, (len(data.validation.labels), len(data.test.labels)))
 
 

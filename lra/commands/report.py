@@ -74,12 +74,12 @@ def compare_models(names: Sequence[str], runs: Sequence[Path]) -> str:
 def labels(record: "Record") -> list[int] | None:
     """Labels of the test rows, for a record that does not say which answers were right; None without its data."""
     import tasks
-    from lra.experiments.data import load_task_data
+    from lra.experiments.data import prepare_data
     from lra.experiments.load import config_of, task_of
 
     task = tasks.find(task_of(record))
     try:
-        data = load_task_data(task.name, config_of(record), None).data
+        data = prepare_data(task.name, config_of(record), None)
     except tasks.DataError:
         return None
     return [int(n) for n in data.test.labels[: record.test_rows]] if data.hash == record.data.get("hash") else None

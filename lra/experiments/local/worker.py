@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import tasks
 from lra import console, signals
 from lra.errors import WorkError, in_one_line
-from lra.experiments.data import TaskData, load_task_data, not_repeatable
+from lra.experiments.data import TaskData, not_repeatable, prepare_data
 from lra.experiments.job import Job, open_job, run_job
 from lra.experiments.packed import PackedRun
 from lra.experiments.spawn import follow_parent
@@ -32,8 +32,8 @@ PAUSE, STOP = "pause", "stop"  # from the parent: save the run, to continue it i
 class WorkerSettings:
     """What every worker is started with.
 
-    port: of the store where the workers of a team meet. worth_a_pause: seconds of a run that must be left for it to
-    pause and go on in more processes.
+    port: of the store where the workers of a team meet; 0 where no run is shared. worth_a_pause: seconds of a run that
+    must be left for it to pause and go on in more processes.
     """
 
     data_dir: Path | None
@@ -178,7 +178,7 @@ def receive(order: Order, settings: WorkerSettings, known: dict[str, TaskData]) 
     """The job of an order and its data. Raises WorkError when something has changed since the command started."""
     run = order.run.unpack()
     if run.data_key not in known:
-        known[run.data_key] = TaskData(load_task_data(run.task, run.config, settings.data_dir).data, order.ladder)
+        known[run.data_key] = TaskData(prepare_data(run.task, run.config, settings.data_dir), order.ladder)
     prepared = known[run.data_key]
     job = open_job(run, prepared.data.hash, order.path.parent, settings.track)
     if job.path != order.path:

@@ -24,7 +24,7 @@ from lra.experiments.board import Board
 from lra.experiments.data import TaskData
 from lra.experiments.engine import Ending
 from lra.experiments.job import Job
-from lra.experiments.local.crew import Crew, is_long
+from lra.experiments.local.crew import CAN_SHARE, Crew, is_long
 from lra.experiments.local.team import Team, Worker, ending_of, send, start
 from lra.experiments.local.worker import PAUSE, STOP, WorkerSettings
 from lra.experiments.plan import Request, parse_devices
@@ -50,8 +50,8 @@ class Workers:
         if request.devices:
             devices = parse_devices(request.devices)[: len(jobs)]
             crew = Crew(len(devices), len(devices), 1)
-        store = open_store()  # lives as long as the workers do
-        settings = WorkerSettings(request.data_dir, request.track, store.port, WORTH_A_PAUSE)
+        store = open_store() if CAN_SHARE else None  # lives as long as the workers do
+        settings = WorkerSettings(request.data_dir, request.track, store.port if store else 0, WORTH_A_PAUSE)
         pool = WorkerPool(jobs, self.prepared, crew, settings, board)
         try:
             with signals.held():
