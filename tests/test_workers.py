@@ -31,7 +31,7 @@ from lra.experiments.local.worker import Order, WorkerSettings, receive
 from lra.experiments.packed import PackedRun
 from lra.experiments.plan import parse_devices, parse_shard, part_of, plan
 from lra.results.record import load
-from lra.training.progress import Paused
+from lra.training.progress import Paused, Progress
 from tasks import DataError
 
 ROOT = Path(__file__).parent.parent
@@ -227,6 +227,19 @@ def test_observe_sees_every_step_of_this_process_alone(tmp_path):
     assert steps == list(range(1, 61))
     with pytest.raises(ConfigError, match="observe sees only runs of this process"):
         run_grid(asked(tmp_path, jobs=2, observe=print))
+
+
+def test_an_exception_in_observe_is_a_failed_run(tmp_path):
+    def observe(progress: Progress) -> None:
+        steps.append(progress.step)
+        if len(steps) == 2:
+            raise ValueError("mine")
+
+    steps: list[int] = []
+    wanted = asked(tmp_path, attentions=["mean"], overrides=("train.steps=3", "train.warmup=1"), observe=observe)
+    failed, done = run_grid(wanted)
+    assert (failed.status, failed.reason, done.status) == ("failed", "ValueError: mine", "done")
+    assert steps == [1, 2, 1, 2, 3]
 
 
 UNSEEDED = """

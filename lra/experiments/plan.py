@@ -41,7 +41,8 @@ class Request:
     shard: (i, n), from 1: the i-th of n parts of the runs, for a job array.
     match_params: adds to each row one with as many parameters as softmax has.
     track: tensorboard or wandb, which then also receives the progress of every run.
-    observe: called after every step with the progress of the run, in this process; an exception stops the command.
+    observe: called after every step with the progress of the run, in this process. An exception in it makes the run a
+    failed one, and the next run begins; KeyboardInterrupt stops the command.
     """
 
     attentions: list[str]
