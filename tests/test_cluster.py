@@ -23,6 +23,7 @@ from lra.experiments.cluster import node as node_module
 from lra.experiments.cluster.connect import Needs, check
 from lra.experiments.grid import run_grid
 from lra.results import checkout
+from lra.results.files import writable
 from lra.results.record import load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,7 +166,7 @@ def test_a_users_file_travels_and_what_its_run_makes_comes_back(ray, tmp_path, c
 
     def hide():
         (tmp_path / "mine").rename(away)
-        for token in (tmp_path / "runs").glob(".ray-*"):
+        for token in (tmp_path / "runs").glob(".ray.*"):
             token.unlink()
 
     ray.before = hide
@@ -225,6 +226,28 @@ def test_a_run_that_is_lost_again_and_again_has_failed(scripted, tmp_path, capfd
     said = capfd.readouterr().err
     assert said.count("it is started on the next free node") == 4
     assert "no checkpoint can be reached, so it starts from the beginning on far" in said
+
+
+def test_the_token_of_a_killed_command_is_removed_and_that_of_a_running_one_is_not(scripted, tmp_path):
+    """Another command looks for leftovers whenever a run begins; before the second run hours pass."""
+    seen: list[tuple[str, bool]] = []
+
+    def look():
+        (token,) = tmp_path.glob(".ray*")
+        writable(tmp_path)
+        seen.append((token.name, token.exists()))
+        os.utime(token, (1e9, 1e9))
+
+    scripted.before = look
+    Scripted.said = [[HERE, {"ended": True, "busy": True}]] * 2
+    assert run_grid(asked(tmp_path, attentions=["elu", "relu"])) == []
+    name, _ = seen[0]
+    assert seen == [(name, True)] * 2
+    left = tmp_path / name
+    left.touch()
+    os.utime(left, (1e9, 1e9))
+    writable(tmp_path)
+    assert not left.exists()
 
 
 @pytest.mark.usefixtures("scripted")

@@ -63,7 +63,7 @@ class Ray:
         self.running: dict[Any, Placement] = {}  # by the Ray reference to the next messages of its process
         self.far: set[str] = set()  # far nodes: those that cannot reach the output folder
         self.places, self.looked, self.stopping = 0, 0.0, False
-        self.token = request.out / f".ray-{uuid.uuid4().hex}"
+        self.token = request.out / f".ray.{uuid.uuid4().hex}.tmp"  # `remove_leftovers` knows the name
 
     def run(self, jobs: list[Job], board: Board) -> Generator[Ending, None, None]:
         """See `Engine`."""
@@ -109,6 +109,8 @@ class Ray:
 
     def start(self, placement: Placement) -> None:
         """Starts the actor of a run, on a node that the cluster chooses."""
+        with contextlib.suppress(OSError):
+            self.token.touch()  # else another command would take it for a leftover after an hour
         patience = MARGIN + (stale_after() if placement.losses else 0.0)
         about = {"token": self.token.name, "gpu": self.needs.gpus > 0, "bars": self.board.shown, "patience": patience}
         order = order_of(placement.job, self.prepared[placement.job.run.data_key], self.request, **about)
