@@ -15,7 +15,7 @@ import attention_zoo
 import lra
 import tasks
 from attention_zoo import process
-from lra.experiments.fresh_state import fresh_state
+from lra.experiments.fresh_state import fresh_state, kept_generators
 from lra.experiments.grid import run_grid
 from lra.experiments.load import find_attention, task_of
 from lra.experiments.plan import Request
@@ -114,6 +114,38 @@ def test_numbers_drawn_from_numpy_and_python_are_those_of_the_seed(tmp_path):
     assert len({weights(tmp_path / name, "drawing") for name in ("first", "second", "third")}) == 1
     (other,) = run_grid(asked(tmp_path / "other", str(file), seeds=[1]))
     assert other.curve[-1]["train_loss"] != first.curve[-1]["train_loss"]
+
+
+def test_a_model_for_the_caller_leaves_the_generators_alone(tmp_path):
+    """A notebook that has seeded its generators goes on to draw what it would draw without the model."""
+    file = tmp_path / "drawing.py"
+    file.write_text(DRAWING)
+    run_grid(asked(tmp_path / "runs", str(file), overrides=("train.steps=2", "train.warmup=1")))
+    (path,) = (tmp_path / "runs").glob("*.json")
+    loaded, start = lra.load(path), lra.prepare(str(file), "listops", protocol=asking.TINY)
+
+    def draw(act: Any) -> tuple[Any, ...]:
+        torch.manual_seed(3)
+        np.random.seed(4)
+        random.seed(5)
+        act()
+        return float(torch.rand(1)), torch.initial_seed(), float(np.random.rand()), random.random()
+
+    undisturbed = draw(lambda: None)
+    assert draw(start.model) == undisturbed
+    assert draw(loaded.model) == undisturbed
+
+
+def test_cuda_that_has_not_started_gets_the_callers_seed(monkeypatch):
+    """What seeds PyTorch before that is kept for CUDA, which takes the last seed when it starts."""
+    seeds: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.manual_seed_all", seeds.append)
+    with torch.random.fork_rng(()):
+        torch.default_generator.manual_seed(3)
+        with kept_generators():
+            torch.default_generator.manual_seed(4)
+    assert seeds == [3]
 
 
 def test_seeds_of_any_size():

@@ -8,7 +8,7 @@ one process: `--jobs 1 --processes 1`.
     sweep   pretrain   blind                     what is trained before a run
     engine   board   local/   cluster/   slurm   where runs are executed, and their progress
     background_compiler   packed   spawn         processes beside a run
-    fresh_state                                  PyTorch's settings during a run
+    fresh_state                                  PyTorch's settings during a run, the caller's random numbers
     status   load   trust                        runs on disk: their states, their models, whose code may be imported
     rung_networks                                small networks as trivial baselines
 

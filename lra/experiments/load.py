@@ -15,6 +15,7 @@ from lra.console import say
 from lra.errors import ConfigError
 from lra.experiments.backbone import DEFAULT, Backbone, find_backbone
 from lra.experiments.data import find_task, prepare_data
+from lra.experiments.fresh_state import kept_generators
 from lra.experiments.prepared import batch_of
 from lra.experiments.run import Run
 from lra.experiments.trust import REFUSAL, is_the_file, is_trusted
@@ -56,11 +57,14 @@ class Loaded:
     def model(self, sizes: tasks.Spec | None = None, data_dir: Path | None = None) -> Classifier:
         """The trained model, in evaluation mode. sizes: of the task; None takes those of `data`.
 
-        Raises SpecError or ConfigError when its attention or backbone cannot be used any more, and DataError.
+        The caller's generators of random numbers stay as they were. Raises SpecError or ConfigError when its attention
+        or backbone cannot be used any more, and DataError.
         """
         from lra.experiments.build import make_model
 
-        model = make_model(run_of(self.record, self.config), sizes or self.data(data_dir).spec)
+        run, sizes = run_of(self.record, self.config), sizes or self.data(data_dir).spec
+        with kept_generators():
+            model = make_model(run, sizes)
         model.load_state_dict(self.weights)
         return model.eval()
 

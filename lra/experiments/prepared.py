@@ -10,6 +10,7 @@ import tasks
 from lra.config.schema import Config
 from lra.errors import ConfigError, suggestion
 from lra.experiments.data import prepare_data
+from lra.experiments.fresh_state import kept_generators
 from lra.experiments.plan import Request, plan
 from lra.experiments.run import Run
 
@@ -34,11 +35,13 @@ class Prepared:
     def model(self) -> Classifier:
         """A new model with the weights that the run starts from, drawn from its seed; on the CPU, in training mode.
 
-        Raises SpecError or ConfigError for sizes that do not fit.
+        The caller's generators of random numbers stay as they were. Raises SpecError or ConfigError for sizes that do
+        not fit.
         """
         from lra.experiments.build import make_model
 
-        return make_model(self.run, self.data.spec)
+        with kept_generators():
+            return make_model(self.run, self.data.spec)
 
     def batch(self, rows: Iterable[int], split: str = "train") -> tuple[Tensor, Tensor | None, Tensor]:
         """Rows of a split as the model takes them; see `batch_of`."""
