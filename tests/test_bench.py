@@ -19,6 +19,7 @@ from lra.cli import main
 from lra.errors import BusyError, CountError, RecordError
 from lra.report.tables.bench import detail, frame, tables
 from lra.results.bench_record import Bench, load, newest, read_benches, save
+from lra.training.step import Step
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 CPU = torch.device("cpu")
@@ -69,6 +70,25 @@ def test_what_is_timed_needs_no_ladder(tiny, monkeypatch):
     monkeypatch.setattr("tasks.Task.ladder", lambda *_: pytest.fail("computed"))
     timing = dataclasses.replace(TIMING, shape="listops", length=0, protocol=tiny)
     assert workload.prepare(timing, workload.resolve(timing)).evaluated == (70, 90)
+
+
+def test_no_step_is_beyond_the_last_of_the_run(tiny, monkeypatch):
+    """There the learning rate would be negative, and the loss would grow until it is not finite."""
+    numbers, real = [], Step.__call__
+
+    def spy(step, samples, rows, number):
+        numbers.append(number)
+        return real(step, samples, rows, number)
+
+    monkeypatch.setattr(Step, "__call__", spy)
+    timing = dataclasses.replace(TIMING, shape="listops", length=0, protocol=tiny, overrides=("train.steps=2",))
+    assert measure(dataclasses.replace(timing, budget=0.5)).status == "done"
+    contender = yardstick.ours(yardstick.prepare(timing), "eager", CPU)
+    for number in range(3):
+        contender.round(number, CPU)
+    assert numbers[:5] == [0, 1, 0, 1, 0]
+    assert numbers[-3:] == [0, 1, 0]
+    assert max(numbers) == 1
 
 
 def test_fixed_padding_is_counted(tiny, tmp_path):

@@ -77,6 +77,8 @@ def test_the_table():
         (MemoryError(), "no memory"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "no memory"),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), "failed: CUDA error: an illegal"),
+        (RuntimeError("\nCUDA error: device-side\nCUDA kernel errors might"), "failed: CUDA error: device-side"),
+        (RuntimeError(), "failed: RuntimeError"),
     ],
 )
 def test_what_running_out_of_memory_is(error, words):
@@ -86,6 +88,7 @@ def test_what_running_out_of_memory_is(error, words):
     contender = yardstick.Contender("pola", "eager", act)
     contender.round(0, torch.device("cpu"))
     assert contender.failed.startswith(words)
+    assert "\n" not in contender.failed, "it is the cell of a table"
 
 
 def test_a_small_run():

@@ -96,7 +96,7 @@ def figures(timing: Timing, work: Workload, device: torch.device, group: Group) 
 
     def act(number: int) -> None:
         if training:
-            step(work.samples, rows(number), number)
+            step(work.samples, rows(number), number % train.steps)  # beyond the last step the rate would be negative
             computed.append(step.computed_tokens)
         else:
             step.evaluate(work.samples, rows(number))

@@ -22,7 +22,7 @@ from lra.bench.runner import BenchRequest
 from lra.bench.workload import Timing, Workload
 from lra.config.schema import Train
 from lra.console import say
-from lra.errors import ConfigError, suggestion
+from lra.errors import ConfigError, first_line, suggestion
 from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import expand_tasks
 from lra.results.machine import cpu_name
@@ -81,7 +81,7 @@ class Contender:
                 self.act(steps * number + step)
             synchronise(device)
         except (RuntimeError, MemoryError) as error:
-            self.failed = "no memory" if lacks_memory(error) else f"failed: {error}"
+            self.failed = "no memory" if lacks_memory(error) else f"failed: {first_line(error) or type(error).__name__}"
             return
         if number >= WARM_ROUNDS:
             self.seconds.append((time.perf_counter() - started) / steps)
@@ -169,7 +169,8 @@ def ours(work: Workload, gear: str, device: torch.device) -> Contender:
     step = Step(make_model(run, work.spec).to(device), config, Device(device, run.precision), padding, 0)
 
     def act(number: int) -> object:
-        return step(work.samples, order(len(work.samples.labels), config.batch, 0, number), number)
+        rows = order(len(work.samples.labels), config.batch, 0, number)
+        return step(work.samples, rows, number % config.steps)  # beyond the last step the rate would be negative
 
     return Contender(run.row, gear, act, step)
 
