@@ -1,8 +1,10 @@
 """`make gpu`: plan, time budgets and continuation, with fake parts, and runs on the CPU."""
 
 import contextlib
+import os
 import runpy
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,18 @@ def test_parts_fail_stop_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [o.state for o in again] == ["done before", "failed, exit code 3"]
     assert "hello" in (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert carry_out(request, [part("good", "print('other')")])[0].state == "done"  # another command is another part
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
+def test_what_a_part_leaves_running_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It has the part's output open, so that the reader of the output would wait for it."""
+    monkeypatch.setattr("lra.gpu.carry_out.PATIENCE", 5)
+    sleep = "import time; time.sleep(20)"
+    code = f"import subprocess, sys; print('pid', subprocess.Popen([sys.executable, '-c', {sleep!r}]).pid)"
+    started = time.monotonic()
+    (outcome,) = carry_out(GPURequest(out=tmp_path, minutes=1), [part("one", code)])
+    assert (outcome.state, len(outcome.lines)) == ("done", 1)
+    assert time.monotonic() - started < 15
 
 
 def test_a_part_that_did_nothing_has_failed(tmp_path: Path):

@@ -88,6 +88,7 @@ def _run(request: GPURequest, part: Part, budget: float) -> PartOutcome:
             _stop(process)
             raise
         finally:
+            _kill_session(process)
             reader.join(timeout=PATIENCE)
             write_named(request.out / "parts" / f"{part.name}.log", "\n".join([*lines, ""]).encode(), "--out")
     if state == "done" and part.proof not in "\n".join(lines):
@@ -103,14 +104,18 @@ def _echo(process: subprocess.Popen, lines: list[str]) -> None:
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """Stops the command by SIGTERM, on which a run writes its checkpoint, then by SIGKILL; kills what it started."""
+    """Stops the command by SIGTERM, on which a run writes its checkpoint, then by SIGKILL."""
     process.terminate()  # not SIGINT, which a background job of a shell ignores
     try:
         process.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if hasattr(os, "killpg"):  # a process that goes on would slow the next part
+
+
+def _kill_session(process: subprocess.Popen) -> None:
+    """Kills what an ended command has left running: it would slow the next part, and the reader would wait for it."""
+    if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 
