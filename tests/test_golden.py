@@ -2,7 +2,6 @@
 first losses into tests/naive/<name>.py, the losses of a training into LOSSES.
 """
 
-import contextlib
 import math
 from pathlib import Path
 
@@ -67,7 +66,6 @@ def test_losses_of_a_training():
     cpu, split = torch.device("cpu"), samples()
     step = Step(make_model(run, SPEC), run.config.train, Device(cpu), padding_of(run, SPEC), run.seed, alone(cpu))
     trainer, losses = Trainer(step, split, split, NoFolder(Path("unused"), 0), run.seed), []
-    with contextlib.ExitStack() as hold:
-        trainer.run(lambda _: losses.append(float(step.optimiser.loss)) is not None, hold)
+    trainer.run(lambda _: losses.append(float(step.optimiser.loss)) is not None)
     losses.append(trainer.progress.curve[-1]["validation_loss"])
     assert losses == pytest.approx(LOSSES, rel=5e-4), f"LOSSES = {tuple(round(loss, 5) for loss in losses)}"

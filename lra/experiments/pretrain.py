@@ -218,7 +218,7 @@ def pretrain(
     with contextlib.ExitStack() as stack:
         if trainer.progress.step < step.gears.shift_at and group.rank == 0:
             trainer.compiler = stack.enter_context(BackgroundCompiler(run, data.sizes, data.train, pretraining=True))
-        progress = trainer.run(should_stop, stack)
+        progress = trainer.run(should_stop)
     weights = {name: tensor.detach().cpu() for name, tensor in denoiser.encoder.state_dict().items()}
     about |= {
         "share": config.pretrain_share,

@@ -61,7 +61,7 @@ def train_and_test(
         with contextlib.ExitStack() as stack:
             if trainer.progress.step < step.gears.shift_at and group.rank == 0:
                 trainer.compiler = stack.enter_context(BackgroundCompiler(run, data.spec, data.train))
-            trainer.run(should_stop, stack)
+            trainer.run(should_stop)
         check_intact(data, group, seconds=trainer.progress.seconds)
         return finish(run, prepared, trainer)
 

@@ -90,49 +90,50 @@ class Trainer:
             }
         )
 
-    def run(self, should_stop: Callable[[Progress], bool], hold: contextlib.ExitStack) -> Progress:
+    def run(self, should_stop: Callable[[Progress], bool]) -> Progress:
         """Trains to the last step, or until a loss or a logit is not finite.
 
         `should_stop` is called after every step. If it returns True in any process of the group, the run is saved and
-        Paused is raised. From the first step on, as long as `hold` is open, a signal is noted and not raised
-        (`lra.signals`), so that the run can be saved before it stops.
+        Paused is raised. From the first step to the last, a signal is noted and not raised (`lra.signals`), so that the
+        run can be saved before it stops.
         """
         progress, config, group = self.progress, self.config, self.step.group
         progress.shift_at = self.step.gears.shift_at
         saved, trimmed, first = time.monotonic(), time.monotonic(), progress.step
-        while progress.step < config.steps and progress.diverged_at is None:
-            self.shift_up_in_time(should_stop)
-            rows = order(len(self.train.labels), config.batch, self.seed, progress.step)
-            with self.seconds("train"):
-                self.step(self.train, rows, progress.step)
-                if progress.step == first:
-                    hold.enter_context(signals.held())
-                self.count_step()
-                last = progress.step == config.steps
-                to_log = last or progress.step % LOG_EVERY == 0
-                to_evaluate = last or progress.step % config.evaluate_every == 0
-                to_save = to_evaluate or time.monotonic() - saved > SAVE_EVERY
-                # Reading waits for a GPU. All processes of a group read at the same steps, so that they end at the same
-                # one; `to_save` depends on each one's clock, and a bad step is saved with the optimiser.
-                if to_log or to_evaluate or self.step.device.kind == "cpu":
-                    self.read_loss()
-            if to_log and progress.diverged_at is None:
-                self.log()
-            if to_evaluate and progress.diverged_at is None:
-                with self.seconds("evaluate"):
-                    self.evaluate()
+        with contextlib.ExitStack() as hold:
+            while progress.step < config.steps and progress.diverged_at is None:
+                self.shift_up_in_time(should_stop)
+                rows = order(len(self.train.labels), config.batch, self.seed, progress.step)
+                with self.seconds("train"):
+                    self.step(self.train, rows, progress.step)
+                    if progress.step == first:
+                        hold.enter_context(signals.held())
+                    self.count_step()
+                    last = progress.step == config.steps
+                    to_log = last or progress.step % LOG_EVERY == 0
+                    to_evaluate = last or progress.step % config.evaluate_every == 0
+                    to_save = to_evaluate or time.monotonic() - saved > SAVE_EVERY
+                    # Reading waits for a GPU. All processes of a group read at the same steps, so that they end at the
+                    # same one; `to_save` depends on each one's clock, and a bad step is saved with the optimiser.
+                    if to_log or to_evaluate or self.step.device.kind == "cpu":
+                        self.read_loss()
+                if to_log and progress.diverged_at is None:
+                    self.log()
+                if to_evaluate and progress.diverged_at is None:
+                    with self.seconds("evaluate"):
+                        self.evaluate()
+                if progress.diverged_at is None:
+                    if to_save:
+                        self.save()
+                        saved = time.monotonic()
+                    if self.step.device.kind == "cpu" and time.monotonic() - trimmed > TRIM_EVERY:
+                        trim_heap()  # micro-batches have many sizes, and gaps in the heap grow to gigabytes
+                        trimmed = time.monotonic()
+                    progress.activity = self.compiler.activity if self.compiler else ""
+                    if group.any(should_stop(progress)):
+                        self.pause()
             if progress.diverged_at is None:
-                if to_save:
-                    self.save()
-                    saved = time.monotonic()
-                if self.step.device.kind == "cpu" and time.monotonic() - trimmed > TRIM_EVERY:
-                    trim_heap()  # micro-batches have many sizes, and gaps in the heap grow to gigabytes
-                    trimmed = time.monotonic()
-                progress.activity = self.compiler.activity if self.compiler else ""
-                if group.any(should_stop(progress)):
-                    self.pause()
-        if progress.diverged_at is None:
-            self.shift_up_in_time(should_stop)  # resumed after its last step: the test needs this gear, too
+                self.shift_up_in_time(should_stop)  # resumed after its last step: the test needs this gear, too
         return progress
 
     def pause(self) -> None:
