@@ -46,7 +46,7 @@ def test_without_room_for_another_graph_a_step_is_compiled(step_in, capsys):  # 
     assert "captured failed: OutOfMemoryError: CUDA out of memory" in capsys.readouterr().err
     torch.testing.assert_close(loss, plain(SPLIT, ROWS, 0))
     with pytest.raises(torch.OutOfMemoryError):
-        step.gears.shift(torch.OutOfMemoryError("CUDA out of memory"))
+        step.gears.fall_back(torch.OutOfMemoryError("CUDA out of memory"))
 
 
 def test_the_first_state_of_the_optimiser_moves_nothing():

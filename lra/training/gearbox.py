@@ -168,7 +168,7 @@ class GearBox:
         """Copies of the buffers, to restore before a slower gear repeats the batch; None if there is no slower gear."""
         return Buffers(self.model, self.updated_buffers) if self.gear.name != "eager" and self.updated_buffers else None
 
-    def shift(self, error: Exception) -> None:
+    def fall_back(self, error: Exception) -> None:
         """Changes to a slower gear and prints why; raises the error if there is no slower gear.
 
         If only the capture fails, or graphs leave too little memory, the run goes on compiled. If the compiler fails,
@@ -206,7 +206,7 @@ class GearBox:
         try:
             self.gear.prepare(samples, rows)
         except Exception as error:
-            self.shift(error)
+            self.fall_back(error)
             self.prepare(samples, rows)
         finally:
             buffers.restore()

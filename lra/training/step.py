@@ -77,7 +77,7 @@ class Step:
                 self.gears.gear.gradients(samples, share, turns, self.reseed)
                 done = True
             except Exception as error:
-                self.gears.shift(error)
+                self.gears.fall_back(error)
                 if buffers is not None:
                     buffers.restore()
         self.computed_tokens += turns.add_up()
@@ -128,7 +128,7 @@ class Step:
         try:
             self.gears.gear.move(self.optimiser, number)
         except Exception as error:
-            self.gears.shift(error)
+            self.gears.fall_back(error)
             self.move(number)
 
     def evaluate(self, samples: Samples, rows: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
@@ -148,5 +148,5 @@ class Step:
                 )
                 done = True
             except Exception as error:
-                self.gears.shift(error)
+                self.gears.fall_back(error)
         return self.group.add(predictions), self.evaluation.total(losses) / len(rows)
