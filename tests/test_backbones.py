@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asking import run_grid
 from steps import CPU, gradient
 from torch.testing import assert_close
 
@@ -22,7 +23,6 @@ from lra.config.resolve import config_hash
 from lra.errors import ConfigError
 from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import load_task_data
-from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
 from lra.experiments.plan import Request, plan
 from lra.inspect.calls import Call, record_calls

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import asked
+from asking import asked, run_grid
 
 from lra import cli
 from lra.cli import main, parser_of
 from lra.commands import NAMES
 from lra.errors import UserError
 from lra.experiments import job
-from lra.experiments.grid import run_grid
 from lra.results.record import load, save
 from lra.training.cores import threads_per_process
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import asking
 import pytest
+from asking import run_grid
 from computed import computed
 
 from lra.cli import main
 from lra.errors import ConfigError, WorkError
 from lra.experiments.cluster import node as node_module
 from lra.experiments.cluster.connect import Needs, check
-from lra.experiments.grid import run_grid
 from lra.results import checkout
 from lra.results.files import writable
 from lra.results.record import load

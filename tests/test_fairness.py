@@ -1,12 +1,11 @@
 """`--match-params`, which makes parameters equal, and `list --long`, which counts them."""
 
 import pytest
-from asking import asked
+from asking import asked, run_grid
 
 import attention_zoo
 from lra.cli import main
 from lra.errors import ConfigError
-from lra.experiments.grid import run_grid
 from lra.experiments.match import matched_width
 from lra.report.conventions import CONTROLS
 from lra.report.groups import grouped, rank

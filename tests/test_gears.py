@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from asking import asked
+from asking import asked, run_grid
 from steps import Recorder, evaluate
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
@@ -21,7 +21,7 @@ from lra.config.schema import Train
 from lra.errors import ConfigError
 from lra.experiments.build import make_model, padding_of
 from lra.experiments.data import load_task_data
-from lra.experiments.grid import check_devices, run_grid
+from lra.experiments.grid import check_devices
 from lra.experiments.plan import plan
 from lra.training.captured import Captured, CaptureError
 from lra.training.compiled import Compiled

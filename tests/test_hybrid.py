@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from asking import asked
+from asking import asked, run_grid
 
 import attention_zoo
 from attention_zoo import SpecError
 from lra.experiments.build import make_model
-from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
 from lra.experiments.plan import Request, plan
 from tasks import Spec

@@ -8,6 +8,7 @@ import asking
 import numpy as np
 import pytest
 import torch
+from asking import run_grid
 from computed import computed
 from records import make
 
@@ -16,7 +17,6 @@ import lra
 import tasks
 from attention_zoo import process
 from lra.experiments.fresh_state import fresh_state, kept_generators
-from lra.experiments.grid import run_grid
 from lra.experiments.load import find_attention, task_of
 from lra.experiments.plan import Request
 from lra.training.cores import threads_per_process

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from asking import asked
+from asking import asked, run_grid
 
 from lra.errors import ConfigError
 from lra.experiments.cluster import run_process
-from lra.experiments.grid import run_grid
 from lra.experiments.local.worker import WorkerSettings, work_through
 from lra.results.checkout import commit, commit_of
 from lra.results.machine import CLEAR, peak_bytes, reset_peak

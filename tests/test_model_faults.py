@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from asking import asked
+from asking import asked, run_grid
 from steps import Recorder
 from torch import nn
 from torch.testing import assert_close
@@ -15,7 +15,6 @@ import tasks
 from lra.backbones.flat import Encoder
 from lra.backbones.layers import DtypeError, ShapeError
 from lra.config.resolve import Model, Train
-from lra.experiments.grid import run_grid
 from lra.training.batches import MICRO_BATCH_TOKENS
 from lra.training.compiled import FEW, SIZES, Compiled, RecompileError
 from lra.training.device import Device, Padding

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from asking import asked
+from asking import asked, run_grid
 from records import make
 
 from lra.cli import main
 from lra.commands.report import labels
-from lra.experiments.grid import run_grid
 from lra.results.record import Record, hits, load, pack, save, unpack
 
 RECORDS = Path(__file__).parent.parent / "results" / "records" / "version-2"

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from asking import TINY, asked, stop_at
+from asking import TINY, asked, run_grid, stop_at
 from safetensors.numpy import load_file
 
 from lra.cli import main
 from lra.errors import ConfigError
-from lra.experiments.grid import run_grid
 from lra.results.record import load
 from lra.training.distributed import Group, alone, check_batches, join
 from lra.training.turns import Turns, in_common

@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from asking import asked
+from asking import asked, run_grid
 
 import attention_zoo
 from attention_zoo import SpecError, _plugin, _registry, _source
-from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
 from lra.experiments.plan import name_rows
 from lra.results.record import load

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
+from asking import run_grid
 from torch.testing import assert_close
 
 import attention_zoo
 import lra
 from lra.errors import ConfigError, RecordError
-from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request
 
 

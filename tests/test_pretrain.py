@@ -12,7 +12,7 @@ import asking
 import numpy as np
 import pytest
 import torch
-from asking import stop_at
+from asking import run_grid, stop_at
 from computed import computed
 from steps import CPU, gradient
 from torch.testing import assert_close
@@ -26,7 +26,6 @@ from lra.experiments import pretrain
 from lra.experiments.blind import blind_scores
 from lra.experiments.build import make_denoiser, make_model, padding_of
 from lra.experiments.data import TaskData, load_task_data
-from lra.experiments.grid import run_grid
 from lra.experiments.job import open_job
 from lra.experiments.load import config_of
 from lra.experiments.plan import Request, plan

@@ -8,11 +8,11 @@ from typing import Any
 import asking
 import pytest
 import torch
+from asking import run_grid
 from computed import computed
 
 import tasks
 from lra.errors import ConfigError
-from lra.experiments.grid import run_grid
 from lra.experiments.local import crew
 from lra.experiments.local.crew import Crew, choose_crew
 from lra.experiments.plan import Request, plan

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from asking import asked, stop_at
+from asking import asked, run_grid, stop_at
 
 from attention_zoo import process
 from lra import signals
@@ -16,7 +16,6 @@ from lra.config.schema import Train
 from lra.console import clock
 from lra.experiments.background_compiler import BackgroundCompiler, CompileOrder, compile_model, first_rows
 from lra.experiments.data import load_task_data
-from lra.experiments.grid import run_grid
 from lra.experiments.packed import PackedRun
 from lra.experiments.plan import plan
 from lra.experiments.spawn import CONTEXT

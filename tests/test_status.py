@@ -9,10 +9,10 @@ from pathlib import Path
 
 import asking
 import pytest
+from asking import run_grid
 from records import make
 
 from lra.cli import main
-from lra.experiments.grid import run_grid
 from lra.experiments.status import RunStatus, estimated, plan_statuses, read_statuses
 from lra.results import layout
 from lra.results.locks import Holder, locked

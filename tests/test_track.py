@@ -7,11 +7,11 @@ import types
 
 import pytest
 import torch
-from asking import asked
+from asking import asked, run_grid
 from logs import lines_of
 
 from lra.errors import ConfigError
-from lra.experiments.grid import prepare_all, run_grid
+from lra.experiments.grid import prepare_all
 from lra.experiments.job import open_job, run_job
 from lra.experiments.plan import plan
 from lra.training.distributed import Group

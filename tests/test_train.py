@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from asking import asked, stop_at
+from asking import asked, run_grid, stop_at
 from logs import lines_of
 from steps import evaluate
 from torch import are_deterministic_algorithms_enabled as is_deterministic
@@ -17,7 +17,6 @@ import tasks
 from lra.config.schema import Train
 from lra.experiments.build import make_model
 from lra.experiments.data import load_task_data
-from lra.experiments.grid import run_grid
 from lra.experiments.load import load_run
 from lra.experiments.plan import plan
 from lra.results.machine import trim_heap

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from asking import asked
+from asking import asked, run_grid
 
 import attention_zoo
 from attention_zoo import Dims, SpecError, _process
-from lra.experiments.grid import run_grid
 
 PLAIN = """
 from attention_zoo import QKVAttention, register

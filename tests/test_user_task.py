@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asking import run_grid
 
 import lra
 import tasks
 from attention_zoo import _process
 from lra.cli import main
 from lra.errors import ConfigError
-from lra.experiments.grid import run_grid
 from lra.experiments.plan import Request, plan
 from lra.results.bench_record import read_benches
 from tasks import DataError

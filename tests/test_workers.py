@@ -17,6 +17,7 @@ from typing import Any
 import asking
 import pytest
 import torch
+from asking import run_grid
 from computed import computed
 from stillborn import stillborn
 
@@ -24,7 +25,7 @@ from lra.cli import main
 from lra.errors import ConfigError, WorkError
 from lra.experiments import engine
 from lra.experiments.data import load_task_data
-from lra.experiments.grid import run_grid, run_jobs
+from lra.experiments.grid import run_jobs
 from lra.experiments.job import open_job, titles
 from lra.experiments.local import team
 from lra.experiments.local.worker import Order, WorkerSettings, receive

@@ -17,12 +17,11 @@ from lra.experiments.engine import Engine, InProcess, write_failure
 from lra.experiments.fresh_state import fresh_state
 from lra.experiments.job import Job, open_job, placeholder_record, titles
 from lra.experiments.local.crew import choose_crew
-from lra.experiments.plan import Request, parse_devices, part_of, plan
+from lra.experiments.plan import Request, parse_devices, part_of
 from lra.experiments.run import Run
 from lra.experiments.trust import note_code_of
 from lra.results.checkout import commit
 from lra.results.files import writable
-from lra.results.record import Record
 from lra.training.tracker import check_tracker
 
 if TYPE_CHECKING:
@@ -31,21 +30,14 @@ if TYPE_CHECKING:
     from lra.training.distributed import Group
 
 
-def run_grid(request: Request) -> list[Record]:
-    """Runs what has no final record and returns the records of all runs, including those that failed.
-
-    Everything is checked before the first step. Raises SpecError, DataError, ConfigError, RecordError or WorkError.
-    """
-    jobs = run_jobs(request, part_of(plan(request), request.shard), forgiving="all" in request.tasks)
-    return [job.record for job in jobs if job.record is not None]
-
-
 def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: tuple[int, int] = (1, 1)) -> list[Job]:
     """Runs what has no final record, on the engine and the devices of `request`, and returns a job for each run.
 
     A job without a record is being done by another process. forgiving: leave out runs whose data are missing, after a
     line that names them, instead of raising. shard: the part of the runs to do; for the other parts, records that exist
-    are read. Raises SpecError, DataError, ConfigError, RecordError or WorkError, and `signals.Stopped` after a signal.
+    are read. Everything is checked before the first step.
+
+    Raises SpecError, DataError, ConfigError, RecordError or WorkError, and `signals.Stopped` after a signal.
     """
     if request.engine == "slurm":
         raise ConfigError(

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from asking import asked, stop_at
+from asking import asked, run_grid, stop_at
 from soak.flips import flip
 
 from lra.errors import WorkError
-from lra.experiments.grid import run_grid
 from lra.training.checkpoint import read_state, read_weights, write_state, write_weights
 
 STATE = {"model": {"a": torch.arange(9.0)}, "update": {"b": torch.ones(3)}, "best": None, "progress": {"step": 5}}
