@@ -2,7 +2,8 @@
 
 Whichever process is free takes the next micro-batch, so that all end together whatever a micro-batch costs and however
 fast a core is. The gradients are then added up in the order of the micro-batches. So neither the number of processes,
-nor who computed what, changes a bit of the sum: it is that of one process.
+nor who computed what, changes a bit of the sum: it is that of one process. An attention that the compiler compiles
+again and again is an exception: each process then begins to round lengths, or to run eagerly, by its own count.
 
 On a GPU each process computes its own share of the rows, and one all-reduce turns the shares' means into the batch's.
 """
