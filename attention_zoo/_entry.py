@@ -36,7 +36,7 @@ class Entry:
     name: on the command line and in tables. title: in texts and figures. paper: its URL. cost: operations as N grows,
     such as "O(N)". adapted: how a form published for images was brought to sequences; empty if it was made for them.
     adapted_where: condition -> the same, for options that fulfil the condition. A condition is `conv` (the option is
-    not at its default), `conv=0` (it has this value) or `conv!=0` (it has another).
+    not at its default), `conv=0` (it has this value) or `conv!=0` (it has another); & joins several.
     differs: how it differs from the paper, on any input. padding: "masked", or "fixed" for a mechanism that cannot mask
     and always gets `Dims.length` tokens. ordered: whether the order of tokens matters; None if that depends on the
     options or was not declared. family: one of FAMILIES, for `family:NAME` and for figures; empty if not declared, and
@@ -104,7 +104,9 @@ class Entry:
         return list(dict.fromkeys(words for condition, words in conditions.items() if self.holds(condition, options)))
 
     def holds(self, condition: str, options: dict[str, Value]) -> bool:
-        """Do these options fit the condition: `conv` (not at its default), `conv=0` or `conv!=0`?"""
+        """Do these options fit the condition: `conv` (not at its default), `conv=0` or `conv!=0`? & joins several."""
+        if "&" in condition:
+            return all(self.holds(part, options) for part in condition.split("&"))
         option, equals, value = condition.replace("!=", "=").partition("=")
         asked = read_options(f"{option}={value}", self.options, self.name)[option] if equals else self.default(option)
         same = self.all_options(options)[option] == asked
@@ -132,7 +134,10 @@ class Entry:
         return self, options
 
     def build(self, dims: Dims, options: dict[str, Value] | None = None) -> Attention:
-        """A module of these sizes. Raises SpecError if the mechanism refuses them, or would ignore `dims.rope`."""
+        """A module of these sizes.
+
+        Raises SpecError if the mechanism refuses them, or, with `dims.rope`, if it has a `project` of its own.
+        """
         from attention_zoo._base import QKVAttention
 
         try:
@@ -145,8 +150,8 @@ class Entry:
             raise SpecError(f"{self.path}: {self.name} cannot be built: {type(error).__name__}: {error}") from error
         if dims.rope and getattr(type(attention), "project", None) is not QKVAttention.project:
             raise SpecError(
-                f"attention {self.row(options or {})} does not rotate q and k, as model.positions=rope asks; "
-                "--set model.positions=learned"
+                f"attention {self.row(options or {})} has a `project` of its own, which rotates nothing for rope; take "
+                "other positions (model.positions=learned)"
             )
         return attention
 

@@ -53,7 +53,7 @@ CHANGES = (
         file="_parts.py",
         now="1ee5d42fd19aa1c5ccf062a8964e5733dbe8deb42410f7f118fa19600a78dc69",
         recorded="f1421a579b7917562130810605c389763da832dbec848056419ca09a96ac21f3",
-        why=f"{LONGER} The angles of rotary positions are as precise as float64 inputs; those of others are the same.",
+        why=f"{LONGER} Rotary angles of float64 inputs are computed in float64; those of other inputs are as before.",
     ),
     Change(
         file="performer.py",

@@ -27,7 +27,7 @@ class FNetAttention(Attention):
 
     The transform over tokens always has the length of the longest sequence of the task, with zeros at padding, which is
     the same as padding every sequence to that length. `forward` raises ValueError for a longer sequence. orthonormal:
-    divide by sqrt(length D), so that y is smaller than x by a factor of sqrt(N / (2 length)): 0.7 at full length, since
+    divide by sqrt(length D), so that y is sqrt(N / (2 length)) times as large as x, 0.7 times at full length, since
     only the real part is kept. The paper does not divide, but normalises after the residual sum, which this suite's
     pre-norm encoder never does.
     """

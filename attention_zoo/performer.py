@@ -25,9 +25,10 @@ EPS = {"exponent": 1e-6, "authors": 1e-6, "port": 1e-4}  # stabiliser -> what is
     family="linear",
     state="F x K sums per head, F random features",
     blind="the order of tokens",
-    differs="features are drawn once, not at every call",
     departs={
-        "stabiliser=exponent": "the largest whole exponent is subtracted before 1e-6 is added, not the largest W t'",
+        "kernel=softmax": "features are drawn once, not at every call",
+        "kernel=softmax&stabiliser=exponent": "the largest whole exponent is subtracted before 1e-6 is added, "
+        "not the largest W t'",
         "stabiliser=port": "the PyTorch port's 1e-4, with a maximum of the keys per sequence and head, not per batch",
         "kernel": "relu features of t / K^(1/4), where the authors take t, so that 1e-3 weighs more",
         "scaled_twice": "q and k are scaled twice, as in Nystromformer's suite",

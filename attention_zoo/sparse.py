@@ -35,8 +35,8 @@ class SparseAttention(QKVAttention):
     in the Arena but not in the authors' code. A block of N tokens is softmax attention. It adds no parameters. Mixing
     costs 2 N (block + (columns + 1) N / block) D multiply-adds in the fixed pattern and 2 N (3 block + N / block) D in
     the strided one: O(N sqrt N) if the block grows with sqrt N, as in the paper. Memory grows like them, since the
-    weights are kept for the backward pass. Raises ValueError for another pattern, a block or columns below
-    1, or columns or first with pattern=strided.
+    weights are kept for the backward pass. Raises ValueError for another pattern, a block or columns below 1, or
+    columns or first with pattern=strided.
     """
 
     places: Tensor

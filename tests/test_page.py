@@ -373,6 +373,8 @@ def test_growth_is_the_exponent_between_the_longest():
     (standard,), (quick,) = (grouped([records.run("relu", protocol=p)]) for p in ("standard", "quick"))
     assert scaling.milliseconds(measured, standard) == pytest.approx({"relu": 160, "elu": 160})
     assert scaling.milliseconds(measured, quick) == {}  # another model
+    elsewhere = records.run("relu", protocol="standard", environment={"device": "cpu", "device_name": "another"})
+    assert scaling.milliseconds(measured, *grouped([elsewhere])) == {}  # another machine
     assert found.lost == ["softmax at 1,024: out of memory"]
     elsewhere = records.bench("relu", 512, environment={"device": "cuda"})
     assert scaling.collect([benches[0], elsewhere]) == []  # one length on each machine is no curve

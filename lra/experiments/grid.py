@@ -47,7 +47,7 @@ def run_jobs(request: Request, runs: list[Run], forgiving: bool = False, shard: 
     check_tracker(request.track)
     writable(request.out)
     group = find_group(request)
-    runs = fit_to(runs, group)
+    runs = fit_to(runs, group, here=request.engine != "ray")
     prepared = group.rank_zero_first(lambda: prepare_all(request, runs, forgiving))
     check_same_data(prepared, group)
     jobs, unreadable = open_jobs(request, runs, prepared)
@@ -136,8 +136,11 @@ def check_devices(names: list[str]) -> torch.device:
     return torch.device("cuda", int(names[0].removeprefix("cuda:")))
 
 
-def fit_to(runs: list[Run], group: Group) -> list[Run]:
-    """The runs with the precision of the group's device. Raises ConfigError for a batch that the group cannot share."""
+def fit_to(runs: list[Run], group: Group, here: bool) -> list[Run]:
+    """The runs with the precision of the group's device, which is `here` or at a cluster's node.
+
+    Raises ConfigError for a batch that the group cannot share.
+    """
     from lra.training.device import choose_precision
     from lra.training.distributed import check_batches
 
@@ -146,7 +149,9 @@ def fit_to(runs: list[Run], group: Group) -> list[Run]:
     check_batches(
         group, [(run.task, run.config.train.of_pretraining().batch) for run in pretrained], "train.pretrain_batch"
     )
-    return [replace(run, precision=choose_precision(run.config.train.precision, group.device)) for run in runs]
+    precisions = [choose_precision(run.config.train.precision, group.device, here) for run in runs]
+    precisions = group.broadcast(precisions)  # the GPUs of a group may differ
+    return [replace(run, precision=precision) for run, precision in zip(runs, precisions, strict=True)]
 
 
 def prepare_all(request: Request, runs: list[Run], forgiving: bool) -> dict[str, TaskData]:
@@ -207,7 +212,9 @@ def open_jobs(
 
 
 def find_unfinished(jobs: list[Job], group: Group) -> list[Job]:
-    """The jobs without a final record; prints how many have one. Raises WorkError for a corrupt checkpoint."""
+    """The jobs without a final record; prints how many have one. Raises WorkError for an unusable checkpoint."""
+    from lra.training.device import lacks_memory
+
     final = group.broadcast([job.final for job in jobs])
     unfinished = [job for job, done in zip(jobs, final, strict=True) if not done]
     if group.rank == 0:
@@ -215,7 +222,11 @@ def find_unfinished(jobs: list[Job], group: Group) -> list[Job]:
             if job.final:
                 job.finish()  # a process that was killed after it wrote the record has left files
     for job in unfinished:
-        job.folder.load_state()  # reports a corrupt checkpoint before anything runs
+        try:
+            job.folder.load_state()  # names an unusable checkpoint before anything runs
+        except Exception as error:
+            if not lacks_memory(error):  # else that run fails, and the others are done
+                raise
     if len(unfinished) < len(jobs):
         say(f"{len(jobs) - len(unfinished)} of {len(jobs)} runs have a final record and are skipped")
     parts = [part for job in unfinished for part in (job.run.attention, job.run.backbone)]

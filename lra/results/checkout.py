@@ -23,7 +23,7 @@ def commit() -> dict[str, Any]:
     """The commit of this checkout, and whether its code was edited since; both None for an installed package.
 
     Every later call returns what the first one found, so a process that makes records calls this before it begins to
-    work: its records then name the code that it has imported, even if the checkout changes during a run. A copy of the
+    work: its records then name the checkout as it was, even if it changes during a run. A copy of the
     code on another machine reads them from its COPIED_FROM file.
     """
     if (copied := ROOT / COPIED_FROM).exists():

@@ -93,10 +93,10 @@ class Family:
     def may_be_best(self) -> set[str]:
         """The rows that may be the best: the highest and all not separated from it; empty if none is separated.
 
-        The truly best row is among them with a probability of at least 95 % (Hsu 1984): a row is left out if its
-        difference to the highest row is separated after adjustment over its differences to all rows. Rows that share
-        fewer than three seeds with the highest row are not judged. The set is also empty if the highest row has fewer
-        than three seeds.
+        The truly best row is among them with a probability of at least 95 % if the model holds (Hsu 1984): a row is
+        left out if its difference to the highest row is separated after adjustment over its differences to all rows.
+        Rows that share fewer than three seeds with the highest row are not judged. The set is also empty if the highest
+        row has fewer than three seeds.
         """
         everyone = {row: statistics.fmean(runs.values()) for row, runs in self.values.items()}
         means = {row: mean for row, mean in everyone.items() if len(self.values[row]) >= FEWEST}

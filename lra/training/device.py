@@ -104,16 +104,16 @@ def devices() -> list[str]:
     return ["cpu", *cards, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
-def choose_precision(wanted: str, device: torch.device) -> str:
-    """auto: bfloat16 autocast on a CUDA GPU that computes in it, float32 elsewhere. Opens no context on a GPU.
+def choose_precision(wanted: str, device: torch.device, here: bool = True) -> str:
+    """auto: bfloat16 autocast on a CUDA GPU that computes in it, float32 elsewhere. Allocates nothing on a GPU.
 
-    Without CUDA here, the GPUs are those of a cluster's nodes; they are expected to compute in bfloat16.
+    here: whether the GPU is of this machine. Those of a cluster's nodes are expected to compute in bfloat16.
     """
     if wanted != "auto":
         return wanted
     if device.type != "cuda":
         return "float32"
-    native = not torch.cuda.is_available() or torch.cuda.get_device_capability(device) >= WITH_BFLOAT16
+    native = not here or torch.cuda.get_device_capability(device) >= WITH_BFLOAT16
     return "bfloat16" if native else "float32"
 
 

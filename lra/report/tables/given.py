@@ -10,9 +10,9 @@ LEGEND = (
     "seed. Learned: runs that did better than a constant answer by more than noise. Peak GB: the most memory that "
     "the process of a run held, on the machine that most runs were made on; on a CPU with what it held before, such "
     "as data that the same command had prepared, so that it is an upper bound. ms/step at 4K: a training step of 4,096 "
-    "or 4,000 tokens, measured by `bench` on that machine. Fidelity: official, as in the paper; adapted, with a "
-    "difference that the list of rows names; control, no mechanism; user's, a file of yours. A range covers all runs "
-    "and tasks of a row."
+    "or 4,000 tokens, measured by the command bench on that machine. Fidelity: official, as in the paper; adapted, "
+    "with a difference that the list of rows names; control, no mechanism; user's, a file of yours. A range covers all "
+    "runs and tasks of a row."
 )
 
 

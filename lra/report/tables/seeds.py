@@ -72,7 +72,7 @@ def detectable(found: Mapping[str, Difference]) -> str:
     rows = f" The finite test split alone blurs a difference of two mechanisms by up to ± {split_noise(found)} points."
     rows = rows if any(d.test_half_width for d in found.values()) else ""  # 0: all answers are the same
     if not span and any(d.p is not None for d in found.values()):
-        return f"Runs at chance do not tell how small a difference such runs would separate.{rows}"
+        return f"No detectable difference is given: the baseline is at chance, or all other rows are.{rows}"
     if not span:
         return f"With fewer than {FEWEST} common seeds no difference of mechanisms can be detected.{rows}"
     return (
@@ -82,7 +82,7 @@ def detectable(found: Mapping[str, Difference]) -> str:
 
 
 def detectable_span(found: Mapping[str, Difference]) -> str:
-    """'1.24–3.10': the smallest detectable difference in points, from row to row; empty below three common seeds."""
+    """'1.24–3.10': the smallest detectable differences in points, from row to row; empty where there is none."""
     known = sorted(d.detectable for d in found.values() if d.detectable is not None and math.isfinite(d.detectable))
     return DASH.join(dict.fromkeys(percent(known[i], 2) for i in (0, -1))) if known else ""
 
