@@ -25,7 +25,7 @@ from lra.report.format import DASH, MINUS, points, signed
 from lra.report.groups import Group, best_trivial, grouped
 from lra.report.load import frame
 from lra.report.render import markdown
-from lra.report.tables import comparison, given
+from lra.report.tables import comparison, given, seeds
 from lra.results.record import Record, save
 
 ROOT = Path(__file__).parent.parent
@@ -477,6 +477,20 @@ def test_a_cell_whose_runs_were_still_rising_has_a_dagger():
     assert Cell((dataclasses.replace(rising[0], learned=False, test_accuracy=0.17),)).rising == 0, (
         "a constant answer that has changed"
     )
+
+
+def test_the_interval_of_a_mean_stays_within_0_and_100():
+    table = seeds.seeds(
+        only([make("pola", a, seed=s) for s, a in enumerate((0.05, 0.30, 0.55))]).columns[0], ["pola"], ""
+    )
+    assert dict(zip(table.header, table.body[0], strict=True))["95 %"] == "0.00 to 92.10"
+
+
+def test_curves_give_the_noise_of_the_split_that_they_show():
+    """Of 1,000 rows, half of them right, 1.96 standard errors are 3.1 points."""
+    data = {"label": "generated", "hash": "0123456789abcdef", "rows": {"validation": 1000}}
+    column = only([make("pola", 0.4, data=data, validation_accuracy=0.5)]).columns[0]
+    assert curves._caption(column).endswith("Noise of 1,000 validation rows: ± 3.1 points.")
 
 
 def test_no_difference_is_signed_as_one():
