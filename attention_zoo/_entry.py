@@ -150,8 +150,8 @@ class Entry:
             raise SpecError(f"{self.path}: {self.name} cannot be built: {type(error).__name__}: {error}") from error
         if dims.rope and getattr(type(attention), "project", None) is not QKVAttention.project:
             raise SpecError(
-                f"attention {self.row(options or {})} has a `project` of its own, which rotates nothing for rope; take "
-                "other positions (model.positions=learned)"
+                f"attention {self.row(options or {})} cannot take rotary positions (rope), since it has a `project` "
+                "of its own; take others, such as model.positions=learned"
             )
         return attention
 
