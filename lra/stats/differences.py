@@ -84,9 +84,11 @@ class Family:
         differences = self._differences(baseline)
         tested = {row: d for row, d in differences.items() if d.p is not None}
         adjusted, least = self._adjust(tested, baseline)
-        judged = {row: replace(d, adjusted=adjusted[row]) for row, d in tested.items()}
-        telling = judged.keys() - self.constant if baseline not in self.constant else set()
-        judged |= {row: replace(judged[row], detectable=least(tested[row])) for row in telling}
+        telling = set() if baseline in self.constant else tested.keys() - set(self.constant)
+        judged = {
+            row: replace(d, adjusted=adjusted[row], detectable=least(d) if row in telling else None)
+            for row, d in tested.items()
+        }
         return {row: judged.get(row, d) for row, d in differences.items()}
 
     @cached_property
